@@ -1,0 +1,252 @@
+"""The typed tree of settings: defaults < recipe file < overrides, every leaf described under it.
+
+What enters: a recipe's path and `section.key=value` strings. What leaves: a frozen `Config`, or one UsageError that
+lists all that is wrong at once. A section is named for the folder that reads it. All intervals are in steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from heedful.errors import UsageError, did_you_mean
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class ModelConfig(Section):
+    name: str = "smollm2-135m"
+    """A catalogue name, a folder, a .gguf file or a Hugging Face id."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout of every layer that has one."""
+
+
+class DataConfig(Section):
+    path: str = "builtin"
+    """A file, a folder, a URL, a Hugging Face data set id, `builtin` or `builtin:zh`."""
+    format: Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "dolly"] = "auto"
+    """How a row becomes a conversation; auto looks at the first rows."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Other names for the format's fields, as in {instruction: question}."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """Stop at the first unusable row, or skip and count it (at most 5 % of the rows)."""
+    split: Literal["leak_aware", "in_order"] = "leak_aware"
+    """Shuffled with near-duplicates kept together, or the first 85 % / next 10 % / rest as train / test / validation."""
+    test_share: float = Field(0.10, ge=0, lt=1)
+    """Share of the rows held back for the final scores."""
+    validation_share: float = Field(0.05, ge=0, lt=1)
+    """Share of the rows held back for the validation loss."""
+    seed: int = Field(123, ge=0)
+    """Decides which rows the leak-aware split holds back."""
+
+
+class EncodeConfig(Section):
+    template: Literal["auto", "alpaca", "chatml", "own"] = "auto"
+    """The prompt's format; auto is the tokenizer's own, or alpaca where it has none."""
+    supervise: Literal["response", "all"] = "response"
+    """Which tokens are learned."""
+    prompt_weight: float = Field(0.0, ge=0, le=1)
+    """Under `response`: what a prompt token counts in the loss, where an answer's token counts 1."""
+    max_tokens: int | None = Field(None, ge=8)
+    """Longest example in tokens; the model's own limit if not set, and never more than that."""
+    long_rows: Literal["truncate", "drop", "error"] = "truncate"
+    """What happens to a longer row; truncation cuts the prompt first and keeps the stop token."""
+    layout: Literal["tree", "padded"] = "tree"
+    """How a batch is laid out: every shared beginning once, or one padded row an example."""
+    batch_tokens: int = Field(4096, ge=16)
+    """Most tokens in one forward; an update with more of them is split and accumulated, with the same result."""
+
+
+class TrainConfig(Section):
+    method: Literal["full", "lora"] = "full"
+    """Train every weight, or low-rank adapters beside them."""
+    epochs: int = Field(2, ge=1)
+    """Passes over the training rows."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many updates."""
+    batch_size: int = Field(8, ge=1)
+    """Rows an update."""
+    drop_last: bool = False
+    """Leave out an epoch's last rows if they do not fill an update."""
+    lr: float | None = Field(None, gt=0)
+    """Peak learning rate; 1e-4 for full and 1e-3 for lora if not set."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls to zero after the warm-up."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps over which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decay of the matrices; vectors (norms, biases) are never decayed unless decay_vectors."""
+    decay_vectors: bool = False
+    """Decay norms and biases too, as a plain AdamW over all parameters does."""
+    clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What matrices are multiplied in; auto is bf16 where the hardware multiplies it natively. Masters are fp32."""
+    log_every: int = Field(1, ge=1)
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Steps between validations; eight times in a run if not set."""
+    evaluate_batches: int | None = Field(None, ge=1)
+    """Validate on this many updates' worth of rows, of training and validation rows each; on all validation rows if not set."""
+    save_every: int = Field(100, ge=1)
+    """Steps between checkpoints."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many validations in a row without a new best."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights become the run's model: of the lowest validation loss, or of the last step."""
+    seed: int = Field(123, ge=0)
+    """Decides the order of the rows, the adapters' first weights and dropout."""
+    lora_rank: int = Field(16, ge=1)
+    """Rank of the adapters, on every linear layer but the head."""
+    lora_alpha: float = Field(32, gt=0)
+    """Scale of the adapters: alpha / rank."""
+
+
+class GenerateConfig(Section):
+    max_tokens: int = Field(256, ge=1)
+    """Longest answer in tokens."""
+    temperature: float = Field(0.0, ge=0, le=5)
+    """0 takes the likeliest token each time."""
+    top_k: int = Field(0, ge=0)
+    """Sample among this many tokens; 0 is all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample among the likeliest tokens that together reach this probability."""
+    repetition_penalty: float = Field(1.0, ge=1, le=5)
+    """Divide the logits of tokens seen before by this."""
+    seed: int = Field(0, ge=0)
+    """Decides what is sampled."""
+    stop: list[str] = Field(default_factory=list)
+    """Texts that end an answer, besides the stop token."""
+    batch_size: int = Field(64, ge=1)
+    """Answers decoded together."""
+
+
+class EvaluateConfig(Section):
+    after_training: bool = True
+    """Answer the test rows with the base and the tuned model when training ends."""
+    decides: Literal["nll", "exact_match", "token_f1", "rouge_l", "chrf"] = "rouge_l"
+    """The one score that the verdict rests on, chosen before."""
+
+
+class Config(Section):
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    encode: EncodeConfig = EncodeConfig()
+    train: TrainConfig = TrainConfig()
+    generate: GenerateConfig = GenerateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "encode": EncodeConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
+}
+LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
+
+
+def load_config(recipe: Path | str | None = None, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
+    """Merge defaults, a recipe file and overrides (`section.key=value` strings, or leaf -> value)."""
+    tree: dict[str, dict[str, Any]] = {}
+    if recipe is not None:
+        for leaf, value in _read_recipe(Path(recipe)).items():
+            _set(tree, leaf, value)
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
+    for leaf, value in pairs:
+        _set(tree, leaf, value)
+    problems = [_unknown(leaf) for leaf in _leaves(tree) if leaf not in LEAVES]
+    config = Config()
+    try:
+        config = Config.model_validate({s: tree[s] for s in tree if s in SECTIONS})
+    except ValidationError as error:
+        problems += [_describe(detail) for detail in error.errors() if detail["type"] != "extra_forbidden"]
+    problems = problems or _conflicts(config)
+    if problems:
+        raise UsageError(" ".join(problems), "See `heedful train --settings` for every setting.")
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """Give the whole tree as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def explain() -> list[tuple[str, str, str]]:
+    """List (leaf, default, description) of every setting, in order."""
+    rows = []
+    for section, cls in SECTIONS.items():
+        for key, info in cls.model_fields.items():
+            rows.append((f"{section}.{key}", str(getattr(cls(), key)), info.description or ""))
+    return rows
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """Give the leaves that differ from the defaults."""
+    default = Config().model_dump(mode="json")
+    tree = config.model_dump(mode="json")
+    return {f"{s}.{k}": v for s, leaves in tree.items() for k, v in leaves.items() if v != default[s][k]}
+
+
+def _conflicts(config: Config) -> list[str]:
+    """Say which settings cannot stand together, so that none is silently ignored."""
+    problems = []
+    if config.encode.supervise == "all" and config.encode.prompt_weight:
+        problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")
+    if config.data.test_share + config.data.validation_share >= 1:
+        problems.append("data.test_share and data.validation_share leave nothing to train on.")
+    return problems
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """Read a YAML file of sections into leaf -> value."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f":{where.line + 1}" if where else ""
+        raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}.") from error
+    if not isinstance(tree, dict) or not all(isinstance(v, dict) for v in tree.values()):
+        raise UsageError(f"{path} must hold sections with settings below them, as in `train:` and then `  lr: 1e-4`.")
+    return {f"{section}.{key}": value for section, leaves in tree.items() for key, value in leaves.items()}
+
+
+def _split_override(text: str) -> tuple[str, Any]:
+    leaf, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text} has no value.", "Write it as section.key=value, as in --set train.lr=1e-4.")
+    try:
+        return leaf.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return leaf.strip(), value
+
+
+def _set(tree: dict[str, dict[str, Any]], leaf: str, value: Any) -> None:
+    section, _, key = leaf.partition(".")
+    tree.setdefault(section, {})[key] = value
+
+
+def _leaves(tree: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"{section}.{key}" for section, leaves in tree.items() for key in leaves]
+
+
+def _unknown(leaf: str) -> str:
+    same_key = [known for known in LEAVES if known.split(".")[1] == leaf.rpartition(".")[2]]
+    hint = f"Did you mean '{same_key[0]}'?" if same_key else did_you_mean(leaf, LEAVES)
+    return f"There is no setting '{leaf}'. {hint}".strip()
+
+
+def _describe(detail: Any) -> str:
+    leaf = ".".join(str(part) for part in detail["loc"][:2])
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{leaf}={detail['input']} cannot be: {message}."

@@ -1,0 +1,131 @@
+"""Examples in, batches out: which rows make an update, and how a forward lays them out.
+
+The order of data is a pure function of (rows, group size, seed, epoch), the same for any number of ranks; to resume is to
+slice it. Padding is known by lengths, never by a token id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from heedful.encode.tree import build_tree
+from heedful.records import Batch, Predictions, TokenizedExample
+
+IGNORED = -100  # what torch's cross entropy skips; only `dense_targets` speaks it
+
+
+def plan(rows: int, group_size: int, seed: int, epoch: int, drop_last: bool = False) -> list[list[int]]:
+    """List an epoch's groups of row numbers, one group an update.
+
+    The order is that of `DataLoader(shuffle=True)` in its (epoch + 1)-th pass after `torch.manual_seed(seed)`: each pass
+    draws a seed for workers, then one for its permutation.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epoch + 1):
+        _for_workers, shuffle_seed = (int(_draw_seed(generator)) for _ in range(2))
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(shuffle_seed)).tolist()
+    groups = [order[start : start + group_size] for start in range(0, rows, group_size)]
+    return groups[:-1] if drop_last and len(groups[-1]) < group_size else groups
+
+
+def _draw_seed(generator: torch.Generator) -> torch.Tensor:
+    return torch.empty((), dtype=torch.int64).random_(generator=generator)
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Lays examples out as batches of at most `batch_tokens`, by `layout` ("tree" or "padded")."""
+
+    layout: str
+    pad_id: int
+    prompt_weight: float
+    batch_tokens: int
+
+    def weights(self, example: TokenizedExample) -> NDArray[np.float32]:
+        """Give what each token counts as a target: 1 where supervised, the prompt's share elsewhere, 0 at the start."""
+        weights = np.where(example.supervised, np.float32(1), np.float32(self.prompt_weight))
+        weights[0] = 0
+        return weights
+
+    def weight(self, examples: Sequence[TokenizedExample]) -> float:
+        """Give the denominator of an update on these examples."""
+        return float(sum(self.weights(example).sum(dtype=np.float64) for example in examples))
+
+    def batches(self, examples: Sequence[TokenizedExample]) -> Iterator[Batch]:
+        """Lay a group out in as few forwards as fit."""
+        if self.layout == "tree":  # rows that begin alike stay neighbours when a group is cut
+            examples = sorted(examples, key=lambda example: example.ids.tolist())
+        for part in _parts(examples, self.batch_tokens):
+            yield LAYOUTS[self.layout](part, [self.weights(example) for example in part], self.pad_id)
+
+
+def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
+    """Give each example a row of its own, filled up on the right.
+
+    The last token of an example is only ever predicted: [1 2 3 E], [4 5 E] become the rows 1 2 3 and 4 5 pad.
+    """
+    width = max(len(example) for example in examples) - 1
+    input_ids = torch.full((len(examples), width), pad_id)
+    attention = torch.zeros((len(examples), width), dtype=torch.int64)
+    sources, targets, counts = [], [], []
+    for row, (example, weight) in enumerate(zip(examples, weights, strict=True)):
+        length = len(example) - 1
+        input_ids[row, :length] = torch.from_numpy(example.ids[:-1].astype(np.int64))
+        attention[row, :length] = 1
+        learned = np.flatnonzero(weight[1:])
+        sources.append(row * width + learned)
+        targets.append(example.ids[1:][learned].astype(np.int64))
+        counts.append(weight[1:][learned])
+    position_ids = torch.arange(width).expand(len(examples), width)
+    edges = (np.concatenate(column) for column in (sources, targets, counts))
+    return _batch(examples, input_ids, position_ids, attention, Predictions(*map(torch.from_numpy, edges)))
+
+
+def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
+    """Give the examples one row, in which every shared beginning stands once; nothing is padded."""
+    nodes = build_tree(examples, weights)
+    predictions = Predictions(*map(torch.from_numpy, (nodes.source, nodes.target, nodes.weight)))
+    input_ids, position_ids = torch.from_numpy(nodes.tokens)[None], torch.from_numpy(nodes.depths)[None]
+    return _batch(examples, input_ids, position_ids, torch.from_numpy(nodes.visibility())[None, None], predictions)
+
+
+Layout = Callable[[Sequence[TokenizedExample], Sequence[NDArray[np.float32]], int], Batch]
+LAYOUTS: dict[str, Layout] = {"tree": tree, "padded": padded}
+
+
+def dense_targets(batch: Batch) -> torch.Tensor:
+    """Write a padded batch's predictions as the usual [rows, width] targets, with -100 where nothing is learned."""
+    targets = torch.full((batch.input_ids.numel(),), IGNORED)
+    targets[batch.predictions.source] = batch.predictions.target
+    return targets.reshape(batch.input_ids.shape)
+
+
+def _batch(
+    examples: Sequence[TokenizedExample],
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    attention: torch.Tensor,
+    predictions: Predictions,
+) -> Batch:
+    weight = float(predictions.weight.sum(dtype=torch.float64))
+    targets = sum(int(np.count_nonzero(example.supervised)) for example in examples)
+    tokens = sum(len(example) for example in examples)
+    return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens)
+
+
+def _parts(examples: Sequence[TokenizedExample], limit: int) -> Iterator[list[TokenizedExample]]:
+    """Cut a group so that rows times width stays within the limit."""
+    part: list[TokenizedExample] = []
+    width = 0
+    for example in examples:
+        width = max(width, len(example))
+        if part and width * (len(part) + 1) > limit:
+            yield part
+            part, width = [], len(example)
+        part.append(example)
+    yield part

@@ -1,0 +1,158 @@
+"""A conversation as text, cut into segments that know whether they are learned.
+
+Every template is a Jinja chat template, rendered in the tokenizer's sandbox and saved with the model, so that training,
+chat and every server that reads the folder format alike. Supervision comes from rendering prefixes of the conversation
+(`messages[:i]` with the generation prompt, then `messages[:i + 1]`), never from searching the text for markers.
+Special tokens inside a message are plain text: they leave the renderer as literal segments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from heedful.errors import ModelError
+from heedful.records import Message, Segment
+
+Name = Literal["alpaca", "chatml", "own"]
+
+ALPACA_PREAMBLE = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)  # fmt: skip
+
+# Stanford's Alpaca text with its one preamble; a system message takes the preamble's place.
+ALPACA = (
+    "{% if messages[0]['role'] == 'system' %}{{ BOS + messages[0]['content'] }}"
+    "{% else %}{{ BOS + 'PREAMBLE' }}{% endif %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '\\n\\n### Instruction:\\n' + message['content'] }}"
+    "{% elif message['role'] == 'assistant' %}{{ '\\n\\n### Response:\\n' + message['content'] + eos_token }}"
+    "{% elif message['role'] == 'tool' %}{{ '\\n\\n### Tool:\\n' + message['content'] }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\n### Response:\\n' }}{% endif %}"
+).replace("PREAMBLE", ALPACA_PREAMBLE)
+
+CHATML = (
+    "{{ BOS }}{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+
+HIDDEN = 0xF0000  # first character of a private plane: stands for a special token's text while Jinja renders
+
+
+@dataclass(frozen=True)
+class Template:
+    """A chat template bound to its tokenizer."""
+
+    name: Name
+    source: str
+    joint: str  # what stands between an alpaca row's instruction and its input
+    tokenizer: PreTrainedTokenizerBase
+    special: tuple[str, ...]  # texts of the tokenizer's special tokens
+
+    def segments(self, messages: Sequence[Message]) -> list[Segment]:
+        """Cut a whole conversation into segments, up to the last answer's stop token."""
+        hidden = [self._hide(message) for message in messages]
+        pieces: list[tuple[str, bool]] = []
+        done = ""
+        for i, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            prompt = self._render(hidden[:i], generation_prompt=True)
+            answered = self._render(hidden[: i + 1], generation_prompt=False)
+            self._check_prefix(done, prompt)
+            self._check_prefix(prompt, answered)
+            end = len(prompt) + self._stop_end(answered[len(prompt) :], hidden[i]["content"])
+            pieces += [(prompt[len(done) :], False), (answered[len(prompt) : end], message.supervised is not False)]
+            done = answered[:end]
+        return [segment for text, supervised in pieces for segment in self._reveal(text, supervised)]
+
+    def prompt(self, messages: Sequence[Message]) -> list[Segment]:
+        """Cut what stands before the next answer into segments."""
+        text = self._render([self._hide(message) for message in messages], generation_prompt=True)
+        return list(self._reveal(text, False))
+
+    def stop_token(self) -> str:
+        """Give the special token that ends an answer."""
+        ask, answer = Message("user", "question"), Message("assistant", "answer")
+        text = self.segments([ask, answer])[-1].text
+        return max((token for token in self.special if text.endswith(token)), key=len)
+
+    def _hide(self, message: Message) -> dict[str, str]:
+        content = message.content + self.joint + message.input if message.input else message.content
+        for i, token in enumerate(self.special):
+            content = content.replace(token, chr(HIDDEN + i))
+        return {"role": message.role, "content": content}
+
+    def _reveal(self, text: str, supervised: bool) -> Iterator[Segment]:
+        """Turn hidden characters back into the texts that they stand for, as literal segments."""
+        for part in re.split(f"([{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}])", text):
+            if part and HIDDEN <= ord(part[0]) < HIDDEN + len(self.special):
+                yield Segment(self.special[ord(part[0]) - HIDDEN], supervised, literal=True)
+            elif part:
+                yield Segment(part, supervised)
+
+    def _render(self, messages: Sequence[dict[str, str]], generation_prompt: bool) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages), chat_template=self.source, tokenize=False, add_generation_prompt=generation_prompt
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"The template '{self.name}' refuses a conversation: {error}.", _OTHER) from error
+        return str(text)
+
+    def _stop_end(self, answer: str, content: str) -> int:
+        """Find where the answer's stop token ends: the first special token behind the content."""
+        start = answer.find(content.strip())
+        if start < 0:
+            raise ModelError(f"The template '{self.name}' changes or drops an answer's text.", _OTHER)
+        tokens = "|".join(re.escape(token) for token in sorted(self.special, key=len, reverse=True))
+        stop = re.compile(tokens).search(answer, start + len(content.strip())) if tokens else None
+        if stop is None:
+            raise ModelError(f"The template '{self.name}' ends an answer without a special token.", _OTHER)
+        return stop.end()
+
+    def _check_prefix(self, prefix: str, text: str) -> None:
+        if not text.startswith(prefix):
+            raise ModelError(f"The template '{self.name}' rewrites earlier turns as a conversation grows.", _OTHER)
+
+
+_OTHER = "Choose another with --set encode.template=alpaca (or chatml)."
+
+
+def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer: PreTrainedTokenizerBase) -> Template:
+    """Bind a template to the tokenizer; `chatml` may add its two tokens to it (the model must then be resized)."""
+    own = tokenizer.chat_template
+    if name == "own" and not isinstance(own, str):
+        raise ModelError("encode.template=own, but the model's tokenizer has no chat template.", _OTHER)
+    if name == "auto":
+        name = "own" if isinstance(own, str) else "alpaca"
+    if name == "chatml":
+        missing = [token for token in CHATML_TOKENS if token not in tokenizer.get_vocab()]
+        tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
+    source = {"alpaca": _with_bos(ALPACA, tokenizer), "chatml": _with_bos(CHATML, tokenizer), "own": own}[name]
+    assert isinstance(source, str)
+    joint = "\n\n### Input:\n" if name == "alpaca" else "\n\n"
+    return Template(name, source, joint, tokenizer, special_tokens(tokenizer))
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """List the texts that the tokenizer would read as control tokens."""
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    return tuple(dict.fromkeys([str(token) for token in added.values() if token.special]))
+
+
+def _with_bos(source: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Begin with the first-token marker where the tokenizer itself begins with it, and nowhere else."""
+    begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return source.replace("{{ BOS + ", "{{ bos_token + " if begins else "{{ ").replace(
+        "{{ BOS }}", "{{ bos_token }}" if begins else ""
+    )

@@ -1,0 +1,164 @@
+"""Segments as token ids, each with a flag that says whether it is learned.
+
+The whole text is tokenised at once, as every server will do it, and a token belongs to the segment in which it starts.
+Where a prompt alone would not give the same first tokens (a merge across the border), the row is tokenised in pieces, so
+that the prompt at inference always is the exact token prefix of the training example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from heedful.encode.template import Template
+from heedful.encode.truncate import cut
+from heedful.errors import DataError
+from heedful.records import Conversation, Message, Segment, TokenizedExample
+
+Ids = NDArray[np.int32]
+Flags = NDArray[np.bool_]
+CHUNK = 2048  # conversations tokenised together: enough to keep the tokenizer's threads busy
+
+
+@dataclass
+class EncodingReceipt:
+    """What became of each conversation on its way to tokens; counts are rows."""
+
+    limit: int
+    rows: int = 0
+    dropped: list[str] = field(default_factory=list)
+    truncated: dict[str, int] = field(default_factory=dict)  # by the field that was cut
+    special_tokens_in_text: int = 0
+    cut_in_pieces: int = 0  # rows in which a merge would have crossed the border of prompt and answer
+    stop_supervised: int = 0
+    prompt_tokens: list[int] = field(default_factory=list)
+    answer_tokens: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns conversations into examples, and a conversation's beginning into the prompt that matches them."""
+
+    template: Template
+    stop_ids: frozenset[int]
+    max_tokens: int
+    supervise: Literal["response", "all"] = "response"
+    long_rows: Literal["truncate", "drop", "error"] = "truncate"
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.template.tokenizer
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Give the tokens of a conversation up to where the next answer begins."""
+        return self._tokenise([self.template.prompt(messages)])[0][0].tolist()
+
+    def encode(self, conversations: Sequence[Conversation]) -> tuple[list[TokenizedExample], EncodingReceipt]:
+        """Encode every conversation that can be kept, in order, and account for each."""
+        receipt = EncodingReceipt(self.max_tokens)
+        examples = []
+        rest = iter(conversations)
+        while chunk := list(islice(rest, CHUNK)):
+            for conversation, (ids, flags) in zip(chunk, self._encode(chunk, receipt), strict=True):
+                if len(ids) > self.max_tokens:
+                    fitted = self._shorten(conversation, len(ids), receipt)
+                    if fitted is None:
+                        continue
+                    ids, flags = fitted
+                examples.append(self._example(conversation, ids, flags, receipt))
+        return examples, receipt
+
+    def _encode(self, conversations: Sequence[Conversation], receipt: EncodingReceipt | None) -> list[tuple[Ids, Flags]]:
+        """Tokenise whole texts, and again in pieces where a prompt is not a prefix of its example."""
+        rows = [self.template.segments(conversation.messages) for conversation in conversations]
+        encoded = self._tokenise(rows)
+        prompts = [(k, border) for k, row in enumerate(rows) for border in _borders(row)]
+        alone = self._tokenise([rows[k][:border] for k, border in prompts])
+        crossed = {k for (k, _), (prompt, _) in zip(prompts, alone, strict=True) if not _begins(encoded[k][0], prompt)}
+        for k in crossed:
+            pieces = self._tokenise([list(piece) for _, piece in groupby(rows[k], key=lambda s: s.supervised)])
+            encoded[k] = (np.concatenate([ids for ids, _ in pieces]), np.concatenate([flags for _, flags in pieces]))
+        if receipt is not None:
+            receipt.cut_in_pieces += len(crossed)
+            receipt.special_tokens_in_text += sum(any(segment.literal for segment in row) for row in rows)
+        return encoded
+
+    def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[tuple[Ids, Flags]]:
+        """Tokenise rows of segments; runs of ordinary segments together, literal ones apart and as plain text."""
+        runs = [(k, literal, list(run)) for k, row in enumerate(rows) for literal, run in groupby(row, key=lambda s: s.literal)]
+        parts: list[list[tuple[Ids, Flags]]] = [[] for _ in rows]
+        found = {literal: iter(self._call([r for _, lit, r in runs if lit is literal], literal)) for literal in (False, True)}
+        for k, literal, run in runs:
+            ids, starts = next(found[literal])
+            ends = np.cumsum([len(segment.text) for segment in run])
+            of = np.minimum(np.searchsorted(ends, starts, side="right"), len(run) - 1)
+            parts[k].append((ids, np.array([segment.supervised for segment in run])[of]))
+        empty = (np.zeros(0, np.int32), np.zeros(0, np.bool_))
+        joined = [part or [empty] for part in parts]
+        return [(np.concatenate([i for i, _ in part]), np.concatenate([f for _, f in part])) for part in joined]
+
+    def _call(self, runs: Sequence[Sequence[Segment]], literal: bool) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
+        """Call the tokenizer once for all texts; give ids and the character at which each token starts."""
+        if not runs:
+            return
+        texts = ["".join(segment.text for segment in run) for run in runs]
+        output = self.tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            split_special_tokens=literal,
+            verbose=False,
+        )
+        for ids, offsets in zip(output["input_ids"], output["offset_mapping"], strict=True):
+            yield np.asarray(ids, np.int32), np.asarray(offsets, np.int64).reshape(-1, 2)[:, 0]
+
+    def _shorten(self, conversation: Conversation, length: int, receipt: EncodingReceipt) -> tuple[Ids, Flags] | None:
+        """Apply the policy for long rows: cut texts until the example fits, drop it, or refuse it."""
+        if self.long_rows == "error":
+            raise DataError(
+                f"{conversation.place}: {length} tokens, but at most {self.max_tokens} fit.",
+                "Shorten the row, or choose --set encode.long_rows=truncate (or drop).",
+            )
+        messages, fields = conversation.messages, set()
+        while self.long_rows == "truncate" and length > self.max_tokens:
+            shorter = cut(messages, length - self.max_tokens, self.tokenizer)
+            if shorter is None:
+                break
+            messages, name = shorter
+            fields.add(name)
+            encoded = self._encode([Conversation(conversation.id, messages, conversation.place)], None)[0]
+            length = len(encoded[0])
+        if length > self.max_tokens:
+            receipt.dropped.append(str(conversation.place))
+            return None
+        for name in fields:
+            receipt.truncated[name] = receipt.truncated.get(name, 0) + 1
+        return encoded
+
+    def _example(self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt) -> TokenizedExample:
+        """Make the example; a row in which nothing would be learned is refused by name."""
+        supervised = flags.copy() if self.supervise == "response" else np.ones(len(ids), np.bool_)
+        supervised[0] = False
+        if not supervised.any():
+            raise DataError(f"{conversation.place}: nothing in this row would be learned.", "Give it an answer, or remove it.")
+        receipt.rows += 1
+        receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
+        receipt.answer_tokens.append(int(flags.sum()))
+        receipt.prompt_tokens.append(len(ids) - int(flags.sum()))
+        return TokenizedExample(conversation.id, ids, supervised)
+
+
+def _borders(row: Sequence[Segment]) -> list[int]:
+    """List the numbers of segments that stand before an answer begins."""
+    return [i for i in range(1, len(row)) if row[i].supervised and not row[i - 1].supervised]
+
+
+def _begins(ids: Ids, prefix: Ids) -> bool:
+    return len(prefix) <= len(ids) and bool((ids[: len(prefix)] == prefix).all())

@@ -1,0 +1,59 @@
+"""Every error a user can cause: one sentence that says what is wrong and where, one that says what to do.
+
+HeedfulError            exit code 1
+├── UsageError          2   the command line or the configuration
+├── DataError           3   a file of rows
+├── ModelError          1   weights, tokenizer, chat template
+└── RunError            1   the run directory, its checkpoints, its lock
+
+Interrupted             130 or 143: a signal ended the run after a save; not a failure
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeedfulError(Exception):
+    """What the user did or has, said in a sentence; `fix` says what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.fix}".strip()
+
+
+class UsageError(HeedfulError):
+    exit_code = 2
+
+
+class DataError(HeedfulError):
+    exit_code = 3
+
+
+class ModelError(HeedfulError):
+    pass
+
+
+class RunError(HeedfulError):
+    pass
+
+
+class Interrupted(Exception):
+    """A signal asked the run to end, and it was saved before it did."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"interrupted by signal {signal_number}")
+        self.exit_code = 128 + signal_number
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'lr'?" for the nearest known word, or "" when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}'?" if near else ""

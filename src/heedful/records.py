@@ -1,0 +1,179 @@
+"""The frozen values that flow through the pipeline, in the order in which they appear.
+
+row -> Conversation -> TokenizedExample -> Batch (one forward) -> group (one update) -> StepMetrics
+
+Standard library only: every stage and every test may import this in a millisecond. Tensors appear as annotations.
+`supervised` is the word for what is learned: True means that it counts in the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: its file, its 1-based number among the rows, and its line where the format has lines."""
+
+    file: str
+    row: int
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} (row {self.row})" if self.line else f"{self.file} (row {self.row})"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `input` is an alpaca row's second field, which each template joins to `content` in its own way."""
+
+    role: Role
+    content: str
+    supervised: bool | None = None  # None: by policy (the assistant's turns are, the others are not)
+    input: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The narrow waist between the formats of rows and the one encoder."""
+
+    id: str
+    messages: tuple[Message, ...]
+    place: Place
+    row: Row = field(default_factory=dict, compare=False)  # as read, so that results can be written beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts of a data set; nothing stands in two of them."""
+
+    train: tuple[Conversation, ...]
+    validation: tuple[Conversation, ...]
+    test: tuple[Conversation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of text. The texts of a conversation's segments, joined, are exactly what the model sees."""
+
+    text: str
+    supervised: bool
+    literal: bool = False  # a special token's name that a user wrote: plain text, never the token
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """Token ids with one flag each; the first token has no predecessor, so nothing can be learned of it."""
+
+    id: str
+    ids: NDArray[np.int32]  # [tokens]
+    supervised: NDArray[np.bool_]  # [tokens]
+
+    def __post_init__(self) -> None:
+        assert len(self.ids) == len(self.supervised), (self.id, len(self.ids), len(self.supervised))
+        assert not self.supervised[0], self.id
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What must be predicted: after the token at `source`, `target` follows, `weight` times. One row an edge."""
+
+    source: torch.Tensor  # [predictions] int64: positions in the flattened batch
+    target: torch.Tensor  # [predictions] int64: token ids
+    weight: torch.Tensor  # [predictions] float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One forward: what goes in, who sees whom, what must be predicted. Never shifted, never padded by id."""
+
+    input_ids: torch.Tensor  # [rows, width] int64; a tree is one row
+    position_ids: torch.Tensor  # [rows, width] int64
+    attention: torch.Tensor  # [rows, width] int64 (padded) or [1, 1, width, width] bool (tree)
+    predictions: Predictions
+    weight: float  # sum of predictions.weight: the batch's share of the update's one denominator
+    targets: int  # supervised tokens, each example counted
+    tokens: int  # tokens of the examples, before anything was shared or padded
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """All that a resumed run needs besides tensors: the next group is `cursor` of `epoch`."""
+
+    step: int = 0
+    epoch: int = 0
+    cursor: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """One update. `loss` is in nats per supervised token (by weight), `seconds` the wall time of the step."""
+
+    step: int
+    epoch: float
+    loss: float
+    targets: int
+    tokens: int
+    lr: float
+    grad_norm: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one answer is decoded. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 leave all tokens in."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer. `token_ids` leave out the stop token; `seconds` is the time until it was whole."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A mean over `n` rows with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Tuned minus base on the same rows: the difference, its 95 % interval, and what may be said of it."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: str

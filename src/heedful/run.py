@@ -1,0 +1,198 @@
+"""The run directory: the API between the stages. Where its files lie, and how they are written.
+
+Every file is whole or absent: written beside its place, synced, then renamed. `metrics.jsonl` is the one file that
+grows; after a resume it is cut back to the checkpoint it continues from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from heedful.config import Config, dump_config, load_config
+from heedful.errors import RunError, UsageError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory by its path; holds no state of its own."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def receipt_file(self) -> Path:
+        return self.path / "receipt.json"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def responses_file(self) -> Path:
+        return self.path / "responses.json"
+
+    @property
+    def loss_plot(self) -> Path:
+        return self.path / "loss-plot.pdf"
+
+    def config(self) -> Config:
+        return load_config(self.config_file)
+
+    def write_config(self, config: Config) -> None:
+        atomic_write(self.config_file, dump_config(config))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read every whole line of metrics.jsonl."""
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Append one event to metrics.jsonl."""
+        with open(self.metrics_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+
+    def cut_metrics(self, size: int) -> None:
+        """Cut metrics.jsonl back to `size` bytes: what was logged after a checkpoint will be logged again."""
+        self.metrics_file.touch()
+        os.truncate(self.metrics_file, size)
+
+
+def new_run(out: Path | str | None, stem: str) -> Run:
+    """Name a run directory: `out`, or runs/STEM-NNN with the first free number."""
+    if out is not None:
+        return Run(Path(out))
+    root, stem = Path("runs"), re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
+    taken = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
+    number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n:03d}" not in taken)
+    return Run(root / f"{stem}-{number:03d}")
+
+
+def open_run(path: Path | str) -> Run:
+    """Open a run that exists, or say that it does not."""
+    run = Run(Path(path))
+    if not run.config_file.is_file():
+        raise UsageError(f"{path} is not a run: it has no config.yaml.", "Give the folder that `heedful train` printed.")
+    return run
+
+
+def make_directory(run: Run) -> None:
+    """Create the run's directory, or say why it cannot be."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        (run.path / ".writable").touch()
+        (run.path / ".writable").unlink()
+    except OSError as error:
+        raise UsageError(f"Cannot write to {run.path}: {error.strerror}.", "Choose another folder with --out.") from error
+
+
+@contextmanager
+def lock(run: Run) -> Iterator[None]:
+    """Hold the run for this process; the lock dies with the process."""
+    with open(run.path / "run.lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"{run.path} is in use by {file.read().strip() or 'another process'}.",
+                "Wait for it, or choose another folder with --out.",
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whole, whatever happens."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            sync(file)
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"Cannot write {path}: {error.strerror}.", "Free some space or choose another --out.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    atomic_write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"Cannot read {path}: {error}.", "The stage that writes it has to run again.") from error
+
+
+def sync(file: IO[bytes]) -> None:
+    """Push a file's bytes to the disk; without the flush the last buffer would stay behind."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Push a directory's names to the disk; without it a rename may be lost."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Say what this run came from: versions, hardware, command, and the hashes given."""
+    packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        **facts,
+    }
