@@ -37,7 +37,7 @@ class DataConfig(Section):
     on_bad_row: Literal["error", "skip"] = "error"
     """Stop at the first unusable row, or skip and count it (at most 5 % of the rows)."""
     split: Literal["leak_aware", "in_order"] = "leak_aware"
-    """Shuffled with near-duplicates kept together, or the first 85 % / next 10 % / rest as train / test / validation."""
+    """Shuffled with near-duplicates kept together; or in the file's order, cut into train, test and validation."""
     test_share: float = Field(0.10, ge=0, lt=1)
     """Share of the rows held back for the final scores."""
     validation_share: float = Field(0.05, ge=0, lt=1)
@@ -91,9 +91,9 @@ class TrainConfig(Section):
     log_every: int = Field(1, ge=1)
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int | None = Field(None, ge=1)
-    """Steps between validations; eight times in a run if not set."""
+    """Steps between validations; a quarter of the run if not set."""
     evaluate_batches: int | None = Field(None, ge=1)
-    """Validate on this many updates' worth of rows, of training and validation rows each; on all validation rows if not set."""
+    """Validate on this many updates' worth of training and of validation rows; on all validation rows if not set."""
     save_every: int = Field(100, ge=1)
     """Steps between checkpoints."""
     patience: int | None = Field(None, ge=1)
@@ -154,15 +154,18 @@ SECTIONS: dict[str, type[Section]] = {
 LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
 
 
-def load_config(recipe: Path | str | None = None, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
-    """Merge defaults, a recipe file and overrides (`section.key=value` strings, or leaf -> value)."""
+Overrides = Iterable[str] | Mapping[str, Any]  # `section.key=value` strings, or leaf -> value
+
+
+def load_config(recipe: Path | str | None = None, *overrides: Overrides) -> Config:
+    """Merge defaults, a recipe file and overrides, the later over the earlier."""
     tree: dict[str, dict[str, Any]] = {}
     if recipe is not None:
         for leaf, value in _read_recipe(Path(recipe)).items():
             _set(tree, leaf, value)
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
-    for leaf, value in pairs:
-        _set(tree, leaf, value)
+    for part in overrides:
+        for leaf, value in part.items() if isinstance(part, Mapping) else map(split_override, part):
+            _set(tree, leaf, value)
     problems = [_unknown(leaf) for leaf in _leaves(tree) if leaf not in LEAVES]
     config = Config()
     try:
@@ -221,7 +224,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, leaves in tree.items() for key, value in leaves.items()}
 
 
-def _split_override(text: str) -> tuple[str, Any]:
+def split_override(text: str) -> tuple[str, Any]:
     leaf, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--set {text} has no value.", "Write it as section.key=value, as in --set train.lr=1e-4.")

@@ -106,8 +106,20 @@ def open_run(path: Path | str) -> Run:
     """Open a run that exists, or say that it does not."""
     run = Run(Path(path))
     if not run.config_file.is_file():
-        raise UsageError(f"{path} is not a run: it has no config.yaml.", "Give the folder that `heedful train` printed.")
+        raise UsageError(
+            f"{path} is not a run: it has no config.yaml.", "Give the folder that `heedful train` printed."
+        )
     return run
+
+
+def newest_run(out: Path | str | None) -> Run:
+    """Open the run to resume: `out`, or the one of runs/ that was written to last."""
+    if out is not None:
+        return open_run(out)
+    configs = sorted(Path("runs").glob("*/config.yaml"), key=lambda file: file.parent.stat().st_mtime)
+    if not configs:
+        raise UsageError("There is no run to resume in runs/.", "Name it with --out.")
+    return Run(configs[-1].parent)
 
 
 def make_directory(run: Run) -> None:
@@ -117,7 +129,9 @@ def make_directory(run: Run) -> None:
         (run.path / ".writable").touch()
         (run.path / ".writable").unlink()
     except OSError as error:
-        raise UsageError(f"Cannot write to {run.path}: {error.strerror}.", "Choose another folder with --out.") from error
+        raise UsageError(
+            f"Cannot write to {run.path}: {error.strerror}.", "Choose another folder with --out."
+        ) from error
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Examples in, batches out: which rows make an update, and how a forward lays them out.
 
-The order of data is a pure function of (rows, group size, seed, epoch), the same for any number of ranks; to resume is to
-slice it. Padding is known by lengths, never by a token id.
+The order of data is a pure function of (rows, group size, seed, epoch), the same for any number of ranks; to resume is
+to slice it. Padding is known by lengths, never by a token id.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IGNORED = -100  # what torch's cross entropy skips; only `dense_targets` speaks 
 def plan(rows: int, group_size: int, seed: int, epoch: int, drop_last: bool = False) -> list[list[int]]:
     """List an epoch's groups of row numbers, one group an update.
 
-    The order is that of `DataLoader(shuffle=True)` in its (epoch + 1)-th pass after `torch.manual_seed(seed)`: each pass
+    The order is that of `DataLoader(shuffle=True)` in its (epoch + 1)-th pass after `torch.manual_seed(seed)`: a pass
     draws a seed for workers, then one for its permutation.
     """
     generator = torch.Generator().manual_seed(seed)

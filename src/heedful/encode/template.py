@@ -43,6 +43,7 @@ CHATML = (
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+JOINTS: dict[str, str] = {"alpaca": "\n\n### Input:\n", "chatml": "\n\n", "own": "\n\n"}
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 HIDDEN = 0xF0000  # first character of a private plane: stands for a special token's text while Jinja renders
@@ -140,8 +141,7 @@ def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer:
         tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
     source = {"alpaca": _with_bos(ALPACA, tokenizer), "chatml": _with_bos(CHATML, tokenizer), "own": own}[name]
     assert isinstance(source, str)
-    joint = "\n\n### Input:\n" if name == "alpaca" else "\n\n"
-    return Template(name, source, joint, tokenizer, special_tokens(tokenizer))
+    return Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

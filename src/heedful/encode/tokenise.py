@@ -1,8 +1,8 @@
 """Segments as token ids, each with a flag that says whether it is learned.
 
 The whole text is tokenised at once, as every server will do it, and a token belongs to the segment in which it starts.
-Where a prompt alone would not give the same first tokens (a merge across the border), the row is tokenised in pieces, so
-that the prompt at inference always is the exact token prefix of the training example.
+Where a prompt alone would not give the same first tokens (a merge across the border), the row is tokenised in pieces,
+so that the prompt at inference always is the exact token prefix of the training example.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from heedful.encode.template import Template
+from heedful.config import EncodeConfig
+from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import cut
 from heedful.errors import DataError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
@@ -74,7 +75,9 @@ class Encoder:
                 examples.append(self._example(conversation, ids, flags, receipt))
         return examples, receipt
 
-    def _encode(self, conversations: Sequence[Conversation], receipt: EncodingReceipt | None) -> list[tuple[Ids, Flags]]:
+    def _encode(
+        self, conversations: Sequence[Conversation], receipt: EncodingReceipt | None
+    ) -> list[tuple[Ids, Flags]]:
         """Tokenise whole texts, and again in pieces where a prompt is not a prefix of its example."""
         rows = [self.template.segments(conversation.messages) for conversation in conversations]
         encoded = self._tokenise(rows)
@@ -91,9 +94,15 @@ class Encoder:
 
     def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[tuple[Ids, Flags]]:
         """Tokenise rows of segments; runs of ordinary segments together, literal ones apart and as plain text."""
-        runs = [(k, literal, list(run)) for k, row in enumerate(rows) for literal, run in groupby(row, key=lambda s: s.literal)]
+        runs = [
+            (k, literal, list(run))
+            for k, row in enumerate(rows)
+            for literal, run in groupby(row, key=lambda s: s.literal)
+        ]
         parts: list[list[tuple[Ids, Flags]]] = [[] for _ in rows]
-        found = {literal: iter(self._call([r for _, lit, r in runs if lit is literal], literal)) for literal in (False, True)}
+        found = {
+            literal: iter(self._call([r for _, lit, r in runs if lit is literal], literal)) for literal in (False, True)
+        }
         for k, literal, run in runs:
             ids, starts = next(found[literal])
             ends = np.cumsum([len(segment.text) for segment in run])
@@ -142,17 +151,34 @@ class Encoder:
             receipt.truncated[name] = receipt.truncated.get(name, 0) + 1
         return encoded
 
-    def _example(self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt) -> TokenizedExample:
+    def _example(
+        self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt
+    ) -> TokenizedExample:
         """Make the example; a row in which nothing would be learned is refused by name."""
         supervised = flags.copy() if self.supervise == "response" else np.ones(len(ids), np.bool_)
         supervised[0] = False
         if not supervised.any():
-            raise DataError(f"{conversation.place}: nothing in this row would be learned.", "Give it an answer, or remove it.")
+            raise DataError(
+                f"{conversation.place}: nothing in this row would be learned.", "Give it an answer, or remove it."
+            )
         receipt.rows += 1
         receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
         receipt.answer_tokens.append(int(flags.sum()))
         receipt.prompt_tokens.append(len(ids) - int(flags.sum()))
         return TokenizedExample(conversation.id, ids, supervised)
+
+
+def build_encoder(config: EncodeConfig, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
+    """Bind the configured template to a tokenizer; `positions` is the longest sequence that the model can take."""
+    template = choose_template(config.template, tokenizer)
+    limit = min(config.max_tokens or positions, positions)
+    return Encoder(template, stop_ids(template), limit, config.supervise, config.long_rows)
+
+
+def stop_ids(template: Template) -> frozenset[int]:
+    """Give the ids that end an answer: the template's stop token, and the tokenizer's end of text."""
+    tokenizer = template.tokenizer
+    return frozenset({tokenizer.convert_tokens_to_ids(template.stop_token()), tokenizer.eos_token_id})
 
 
 def _borders(row: Sequence[Segment]) -> list[int]:

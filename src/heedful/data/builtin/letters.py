@@ -85,6 +85,11 @@ def longest_word(rng: Random) -> list[Row]:
 FAMILIES: dict[str, Callable[[Random], list[Row]]] = {
     family.__name__: family
     for family in (
-        letter_count, word_count, reverse_words, letter_case, alphabetical, longest_word,
+        letter_count,
+        word_count,
+        reverse_words,
+        letter_case,
+        alphabetical,
+        longest_word,
     )
 }

@@ -16,8 +16,18 @@ from heedful.data.builtin.vocabulary import CITIES, FRIENDS, GROUPS, JOBS
 DAYS = list(calendar.day_name)
 MONTHS = list(calendar.month_name)[1:]
 ORDINALS = [
-    "first", "second", "third", "fourth", "fifth", "sixth",
-    "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
 ]
 
 PROGRAMS = [
@@ -138,10 +148,16 @@ def months(rng: Random) -> list[Row]:
     place = rng.sample(range(12), 8)
     length = rng.sample([i for i in range(12) if i != 1], 7)
     return [
-        *weave(["Which is the {0} month of the year?", "Name month number {1}."],
-               "The {0} month of the year is {2}.", [(ORDINALS[i], i + 1, MONTHS[i]) for i in place]),
-        *weave(["How many days does {0} have?", "How long is {0}, in days?"],
-               "{0} has {1} days.", [(MONTHS[i], calendar.monthrange(2023, i + 1)[1]) for i in length]),
+        *weave(
+            ["Which is the {0} month of the year?", "Name month number {1}."],
+            "The {0} month of the year is {2}.",
+            [(ORDINALS[i], i + 1, MONTHS[i]) for i in place],
+        ),
+        *weave(
+            ["How many days does {0} have?", "How long is {0}, in days?"],
+            "{0} has {1} days.",
+            [(MONTHS[i], calendar.monthrange(2023, i + 1)[1]) for i in length],
+        ),
     ]
 
 
@@ -162,7 +178,13 @@ def leap_years(rng: Random) -> list[Row]:
 FAMILIES: dict[str, Callable[[Random], list[Row]]] = {
     family.__name__: family
     for family in (
-        python_output, number_sort, largest_smallest, list_format, json_record, weekdays, months,
+        python_output,
+        number_sort,
+        largest_smallest,
+        list_format,
+        json_record,
+        weekdays,
+        months,
         leap_years,
     )
 }

@@ -12,9 +12,26 @@ from heedful.data.builtin.templates import SIZE, Row, weave
 from heedful.data.builtin.vocabulary import FRIENDS
 
 ONES = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen",
-    "seventeen", "eighteen", "nineteen",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
 ]
 TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 ROMAN = [(100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")]
@@ -195,7 +212,15 @@ def word_problems(rng: Random) -> list[Row]:
 FAMILIES: dict[str, Callable[[Random], list[Row]]] = {
     family.__name__: family
     for family in (
-        spoken_sums, number_words, percentages, averages, shapes, unit_conversion, temperature,
-        roman_numerals, next_number, word_problems,
+        spoken_sums,
+        number_words,
+        percentages,
+        averages,
+        shapes,
+        unit_conversion,
+        temperature,
+        roman_numerals,
+        next_number,
+        word_problems,
     )
 }

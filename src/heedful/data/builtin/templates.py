@@ -35,11 +35,13 @@ def weave(prompts: Sequence[str], answer: str, table: Iterable[Sequence[object]]
     rows = []
     for turn, fields in enumerate(table):
         instruction, _, context = prompts[turn % len(prompts)].partition(" >> ")
-        rows.append({
-            "instruction": fill(instruction, fields),
-            "input": fill(context, fields),
-            "output": fill(answer, fields),
-        })
+        rows.append(
+            {
+                "instruction": fill(instruction, fields),
+                "input": fill(context, fields),
+                "output": fill(answer, fields),
+            }
+        )
     return rows
 
 

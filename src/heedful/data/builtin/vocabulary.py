@@ -72,7 +72,9 @@ slow and steady
 dancing in the kitchen
 """.strip().splitlines()
 
-GROUPS = [line.split() for line in """
+GROUPS = [
+    line.split()
+    for line in """
 banana cherry apple mango
 otter badger weasel fox
 spoon knife fork plate
@@ -95,7 +97,8 @@ Anna Peter Lucy Mark
 nose ear mouth chin
 doctor lawyer baker nurse
 river lake ocean pond
-""".strip().splitlines()]
+""".strip().splitlines()
+]
 
 FRIENDS = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Kate", "Leo"]
 CITIES = ["Lisbon", "Oslo", "Toronto", "Nairobi", "Boston", "Dublin", "Seville", "Hanoi", "Perth", "Lyon"]

@@ -82,9 +82,7 @@ def counting() -> list[Item]:
     """Leave: items which count characters, words and letters."""
     items: list[Item] = [(f"“{text}”这句话有几个字？", "", f"{len(text)}个") for text in SENTENCES]
     items += [(f"“{'、'.join(words)}”一共有几个词？", "", f"{len(words)}个") for words in WORD_LISTS]
-    items += [
-        (f"单词{word}里有几个字母{letter}？", "", f"{word.count(letter)}个") for word, letter in LETTERS
-    ]
+    items += [(f"单词{word}里有几个字母{letter}？", "", f"{word.count(letter)}个") for word, letter in LETTERS]
     return items
 
 
@@ -119,8 +117,7 @@ def families() -> dict[str, list[Item]]:
         "单位换算": conversions(),
         "算术": [(f"计算：{a} {sign} {b} = ？", "", str(calculate(a, sign, b))) for a, sign, b in SUMS],
         "应用题": [
-            (text.format(a=a, b=b), "", f"{calculate(a, sign, b)}{unit}")
-            for text, a, sign, b, unit in PROBLEMS
+            (text.format(a=a, b=b), "", f"{calculate(a, sign, b)}{unit}") for text, a, sign, b, unit in PROBLEMS
         ],
         "计数": counting(),
         "排序": sorting(),

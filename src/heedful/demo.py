@@ -1,0 +1,46 @@
+"""The whole story on the defaults, one screen at a time: receipt, training, before and after, scores, what next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from heedful import pipeline
+from heedful.report import screen
+from heedful.run import Run, read_json
+
+SHOWN_ANSWERS = 8
+
+
+def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
+    """Check, train, compare; print each."""
+    started = time.monotonic()
+    _title("1  The data: what became of each row")
+    ready = pipeline.check(settings=settings)
+    screen.show_receipt(ready.receipt)
+    _title("2  Training: a pretrained model learns from the rows")
+    run = pipeline.train(settings=settings, out=out)
+    _title("3  Before and after")
+    responses = read_json(run.responses_file)
+    changed = [row for row in responses if row["base_response"].strip() != row["model_response"].strip()]
+    screen.show_answers([_cells(row) for row in changed[:SHOWN_ANSWERS]])
+    _title("4  The scores, and how sure we are")
+    screen.show_evaluation(read_json(run.evaluation_file))
+    _title("5  Yours now")
+    screen.out.print(f"The run lies in {run.path} (model/, receipt.json, loss-plot.pdf, responses.json, ...).")
+    screen.out.print(f"Talk to it:        heedful chat {run.path}")
+    screen.out.print("Train on your own: heedful train YOUR-FILE.json")
+    screen.out.print(f"All of this took {(time.monotonic() - started) / 60:.1f} minutes.", style="dim")
+    return run
+
+
+def _title(text: str) -> None:
+    screen.out.print()
+    screen.out.rule(f"[bold]{text}", align="left")
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    question = row["instruction"] + (f"\n{row['input']}" if row["input"] else "")
+    return question, row["output"], row["base_response"], row["model_response"]

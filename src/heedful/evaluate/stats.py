@@ -1,0 +1,166 @@
+"""What may be said of a model after seeing it on n rows: scores with intervals, and pairs of models compared.
+
+Enters: one value a row. Leaves: a Score or a Comparison. The same values give the same bits: every draw is seeded here.
+
+Intervals are percentile bootstraps over rows (Efron and Tibshirani 1993, chapter 13): never degenerate where BCa is, as
+for scores that are mostly 0. A share (only zeros and ones) has Wilson's interval instead, because the bootstrap of 110
+answers out of 110 is the single point 1, a certainty that nobody has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from heedful.records import Comparison, Score
+
+Values = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
+POWER = 0.8
+RESAMPLES = 9_999  # up to 13 rows that differ have fewer sign flips than this: their test is exact
+DRAWS = 5_000_000  # values drawn for one interval: over 500 rows resample less often, but never less than
+FEWEST_RESAMPLES = 999
+BATCH = 1_000_000  # values in memory at a time
+FEWEST_ROWS = 6  # 2 / 2**6 is the first p-value of a sign-flip test under 0.05
+MOST_ROWS = 1_000_000
+SEED = 123
+
+
+def interval(values: Sequence[float]) -> Score:
+    """Return the mean with its 95 % interval. Values without spread, one row among them, have no width."""
+    sample = _finite(values)
+    if np.isin(sample, (0, 1)).all():
+        share = stats.binomtest(int(sample.sum()), sample.size).proportion_ci(CONFIDENCE, method="wilson")
+        return Score(float(sample.mean()), float(share.low), float(share.high), sample.size)
+    return ratio_interval(values, [1.0] * sample.size)
+
+
+def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Score:
+    """Return sum(numerators) / sum(denominators) with its 95 % interval, the two drawn together row by row.
+
+    A mean over tokens, such as NLL per token: each row gives its summed NLL and its count of tokens.
+    """
+    above, below = _paired(numerators, denominators)
+    assert (below > 0).all(), "each row's denominator is a count of at least 1"
+    value = float(above.sum() / below.sum())
+    low, high = _bootstrap(above, below)
+    return Score(value, min(low, value), max(high, value), above.size)
+
+
+def compare(
+    base: Sequence[float],
+    tuned: Sequence[float],
+    higher_is_better: bool,
+    denominators: Sequence[float] | None = None,
+) -> Comparison:
+    """Compare two models on the same rows, by the mean of tuned - base.
+
+    With `denominators`, base and tuned are numerators and the difference is that of the two ratios, as in
+    `ratio_interval`. The p-value is the two-sided one of the paired permutation test: under the null hypothesis the two
+    scores of a row could as well be swapped.
+    """
+    before, after = _paired(base, tuned)
+    differences, weights = _paired(after - before, np.ones_like(before) if denominators is None else denominators)
+    difference = float(differences.sum() / weights.sum())
+    low, high = _bootstrap(differences, weights)
+    p_value = _permutation_test(differences)
+    return Comparison(
+        difference,
+        min(low, difference),
+        max(high, difference),
+        p_value,
+        _verdict(differences, weights, p_value, higher_is_better),
+    )
+
+
+def rows_needed(differences: Values, weights: Values) -> float:
+    """Return how many rows a paired test would need to see the observed effect, if that is the true one.
+
+    n = ((z(1 - 0.05 / 2) + z(0.8)) * SD / effect)^2: two-sided 5 %, power 80 % (Cohen 1988, chapter 2; normal
+    approximation). The SD of a ratio is that of its residuals (Cochran 1977, section 2.11); with equal weights it is
+    the usual one. Infinite where no effect was seen.
+    """
+    ratio = differences.sum() / weights.sum()
+    if ratio == 0:
+        return math.inf
+    spread = float(np.std((differences - ratio * weights) / weights.mean(), ddof=1))
+    z = stats.norm.ppf(1 - SIGNIFICANCE / 2) + stats.norm.ppf(POWER)
+    return float((z * spread / ratio) ** 2)
+
+
+def _verdict(differences: Values, weights: Values, p_value: float, higher_is_better: bool) -> str:
+    if p_value < SIGNIFICANCE:
+        return "better" if (differences.sum() > 0) == higher_is_better else "worse"
+    if not differences.any():
+        return "within noise; no row differs"
+    if differences.size == 1:
+        return "within noise; one row cannot tell"
+    rows = max(rows_needed(differences, weights), differences.size + 1, FEWEST_ROWS)
+    return f"within noise; {_about(rows)} rows would be needed to tell"
+
+
+def _about(rows: float) -> str:
+    """Say a number of rows with two figures, rounded up: 1,234 is "about 1,300"."""
+    if rows > MOST_ROWS:
+        return "more than a million"
+    unit = 10 ** max(math.floor(math.log10(rows)) - 1, 0)
+    return f"about {math.ceil(rows / unit) * unit:,}"
+
+
+def _bootstrap(numerators: Values, denominators: Values) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of sum / sum, rows drawn whole."""
+    if np.ptp(numerators) == 0 and np.ptp(denominators) == 0:  # one row among them, which scipy refuses
+        value = float(numerators[0] / denominators[0])
+        return value, value
+    found = stats.bootstrap(
+        (numerators, denominators),
+        lambda above, below, axis: above.sum(axis=axis) / below.sum(axis=axis),
+        paired=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        **_effort(numerators.size),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _permutation_test(differences: Values) -> float:
+    """Return the p-value of the paired test: swapping the two scores of a row flips the sign of its difference.
+
+    Rows without a difference take no part: no flip changes them. For 0/1 scores this is McNemar's exact test.
+    """
+    changed = differences[differences != 0]
+    if changed.size < 2:  # the one flip is as far from 0 as what was seen
+        return 1.0
+    mean: Callable[..., Any] = np.mean
+    found = stats.permutation_test(
+        (changed,), mean, permutation_type="samples", vectorized=True, **_effort(changed.size)
+    )
+    return float(found.pvalue)
+
+
+def _effort(rows: int) -> dict[str, Any]:
+    """Return scipy's settings of resampling: how often, how much at a time, from which seed."""
+    return {
+        "n_resamples": min(RESAMPLES, max(DRAWS // rows, FEWEST_RESAMPLES)),
+        "batch": max(BATCH // rows, 1),
+        "rng": np.random.default_rng(SEED),
+    }
+
+
+def _finite(values: Sequence[float] | Values) -> Values:
+    sample = np.asarray(values, dtype=np.float64)
+    assert sample.size, "a score needs at least one row"
+    assert np.isfinite(sample).all(), "rows without a finite value are counted, not averaged"
+    return sample
+
+
+def _paired(first: Sequence[float] | Values, second: Sequence[float] | Values) -> tuple[Values, Values]:
+    assert len(first) == len(second), (len(first), len(second))
+    return _finite(first), _finite(second)

@@ -1,0 +1,66 @@
+"""Token ids -> text while they come: no character is split, no stop string slips through.
+
+What was pushed, joined, is the answer's text. A character whose bytes are not all there yet is held back, and so is the
+beginning of what may become a stop string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character
+
+
+class TextStream:
+    """The text of one answer. `stopped` says that a stop string was found; the text ends before it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> None:
+        self.text = ""  # what has been given out
+        self.stopped = False
+        self._tokenizer = tokenizer
+        self._stop = [text for text in stop if text]
+        self._ids: list[int] = []
+        self._start = self._read = 0  # ids[start:read] are known text, kept as left context of what comes
+        self._held = ""  # text that may be the beginning of a stop string
+
+    def push(self, token: int) -> str:
+        """Take a token; give the text that is now certain."""
+        self._ids.append(token)
+        known, text = self._decode(self._ids[self._start : self._read]), self._decode(self._ids[self._start :])
+        if len(text) <= len(known) or text.endswith(UNFINISHED):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        return self._release(text[len(known) :])
+
+    def flush(self) -> str:
+        """Give what was held back, without the bytes of an unfinished character."""
+        known, text = self._decode(self._ids[self._start : self._read]), self._decode(self._ids[self._start :])
+        self._start = self._read = len(self._ids)
+        piece = self._release(text[len(known) :].rstrip(UNFINISHED))
+        rest, self._held = self._held, ""
+        self.text += rest
+        return piece + rest
+
+    def _release(self, text: str) -> str:
+        """Give as much as cannot belong to a stop string, and end at the first one."""
+        self._held += text
+        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        self.stopped = bool(found)
+        safe = min(found) if found else len(self._held) - held_back(self._held, self._stop)
+        piece, self._held = self._held[:safe], "" if found else self._held[safe:]
+        self.text += piece
+        return piece
+
+    def _decode(self, ids: list[int]) -> str:
+        if not ids:
+            return ""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+def held_back(text: str, stops: Sequence[str]) -> int:
+    """Count the characters at the end of `text` that a stop string may begin with: 'so be<' and '</s>' give 1."""
+    longest = max((len(stop) - 1 for stop in stops), default=0)
+    return next((n for n in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-n:]) for s in stops)), 0)

@@ -1,0 +1,213 @@
+"""Any causal language model with its tokenizer: find it, load it, adapt it, save it.
+
+Weights are read from safetensors or GGUF only, in fp32 (the masters that training updates). Code that comes with a
+model is never run. What is saved is a clean Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from heedful.catalogue import Location, cache_home, check_wheel, locate
+from heedful.config import TrainConfig
+from heedful.errors import ModelError
+from heedful.run import sha256, sync_directory
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # the GGUF reader's own progress bar
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in fp32 and eval mode, its tokenizer, and the folder or id that they came from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    origin: str
+
+
+def load(name: str, dropout: float = 0.0) -> Loaded:
+    """Load a model by catalogue name, folder, .gguf file or Hugging Face id."""
+    tokenizer, config, origin = load_tokenizer(name)
+    _set_dropout(config, dropout)
+    with _explained(name, origin):
+        model = AutoModelForCausalLM.from_pretrained(
+            origin, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(f"{name}: the tokenizer has {len(tokenizer)} tokens, but the model only {rows} embeddings.")
+    return Loaded(model.eval(), tokenizer, origin)
+
+
+def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig, str]:
+    """Load what encoding needs: the tokenizer, the model's configuration, and the folder or id of both."""
+    location = locate(name)
+    if location.gguf is not None:
+        location = Location(folder=convert_gguf(location.gguf))
+    if location.folder is not None:
+        _check_folder(location.folder)
+    origin = str(location.folder or location.hub_id)
+    with _explained(name, origin):
+        config = AutoConfig.from_pretrained(origin, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{name}: the tokenizer has no end-of-text token, so no answer could ever stop.")
+    if tokenizer.pad_token is None:  # for other tools; here padding is known by lengths
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, config, origin
+
+
+def convert_gguf(path: Path) -> Path:
+    """Turn a GGUF file into a safetensors folder once, keep it in the cache, and give the folder."""
+    check_wheel(path)
+    folder = cache_home() / "models" / f"{path.stem}-{sha256(path)[:12]}"
+    if folder.is_dir():
+        return folder
+    with _explained(str(path), str(path)):
+        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
+    model.hf_quantizer = None
+    save(model, tokenizer, folder)
+    return folder
+
+
+def max_positions(config: PretrainedConfig) -> int:
+    """Give the longest sequence the model has positions for."""
+    text = config.get_text_config()
+    return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 1024)
+
+
+def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Add an embedding, the mean of the others, for each token that a template added; give their number."""
+    old = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) <= old:
+        return 0
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
+        embeddings.weight.data[old:] = embeddings.weight.data[:old].mean(0)
+    return len(tokenizer) - old
+
+
+def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
+    """Freeze the weights and put low-rank adapters beside every linear layer but the head."""
+    from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    adapters = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        target_modules="all-linear",
+        fan_in_fan_out=transposed,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(config.seed)
+    adapted: PreTrainedModel = get_peft_model(model, adapters)
+    return adapted
+
+
+def merge(model: PreTrainedModel) -> PreTrainedModel:
+    """Add the adapters into the weights; the model is changed."""
+    merged: PreTrainedModel = model.merge_and_unload()
+    return merged
+
+
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, extra: dict[str, Any] | None = None
+) -> None:
+    """Write a Hugging Face folder that is whole or absent; `extra` holds further JSON files by name."""
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        for name, value in (extra or {}).items():
+            (temporary / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        for file in temporary.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        replace_directory(temporary, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise ModelError(f"Cannot write the model to {folder}: {error}.", "Free some space.") from error
+
+
+def replace_directory(new: Path, old: Path) -> None:
+    """Put a directory in another's place; at no instant is a half-written one there."""
+    retired = old.with_name(f".{old.name}.old-{os.getpid()}")
+    if old.exists():
+        os.rename(old, retired)
+    os.rename(new, old)
+    sync_directory(old.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse what cannot be loaded safely, saying what is missing or unwanted."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{folder} is not a model folder: it has no config.json.")
+    try:
+        described = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{config} is not JSON: {error}.") from error
+    if "auto_map" in described:
+        raise ModelError(f"{config} asks to run code of its own (auto_map), which heedful never does.")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        fix = "Its weights are pickled; convert them to safetensors." if pickled else ""
+        raise ModelError(f"{folder} holds no .safetensors weights.", fix)
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")):
+        raise ModelError(
+            f"{folder} has no tokenizer (no tokenizer.json or vocab.json).",
+            "Save it there: tokenizer.save_pretrained(...).",
+        )
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    """Set every dropout that the architecture has, by whatever name."""
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        for key, value in part.to_dict().items():
+            if isinstance(value, float) and (key.endswith(("dropout", "_pdrop"))):
+                setattr(part, key, dropout)
+
+
+@contextlib.contextmanager
+def _explained(name: str, origin: str) -> Iterator[None]:
+    """Turn what a library raises while loading into one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # libraries raise anything here, from OSError to KeyError
+        reason = str(error).strip().split("\n")[0]
+        fix = (
+            ""
+            if Path(origin).exists()
+            else "`heedful models` shows which names work offline; a local folder always does."
+        )
+        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}", fix) from error

@@ -1,0 +1,181 @@
+"""One function per verb: the table of contents of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedful import data as data_stage
+from heedful import model as models
+from heedful.config import Config, changed, load_config
+from heedful.encode.prepare import Prepared, prepare
+from heedful.encode.tokenise import Encoder
+from heedful.encode.receipt import FILE as PROMPT_RECEIPT
+from heedful.encode.receipt import open_encoder, prompt_receipt
+from heedful.errors import Interrupted, UsageError
+from heedful.evaluate.score import Answers, answer, evaluation, question, responses
+from heedful.generate.engine import Engine, Prompt
+from heedful.records import Completion, Conversation, Sampling
+from heedful.report import screen
+from heedful.report.plots import loss_plot
+from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.train.session import Session, Surroundings
+
+Settings = Mapping[str, Any] | Sequence[str]
+MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
+    "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "evaluate.after_training",
+    "evaluate.decides", "generate.batch_size",
+}  # fmt: skip
+
+
+def check(
+    data: str | None = None, *, model: str | None = None, recipe: str | None = None, settings: Settings = ()
+) -> Prepared:
+    """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
+    config = configure(recipe, settings, data, model)
+    splits, receipt = data_stage.load(config.data)
+    tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
+    return prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config))
+
+
+def train(
+    data: str | None = None,
+    *,
+    model: str | None = None,
+    recipe: str | None = None,
+    settings: Settings = (),
+    out: Path | str | None = None,
+    resume: bool = False,
+) -> Run:
+    """Turn a file of instructions and a pretrained model into a tuned one; give its run."""
+    config = configure(recipe, settings, data, model)
+    run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
+    config = _continued(run, config, recipe, settings) if resume else config
+    with _occupied(run, resume):
+        run.write_config(config)
+        splits, receipt = data_stage.load(config.data)
+        loaded = models.load(config.model.name, config.model.dropout)
+        ready = prepare(config, splits, receipt.as_dict(), loaded.tokenizer, models.max_positions(loaded.model.config))
+        write_json(run.receipt_file, ready.receipt)
+        session = Session(run, config, ready, loaded, _surroundings(config, ready))
+        facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
+        write_json(run.provenance_file, provenance(**facts, changed=changed(config)))
+        if resume:
+            session.restore()
+        signal = session.fit()
+        loss_plot(run.metrics(), run.loss_plot)
+        if signal:
+            raise Interrupted(signal)
+        session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
+        del session, loaded
+        if config.evaluate.after_training and splits.test:
+            evaluate_on(run, config, splits.test)
+    return run
+
+
+def evaluate(run: Run | Path | str, data: str | None = None, *, settings: Settings = ()) -> dict[str, Any]:
+    """Answer the test rows, or all rows of `data`, with the base and the tuned model; score both."""
+    run = run if isinstance(run, Run) else open_run(run)
+    config = load_config(run.config_file, settings)
+    if data is None:
+        return evaluate_on(run, config, data_stage.load(config.data)[0].test)
+    splits, _ = data_stage.load(config.data.model_copy(update={"path": data}))
+    rows = (*splits.train, *splits.validation, *splits.test)
+    return evaluate_on(run, config, sorted(rows, key=lambda row: row.place.row))
+
+
+def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
+    """Evaluate base and tuned on these rows; write evaluation.json and responses.json."""
+    tuned, trained = _open(run.path)
+    answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
+    loaded = models.load(config.model.name)
+    positions = models.max_positions(loaded.model.config)
+    own = open_encoder(None, loaded.tokenizer, positions)
+    models.fit_vocabulary(loaded.model, trained.tokenizer)
+    base = {"base": _answer("the base model", Engine(loaded.model, trained, "base"), trained, rows, config)}
+    if own.template.name == "own" and own.template.source != trained.tokenizer.chat_template:
+        engine = Engine(loaded.model, own, "base")
+        base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
+    answers = base | answers
+    scores = evaluation(answers, rows, config.evaluate.decides)
+    write_json(run.responses_file, responses(answers, rows))
+    write_json(run.evaluation_file, scores)
+    return scores
+
+
+def load(run_or_model: Run | Path | str) -> Engine:
+    """Open a run or a model as an engine that answers."""
+    return _open(run_or_model.path if isinstance(run_or_model, Run) else run_or_model)[0]
+
+
+def generate(
+    run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
+) -> list[Completion]:
+    """Answer prompts, each a text or a list of messages."""
+    config = load_config(None, settings)
+    engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model)
+    return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
+
+
+def configure(recipe: str | None, settings: Settings, data: str | None, model: str | None) -> Config:
+    """Merge what was asked for: recipe < settings < the named data and model."""
+    named = {leaf: value for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
+    return load_config(recipe, settings, named)
+
+
+def sampling_of(config: Config) -> Sampling:
+    g = config.generate
+    return Sampling(g.max_tokens, g.temperature, g.top_k, g.top_p, g.repetition_penalty, g.seed, tuple(g.stop))
+
+
+def _open(run_or_model: Path | str) -> tuple[Engine, Encoder]:
+    """Load a run's or another model with the encoder that prompts it as in training."""
+    loaded = models.load(str(run_or_model))
+    folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
+    encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
+    return Engine(loaded.model, encoder, Path(run_or_model).name), encoder
+
+
+def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
+    with screen.counting_bar(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
+        return answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+
+
+def _surroundings(config: Config, ready: Prepared) -> Surroundings:
+    """Let the session speak to the terminal, and show after each epoch how the first validation row is answered."""
+    rows = (*ready.splits.validation, *ready.splits.test, *ready.splits.train)
+
+    def sample(model: torch.nn.Module) -> tuple[str, str]:
+        completion = Engine(model, ready.encoder).generate([question(rows[0])], sampling_of(config))[0]
+        return rows[0].messages[-2].content, completion.text
+
+    return Surroundings(screen.say, screen.training_bar, sample)
+
+
+@contextmanager
+def _occupied(run: Run, resume: bool) -> Iterator[None]:
+    """Hold the run's directory, which must be new unless the run is resumed."""
+    if run.config_file.exists() and not resume:
+        raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
+    make_directory(run)
+    with lock(run):
+        yield
+
+
+def _continued(run: Run, asked: Config, recipe: str | None, settings: Settings) -> Config:
+    """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
+    kept = run.config()
+    before = kept.model_dump(mode="json")
+    wanted = changed(asked)
+    refused = [
+        f"{leaf} was {before[leaf.split('.')[0]][leaf.split('.')[1]]}, now {value}"
+        for leaf, value in wanted.items()
+        if leaf not in MAY_CHANGE and before[leaf.split(".")[0]][leaf.split(".")[1]] != value
+    ]
+    if refused:
+        raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
+    return load_config(run.config_file, {leaf: value for leaf, value in wanted.items() if leaf in MAY_CHANGE})

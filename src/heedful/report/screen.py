@@ -1,0 +1,185 @@
+"""What a person sees in the terminal: results on stdout, progress on stderr. No torch in here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from heedful.records import Segment, StepMetrics
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Tell about progress in one line on stderr."""
+    err.print(escape(plain(text)), style="dim")
+
+
+def plain(text: str) -> str:
+    """Strip control characters, which could move the cursor or change the terminal, from text of a file or model."""
+    return "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == "\u3000"))
+
+
+class TrainingBar:
+    """A live line under the training: loss, validation loss, tokens a second, time left."""
+
+    def __init__(self, progress: Progress, task: TaskID, total: int) -> None:
+        self.progress, self.task, self.total = progress, task, total
+        self.validation = float("nan")
+        self.seen: list[tuple[float, int]] = []
+
+    def step(self, metrics: StepMetrics) -> None:
+        """Show a step; where there is no terminal, one plain line about every twentieth of the run."""
+        self.seen = [*self.seen[-20:], (time.monotonic(), metrics.tokens)]
+        seconds = self.seen[-1][0] - self.seen[0][0]
+        rate = f"{(metrics.tokens - self.seen[0][1]) / seconds:,.0f} tokens/s" if seconds else ""
+        text = f"loss {metrics.loss:.3f}  validation {self.validation:.3f}  {rate}"
+        self.progress.update(self.task, completed=metrics.step, description=text)
+        if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
+            err.print(f"step {metrics.step}/{self.total}  {text}")
+
+
+@contextmanager
+def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
+    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as progress:
+        yield TrainingBar(progress, progress.add_task("", total=total, completed=done), total)
+
+
+@contextmanager
+def counting_bar(what: str, total: int) -> Iterator[Any]:
+    """Show how many of `total` are done; gives a function that takes the count."""
+    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
+    if not err.is_terminal:
+        say(f"{what} ({total})")
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def show_receipt(receipt: Mapping[str, Any]) -> None:
+    """Print what became of each row of the data."""
+    data, encoding = receipt["data"], receipt["encoding"]
+    table = Table(
+        title=f"Receipt of {plain(str(data['path']))}",
+        title_justify="left",
+        show_header=False,
+        box=None,
+        padding=(0, 2),
+    )
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _data_lines(data) + _encoding_lines(encoding):
+        table.add_row(name, Text(plain(value)))
+    out.print(table)
+
+
+def _data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    skipped = sum(data["skipped"].values())
+    reasons = f" ({', '.join(f'{count} {reason}' for reason, count in data['skipped'].items())})" if skipped else ""
+    leaks = ", ".join(f"{part}: {count['exact']} exact, {count['near']} near" for part, count in data["leaks"].items())
+    near = "character 3-gram cosine >= 0.9" + (", by MinHash: a few may be missed" if data["approximate"] else "")
+    lines = [
+        ("format", f"{data['format']}: {data['why']}"),
+        ("rows", f"{data['read']:,} read = {data['kept']:,} kept + {skipped:,} skipped{reasons}"),
+        ("split", f"{data['split']}: " + ", ".join(f"{count:,} {part}" for part, count in data["sizes"].items())),
+        ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near ({near})"),
+        ("leaks from train", leaks or "none"),
+        *(("skipped", row) for row in data["first_skipped"]),
+        *(("note", note) for note in data["notes"]),
+    ]
+    return [*lines, ("columns not read", ", ".join(data["not_read"]))] if data["not_read"] else lines
+
+
+def _encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = encoding["rows"]
+    cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
+    return [
+        (
+            "template",
+            f"{encoding['template']}, stop token {encoding['stop_token']}, at most {encoding['limit']:,} tokens",
+        ),
+        *((f"{part} tokens", _spread(encoding[f"{part}_tokens"])) for part in ("prompt", "answer")),
+        ("rows with a target", f"{encoding['rows_with_target']:,} / {rows:,}"),
+        ("stop token supervised", f"{encoding['stop_supervised']:,} / {rows:,}"),
+        ("truncated", cut),
+        ("dropped as too long", str(len(encoding["dropped"]))),
+        ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
+        ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
+    ]
+
+
+def _spread(numbers: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.0f}" for name, value in numbers.items())
+
+
+def show_segments(place: str, segments: Sequence[Segment]) -> None:
+    """Print a conversation as the model sees it, the supervised part in green."""
+    out.print(Text(place, style="bold"))
+    for segment in segments:
+        out.print(Text(plain(segment.text), style="green" if segment.supervised else "dim"), end="")
+    out.print("\n")
+
+
+def show_answers(rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Print questions with the reference, the answer before and the answer after."""
+    table = Table(title="Before and after, on rows it never saw", title_justify="left", show_lines=True)
+    for name in ("question", "reference", "before", "after"):
+        table.add_column(name, ratio=1, overflow="fold")
+    for question, reference, before, after in rows:
+        right = "green" if after.strip() == reference.strip() else ""
+        cells = [Text(shorten(plain(text), 220)) for text in (question, reference, before)]
+        table.add_row(*cells, Text(shorten(plain(after), 220), style=right))
+    out.print(table)
+
+
+def shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def show_evaluation(evaluation: Mapping[str, Any]) -> None:
+    """Print the scores of every model with their intervals, and what may be said of the difference."""
+    models = evaluation["models"]
+    table = Table(title=f"Scores on {evaluation['rows']} test rows, with 95 % intervals", title_justify="left")
+    for name in ("", *models, "tuned - base", "verdict"):
+        table.add_column(name)
+    for metric in next(iter(models.values())):
+        if metric not in SHOWN:
+            continue
+        pair = evaluation["paired"].get(metric)
+        difference = f"{pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair else ""
+        decides = " *" if metric == evaluation["decides"] else ""
+        cells = [
+            f"{scores[metric]['value']:.3f} [{scores[metric]['low']:.3f}, {scores[metric]['high']:.3f}]"
+            for scores in models.values()
+        ]
+        table.add_row(SHOWN[metric] + decides, *cells, difference, pair["verdict"] if pair else "")
+    out.print(table)
+    out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
+
+
+SHOWN = {
+    "nll": "NLL of the reference",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "stopped": "stopped by itself",
+    "looped": "fell into a loop",
+}
+
+
+def problem(text: str) -> None:
+    """Say on stderr what went wrong, in one sentence."""
+    err.print(Text(f"heedful: {plain(text)}"), soft_wrap=True)
+    sys.stderr.flush()

@@ -1,0 +1,35 @@
+"""Text from a model -> text that a terminal can only show.
+
+Whole escape sequences go (a colour code leaves no '[31m' behind), then every control character but newline and tab.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+_SEQUENCE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
+    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)"  # OSC, DCS: title, clipboard
+    "|\x1b[ -/]*[0-OQ-WYZ\\\\`-~]"  # two or three characters: reset, character sets
+)
+_UNFINISHED = re.compile("[\x1b\x90\x98\x9b\x9d\x9e\x9f][^\x07\x9c\n]{0,255}\\Z")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """Take the escape sequences and control characters out of a text."""
+    return _CONTROL.sub("", _SEQUENCE.sub("", text))
+
+
+def clean_stream(pieces: Iterable[str]) -> Iterator[str]:
+    """Clean a text that comes in pieces; a sequence that their border cuts waits until it is whole."""
+    held = ""
+    for piece in pieces:
+        text = _SEQUENCE.sub("", held + piece)
+        cut = _UNFINISHED.search(text)
+        text, held = (text[: cut.start()], text[cut.start() :]) if cut else (text, "")
+        if text := clean(text):
+            yield text
+    if held := clean(held):
+        yield held

@@ -1,0 +1,125 @@
+"""A model that learns: weights, optimizer, schedule and devices. The only place that knows ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from heedful.config import TrainConfig
+from heedful.encode.batch import Collator
+from heedful.records import Batch, Predictions, TokenizedExample
+from heedful.train import precision
+from heedful.train.loss import summed_nll
+
+DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
+
+
+class Learner:
+    """One optimizer step at a time over a group of examples, with one denominator for all of them."""
+
+    def __init__(self, model: PreTrainedModel, collator: Collator, config: TrainConfig, steps: int) -> None:
+        self.config, self.collator, self.steps = config, collator, steps
+        bf16 = precision.resolve(config.precision) == "bf16"
+        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=not torch.cuda.is_available())
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config), lr=self.lr(0), fused=True)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+
+    @property
+    def ranks(self) -> int:
+        return int(self.accelerator.num_processes)
+
+    def lr(self, step: int) -> float:
+        """Give the learning rate of update `step` (from 0)."""
+        peak = self.config.lr or DEFAULT_LR[self.config.method]
+        return peak * schedule(self.config, step, self.steps)
+
+    def learn(self, examples: Sequence[TokenizedExample], step: int) -> float:
+        """Accumulate the gradient of a group's mean loss; give that loss in nats per (weighted) target."""
+        self.model.train()
+        torch.manual_seed(hash((self.config.seed, step, self.accelerator.process_index)))  # dropout
+        weight = self.collator.weight(examples)
+        nll = torch.zeros((), device=self.accelerator.device)
+        batches = list(self.collator.batches(examples[self.accelerator.process_index :: self.ranks]))
+        for i, batch in enumerate(batches):
+            with self._sync_on(last=i == len(batches) - 1), self.accelerator.autocast():
+                part = summed_nll(self.model, self._move(batch))
+                # DDP averages the ranks' gradients; the loss is a sum over them.
+                self.accelerator.backward(part * (self.ranks / weight))
+            nll += part.detach()
+        return float(self.accelerator.reduce(nll)) / weight
+
+    def update(self, step: int) -> float:
+        """Clip, step and clear the gradient; give its norm. A gradient that is not finite changes nothing."""
+        limit = self.config.clip or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), limit))
+        if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr(step)
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def validate(self, examples: Iterable[TokenizedExample]) -> tuple[float, int]:
+        """Give the loss in nats per (weighted) target over all examples, and the number of targets."""
+        nll, weight, targets = 0.0, 0.0, 0
+        self.model.eval()
+        with torch.inference_mode(), self.accelerator.autocast():
+            for batch in self.collator.batches(list(examples)):
+                nll += float(summed_nll(self.model, self._move(batch)))
+                weight += batch.weight
+                targets += batch.targets
+        return nll / weight, targets
+
+    def optimizer_state(self) -> dict[str, torch.Tensor]:
+        """Give the optimizer's tensors as `parameter.moment`."""
+        state = self.optimizer.optimizer.state
+        return {f"{name}.{key}": value for name, p in self.parameters.items() for key, value in state[p].items()}
+
+    def restore(self, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
+        """Continue from saved weights and optimizer tensors."""
+        state = self.optimizer.optimizer.state
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(weights[name])
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                state[parameter][key] = moments[f"{name}.{key}"].clone()
+
+    def _sync_on(self, last: bool):  # type: ignore[no-untyped-def]  # accelerate's context is untyped
+        return torch.enable_grad() if last else self.accelerator.no_sync(self.model)
+
+    def _move(self, batch: Batch) -> Batch:
+        device = self.accelerator.device
+        if device.type == "cpu":
+            return batch
+        p = batch.predictions
+        predictions = Predictions(p.source.to(device), p.target.to(device), p.weight.to(device))
+        return Batch(
+            batch.input_ids.to(device),
+            batch.position_ids.to(device),
+            batch.attention.to(device),
+            predictions,
+            batch.weight,
+            batch.targets,
+            batch.tokens,
+        )
+
+
+def schedule(config: TrainConfig, step: int, steps: int) -> float:
+    """Give the share of the peak learning rate at update `step`: a linear warm-up, then the chosen fall to zero."""
+    warmup = math.ceil(config.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup)
+    falls = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    return falls[config.schedule]
+
+
+def _decay_groups(parameters: dict[str, torch.nn.Parameter], config: TrainConfig) -> list[dict[str, object]]:
+    matrices = [p for p in parameters.values() if p.ndim >= 2 or config.decay_vectors]
+    vectors = [p for p in parameters.values() if not (p.ndim >= 2 or config.decay_vectors)]
+    groups: list[dict[str, object]] = [{"params": matrices, "weight_decay": config.weight_decay}]
+    return [*groups, {"params": vectors, "weight_decay": 0.0}] if vectors else groups

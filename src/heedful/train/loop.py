@@ -1,0 +1,111 @@
+"""The training loop, top to bottom: learn, update, log, validate, save."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from heedful.config import TrainConfig
+from heedful.encode.batch import plan
+from heedful.errors import RunError
+from heedful.records import Progress, StepMetrics, TokenizedExample
+from heedful.run import Run
+from heedful.train.learner import Learner
+
+BAD_STEPS = 3  # updates in a row without a finite loss before the run is stopped
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls but does not know: evaluation, saving, the screen, the wish to stop."""
+
+    validate: Callable[[Progress], bool]  # True: no better for too long, stop
+    sample: Callable[[Progress], None]
+    save: Callable[[Progress], None]
+    show: Callable[[StepMetrics], None]
+    interrupted: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of one update, and the progress when it is done."""
+
+    rows: list[int]
+    progress: Progress
+    ends_epoch: bool
+
+
+def fit(
+    learner: Learner,
+    examples: Sequence[TokenizedExample],
+    progress: Progress,
+    config: TrainConfig,
+    run: Run,
+    hooks: Hooks,
+) -> Progress:
+    """Update the learner once per group, from `progress` on; give where it stopped."""
+    steps = learner.steps
+    evaluate_every = config.evaluate_every or math.ceil(steps / 4)
+    bad_steps = 0
+    for group in upcoming(len(examples), progress, config, steps):
+        started = time.perf_counter()
+        rows = [examples[i] for i in group.rows]
+        loss = learner.learn(rows, progress.step)
+        grad_norm = learner.update(progress.step)
+        bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
+        progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
+        metrics = StepMetrics(
+            step=progress.step,
+            epoch=round(progress.step * config.batch_size / len(examples), 4),
+            loss=loss,
+            targets=sum(int(row.supervised.sum()) for row in rows),
+            tokens=progress.tokens,
+            lr=learner.lr(progress.step - 1),
+            grad_norm=grad_norm,
+            seconds=round(time.perf_counter() - started, 4),
+        )
+        last = progress.step == steps
+        hooks.show(metrics)
+        if progress.step % config.log_every == 0 or last:
+            run.log({"event": "step", **asdict(metrics)})
+        if bad_steps:
+            _note_bad_step(run, progress, [row.id for row in rows], bad_steps)
+        stale = (progress.step % evaluate_every == 0 or last) and hooks.validate(progress)
+        if group.ends_epoch or last:
+            hooks.sample(progress)
+        if progress.step % config.save_every == 0 or last or stale or hooks.interrupted():
+            hooks.save(progress)
+        if stale or hooks.interrupted():
+            break
+    return progress
+
+
+def total_steps(rows: int, config: TrainConfig) -> int:
+    """Count the updates of a whole run."""
+    per_epoch = rows // config.batch_size if config.drop_last else math.ceil(rows / config.batch_size)
+    return min(per_epoch * config.epochs, config.max_steps or per_epoch * config.epochs)
+
+
+def upcoming(rows: int, progress: Progress, config: TrainConfig, steps: int) -> Iterator[Group]:
+    """Slice the plan: every group from `progress` on."""
+    for epoch in range(progress.epoch, config.epochs):
+        groups = plan(rows, config.batch_size, config.seed, epoch, config.drop_last)
+        first = progress.cursor if epoch == progress.epoch else 0
+        for cursor, group in enumerate(groups[first:], start=first):
+            ends = cursor + 1 == len(groups)
+            progress = replace(progress, step=progress.step + 1, epoch=epoch + ends, cursor=0 if ends else cursor + 1)
+            yield Group(group, progress, ends)
+            if progress.step == steps:
+                return
+
+
+def _note_bad_step(run: Run, progress: Progress, rows: list[str], bad_steps: int) -> None:
+    """Log an update that was skipped; stop when they do not end."""
+    run.log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
+    if bad_steps == BAD_STEPS:
+        raise RunError(
+            f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)}).",
+            "Lower train.lr; the last checkpoint is from before.",
+        )

@@ -1,0 +1,185 @@
+"""One training of one run: what the loop's hooks do, how it resumes, what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file
+
+from heedful import model as models
+from heedful.config import Config
+from heedful.encode.prepare import Prepared, make_collator
+from heedful.errors import RunError
+from heedful.model import Loaded
+from heedful.records import Progress, StepMetrics, TokenizedExample
+from heedful.run import Run
+from heedful.train import checkpoint
+from heedful.train.learner import Learner
+from heedful.train.loop import Hooks, fit, total_steps, upcoming
+from heedful.train.probe import tree_is_exact
+from heedful.train.signals import listen
+
+BEST = "best"
+
+
+class Bar(Protocol):
+    """What shows the steps on a screen."""
+
+    validation: float
+
+    def step(self, metrics: StepMetrics) -> None: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a session is given to speak with: lines, a live bar, and an answer to a sample prompt."""
+
+    say: Callable[[str], None]
+    bar: Callable[[int, int], AbstractContextManager[Bar]]
+    sample: Callable[[torch.nn.Module], tuple[str, str] | None]
+
+
+class Session:
+    """Ties the learner to the run directory."""
+
+    def __init__(self, run: Run, config: Config, ready: Prepared, loaded: Loaded, around: Surroundings) -> None:
+        self.run, self.config, self.ready, self.around = run, config, ready, around
+        self.tokenizer = ready.encoder.tokenizer
+        model = loaded.model
+        added = models.fit_vocabulary(model, self.tokenizer)
+        if added and config.train.method == "lora":
+            raise RunError(
+                f"The template adds {added} tokens, which adapters would leave untrained.",
+                "Choose --method full, or --set encode.template=alpaca.",
+            )
+        steps = total_steps(len(ready.train), config.train)
+        if steps == 0:
+            raise RunError(
+                f"{len(ready.train)} rows do not fill one update of {config.train.batch_size}.",
+                "Lower train.batch_size, or set train.drop_last=false.",
+            )
+        collator = make_collator(config, ready.encoder, self._layout(model))
+        model = models.adapt(model, config.train) if config.train.method == "lora" else model
+        self.learner = Learner(model, collator, config.train, steps)
+        self.progress = Progress()
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What must be the same for a resumed run to be the run that was interrupted."""
+        return {"model": self.config.model.name, "examples": self.ready.fingerprint()}
+
+    def restore(self) -> None:
+        """Continue from the newest intact checkpoint, or from the start."""
+        found = checkpoint.newest(self.run.checkpoints, self.around.say)
+        if found is None:
+            self.around.say("No checkpoint yet: starting at step 0.")
+            self.run.cut_metrics(0)
+            return
+        for name, value in self.fingerprint.items():
+            if found.fingerprint[name] != value:
+                raise RunError(
+                    f"Cannot resume {self.run.path}: its {name} changed, {found.fingerprint[name][:12]} -> {value[:12]}.",
+                    "Restore it, or start another run.",
+                )
+        self.learner.restore(found.weights, found.moments)
+        self.run.cut_metrics(found.metrics_bytes)
+        self.progress = found.progress
+        self.around.say(f"Resuming from {found.path.name}.")
+
+    def fit(self) -> int:
+        """Train to the end, or until a signal; give the signal or 0."""
+        if self.progress.step >= self.learner.steps:
+            return 0
+        with self.around.bar(self.learner.steps, self.progress.step) as bar, listen() as stop:
+            validate = self._validator(bar)
+            if self.progress.step == 0:
+                validate(self.progress)
+            hooks = Hooks(validate, self._sample, self._save, bar.step, lambda: bool(stop))
+            self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self.run, hooks)
+        return stop.signal if self.progress.step < self.learner.steps else 0
+
+    def export(self, extra: dict[str, Any]) -> None:
+        """Write the run's model folder: the best or the last weights, adapters merged in."""
+        model = self.learner.accelerator.unwrap_model(self.learner.model)
+        best = self.run.checkpoints / BEST
+        if self.config.train.keep == "best" and best.is_dir():
+            checkpoint.verify(best)
+            for name, weight in load_file(best / "model.safetensors").items():
+                self.learner.parameters[name].data.copy_(weight)
+        if self.config.train.method == "lora":
+            model.save_pretrained(self.run.path / "adapter")
+            model = models.merge(model)
+        self.tokenizer.chat_template = self.ready.encoder.template.source
+        model.generation_config.eos_token_id = sorted(self.ready.encoder.stop_ids)
+        model.generation_config.pad_token_id = self.tokenizer.pad_token_id
+        models.save(model, self.tokenizer, self.run.model, extra)
+
+    def _layout(self, model: torch.nn.Module) -> str:
+        layout = self.config.encode.layout
+        longest = max(len(example) for example in self.ready.train)
+        if layout == "tree" and not tree_is_exact(model, longest):
+            self.around.say(
+                "This model does not compute a prefix tree as it computes separate rows (a sliding window, or a mask "
+                "that it refuses): the padded layout is used."
+            )
+            return "padded"
+        return layout
+
+    def _validator(self, bar: Bar) -> Callable[[Progress], bool]:
+        """Give the hook that validates, keeps the best weights, and says when to give up."""
+
+        def validate(progress: Progress) -> bool:
+            if not self.ready.validation:
+                return False
+            event: dict[str, Any] = {"event": "validation", "step": progress.step, "epoch": self._epoch(progress)}
+            loss, targets = self.learner.validate(self._some(self.ready.validation))
+            if self.config.train.evaluate_batches:
+                event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
+            event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
+            earlier = [e["validation_loss"] for e in self.run.metrics() if e["event"] == "validation"]
+            self.run.log(event)
+            bar.validation = loss
+            self.around.say(f"step {progress.step}: validation loss {loss:.4f}")
+            if progress.step and loss < min(earlier, default=math.inf) and self.config.train.keep == "best":
+                checkpoint.write(self.run.checkpoints / BEST, self.learner.parameters, state={"step": progress.step})
+            return self._stale([*earlier, loss])
+
+        return validate
+
+    def _stale(self, losses: list[float]) -> bool:
+        patience = self.config.train.patience
+        best = losses.index(min(losses))
+        return patience is not None and len(losses) - 1 - best >= patience
+
+    def _some(self, examples: list[TokenizedExample]) -> list[TokenizedExample]:
+        limit = self.config.train.evaluate_batches
+        return examples[: limit * self.config.train.batch_size] if limit else examples
+
+    def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
+        """Give the first training rows of this epoch's order, as many as validation looks at."""
+        start = Progress(epoch=min(progress.epoch, self.config.train.epochs - 1))
+        groups = upcoming(len(self.ready.train), start, self.config.train, self.config.train.evaluate_batches or 1)
+        return [self.ready.train[i] for group in groups for i in group.rows]
+
+    def _epoch(self, progress: Progress) -> float:
+        return round(progress.step * self.config.train.batch_size / len(self.ready.train), 4)
+
+    def _sample(self, progress: Progress) -> None:
+        model = self.learner.accelerator.unwrap_model(self.learner.model)
+        sample = self.around.sample(model)
+        if sample is not None:
+            prompt, text = sample
+            self.run.log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
+            self.around.say(f"sample: {prompt!r} -> {text!r}")
+
+    def _save(self, progress: Progress) -> None:
+        folder = self.run.checkpoints / f"step-{progress.step:06d}"
+        size = self.run.metrics_file.stat().st_size if self.run.metrics_file.exists() else 0
+        weights, moments = self.learner.parameters, self.learner.optimizer_state()
+        checkpoint.save(folder, weights, moments, progress, size, self.fingerprint)
+        checkpoint.prune(self.run.checkpoints, folder)

@@ -1,0 +1,213 @@
+"""One engine: it answers as transformers does, and the same alone, in a batch, streamed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from heedful.errors import ModelError, UsageError
+from heedful.generate import engine as engine_module
+from heedful.generate.engine import Engine, Row, batches, fill_gaps
+from heedful.generate.text import TextStream
+from heedful.records import Completion, Message, Sampling
+from tests.generate.conftest import Bytes, shared_engine
+from tests.models import KINDS, POSITIONS, WINDOWED, tiny_model
+
+PROMPTS = ["a", "What is seven times eight?", "Sort: pear, fig", "x" * 50, "Name a colour.", "世界"]
+PREAMBLE = [f"Below is an instruction. {prompt}" for prompt in PROMPTS]
+SAMPLED = Sampling(max_tokens=12, temperature=1.5, top_k=40, top_p=0.9, repetition_penalty=1.2, stop=("zq",))
+
+
+def reference(model: PreTrainedModel, ids: list[int], **options: object) -> list[int]:
+    """Decode greedily with transformers' own generate; give the answer's ids without the stop token."""
+    output = model.generate(
+        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), do_sample=False, pad_token_id=0, **options
+    )
+    answer = output[0, len(ids) :].tolist()
+    return answer[:-1] if answer[-1] == 258 else answer
+
+
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED])
+@pytest.mark.parametrize("prompts", [PROMPTS, PREAMBLE], ids=["different", "shared beginning"])
+def test_greedy_answers_are_transformers_own(kind: str, prompts: list[str]) -> None:
+    engine = shared_engine(kind)
+    answers = engine.generate(prompts, Sampling(max_tokens=20))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = engine.prompter.prompt_ids([Message("user", prompt)])
+        assert list(answer.token_ids) == reference(engine.model, ids, max_new_tokens=20)
+        assert answer.prompt_tokens == len(ids)
+
+
+def test_penalised_answers_are_transformers_own(engine: Engine) -> None:
+    ids = engine.prompter.prompt_ids([Message("user", PROMPTS[1])])
+    answer = engine.generate([PROMPTS[1]], Sampling(max_tokens=20, repetition_penalty=1.7))[0]
+    assert list(answer.token_ids) == reference(engine.model, ids, max_new_tokens=20, repetition_penalty=1.7)
+    assert list(answer.token_ids) != reference(engine.model, ids, max_new_tokens=20)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED])
+@pytest.mark.parametrize("sampling", [Sampling(max_tokens=12), SAMPLED], ids=["greedy", "sampled"])
+def test_an_answer_is_the_same_alone_in_any_batch_and_streamed(kind: str, sampling: Sampling) -> None:
+    engine = shared_engine(kind)
+    samplings = [replace(sampling, seed=seed) for seed in range(len(PREAMBLE))]
+    together = engine.generate(PREAMBLE, samplings)
+    in_pairs = engine.generate(PREAMBLE, samplings, batch_size=2)
+    for i, answer in enumerate(together):
+        *pieces, streamed = engine.stream(PREAMBLE[i], samplings[i])
+        assert answer.token_ids == in_pairs[i].token_ids == streamed.token_ids  # type: ignore[union-attr]
+        assert answer.text == in_pairs[i].text == "".join(map(str, pieces))
+        assert answer.finish_reason == in_pairs[i].finish_reason == streamed.finish_reason  # type: ignore[union-attr]
+
+
+def test_noise_of_batches_is_ruled_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits that differ by batch, by less than half the tolerance, give the same answers; without the rule they do not."""
+    engine.tolerance = 4.0
+
+    def noisy(original: object) -> object:
+        def run(model: object, *rest: object) -> object:
+            result = original(model, *rest)  # type: ignore[operator]
+            logits, others = (result[0], result[1:]) if isinstance(result, tuple) else (result, ())
+            generator = torch.Generator().manual_seed(len(logits))
+            logits = logits + torch.rand(logits.shape, generator=generator) * 1.9
+            return (logits, *others) if others else logits
+
+        return run
+
+    for name in ("prefill", "step"):
+        monkeypatch.setattr(engine_module, name, noisy(getattr(engine_module, name)))
+
+    def both_ways() -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        samplings = [Sampling(max_tokens=10, temperature=i % 2, top_p=0.9, seed=i) for i in range(len(PROMPTS))]
+        together = engine.generate(PROMPTS, samplings)
+        alone = [engine.generate([prompt], s)[0] for prompt, s in zip(PROMPTS, samplings, strict=True)]
+        return [a.token_ids for a in together], [a.token_ids for a in alone]
+
+    together, alone = both_ways()
+    assert together == alone
+    assert 0 < engine.counts.recomputed < engine.counts.tokens
+    engine.tolerance = 0.0
+    together, alone = both_ways()
+    assert together != alone
+
+
+def test_rows_leave_when_they_stop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+    step = engine_module.step
+    monkeypatch.setattr(engine_module, "step", lambda m, s, tokens: widths.append(len(tokens)) or step(m, s, tokens))
+    caps = [1, 7, 3, 7, 2, 5]
+    answers = engine.generate(PROMPTS, [Sampling(max_tokens=cap) for cap in caps])
+    assert [len(answer.token_ids) for answer in answers] == caps
+    assert widths == [5, 4, 3, 3, 2, 2]
+    assert [a.token_ids for a in answers] == [engine.generate([p], Sampling(max_tokens=c))[0].token_ids for p, c in zip(PROMPTS, caps, strict=True)]
+
+
+def test_fill_gaps_moves_only_the_last() -> None:
+    assert fill_gaps([True, False, True, False, True]) == [0, 4, 2]
+    assert fill_gaps([False, True, True]) == [2, 1]
+    assert fill_gaps([True, True, False]) == [0, 1]
+
+
+def test_a_stop_id_ends_an_answer_and_stays_out_of_it(engine: Engine) -> None:
+    free = engine.generate(["Hello"], Sampling(max_tokens=10))[0]
+    stop = free.token_ids[6]
+    first = free.token_ids.index(stop)
+    stopped = Engine(engine.model, Bytes(stop=[stop])).generate(["Hello"], Sampling(max_tokens=10))[0]
+    assert (stopped.token_ids, stopped.finish_reason) == (free.token_ids[:first], "stop")
+    assert (len(free.token_ids), free.finish_reason) == (10, "length")
+
+
+def test_a_stop_string_ends_an_answer_and_its_text(engine: Engine) -> None:
+    free = next(a for seed in range(99) if (a := ascii_answer(engine, seed)).text[3:].isprintable())
+    seed = next(s for s in range(99) if ascii_answer(engine, s).text == free.text)
+    stop = free.text[3:5]
+    *pieces, answer = engine.stream("Hello", ascii_sampling(seed, stop))
+    assert isinstance(answer, Completion)
+    assert answer.text == "".join(map(str, pieces)) == free.text[: free.text.index(stop)]
+    assert answer.finish_reason == "stop"
+
+
+def ascii_sampling(seed: int, *stop: str) -> Sampling:
+    return Sampling(max_tokens=8, temperature=3.0, seed=seed, stop=stop)
+
+
+def ascii_answer(engine: Engine, seed: int) -> Completion:
+    return engine.generate(["Hello"], ascii_sampling(seed))[0]
+
+
+def test_a_seed_is_a_requests_own(engine: Engine) -> None:
+    """The same seed gives the same answer whatever else is drawn; another seed another."""
+    before = torch.get_rng_state()
+    hot = Sampling(max_tokens=8, temperature=2.0, seed=1)
+    first, again, other = engine.generate(["Hello"] * 3, [hot, hot, replace(hot, seed=2)])
+    torch.rand(5)
+    assert first.token_ids == again.token_ids == engine.generate(["Hello"], hot)[0].token_ids
+    assert first.token_ids != other.token_ids
+    torch.set_rng_state(before)
+    engine.generate(["Hello"], hot)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_an_answer_ends_at_the_models_last_position(kind: str) -> None:
+    engine = shared_engine(kind)
+    answer = engine.generate(["x" * (POSITIONS - 3)], Sampling(max_tokens=50))[0]
+    assert (len(answer.token_ids), answer.finish_reason) == (3, "length")
+
+
+def test_a_prompt_that_fills_the_model_is_refused_with_both_numbers(engine: Engine) -> None:
+    with pytest.raises(ModelError, match=f"prompt of {POSITIONS} tokens .* {POSITIONS} positions"):
+        engine.generate(["fine", "x" * POSITIONS])
+
+
+def test_impossible_sampling_is_refused_all_at_once(engine: Engine) -> None:
+    with pytest.raises(UsageError, match=r"max_tokens=0 .*, temperature=-1 .*, top_p=0 "):
+        engine.generate(["a"], Sampling(max_tokens=0, temperature=-1, top_p=0))
+
+
+def test_a_model_that_computes_nan_is_named(engine: Engine) -> None:
+    engine.model.get_output_embeddings().weight.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="NaN"):
+        engine.generate(["a"])
+
+
+def test_results_stand_in_the_order_of_the_prompts_and_are_counted(engine: Engine) -> None:
+    heard: list[int] = []
+    answers = engine.generate(PROMPTS, Sampling(max_tokens=2), batch_size=4, on_done=heard.append)
+    assert [a.prompt_tokens for a in answers] == [len(p.encode()) for p in PROMPTS]
+    assert heard == [1, 2, 3, 4, 5, 6]
+    assert engine.generate([]) == []
+
+
+def test_messages_are_prompts_too(engine: Engine) -> None:
+    talk = [Message("user", "Hel"), Message("assistant", "lo")]
+    assert engine.generate([talk], Sampling(max_tokens=4))[0].token_ids == engine.generate(["Hello"], Sampling(max_tokens=4))[0].token_ids
+
+
+def test_dropout_is_off_for_the_answer_and_on_again_behind_it() -> None:
+    model = tiny_model("gpt2", resid_pdrop=0.5)
+    engine = Engine(model, Bytes())
+    still = engine.generate(PROMPTS, Sampling(max_tokens=8))
+    model.train()
+    assert [a.token_ids for a in engine.generate(PROMPTS, Sampling(max_tokens=8))] == [a.token_ids for a in still]
+    assert model.training
+
+
+def test_an_architecture_without_logits_to_keep_or_position_ids() -> None:
+    """BLOOM takes no position_ids: its prompts are padded, but no beginning is shared."""
+    model = tiny_model("bloom", n_head=4, n_layer=2, hidden_size=32)
+    engine = Engine(model, Bytes())
+    answers = engine.generate(PREAMBLE, Sampling(max_tokens=8))
+    for prompt, answer in zip(PREAMBLE, answers, strict=True):
+        assert list(answer.token_ids) == reference(model, engine.prompter.prompt_ids([Message("user", prompt)]), max_new_tokens=8)
+
+
+def test_batches_are_sorted_and_bounded(engine: Engine) -> None:
+    def row(index: int, prompt_tokens: int, limit: int) -> Row:
+        return Row(index, [0], prompt_tokens, Sampling(), limit, TextStream(engine.prompter.tokenizer))
+
+    rows = [row(0, 5, 10), row(1, 9, 10), row(2, 7, 10), row(3, 20_000, 100), row(4, 15_000, 100)]
+    assert [[r.index for r in batch] for batch in batches(rows, 2)] == [[3], [4, 1], [2, 0]]
+    assert [[r.index for r in batch] for batch in batches(rows, 64)] == [[3], [4, 1], [2, 0]]

@@ -1,0 +1,102 @@
+"""The rule by which a token is chosen, against straightforward references."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers import TemperatureLogitsWarper as Temperature
+from transformers import TopKLogitsWarper as TopK
+from transformers import TopPLogitsWarper as TopP
+
+from heedful.generate.sampling import gumbel, mass_above, penalise, pick, restrict
+from heedful.records import Sampling
+
+LOGITS = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.6},
+        {"temperature": 1.0, "top_k": 5},
+        {"temperature": 1.4, "top_p": 0.7},
+        {"temperature": 0.9, "top_k": 12, "top_p": 0.8},
+        {"temperature": 1.2, "top_k": 7, "repetition_penalty": 1.5},
+    ],
+)
+def test_tokens_are_drawn_with_the_probabilities_of_transformers(settings: dict[str, float]) -> None:
+    tokens = [1, 4, 4, 9]
+    sampling = Sampling(**settings)  # type: ignore[arg-type]
+    processors = LogitsProcessorList([Temperature(sampling.temperature)])
+    if sampling.repetition_penalty != 1:
+        processors.insert(0, RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.top_k:
+        processors.append(TopK(sampling.top_k))
+    if sampling.top_p < 1:
+        processors.append(TopP(sampling.top_p))
+    expected = processors(torch.tensor([tokens]), LOGITS[None].clone())[0].softmax(0)
+    draws = [pick(LOGITS, tokens, step, sampling)[0] for step in range(6000)]
+    found = torch.bincount(torch.tensor(draws), minlength=40) / len(draws)
+    assert not found[expected == 0].any()
+    assert float((found - expected).abs().sum() / 2) < 0.03  # total variation; about 0.015 by chance at worst
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3, 0.7])
+def test_penalty_is_transformers_own(penalty: float) -> None:
+    tokens = [3, 3, 8, 20]
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([tokens]), LOGITS[None].clone())[0]
+    before = LOGITS.clone()
+    torch.testing.assert_close(penalise(LOGITS, tokens, penalty), expected)
+    assert torch.equal(LOGITS, before)
+
+
+def test_noise_is_a_function_of_seed_and_step() -> None:
+    torch.testing.assert_close(gumbel(1, 2, 50), gumbel(1, 2, 50), atol=0, rtol=0)
+    assert not torch.equal(gumbel(1, 2, 50), gumbel(2, 1, 50))
+    many = torch.cat([gumbel(0, step, 1000) for step in range(100)])
+    assert float(many.mean()) == pytest.approx(0.5772, abs=0.02)
+    assert float(many.var()) == pytest.approx(1.6449, abs=0.05)
+
+
+def test_a_near_tie_is_not_clear() -> None:
+    logits = torch.tensor([0.0, 2.0, 2.0005, -1.0])
+    assert pick(logits, [], 0, Sampling(), 1e-3) == (2, False)
+    assert pick(logits, [], 0, Sampling(), 1e-4) == (2, True)
+    assert pick(logits * 100, [], 0, Sampling(), 1e-3) == (2, True)
+
+
+def test_the_penalty_stretches_the_noise() -> None:
+    logits = torch.tensor([-3.0, -2.9, -9.0])
+    assert pick(logits, [0, 1], 0, Sampling(repetition_penalty=2.0), 0.15) == (1, False)  # margin 0.2, noise up to 0.3
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=1, top_k=6), Sampling(temperature=0.8, top_p=0.8),
+                                      Sampling(temperature=1.3, top_k=9, top_p=0.85, repetition_penalty=1.3)])
+def test_a_clear_choice_survives_any_noise_below_half_the_tolerance(sampling: Sampling) -> None:
+    """The claim on which batch-independence rests, filter borders included."""
+    generator = torch.Generator().manual_seed(0)
+    clear_choices = 0
+    for step in range(300):
+        logits = torch.randn(40, generator=generator) * 2
+        token, clear = pick(logits, [1, 2], step, sampling, 0.2)
+        clear_choices += clear
+        for _ in range(5 * clear):
+            noise = (torch.rand(40, generator=generator) - 0.5) * 0.199
+            assert pick(logits + noise, [1, 2], step, sampling)[0] == token
+    assert clear_choices > 60
+
+
+def test_the_border_of_a_filter_is_told_from_its_inside() -> None:
+    logits = torch.tensor([3.0, 2.0, 1.0005, 1.0, -5.0])
+    maybe, inside = restrict(logits, Sampling(temperature=1, top_k=3), 1e-3)
+    assert maybe.tolist() == [True, True, True, True, False]
+    assert inside.tolist() == [True, True, False, False, False]
+    maybe, inside = restrict(torch.tensor([0.5, 0.3, 0.2]).log(), Sampling(temperature=1, top_p=0.8), 1e-3)
+    assert (maybe.tolist(), inside.tolist()) == ([True, True, True], [True, True, False])
+
+
+def test_mass_above_as_documented() -> None:
+    for part in mass_above(torch.tensor([0.3, 0.5, 0.2]).log(), 0.0):
+        torch.testing.assert_close(part, torch.tensor([0.5, 0.0, 0.8]))
