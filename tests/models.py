@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 KINDS = ("gpt2", "llama", "qwen2", "qwen3", "gpt_neox")
+ALIBI = "bloom"  # takes no position_ids
 WINDOWED = "mistral"  # a sliding window of 8 tokens in every layer
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VOCABULARY = 256 + len(SPECIAL)
@@ -28,6 +29,7 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "qwen2": {**_WIDE, "num_key_value_heads": 2},
     "qwen3": {**_WIDE, "num_key_value_heads": 2, "head_dim": 8},
     "gpt_neox": _WIDE,
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
 }
 

@@ -31,10 +31,6 @@ def shared_engine(kind: str) -> Engine:
 
 
 @pytest.fixture
-def prompter() -> Bytes:
-    return Bytes()
-
-
-@pytest.fixture
 def engine() -> Engine:
-    return Engine(tiny_model("llama"), Bytes(), "tiny")
+    """An engine of this test alone, whose answers only end by length or by stop strings."""
+    return Engine(tiny_model("llama"), Bytes(stop=()), "tiny")

@@ -14,10 +14,11 @@ from heedful.generate.engine import Engine, Row, batches, fill_gaps
 from heedful.generate.text import TextStream
 from heedful.records import Completion, Message, Sampling
 from tests.generate.conftest import Bytes, shared_engine
-from tests.models import KINDS, POSITIONS, WINDOWED, tiny_model
+from tests.models import ALIBI, KINDS, POSITIONS, WINDOWED, tiny_model
 
 PROMPTS = ["a", "What is seven times eight?", "Sort: pear, fig", "x" * 50, "Name a colour.", "世界"]
 PREAMBLE = [f"Below is an instruction. {prompt}" for prompt in PROMPTS]
+HOT = Sampling(max_tokens=40, temperature=2.0, seed=1)
 SAMPLED = Sampling(max_tokens=12, temperature=1.5, top_k=40, top_p=0.9, repetition_penalty=1.2, stop=("zq",))
 
 
@@ -30,7 +31,7 @@ def reference(model: PreTrainedModel, ids: list[int], **options: object) -> list
     return answer[:-1] if answer[-1] == 258 else answer
 
 
-@pytest.mark.parametrize("kind", [*KINDS, WINDOWED])
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI])
 @pytest.mark.parametrize("prompts", [PROMPTS, PREAMBLE], ids=["different", "shared beginning"])
 def test_greedy_answers_are_transformers_own(kind: str, prompts: list[str]) -> None:
     engine = shared_engine(kind)
@@ -41,14 +42,15 @@ def test_greedy_answers_are_transformers_own(kind: str, prompts: list[str]) -> N
         assert answer.prompt_tokens == len(ids)
 
 
-def test_penalised_answers_are_transformers_own(engine: Engine) -> None:
-    ids = engine.prompter.prompt_ids([Message("user", PROMPTS[1])])
-    answer = engine.generate([PROMPTS[1]], Sampling(max_tokens=20, repetition_penalty=1.7))[0]
+def test_penalised_answers_are_transformers_own() -> None:
+    engine = shared_engine("llama")
+    ids = engine.prompter.prompt_ids([Message("user", PROMPTS[0])])
+    answer = engine.generate([PROMPTS[0]], Sampling(max_tokens=20, repetition_penalty=1.7))[0]
     assert list(answer.token_ids) == reference(engine.model, ids, max_new_tokens=20, repetition_penalty=1.7)
     assert list(answer.token_ids) != reference(engine.model, ids, max_new_tokens=20)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, WINDOWED])
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI])
 @pytest.mark.parametrize("sampling", [Sampling(max_tokens=12), SAMPLED], ids=["greedy", "sampled"])
 def test_an_answer_is_the_same_alone_in_any_batch_and_streamed(kind: str, sampling: Sampling) -> None:
     engine = shared_engine(kind)
@@ -64,14 +66,14 @@ def test_an_answer_is_the_same_alone_in_any_batch_and_streamed(kind: str, sampli
 
 def test_noise_of_batches_is_ruled_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits that differ by batch, by less than half the tolerance, give the same answers; without the rule they do not."""
-    engine.tolerance = 4.0
+    engine.tolerance = 1.0
 
     def noisy(original: object) -> object:
         def run(model: object, *rest: object) -> object:
             result = original(model, *rest)  # type: ignore[operator]
             logits, others = (result[0], result[1:]) if isinstance(result, tuple) else (result, ())
             generator = torch.Generator().manual_seed(len(logits))
-            logits = logits + torch.rand(logits.shape, generator=generator) * 1.9
+            logits = logits + torch.rand(logits.shape, generator=generator) * 0.49
             return (logits, *others) if others else logits
 
         return run
@@ -80,7 +82,7 @@ def test_noise_of_batches_is_ruled_out(engine: Engine, monkeypatch: pytest.Monke
         monkeypatch.setattr(engine_module, name, noisy(getattr(engine_module, name)))
 
     def both_ways() -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        samplings = [Sampling(max_tokens=10, temperature=i % 2, top_p=0.9, seed=i) for i in range(len(PROMPTS))]
+        samplings = [Sampling(max_tokens=10, temperature=i % 2, seed=i) for i in range(len(PROMPTS))]
         together = engine.generate(PROMPTS, samplings)
         alone = [engine.generate([prompt], s)[0] for prompt, s in zip(PROMPTS, samplings, strict=True)]
         return [a.token_ids for a in together], [a.token_ids for a in alone]
@@ -101,7 +103,9 @@ def test_rows_leave_when_they_stop(engine: Engine, monkeypatch: pytest.MonkeyPat
     answers = engine.generate(PROMPTS, [Sampling(max_tokens=cap) for cap in caps])
     assert [len(answer.token_ids) for answer in answers] == caps
     assert widths == [5, 4, 3, 3, 2, 2]
-    assert [a.token_ids for a in answers] == [engine.generate([p], Sampling(max_tokens=c))[0].token_ids for p, c in zip(PROMPTS, caps, strict=True)]
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        alone = engine.generate([prompt], Sampling(max_tokens=len(answer.token_ids)))[0]
+        assert answer.token_ids == alone.token_ids
 
 
 def test_fill_gaps_moves_only_the_last() -> None:
@@ -120,34 +124,23 @@ def test_a_stop_id_ends_an_answer_and_stays_out_of_it(engine: Engine) -> None:
 
 
 def test_a_stop_string_ends_an_answer_and_its_text(engine: Engine) -> None:
-    free = next(a for seed in range(99) if (a := ascii_answer(engine, seed)).text[3:].isprintable())
-    seed = next(s for s in range(99) if ascii_answer(engine, s).text == free.text)
-    stop = free.text[3:5]
-    *pieces, answer = engine.stream("Hello", ascii_sampling(seed, stop))
+    free = engine.generate(["Hello"], HOT)[0].text
+    stop = next(free[i : i + 2] for i in range(4, len(free)) if free[i : i + 2].isascii())
+    *pieces, answer = engine.stream("Hello", replace(HOT, stop=("never", stop)))
     assert isinstance(answer, Completion)
-    assert answer.text == "".join(map(str, pieces)) == free.text[: free.text.index(stop)]
+    assert answer.text == "".join(map(str, pieces)) == free[: free.index(stop)]
     assert answer.finish_reason == "stop"
-
-
-def ascii_sampling(seed: int, *stop: str) -> Sampling:
-    return Sampling(max_tokens=8, temperature=3.0, seed=seed, stop=stop)
-
-
-def ascii_answer(engine: Engine, seed: int) -> Completion:
-    return engine.generate(["Hello"], ascii_sampling(seed))[0]
+    assert len(answer.token_ids) < HOT.max_tokens
 
 
 def test_a_seed_is_a_requests_own(engine: Engine) -> None:
     """The same seed gives the same answer whatever else is drawn; another seed another."""
     before = torch.get_rng_state()
-    hot = Sampling(max_tokens=8, temperature=2.0, seed=1)
-    first, again, other = engine.generate(["Hello"] * 3, [hot, hot, replace(hot, seed=2)])
-    torch.rand(5)
-    assert first.token_ids == again.token_ids == engine.generate(["Hello"], hot)[0].token_ids
-    assert first.token_ids != other.token_ids
-    torch.set_rng_state(before)
-    engine.generate(["Hello"], hot)
+    first, again, other = engine.generate(["Hello"] * 3, [HOT, HOT, replace(HOT, seed=2)])
     assert torch.equal(before, torch.get_rng_state())
+    torch.rand(5)
+    assert first.token_ids == again.token_ids == engine.generate(["Hello"], HOT)[0].token_ids
+    assert first.token_ids != other.token_ids
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -183,7 +176,8 @@ def test_results_stand_in_the_order_of_the_prompts_and_are_counted(engine: Engin
 
 def test_messages_are_prompts_too(engine: Engine) -> None:
     talk = [Message("user", "Hel"), Message("assistant", "lo")]
-    assert engine.generate([talk], Sampling(max_tokens=4))[0].token_ids == engine.generate(["Hello"], Sampling(max_tokens=4))[0].token_ids
+    first, second = engine.generate([talk, "Hello"], Sampling(max_tokens=4))
+    assert first.token_ids == second.token_ids
 
 
 def test_dropout_is_off_for_the_answer_and_on_again_behind_it() -> None:
@@ -193,15 +187,6 @@ def test_dropout_is_off_for_the_answer_and_on_again_behind_it() -> None:
     model.train()
     assert [a.token_ids for a in engine.generate(PROMPTS, Sampling(max_tokens=8))] == [a.token_ids for a in still]
     assert model.training
-
-
-def test_an_architecture_without_logits_to_keep_or_position_ids() -> None:
-    """BLOOM takes no position_ids: its prompts are padded, but no beginning is shared."""
-    model = tiny_model("bloom", n_head=4, n_layer=2, hidden_size=32)
-    engine = Engine(model, Bytes())
-    answers = engine.generate(PREAMBLE, Sampling(max_tokens=8))
-    for prompt, answer in zip(PREAMBLE, answers, strict=True):
-        assert list(answer.token_ids) == reference(model, engine.prompter.prompt_ids([Message("user", prompt)]), max_new_tokens=8)
 
 
 def test_batches_are_sorted_and_bounded(engine: Engine) -> None:

@@ -9,13 +9,13 @@ from heedful.generate import forward
 from heedful.generate.cache import ROOM
 from heedful.generate.forward import alone, pad_left, prefill, shared_prefix, step
 from tests.generate.conftest import shared_engine
-from tests.models import KINDS, WINDOWED
+from tests.models import ALIBI, KINDS, WINDOWED
 
 PREFIX = list(range(30, 45))
 PROMPTS = [[*PREFIX, *range(60, 60 + n)] for n in (1, 9, 4, 20)]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, WINDOWED])
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI])
 @pytest.mark.parametrize("chunk", [4096, 12], ids=["whole", "in chunks"])
 def test_every_row_sees_what_it_sees_alone(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "CHUNK_TOKENS", chunk)

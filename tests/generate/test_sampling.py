@@ -72,8 +72,14 @@ def test_the_penalty_stretches_the_noise() -> None:
     assert pick(logits, [0, 1], 0, Sampling(repetition_penalty=2.0), 0.15) == (1, False)  # margin 0.2, noise up to 0.3
 
 
-@pytest.mark.parametrize("sampling", [Sampling(temperature=1, top_k=6), Sampling(temperature=0.8, top_p=0.8),
-                                      Sampling(temperature=1.3, top_k=9, top_p=0.85, repetition_penalty=1.3)])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1, top_k=6),
+        Sampling(temperature=0.8, top_p=0.8),
+        Sampling(temperature=1.3, top_k=9, top_p=0.85, repetition_penalty=1.3),
+    ],
+)
 def test_a_clear_choice_survives_any_noise_below_half_the_tolerance(sampling: Sampling) -> None:
     """The claim on which batch-independence rests, filter borders included."""
     generator = torch.Generator().manual_seed(0)

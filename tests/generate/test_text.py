@@ -65,7 +65,10 @@ def test_what_only_began_like_a_stop_string_is_given_out() -> None:
 
 
 def test_the_earliest_stop_string_counts() -> None:
-    assert stream(WORDS("Hello world", add_special_tokens=False)["input_ids"], WORDS, ("rl", "wo", "x"))[1].text == "Hello "
+    assert (
+        stream(WORDS("Hello world", add_special_tokens=False)["input_ids"], WORDS, ("rl", "wo", "x"))[1].text
+        == "Hello "
+    )
 
 
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))

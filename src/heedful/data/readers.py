@@ -141,7 +141,8 @@ def _broken(error: ValueError | RecursionError, text: str, start: int) -> tuple[
     before = text[: error.pos].rstrip()[-1:]
     if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
         return error.pos, f"the text ends inside a row ({_lower(error.msg)})", GET_AGAIN
-    fix = "Remove the comma before the bracket." if before == "," and text[error.pos] in "]}" else ""
+    trailing = "trailing comma" in error.msg or (before == "," and text[error.pos] in "]}")  # from Python 3.13, before
+    fix = "Remove the comma before the bracket." if trailing else ""
     return error.pos, f"not JSON: {_lower(error.msg)}", fix
 
 
@@ -221,7 +222,7 @@ def _lines(text: str, name: str) -> Iterator[RawRow]:
         try:
             value, end, problem = decoder.decode(content, 0)
             if end < len(content):
-                problem = f"column {end + 1}: there is more after the row's end"
+                problem = f"column {_blank(content, end) + 1}: there is more after the row's end"
         except (ValueError, RecursionError) as error:
             where, what, _ = _broken(error, content, 0)
             value, problem = None, f"column {where + 1}: {what}"

@@ -50,7 +50,9 @@ SPLITS: dict[str, Callable[[Sequence[int], Shares, int], Parts]] = {"in_order": 
 
 def _take(groups: list[list[int]], wanted: int) -> tuple[list[list[int]], list[list[int]]]:
     """Take the groups, in order, that come nearest to `wanted` rows together; leave one at least."""
-    taken, left, missing = [], [], wanted
+    taken: list[list[int]] = []
+    left: list[list[int]] = []
+    missing = wanted
     for group in groups:
         if len(group) <= missing and len(taken) < len(groups) - 1:
             taken.append(group)

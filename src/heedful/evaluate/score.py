@@ -9,13 +9,12 @@ from typing import Any
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError
 from heedful.evaluate.likelihood import Likelihood, likelihood
-from heedful.evaluate.metrics import METRICS, looped
+from heedful.evaluate.metrics import LOWER_IS_BETTER, METRICS, STOP_HEALTH
 from heedful.evaluate.stats import compare, interval, ratio_interval
 from heedful.generate.engine import Engine
 from heedful.records import Completion, Conversation, Message, Sampling
 
-LOWER_IS_BETTER = {"nll", "length_capped", "looped"}
-PAIRED = ("nll", "exact_match", "normalised_match", "token_f1", "rouge_l", "chrf", "stopped")
+PAIRED = ("nll", "exact_match", "normalised_match", "token_f1", "rouge_l", "chrf", "bleu", *STOP_HEALTH)
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,7 @@ def row_scores(answers: Answers, conversations: Sequence[Conversation]) -> dict[
     """Score each row on each metric."""
     pairs = [(c.text, reference(row)) for c, row in zip(answers.completions, conversations, strict=True)]
     scores = {name: [metric(*pair) for pair in pairs] for name, metric in METRICS.items()}
-    scores["stopped"] = [float(c.finish_reason == "stop") for c in answers.completions]
-    scores["length_capped"] = [float(c.finish_reason == "length") for c in answers.completions]
-    scores["looped"] = [float(looped(c.token_ids)) for c in answers.completions]
-    return scores
+    return scores | {name: [flag(c) for c in answers.completions] for name, flag in STOP_HEALTH.items()}
 
 
 def evaluation(models: Mapping[str, Answers], conversations: Sequence[Conversation], decides: str) -> dict[str, Any]:
@@ -78,6 +74,7 @@ def evaluation(models: Mapping[str, Answers], conversations: Sequence[Conversati
             higher = metric not in LOWER_IS_BETTER
             if metric == "nll":
                 base, tuned = models["base"].likelihood, models["tuned"].likelihood
+                assert base.targets == tuned.targets, "both are measured on the same tokens"
                 comparison = compare(base.nll, tuned.nll, higher, base.targets)
             else:
                 comparison = compare(rows["base"][metric], rows["tuned"][metric], higher)

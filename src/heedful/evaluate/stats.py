@@ -51,7 +51,7 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     assert (below > 0).all(), "each row's denominator is a count of at least 1"
     value = float(above.sum() / below.sum())
     low, high = _bootstrap(above, below)
-    return Score(value, min(low, value), max(high, value), above.size)
+    return Score(value, min(low, value), max(high, value), above.size)  # sums differ in their last bits
 
 
 def compare(

@@ -1,0 +1,224 @@
+"""Every row is accounted for, the parts are of the asked sizes, and what stands twice is found and kept together."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heedful.config import DataConfig
+from heedful.data import DataReceipt, load, near
+from heedful.data.split import Shares, in_order, leak_aware
+from heedful.errors import DataError
+from heedful.records import Splits
+
+WORDS = [a + b for a in ("ba", "ke", "lo", "mi", "zu", "shra", "tem") for b in ("nd", "pling", "rgo", "sk", "wen", "x")]
+
+
+def distinct(number: int, seed: int = 0) -> list[str]:
+    choose = random.Random(seed)
+    return [f"{index} " + " ".join(choose.choices(WORDS, k=9)) for index in range(number)]
+
+
+def given_rows(path: Path, questions: list[str], **settings: object) -> tuple[Splits, DataReceipt]:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps([{"instruction": text, "output": "yes"} for text in questions]))
+    return load(DataConfig.model_validate({"path": str(path), **settings}))
+
+
+def test_the_receipt_accounts_for_every_row(tmp_path: Path) -> None:
+    rows = [{"instruction": text, "output": "yes", "source": "me"} for text in distinct(98)]
+    lines = [json.dumps(row) for row in [*rows, {"instruction": "a", "output": 3}, {"instruction": "b", "output": 4}]]
+    (tmp_path / "d.jsonl").write_text("\n".join([*lines[:50], "{broken", *lines[50:]]))
+    splits, receipt = load(DataConfig(path=str(tmp_path / "d.jsonl"), on_bad_row="skip"))
+    told = json.loads(json.dumps(receipt.as_dict()))
+    assert (told["read"], told["kept"]) == (101, 98)
+    assert told["skipped"] == {"not valid JSON or CSV": 1, 'field "output" is not text': 2}
+    assert told["first_skipped"][1] == f'{tmp_path}/d.jsonl:100 (row 100): field "output" is the number 3, not text.'
+    assert told["columns"] == {"instruction": "instruction", "output": "output"}
+    assert told["not_read"] == ["source"]
+    assert (told["format"], told["split"], len(told["sha256"])) == ("alpaca", "leak_aware", 64)
+    assert told["sizes"] == {"train": len(splits.train), "validation": 5, "test": 10}
+
+
+def test_a_bad_row_stops_unless_it_may_be_skipped(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'd\.json:1 \(row 3\): field "instruction" is empty\.'):
+        given_rows(tmp_path / "d.json", ["a", "b", "", "d"])
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])
+def test_more_than_five_in_a_hundred_are_too_many_to_skip(tmp_path: Path, bad: int, stops: bool) -> None:
+    questions = [""] * bad + distinct(100 - bad)
+    if stops:
+        with pytest.raises(DataError, match=r"6 of 100 rows are unusable, more than 5%\. The first: .*\(row 1\)"):
+            given_rows(tmp_path / "d.json", questions, on_bad_row="skip")
+    else:
+        assert given_rows(tmp_path / "d.json", questions, on_bad_row="skip")[1].kept == 95
+
+
+def test_ten_skipped_rows_are_named(tmp_path: Path) -> None:
+    receipt = given_rows(tmp_path / "d.json", [""] * 12 + distinct(300), on_bad_row="skip")[1]
+    assert len(receipt.first_skipped) == 10
+    assert receipt.skipped == {'field "instruction" is empty': 12}
+
+
+def test_no_row_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"d\.json holds no rows"):
+        given_rows(tmp_path / "d.json", [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "shares", "sizes"),
+    [
+        (1100, (0.05, 0.1), (935, 55, 110)),
+        (1000, (0.05, 0.1), (850, 50, 100)),
+        (7, (0.05, 0.1), (5, 2, 0)),
+        (7, (0.0, 0.1), (6, 0, 1)),
+        (7, (0.1, 0.0), (6, 1, 0)),
+        (7, (0.0, 0.0), (7, 0, 0)),
+        (100, (0.3, 0.57), (13, 30, 57)),  # 100 * (1 - 0.3 - 0.57) is 13.000000000000007, or 12.99..., in floats
+        (0, (0.05, 0.1), (0, 0, 0)),
+    ],
+)
+def test_in_order_cuts_by_the_written_shares(
+    rows: int, shares: tuple[float, float], sizes: tuple[int, int, int]
+) -> None:
+    parts = in_order(list(range(rows)), Shares(*shares), seed=0)
+    assert (len(parts["train"]), len(parts["validation"]), len(parts["test"])) == sizes
+    assert parts["train"] + parts["test"] + parts["validation"] == list(range(rows))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 10, 11, 19, 20, 1100])
+def test_leak_aware_sizes_are_the_rounded_shares(rows: int) -> None:
+    parts = leak_aware(list(range(rows)), Shares(0.05, 0.1), seed=1)
+    wanted = [round(rows * 5 / 100), round(rows * 10 / 100)]
+    assert [len(parts["validation"]), len(parts["test"])] == wanted
+    assert sorted(sum(parts.values(), [])) == list(range(rows))
+
+
+@given(st.lists(st.integers(0, 8), max_size=60), st.integers(0, 3), st.sampled_from([0.0, 0.05, 0.1, 0.4]))
+def test_no_cluster_is_torn_and_no_row_lost(clusters: list[int], seed: int, share: float) -> None:
+    parts = leak_aware(clusters, Shares(share, share), seed)
+    assert sorted(sum(parts.values(), [])) == list(range(len(clusters)))
+    owners = {(clusters[row], name) for name, part in parts.items() for row in part}
+    assert len(owners) == len(set(clusters))
+    assert parts["train"] or not clusters
+    assert parts == leak_aware(clusters, Shares(share, share), seed)
+
+
+def test_the_seed_decides_who_is_held_back() -> None:
+    first, second = (leak_aware(list(range(100)), Shares(0.05, 0.1), seed) for seed in (1, 2))
+    assert first["test"] != second["test"]
+    assert first["test"] != sorted(first["test"])
+
+
+def test_a_large_cluster_is_taken_only_where_it_comes_nearer() -> None:
+    assert len(leak_aware([0] * 12 + [1] * 88, Shares(0.0, 0.1), 0)["test"]) == 12
+    assert len(leak_aware([0] * 25 + [1] * 75, Shares(0.0, 0.1), 0)["test"]) == 0
+
+
+def test_one_row_is_trained_on_and_the_empty_parts_are_named(tmp_path: Path) -> None:
+    splits, receipt = given_rows(tmp_path / "d.json", ["a"])
+    assert (len(splits.train), receipt.leaks["test"]) == (1, {"exact": 0, "near": 0})
+    assert receipt.notes == (
+        "The validation part is empty: there will be no validation loss, and the last weights are kept.",
+        "The test part is empty: there will be no final scores.",
+    )
+
+
+def test_duplicates_and_leaks_are_counted(tmp_path: Path) -> None:
+    first = distinct(17)
+    nearly = first[1].upper() + "!"
+    receipt = given_rows(tmp_path / "d.json", [*first, first[0], nearly, "new and unlike all"], split="in_order")[1]
+    assert receipt.sizes == {"train": 17, "validation": 1, "test": 2}
+    assert (receipt.exact_duplicates, receipt.near_duplicates) == (1, 2)
+    assert receipt.leaks == {"validation": {"exact": 0, "near": 0}, "test": {"exact": 1, "near": 2}}
+
+
+def test_leak_aware_leaks_nothing(tmp_path: Path) -> None:
+    questions = [text + mark for text in distinct(100) for mark in ("", "!", "?")]
+    receipt = given_rows(tmp_path / "d.json", questions)[1]
+    assert receipt.near_duplicates == 200
+    assert receipt.leaks == {name: {"exact": 0, "near": 0} for name in ("validation", "test")}
+    assert (receipt.sizes["validation"], receipt.sizes["test"]) == (15, 30)
+
+
+def test_the_same_instruction_with_another_input_is_no_duplicate(tmp_path: Path) -> None:
+    rows = [{"instruction": "Say it.", "input": text, "output": "yes"} for text in distinct(20)]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    assert load(DataConfig(path=str(tmp_path / "d.json")))[1].near_duplicates == 0
+
+
+def test_the_files_of_a_folder_stay_the_split_and_the_rest_comes_out_of_train(tmp_path: Path) -> None:
+    questions = distinct(120)
+    given_rows(tmp_path / "d" / "test.json", [*questions[100:], questions[0]])
+    (tmp_path / "d" / "train.json").write_text(
+        json.dumps([{"instruction": text, "output": "yes"} for text in questions[:100]])
+    )
+    splits, receipt = load(DataConfig(path=str(tmp_path / "d")))
+    assert receipt.sizes == {"train": 95, "validation": 5, "test": 21}
+    assert receipt.split == "by file"
+    assert {conversation.place.file for conversation in splits.test} == {str(tmp_path / "d" / "test.json")}
+    leaked = any(conversation.id == "train.json:1" for conversation in splits.train)
+    assert receipt.leaks["test"] == {"exact": int(leaked), "near": int(leaked)}
+
+
+def cosines(texts: list[str]) -> np.ndarray:
+    """The definition, spelt out: one dense vector of 3-gram counts a text."""
+    plain = [f" {' '.join(text.lower().split())} " for text in texts]
+    grams = sorted({text[at : at + 3] for text in plain for at in range(len(text) - 2)})
+    counts = np.array([[sum(t[i : i + 3] == g for i in range(len(t) - 2)) for g in grams] for t in plain], float)
+    unit = counts / np.linalg.norm(counts, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def components(near_pairs: np.ndarray) -> list[set[int]]:
+    reach = np.linalg.matrix_power(near_pairs.astype(float), len(near_pairs)) > 0
+    return [set(np.flatnonzero(row)) for row in reach]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("ab é三\n"), min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=9)
+)
+def test_exact_search_is_the_definition(texts: list[str]) -> None:
+    likeness, near_pairs = near.compare(texts), cosines(texts) >= 0.9 - 1e-9
+    labels, near_earlier = near.clusters(likeness)
+    assert near_earlier.tolist() == [bool(near_pairs[row, :row].any()) for row in range(len(texts))]
+    assert [set(np.flatnonzero(labels == label)) for label in labels] == components(near_pairs)
+    half = len(texts) // 2
+    rows, others = np.arange(half), np.arange(half, len(texts))
+    assert near.near_any(likeness, rows, others).tolist() == near_pairs[:half, half:].any(axis=1).tolist()
+
+
+def test_large_data_are_searched_by_buckets_with_nearly_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text + mark for text in distinct(400) for mark in ("", " indeed", "!")]
+    exact = near.compare(texts)
+    monkeypatch.setattr(near, "EXACT_ROWS", 100)
+    fast = near.compare(texts)
+    assert (exact.exact, fast.exact) == (True, False)
+    wanted, found = near.clusters(exact)[1], near.clusters(fast)[1]
+    assert not (found & ~wanted).any()
+    assert found.sum() >= 0.98 * wanted.sum() > 700
+    rows, others = np.arange(0, 1200, 3), np.setdiff1d(np.arange(1200), np.arange(0, 1200, 3))
+    wanted, found = near.near_any(exact, rows, others), near.near_any(fast, rows, others)
+    assert not (found & ~wanted).any()
+    assert found.sum() >= 0.98 * wanted.sum() > 300
+
+
+def test_a_thousand_rows_of_one_template_are_one_cluster() -> None:
+    texts = [f"Please repeat the following number in words, slowly and with care: {number}" for number in range(3000)]
+    labels, near_earlier = near.clusters(near.compare(texts))
+    assert len(set(labels.tolist())) == 1
+    assert near_earlier.sum() == 2999
+
+
+def test_reading_data_imports_no_torch() -> None:
+    check = "import heedful.data, sys; print({'torch', 'transformers', 'httpx2', 'pyarrow'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"

@@ -1,0 +1,313 @@
+"""Each known kind of row becomes its messages; each unusable one is told apart from the others in a sentence."""
+
+from typing import Any
+
+import pytest
+
+from heedful.data.formats import Choice, choose, to_conversation
+from heedful.data.readers import RawRow
+from heedful.data.turns import BadRow
+from heedful.errors import DataError
+from heedful.records import Message, Place
+
+SYSTEM, ASK, SAY = Message("system", "Be brief."), Message("user", "Hi?"), Message("assistant", "Hello.")
+NEXT, LAST = Message("user", "And?"), Message("assistant", "Bye.")
+
+GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
+    ("alpaca", {"instruction": "Hi?", "output": "Hello."}, [ASK, SAY]),
+    ("alpaca", {"instruction": "Hi?", "input": None, "output": "Hello.", "id": 7}, [ASK, SAY]),
+    (
+        "alpaca",
+        {"instruction": "Add", "input": "1 2", "output": "3"},
+        [Message("user", "Add", input="1 2"), Message("assistant", "3")],
+    ),
+    (
+        "alpaca",
+        {"system": "Be brief.", "history": [["Hi?", "Hello."]], "instruction": "And?", "input": " ", "output": "Bye."},
+        [SYSTEM, ASK, SAY, NEXT, LAST],
+    ),
+    ("dolly", {"instruction": "Hi?", "context": "", "response": "Hello.", "category": "qa"}, [ASK, SAY]),
+    ("dolly", {"instruction": "Hi?", "context": "c", "response": "Hello."}, [Message("user", "Hi?", input="c"), SAY]),
+    ("question_answer", {"question": "Hi?", "answer": "Hello."}, [ASK, SAY]),
+    ("question_answer", {"system": "Be brief.", "question": "Hi?", "answer": "Hello."}, [SYSTEM, ASK, SAY]),
+    ("prompt_completion", {"prompt": "Hi?", "completion": "Hello."}, [ASK, SAY]),
+    ("prompt_completion", {"prompt": "Hi?", "response": "Hello."}, [ASK, SAY]),
+    (
+        "prompt_completion",
+        {"prompt": [{"role": "user", "content": "Hi?"}], "completion": [{"role": "assistant", "content": "Hello."}]},
+        [ASK, SAY],
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i?"}]},
+                {"role": "assistant", "content": "Hello.", "weight": 0},
+                {"role": "user", "content": "And?"},
+                {"role": "assistant", "content": "Bye.", "weight": 1},
+            ]
+        },
+        [SYSTEM, ASK, Message("assistant", "Hello.", False), NEXT, Message("assistant", "Bye.", True)],
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "system", "content": ""},
+                {"role": "user", "content": "Hi?"},
+                {"role": "assistant", "content": "Hello."},
+            ]
+        },
+        [ASK, SAY],
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": "Hi?"},
+                {"role": "assistant", "content": "call()"},
+                {"role": "tool", "content": "a"},
+                {"role": "tool", "content": "b"},
+                {"role": "assistant", "content": "Hello."},
+            ]
+        },
+        [ASK, Message("assistant", "call()"), Message("tool", "a"), Message("tool", "b"), SAY],
+    ),
+    (
+        "sharegpt",
+        {
+            "system": "Be brief.",
+            "conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}],
+        },
+        [SYSTEM, ASK, SAY],
+    ),
+    *(
+        ("sharegpt", {"conversations": [{"from": asks, "value": "Hi?"}, {"from": says, "value": "Hello."}]}, [ASK, SAY])
+        for asks in ("human", "user")
+        for says in ("gpt", "assistant", "chatgpt", "bing", "bard", "model")
+    ),
+    (
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief."},
+                {"from": "human", "value": "Hi?"},
+                {"from": "function_call", "value": "call()"},
+                {"from": "observation", "value": "a"},
+                {"from": "gpt", "value": "Hello."},
+            ]
+        },
+        [SYSTEM, ASK, Message("assistant", "call()"), Message("tool", "a"), SAY],
+    ),
+]
+
+
+def raw(value: object, row: int = 3) -> RawRow:
+    return RawRow(value, Place("d.json", row, 12))
+
+
+def chat(*turns: tuple[str, object]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+@pytest.mark.parametrize(("name", "row", "messages"), GOOD)
+def test_a_row_is_recognised_and_read(name: str, row: dict[str, Any], messages: list[Message]) -> None:
+    choice = choose([raw(row)], "auto", {})
+    conversation = to_conversation(raw(row), choice)
+    assert choice.name == name
+    assert list(conversation.messages) == messages
+    assert (conversation.id, conversation.row, str(conversation.place)) == ("d.json:3", row, "d.json:12 (row 3)")
+
+
+ALPACA = {"instruction": "a", "output": "b"}
+BAD: list[tuple[str, Any, str]] = [
+    (
+        "alpaca",
+        {"instruction": "a", "outputs": "b"},
+        'field "output" is missing (the row has "outputs"; did you mean "output"?). '
+        "Rename the column, or name it with --columns output=outputs.",
+    ),
+    ("alpaca", {"instruction": "a", "zzz": "b"}, 'field "output" is missing (the row has "instruction" and "zzz").'),
+    ("alpaca", {}, 'field "instruction" is missing (the row has no columns).'),
+    ("alpaca", {"question": "a", "answer": "b"}, "the row is of the format question_answer, not alpaca."),
+    ("alpaca", ALPACA | {"instruction": None}, 'field "instruction" is null, not text. Fill it or remove the row.'),
+    ("alpaca", ALPACA | {"output": ""}, 'field "output" is empty. Fill it or remove the row.'),
+    ("alpaca", ALPACA | {"output": " \n\u00a0"}, 'field "output" is empty.'),
+    ("alpaca", ALPACA | {"output": 42}, 'field "output" is the number 42, not text. Write it in quotes.'),
+    ("alpaca", ALPACA | {"output": 10**5000}, 'field "output" is a long number, not text.'),
+    ("alpaca", ALPACA | {"output": True}, 'field "output" is true, not text.'),
+    ("alpaca", ALPACA | {"output": ["b"]}, 'field "output" is a list, not text.'),
+    ("alpaca", ALPACA | {"input": {"c": 1}}, 'field "input" is an object, not text.'),
+    ("alpaca", ALPACA | {"output": "\ud83d"}, 'field "output" holds half of a surrogate pair'),
+    ("alpaca", ALPACA | {"history": "x"}, 'field "history" is "x", not a list.'),
+    ("alpaca", ALPACA | {"history": [["x"]]}, 'a turn of "history" is not a pair.'),
+    ("alpaca", ALPACA | {"history": [["x", ""]]}, "history (assistant) is empty."),
+    ("alpaca", "text", 'the row is "text", not an object.'),
+    ("alpaca", [], "the row is an empty list, not an object."),
+    ("messages", {"messages": []}, 'field "messages" is an empty list, not a list of messages.'),
+    ("messages", {"messages": "hi"}, 'field "messages" is "hi", not a list of messages.'),
+    ("messages", {"messages": ["hi"]}, 'messages, message 1 is "hi", not an object.'),
+    (
+        "messages",
+        {"messages": [{"roles": "user", "content": "a"}]},
+        'messages, message 1 has no "role" (it has "roles" and "content"). Did you mean \'roles\'?',
+    ),
+    (
+        "messages",
+        chat(("user", "a"), ("root", "b")),
+        'messages, message 2 has the unknown role "root". Known are "system",',
+    ),
+    ("messages", {"messages": [{"role": 7, "content": "a"}]}, "messages, message 1 has the unknown role the number 7."),
+    (
+        "messages",
+        chat(("user", "a"), ("user", "b"), ("assistant", "c")),
+        "message 2 is of the role user, after user; assistant should stand there.",
+    ),
+    (
+        "messages",
+        chat(("user", "a"), ("assistant", "b"), ("assistant", "c")),
+        "message 3 is of the role assistant, after assistant; user or tool",
+    ),
+    (
+        "messages",
+        chat(("assistant", "a")),
+        "message 1 is of the role assistant, first; system or user should stand there.",
+    ),
+    (
+        "messages",
+        chat(("user", "a"), ("system", "s"), ("assistant", "b")),
+        "message 2 is of the role system, after user;",
+    ),
+    ("messages", chat(("system", "a"), ("system", "s")), "message 2 is of the role system, after system; user should"),
+    (
+        "messages",
+        chat(("user", "a"), ("assistant", "b"), ("user", "c")),
+        "the last message is of the role user, not assistant.",
+    ),
+    ("messages", chat(("system", "a")), "the last message is of the role system, not assistant."),
+    ("messages", chat(("system", "")), "the last message is of the role None, not assistant."),
+    ("messages", chat(("user", "a"), ("assistant", "")), "messages, message 2 (assistant) is empty."),
+    ("messages", chat(("user", "a"), ("assistant", None)), "messages, message 2 (assistant) is null, not text."),
+    (
+        "messages",
+        chat(("user", [{"type": "image_url"}]), ("assistant", "b")),
+        "messages, message 1 has a part that is not text.",
+    ),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": "a", "weight": 1}]},
+        "messages, message 1 (user) has the weight the number 1.",
+    ),
+    (
+        "messages",
+        {"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]},
+        "messages, message 1 (assistant) has the weight the number 0.5.",
+    ),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "alien", "value": "b"}]},
+        'conversations, message 2 has the unknown role "alien".',
+    ),
+    ("prompt_completion", {"prompt": None, "completion": "b"}, 'field "prompt" is null, not text.'),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "said"), BAD)
+def test_an_unusable_row_is_refused_with_its_place_and_reason(name: str, row: object, said: str) -> None:
+    with pytest.raises(BadRow) as caught:
+        to_conversation(raw(row), Choice(name, "", {}))
+    assert str(caught.value).startswith(f"d.json:12 (row 3): {said}")
+    assert caught.value.reason
+    assert not any(digit in caught.value.reason for digit in "23")  # equal faults of two rows are counted together
+
+
+def test_what_was_wrong_with_the_file_is_the_rows_reason() -> None:
+    with pytest.raises(BadRow, match=r"d.json:12 \(row 3\): NaN is not a JSON value"):
+        to_conversation(RawRow(ALPACA, Place("d.json", 3, 12), "NaN is not a JSON value"), Choice("alpaca", "", {}))
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "name"),
+    [
+        ({"question": "Hi?", "reply": "Hello."}, {"instruction": "question", "output": "reply"}, "alpaca"),
+        ({"question": "Hi?", "answer": "Hello."}, {"instruction": "question", "output": "answer"}, "alpaca"),
+        ({"q": "Hi?", "answer": "Hello."}, {"question": "q"}, "question_answer"),
+        (
+            {"dialog": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]},
+            {"conversations": "dialog"},
+            "sharegpt",
+        ),
+    ],
+)
+def test_columns_give_fields_other_names(row: dict[str, Any], columns: dict[str, str], name: str) -> None:
+    choice = choose([raw(row)], "auto", columns)
+    assert choice.name == name
+    assert list(to_conversation(raw(row), choice).messages) == [ASK, SAY]
+
+
+def test_a_column_is_not_read_under_its_own_name_too() -> None:
+    row = {"instruction": "not this", "input": "Hi?", "output": "Hello."}
+    choice = choose([raw(row)], "auto", {"instruction": "input"})
+    assert list(to_conversation(raw(row), choice).messages) == [ASK, SAY]
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "columns", "said"),
+    [
+        (
+            [ALPACA],
+            "auto",
+            {"output": "replies"},
+            'data.columns takes output from "replies", but no row has that column. The',
+        ),
+        (
+            [{"instruction": "a", "reply": "b"}],
+            "auto",
+            {"output": "replys"},
+            "data.columns takes output from \"replys\", but no row has that column. Did you mean 'reply'?",
+        ),
+        (
+            [ALPACA],
+            "auto",
+            {"instrution": "output"},
+            "data.columns names \"instrution\", which is no field of the format. Did you mean 'instruction'?",
+        ),
+        ([ALPACA], "dolly", {"output": "output"}, 'data.columns names "output", which is no field of the format.'),
+        (
+            [ALPACA, chat(("user", "a"))],
+            "auto",
+            {},
+            "The rows are of different formats: alpaca at d.json:12 (row 1) and messages at d.json:12 (row 2).",
+        ),
+        ([{"a": 1}], "auto", {}, 'The rows are of no known format: they have "a". Name the columns, as in --columns'),
+    ],
+)
+def test_what_cannot_be_chosen_is_a_data_error(
+    rows: list[dict[str, Any]], wanted: str, columns: dict[str, str], said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        choose([raw(row, number) for number, row in enumerate(rows, 1)], wanted, columns)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"instruction": "a", "outputs": "b"}, "alpaca"),
+        ({"instructions": "a", "output": "b"}, "alpaca"),
+        ({"question": "a", "anwser": "b"}, "question_answer"),
+        ({"message": []}, "messages"),
+        ({"conversation": []}, "sharegpt"),
+    ],
+)
+def test_a_misspelt_column_leads_to_the_nearest_format(row: dict[str, Any], name: str) -> None:
+    choice = choose([raw(row)], "auto", {})
+    assert choice.name == name
+    with pytest.raises(BadRow, match=r'is missing \(the row has "\w+"; did you mean'):
+        to_conversation(raw(row), choice)
+
+
+def test_the_choice_says_why() -> None:
+    assert choose([raw(ALPACA)], "auto", {}).why == 'each row has "instruction" and "output"'
+    assert choose([raw(ALPACA)], "alpaca", {}).why == "it is set by data.format"

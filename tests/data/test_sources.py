@@ -1,0 +1,340 @@
+"""Every kind of file gives the same rows with their places; every broken one gives one sentence with its place."""
+
+import gzip
+import http.server
+import json
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from heedful.config import DataConfig
+from heedful.data import load, sources
+from heedful.data.readers import READERS
+from heedful.errors import DataError, HeedfulError
+
+ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in ("één", "zwei", "三", "four")]
+JSON = json.dumps(ROWS, ensure_ascii=False, indent=1)
+LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n"
+CSV = "instruction,input,output\n" + "".join(f"{r['instruction']},,{r['output']}\n" for r in ROWS)
+DEEP = "[" * 100_000
+TEXTS = {"json": JSON, "jsonl": LINES, "ndjson": LINES, "csv": CSV}
+
+
+def values(path: Path | str) -> list[object]:
+    return [row.value for source in sources.read(str(path)) for row in source.rows]
+
+
+def refusal(path: Path | str) -> str:
+    with pytest.raises(DataError) as caught:
+        sources.read(str(path))
+    return str(caught.value).replace(str(path), path.name if isinstance(path, Path) else path)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("ending", TEXTS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_each_text_format_gives_the_same_rows(
+    tmp_path: Path, ending: str, mark: bytes, newline: str, packed: bool
+) -> None:
+    data = mark + TEXTS[ending].replace("\n", newline).encode()
+    path = write(tmp_path / f"d.{ending}{'.gz' if packed else ''}", gzip.compress(data) if packed else data)
+    assert values(path) == ROWS
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_parquet_gives_the_same_rows(tmp_path: Path, packed: bool) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "d.parquet")
+    path = tmp_path / "d.parquet"
+    if packed:
+        path = write(tmp_path / "e.parquet.gz", gzip.compress(path.read_bytes()))
+    assert values(path) == ROWS
+
+
+def test_what_json_cannot_hold_becomes_text_in_parquet(tmp_path: Path) -> None:
+    table = pyarrow.table({"a": [float("nan")], "b": [b"x"], "c": pyarrow.array([0], pyarrow.timestamp("s"))})
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
+    assert values(tmp_path / "d.parquet") == [{"a": "nan", "b": "b'x'", "c": "1970-01-01 00:00:00"}]
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    told = refusal(write(tmp_path / "d.parquet", b"PAR1"))
+    assert told == "Reading d.parquet needs pyarrow. Run pip install heedful[data]."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "places"),
+    [
+        ("d.json", '[{"a": 1},\n\n {"a":\n 2}, {"a": 3}]', [(1, 1), (2, 3), (3, 4)]),
+        ("d.jsonl", '\n{"a": 1}\n\n{"a": 2}\n', [(1, 2), (2, 4)]),
+        ("d.csv", 'a,b\n1,"x\ny"\n\n2,z\n', [(1, 2), (2, 5)]),
+    ],
+)
+def test_each_row_knows_its_number_and_its_line(
+    tmp_path: Path, name: str, content: str, places: list[tuple[int, int]]
+) -> None:
+    rows = sources.read(str(write(tmp_path / name, content)))[0].rows
+    assert [(row.place.row, row.place.line) for row in rows] == places
+    assert not any(row.problem for row in rows)
+
+
+def test_lines_in_a_json_file_are_read_as_lines(tmp_path: Path) -> None:
+    assert values(write(tmp_path / "d.json", LINES)) == ROWS
+
+
+def test_a_line_separator_inside_a_text_is_not_a_line(tmp_path: Path) -> None:
+    assert values(write(tmp_path / "d.jsonl", '{"a": "x\u2028y\u0085z"}\n')) == [{"a": "x\u2028y\u0085z"}]
+
+
+def test_a_cell_may_be_long(tmp_path: Path) -> None:
+    assert values(write(tmp_path / "d.csv", "a,b\n" + "x" * 5_000_000 + ",y\n")) == [{"a": "x" * 5_000_000, "b": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("d.json", "", "d.json is empty."),
+        ("d.json", " \n", "d.json is empty."),
+        ("d.json", '[{"a": 1},\n {"a" 2}]', "d.json:2:7: not JSON: expecting ':' delimiter, in row 2."),
+        ("d.json", '[{"a": 1},\n {"a": 2,}]', "d.json:2:"),
+        ("d.json", '[{"a": 1},\n]', "d.json:1:10: a comma stands before the closing ]. Remove the comma."),
+        ("d.json", '[{"a": 1}\n {"a": 2}]', "d.json:2:2: a comma or ] should follow row 1."),
+        ("d.json", '[{"a": 1},\n {"a": "tw', "d.json:2:8: the text ends inside a row"),
+        ("d.json", '[{"a": 1},\n {"a"', "d.json:2:6: the text ends inside a row"),
+        ("d.json", '[{"a": 1},\n', "d.json:2:1: the text ends inside a row"),
+        ("d.json", '[{"a": 1}', "d.json:1:10: the file ends after row 1 without the closing ]"),
+        ("d.json", "[{}] []", "d.json:1:6: there is more after the end of the array."),
+        ("d.json", '\n{"data": [{"a": 1}], "n": 1}', 'd.json:2:1: an object, not an array of rows; its "data" holds'),
+        ("d.json", '{"instruction": "a"}', "d.json:1:1: an object, not an array of rows. Put [ before"),
+        ("d.json", "<!DOCTYPE html>", "d.json:1:1: a web page, not JSON."),
+        ("d.json", "3", "d.json:1:1: not an array of rows."),
+        ("d.json", DEEP, "d.json:1:2: the row is nested too deep, in row 1."),
+        ("d.json", '[\n{"a": ' + DEEP, "d.json:2:1: the row is nested too deep, in row 1."),
+        ("d.json", b'[{"a":\n "\xff"}]', "d.json:2:3: byte 0xff at offset 9 is not UTF-8. Save the file as UTF-8."),
+        ("d.json", b'\xef\xbb\xbf[{"a":\n "\xff"}]', "d.json:2:3: byte 0xff at offset 12 is not UTF-8."),
+        ("d.json", "[1]".encode("utf-16"), "d.json:1:1: byte 0xff at offset 0 is not UTF-8."),
+        ("d.json.gz", b"[]", "d.json.gz is not a whole gzip file"),
+        ("d.json.gz", gzip.compress(JSON.encode())[:-9], "d.json.gz is not a whole gzip file"),
+        ("d.csv", "a,a\n1,2\n", "d.csv:1: each column needs a name of its own."),
+        ("d.csv", 'a,b\n1,"2\n', "d.csv:2: not CSV: unexpected end of data."),
+        ("d.parquet", b"PAR1 no", "d.parquet is not a whole Parquet file"),
+        ("d.xlsx", b"PK", "d.xlsx is of no kind that can be read. These are: .json, .jsonl,"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
+    assert refusal(write(tmp_path / name, content)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('{"a": NaN}', "NaN is not a JSON value"),
+        ('{"a": [-Infinity, Infinity]}', "-Infinity is not a JSON value; Infinity is not a JSON value"),
+        ('{"a": 1, "a": 2}', 'the key "a" stands twice'),
+        ('{"a": "\\ud83d"}', "half of a surrogate pair, as in \\ud83d, is not a character"),
+        ('{"a": 1e999}', "the number 1e999 is too large"),
+        ('{"a": ' + "1" * 5000 + "}", "a number is too long"),
+        ('{"a": "\\ud83d\\ude00"}', ""),
+    ],
+)
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_what_python_takes_and_json_forbids_is_the_rows_problem(
+    tmp_path: Path, ending: str, row: str, problem: str
+) -> None:
+    content = f'[{{"a": 0}},\n{row}]' if ending == "json" else f'{{"a": 0}}\n{row}\n'
+    first, second = sources.read(str(write(tmp_path / f"d.{ending}", content)))[0].rows
+    assert (first.problem, second.problem, second.place.line) == ("", problem, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"a" 1}', "column 6: not JSON: expecting ':' delimiter"),
+        ('{"a": "x', "column 7: the text ends inside a row (unterminated string starting at)"),
+        ('{"a": 1} {"a": 2}', "column 10: there is more after the row's end"),
+        (DEEP, "column 1: the row is nested too deep"),
+    ],
+)
+def test_a_broken_line_spoils_only_its_row(tmp_path: Path, line: str, problem: str) -> None:
+    rows = sources.read(str(write(tmp_path / "d.jsonl", f'{{"a": 0}}\n{line}\n{{"a": 3}}\n')))[0].rows
+    assert [row.problem for row in rows] == ["", problem, ""]
+    assert rows[2].value == {"a": 3}
+
+
+def test_a_csv_row_with_too_few_cells_is_a_bad_row(tmp_path: Path) -> None:
+    rows = sources.read(str(write(tmp_path / "d.csv", "a,b\n1\n2,3\n")))[0].rows
+    assert [row.problem for row in rows] == ["the row has 1 cells, the header 2", ""]
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path / "instructions.json", JSON)
+    assert refusal(tmp_path / "instruction.json").endswith("Did you mean 'instructions.json'?")
+
+
+@pytest.mark.parametrize("path", ["", "\0", "x" * 5000 + ".json", "http://[::1", "builtin:fr", "~nobody-at-all/x.json"])
+def test_an_impossible_path_is_a_data_error(path: str) -> None:
+    assert refusal(path)
+
+
+@pytest.mark.parametrize(("path", "rows"), [("builtin", 1000), ("builtin:zh", 150)])
+def test_the_rows_that_ship_are_read(path: str, rows: int) -> None:
+    assert len(values(path)) >= rows
+
+
+def test_the_files_of_a_folder_are_its_parts(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl", "valid.jsonl", "test.jsonl"):
+        write(tmp_path / name, LINES)
+    write(tmp_path / "README.md", "no rows")
+    assert [source.part for source in sources.read(str(tmp_path))] == ["test", "train", "train", "validation"]
+
+
+def test_a_folder_needs_one_train_file(tmp_path: Path) -> None:
+    write(tmp_path / "test.json", JSON)
+    assert "has no train file" in refusal(tmp_path)
+    write(tmp_path / "train.json", JSON)
+    write(tmp_path / "train.jsonl", LINES)
+    assert "has train.json and train.jsonl, which are both train. Keep one" in refusal(tmp_path)
+
+
+class Served(http.server.BaseHTTPRequestHandler):
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(404 if self.path == "/absent.json" else 200)
+        self.end_headers()
+        self.wfile.write(LINES.encode() if self.path.startswith("/rows") else JSON.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    Served.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("path", ["/d.json", "/rows.jsonl", "/download?id=7", "/rows"])
+def test_a_url_is_downloaded_once(server: str, path: str) -> None:
+    assert values(server + path) == values(server + path) == ROWS
+    assert Served.asked == [path]
+
+
+def test_a_damaged_download_is_fetched_again(server: str, tmp_path: Path) -> None:
+    values(server + "/d.json")
+    (kept,) = (tmp_path / "home" / "data").iterdir()
+    write(kept, "[]")
+    assert values(server + "/d.json") == ROWS
+    assert len(Served.asked) == 2
+
+
+def test_an_error_status_and_too_large_a_file_are_data_errors(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(f"{server}/absent.json") == f"{server}/absent.json answers 404 Not Found. Check the address."
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD", 10)
+    assert f"{server}/d.json is larger than" in refusal(f"{server}/d.json")
+
+
+def test_an_unreachable_host_is_a_data_error(server: str) -> None:
+    assert refusal("http://127.0.0.1:9/d.json").startswith("Cannot reach 127.0.0.1:9: ")
+
+
+@pytest.mark.parametrize(
+    ("page", "raw"),
+    [
+        ("https://github.com/o/r/blob/main/a/d.json", "https://raw.githubusercontent.com/o/r/main/a/d.json"),
+        ("https://github.com/o/r/blob/v1/d.json?raw=true#L3", "https://raw.githubusercontent.com/o/r/v1/d.json"),
+        (
+            "https://huggingface.co/datasets/o/r/blob/main/d.json",
+            "https://huggingface.co/datasets/o/r/resolve/main/d.json",
+        ),
+        ("https://example.org/blob/d.json", "https://example.org/blob/d.json"),
+    ],
+)
+def test_a_page_that_shows_a_file_leads_to_the_file(page: str, raw: str) -> None:
+    assert sources.raw_url(page) == raw
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, splits: dict[str, list[dict[str, str]]]) -> None:
+    fake = types.ModuleType("datasets")
+    fake.load_dataset = lambda name: splits  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+
+
+def test_a_hub_id_gives_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, {"train": ROWS, "test": ROWS[:1], "extra": []})
+    found = sources.read("org/name")
+    assert [(source.part, len(source.rows)) for source in found] == [("train", 4), ("test", 1)]
+    assert str(found[1].rows[0].place) == "org/name[test] (row 1)"
+
+
+def test_a_hub_id_that_cannot_be_read_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, {"train_sft": ROWS})
+    assert "has no part train. It has train_sft" in refusal("org/name")
+    sys.modules["datasets"].load_dataset = None  # type: ignore[attr-defined]
+    assert refusal("org/name").startswith("Cannot read the data set org/name from the hub: ")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert refusal("org/name").endswith("Run pip install heedful[data].")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+texts = st.sampled_from(["a", "", " ", "\ud83d", "é"]) | json_values
+turns = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "root"]), "content": texts}))
+rows = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("instruction", "input", "output", "system", "history", "prompt", "completion"), texts)
+    | {"messages": turns | json_values, "conversations": turns | json_values, "response": texts},
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ending=st.sampled_from([*READERS, "json.gz"]), data=st.binary(max_size=60))
+@example("json", b'[{"a": \x00}]')
+@example("csv", b"\x0b")
+@example("csv", b"a\r1")
+def test_arbitrary_bytes_raise_nothing_but_data_errors(tmp_path: Path, ending: str, data: bytes) -> None:
+    try:
+        sources.read(str(write(tmp_path / f"d.{ending}", data)))
+    except DataError as error:
+        assert error.problem  # noqa: PT017
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.lists(rows | json_values, max_size=4), lines=st.booleans(), skip=st.booleans())
+def test_arbitrary_json_is_accounted_for_or_refused(
+    tmp_path: Path, content: list[object], lines: bool, skip: bool
+) -> None:
+    text = "\n".join(map(json.dumps, content)) if lines else json.dumps(content)
+    path = write(tmp_path / ("d.jsonl" if lines else "d.json"), text)
+    try:
+        splits, receipt = load(DataConfig(path=str(path), on_bad_row="skip" if skip else "error"))
+    except HeedfulError as error:
+        assert isinstance(error, DataError)  # noqa: PT017
+    else:
+        kept = [*splits.train, *splits.validation, *splits.test]
+        assert receipt.read == len(kept) == len({conversation.id for conversation in kept})
