@@ -29,7 +29,7 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "qwen2": {**_WIDE, "num_key_value_heads": 2},
     "qwen3": {**_WIDE, "num_key_value_heads": 2, "head_dim": 8},
     "gpt_neox": _WIDE,
-    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "attn_implementation": "eager"},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
 }
 
@@ -39,7 +39,6 @@ def tiny_model(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     config = transformers.AutoConfig.for_model(
         kind,
         **{
-            **_CONFIG[kind],
             "vocab_size": VOCABULARY,
             "initializer_range": 0.3,
             "attn_implementation": "sdpa",
@@ -47,6 +46,7 @@ def tiny_model(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
             "eos_token_id": 258,
             "pad_token_id": None,
             **{f"{name}_pdrop": 0.0 for name in ("resid", "embd", "attn")},
+            **_CONFIG[kind],
             **changes,
         },
     )
@@ -89,3 +89,9 @@ def _byte_characters() -> list[str]:
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return [chr(byte if byte in plain else 256 + others.index(byte)) for byte in range(256)]
+
+
+def plain_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a byte-level tokenizer as GPT-2's: `<|endoftext|>` ends texts, and the chatml tokens are not known."""
+    described = byte_tokenizer().backend_tokenizer.to_str().replace(SPECIAL[1], "<|a|>").replace(SPECIAL[2], "<|b|>")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(described), eos_token=SPECIAL[0])

@@ -1,7 +1,7 @@
 """From a file of instructions to an assistant, on the machine you have.
 
-The verbs of the command line under the same names, with the same defaults: `check`, `train`, `evaluate`, `generate`, and
-`load`, which opens a run or a model as an engine. Each imports what it needs when it is called.
+The verbs of the command line under the same names, with the same defaults: `check`, `train`, `evaluate`, `generate`;
+and `load`, which opens a run or a model as an engine. Each imports what it needs when it is called.
 """
 
 from __future__ import annotations

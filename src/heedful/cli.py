@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 
 app = typer.Typer(
@@ -32,23 +33,6 @@ Format = Annotated[str | None, typer.Option("--format", help="The rows' format, 
 Columns = Annotated[str | None, typer.Option("--columns", metavar="FIELD=COLUMN,...", help="Other names of fields.")]
 OnBadRow = Annotated[str | None, typer.Option("--on-bad-row", help="error, or skip and count.")]
 TemplateName = Annotated[str | None, typer.Option("--template", help="auto, alpaca, chatml or own.")]
-
-
-def named(settings: list[str] | None, **leaves: Any) -> dict[str, Any]:
-    """Put options that have a name of their own over `--set`; `data__split` stands for data.split."""
-    from heedful.config import split_override
-
-    asked = dict(split_override(text) for text in settings or [])
-    return asked | {leaf.replace("__", "."): value for leaf, value in leaves.items() if value is not None}
-
-
-def columns_of(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(field.strip() and column.strip() for field, _, column in pairs):
-        raise UsageError(f"--columns {text} is not a list.", "Write --columns instruction=question,output=reply.")
-    return {field.strip(): column.strip() for field, _, column in pairs}
 
 
 def emit(value: Any) -> None:
@@ -116,6 +100,7 @@ def train(
     columns: Columns = None,
     on_bad_row: OnBadRow = None,
     template: TemplateName = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Fit the training into 90s, 10m or 2h.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, bit for bit.")] = False,
     show_settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
     json: Json = False,
@@ -143,7 +128,9 @@ def train(
         train__lr=lr,
         train__seed=seed,
     )
-    run = pipeline.train(data, model=model, recipe=recipe, settings=asked, out=out, resume=resume)
+    run = pipeline.train(
+        data, model=model, recipe=recipe, settings=asked, out=out, resume=resume, budget=seconds_of(budget)
+    )
     evaluation = read_json(run.evaluation_file) if run.evaluation_file.exists() else None
     if json:
         emit({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
@@ -209,7 +196,9 @@ def chat(
     """Talk to a run or a model in the terminal."""
     from heedful import verbs
 
-    verbs.talk(run_or_model, system, named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature))
+    verbs.talk(
+        run_or_model, system, named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    )
 
 
 @app.command()
@@ -252,15 +241,13 @@ def list_settings() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; every error a user can cause is one sentence and an exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    if not debug:
-        _quieten_libraries()
+    if "--debug" in arguments:
+        app([argument for argument in arguments if argument != "--debug"])
+        return
+    _quieten_libraries()
     try:
         app(arguments)
     except HeedfulError as error:
-        if debug:
-            raise
         _fail(str(error), error.exit_code)
     except Interrupted as error:
         _fail("Interrupted; the run is saved: heedful train --resume continues it.", error.exit_code)
@@ -269,12 +256,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of stdout left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
-        if debug:
-            raise
         _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1)
     except Exception as error:
-        if debug:
-            raise
         _fail(f"Something broke that should not: {type(error).__name__}: {error}. Run it again with --debug.", 1)
 
 

@@ -17,7 +17,9 @@ from heedful.errors import UsageError, did_you_mean
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+    )
 
 
 class ModelConfig(Section):
@@ -206,13 +208,28 @@ def _conflicts(config: Config) -> list[str]:
         problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")
     if config.data.test_share + config.data.validation_share >= 1:
         problems.append("data.test_share and data.validation_share leave nothing to train on.")
+    if config.train.method == "full":
+        adapters = [leaf for leaf in changed(config) if leaf.startswith("train.lora_")]
+        problems += [f"{leaf} has no meaning with train.method=full." for leaf in adapters]
     return problems
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML that refuses a key given twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     """Read a YAML file of sections into leaf -> value."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -240,7 +257,7 @@ def _set(tree: dict[str, dict[str, Any]], leaf: str, value: Any) -> None:
 
 
 def _leaves(tree: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [f"{section}.{key}" for section, leaves in tree.items() for key in leaves]
+    return [f"{section}.{key}".removesuffix(".") for section, leaves in tree.items() for key in leaves]
 
 
 def _unknown(leaf: str) -> str:

@@ -12,6 +12,7 @@ from heedful.report import screen
 from heedful.run import Run, read_json
 
 SHOWN_ANSWERS = 8
+TRAINING_SECONDS = 210.0  # of the six minutes that the whole story may take
 
 
 def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
@@ -21,7 +22,7 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     ready = pipeline.check(settings=settings)
     screen.show_receipt(ready.receipt)
     _title("2  Training: a pretrained model learns from the rows")
-    run = pipeline.train(settings=settings, out=out)
+    run = pipeline.train(settings=settings, out=out, budget=TRAINING_SECONDS)
     _title("3  Before and after")
     responses = read_json(run.responses_file)
     changed = [row for row in responses if row["base_response"].strip() != row["model_response"].strip()]

@@ -7,6 +7,7 @@ model is never run. What is saved is a clean Hugging Face folder.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ from transformers import (
 from heedful.catalogue import Location, cache_home, check_wheel, locate
 from heedful.config import TrainConfig
 from heedful.errors import ModelError
-from heedful.run import sha256, sync_directory
+from heedful.run import replace_directory, sha256
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # the GGUF reader's own progress bar
 transformers.logging.set_verbosity_error()
@@ -72,6 +73,8 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
     with _explained(name, origin):
         config = AutoConfig.from_pretrained(origin, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{name}: the tokenizer has no fast form, whose offsets say where a token stands in the text.")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: the tokenizer has no end-of-text token, so no answer could ever stop.")
     if tokenizer.pad_token is None:  # for other tools; here padding is known by lengths
@@ -100,6 +103,15 @@ def max_positions(config: PretrainedConfig) -> int:
     return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 1024)
 
 
+def fingerprint(model: PreTrainedModel) -> str:
+    """Hash the name, the shape and some numbers of every weight: cheap, and another model's differs."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        some = weight.detach().flatten()[:: max(1, weight.numel() // 64)].float().cpu()
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + some.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Add an embedding, the mean of the others, for each token that a template added; give their number."""
     old = model.get_input_embeddings().weight.shape[0]
@@ -108,7 +120,7 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
         embeddings.weight.data[old:] = embeddings.weight.data[:old].mean(0)
-    return len(tokenizer) - old
+    return int(len(tokenizer) - old)
 
 
 def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
@@ -125,7 +137,9 @@ def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(config.seed)
-    adapted: PreTrainedModel = get_peft_model(model, adapters)
+    with warnings.catch_warnings():  # of what peft asks of transformers
+        warnings.simplefilter("ignore")
+        adapted: PreTrainedModel = get_peft_model(model, adapters)
     return adapted
 
 
@@ -156,16 +170,6 @@ def save(
         raise ModelError(f"Cannot write the model to {folder}: {error}.", "Free some space.") from error
 
 
-def replace_directory(new: Path, old: Path) -> None:
-    """Put a directory in another's place; at no instant is a half-written one there."""
-    retired = old.with_name(f".{old.name}.old-{os.getpid()}")
-    if old.exists():
-        os.rename(old, retired)
-    os.rename(new, old)
-    sync_directory(old.parent)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
 def _check_folder(folder: Path) -> None:
     """Refuse what cannot be loaded safely, saying what is missing or unwanted."""
     config = folder / "config.json"
@@ -192,7 +196,7 @@ def _set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout that the architecture has, by whatever name."""
     for part in {id(c): c for c in (config, config.get_text_config())}.values():
         for key, value in part.to_dict().items():
-            if isinstance(value, float) and (key.endswith(("dropout", "_pdrop"))):
+            if type(value) in (int, float) and key.endswith(("dropout", "_pdrop")):
                 setattr(part, key, dropout)
 
 

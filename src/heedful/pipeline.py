@@ -13,9 +13,9 @@ from heedful import data as data_stage
 from heedful import model as models
 from heedful.config import Config, changed, load_config
 from heedful.encode.prepare import Prepared, prepare
-from heedful.encode.tokenise import Encoder
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
+from heedful.encode.tokenise import Encoder
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.score import Answers, answer, evaluation, question, responses
 from heedful.generate.engine import Engine, Prompt
@@ -50,8 +50,12 @@ def train(
     settings: Settings = (),
     out: Path | str | None = None,
     resume: bool = False,
+    budget: float | None = None,
 ) -> Run:
-    """Turn a file of instructions and a pretrained model into a tuned one; give its run."""
+    """Turn a file of instructions and a pretrained model into a tuned one; give its run.
+
+    With a `budget`, in seconds of training, the run is shortened to what this machine can do in that time.
+    """
     config = configure(recipe, settings, data, model)
     run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
     config = _continued(run, config, recipe, settings) if resume else config
@@ -66,6 +70,9 @@ def train(
         write_json(run.provenance_file, provenance(**facts, changed=changed(config)))
         if resume:
             session.restore()
+        elif budget is not None:
+            steps = session.fit_into(budget)
+            run.write_config(load_config(run.config_file, {"train.max_steps": steps}))
         signal = session.fit()
         loss_plot(run.metrics(), run.loss_plot)
         if signal:

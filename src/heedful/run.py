@@ -10,9 +10,11 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
+import shutil
 import socket
 import sys
 import time
@@ -79,17 +81,27 @@ class Run:
         if not self.metrics_file.exists():
             return []
         lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except ValueError as error:
+            raise RunError(f"{self.metrics_file} holds a line that is not JSON: {error}.", "Remove it.") from error
 
     def log(self, event: Mapping[str, Any]) -> None:
-        """Append one event to metrics.jsonl."""
+        """Append one event to metrics.jsonl; a number that is not finite is null, as JSON has no other word for it."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
         with open(self.metrics_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+            file.write(json.dumps(finite, ensure_ascii=False) + "\n")
+
+    def sync_metrics(self) -> int:
+        """Push metrics.jsonl to the disk and give its length, for a checkpoint to remember."""
+        with open(self.metrics_file, "ab") as file:
+            sync(file)
+            return file.tell()
 
     def cut_metrics(self, size: int) -> None:
         """Cut metrics.jsonl back to `size` bytes: what was logged after a checkpoint will be logged again."""
         self.metrics_file.touch()
-        os.truncate(self.metrics_file, size)
+        os.truncate(self.metrics_file, min(size, self.metrics_file.stat().st_size))  # truncate would fill up with NUL
 
 
 def new_run(out: Path | str | None, stem: str) -> Run:
@@ -191,6 +203,16 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_directory(new: Path, old: Path) -> None:
+    """Put a directory in another's place; at no instant is a half-written one there."""
+    retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")
+    if old.exists():
+        os.rename(old, retired)
+    os.rename(new, old)
+    sync_directory(old.parent)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Lets a stage's package be called as the verb of the same name: `heedful.train` is a folder and `heedful.train(...)` works."""
+"""Lets a stage's package be called as the verb of its name: `heedful.train` is a folder, `heedful.train(...)` works."""
 
 from __future__ import annotations
 

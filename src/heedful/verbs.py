@@ -72,7 +72,9 @@ def list_models(as_json: bool) -> None:
         offline = "yes" if row["offline"] else "needs the network"
         table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), offline, str(row["hub_id"]))
     screen.out.print(table)
-    screen.out.print("A folder, a .gguf file and any Hugging Face id of a causal language model work as well.", style="dim")
+    screen.out.print(
+        "A folder, a .gguf file and any Hugging Face id of a causal language model work as well.", style="dim"
+    )
 
 
 def pull(name: str) -> Path:

@@ -1,5 +1,6 @@
 """Every row is accounted for, the parts are of the asked sizes, and what stands twice is found and kept together."""
 
+import itertools
 import json
 import random
 import subprocess
@@ -47,8 +48,8 @@ def test_the_receipt_accounts_for_every_row(tmp_path: Path) -> None:
 
 
 def test_a_bad_row_stops_unless_it_may_be_skipped(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r'd\.json:1 \(row 3\): field "instruction" is empty\.'):
-        given_rows(tmp_path / "d.json", ["a", "b", "", "d"])
+    with pytest.raises(DataError, match=r'^\S+d\.json:1 \(row 3\): field "instruction" is empty\.'):
+        given_rows(tmp_path / "d.json", ["a", "b", "", *distinct(97)])
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])
@@ -98,17 +99,21 @@ def test_leak_aware_sizes_are_the_rounded_shares(rows: int) -> None:
     parts = leak_aware(list(range(rows)), Shares(0.05, 0.1), seed=1)
     wanted = [round(rows * 5 / 100), round(rows * 10 / 100)]
     assert [len(parts["validation"]), len(parts["test"])] == wanted
-    assert sorted(sum(parts.values(), [])) == list(range(rows))
+    assert sorted(itertools.chain(*parts.values())) == list(range(rows))
 
 
 @given(st.lists(st.integers(0, 8), max_size=60), st.integers(0, 3), st.sampled_from([0.0, 0.05, 0.1, 0.4]))
 def test_no_cluster_is_torn_and_no_row_lost(clusters: list[int], seed: int, share: float) -> None:
     parts = leak_aware(clusters, Shares(share, share), seed)
-    assert sorted(sum(parts.values(), [])) == list(range(len(clusters)))
+    assert sorted(itertools.chain(*parts.values())) == list(range(len(clusters)))
     owners = {(clusters[row], name) for name, part in parts.items() for row in part}
     assert len(owners) == len(set(clusters))
     assert parts["train"] or not clusters
     assert parts == leak_aware(clusters, Shares(share, share), seed)
+
+
+def test_something_is_left_to_train_on() -> None:
+    assert len(leak_aware([0, 1], Shares(0.0, 0.9), 0)["train"]) == 1
 
 
 def test_the_seed_decides_who_is_held_back() -> None:
@@ -129,6 +134,14 @@ def test_one_row_is_trained_on_and_the_empty_parts_are_named(tmp_path: Path) -> 
         "The validation part is empty: there will be no validation loss, and the last weights are kept.",
         "The test part is empty: there will be no final scores.",
     )
+
+
+def test_rows_that_are_all_alike_cannot_be_held_back_and_the_receipt_says_so(tmp_path: Path) -> None:
+    questions = [f"Please repeat the following number in words, slowly and with care: {n}" for n in range(100)]
+    receipt = given_rows(tmp_path / "d.json", questions)[1]
+    assert receipt.sizes == {"train": 100, "validation": 0, "test": 0}
+    assert receipt.notes[-1].startswith("Fewer rows than asked are held back: 99 of 100 rows are near-duplicates")
+    assert not given_rows(tmp_path / "e.json", distinct(100))[1].notes
 
 
 def test_duplicates_and_leaks_are_counted(tmp_path: Path) -> None:
@@ -152,6 +165,20 @@ def test_the_same_instruction_with_another_input_is_no_duplicate(tmp_path: Path)
     rows = [{"instruction": "Say it.", "input": text, "output": "yes"} for text in distinct(20)]
     (tmp_path / "d.json").write_text(json.dumps(rows))
     assert load(DataConfig(path=str(tmp_path / "d.json")))[1].near_duplicates == 0
+
+
+def test_where_a_text_ends_matters(tmp_path: Path) -> None:
+    rows = [{"instruction": "ab", "input": "c", "output": "d"}, {"instruction": "a", "input": "bc", "output": "d"}]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    assert load(DataConfig(path=str(tmp_path / "d.json")))[1].exact_duplicates == 0
+
+
+@pytest.mark.parametrize(("part", "sizes"), [("val", [90, 7, 10]), ("test", [95, 5, 7])])
+def test_a_part_that_is_a_file_is_not_taken_out_of_train_too(tmp_path: Path, part: str, sizes: list[int]) -> None:
+    for name, questions in (("train", distinct(100)), (part, distinct(7, seed=1))):
+        rows = [{"instruction": text, "output": "yes"} for text in questions]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    assert list(load(DataConfig(path=str(tmp_path)))[1].sizes.values()) == sizes
 
 
 def test_the_files_of_a_folder_stay_the_split_and_the_rest_comes_out_of_train(tmp_path: Path) -> None:
@@ -188,12 +215,30 @@ def components(near_pairs: np.ndarray) -> list[set[int]]:
 )
 def test_exact_search_is_the_definition(texts: list[str]) -> None:
     likeness, near_pairs = near.compare(texts), cosines(texts) >= 0.9 - 1e-9
+    vectors = likeness.vectors[likeness.distinct]
+    np.testing.assert_allclose((vectors @ vectors.T).toarray(), cosines(texts), atol=1e-12)
     labels, near_earlier = near.clusters(likeness)
     assert near_earlier.tolist() == [bool(near_pairs[row, :row].any()) for row in range(len(texts))]
     assert [set(np.flatnonzero(labels == label)) for label in labels] == components(near_pairs)
     half = len(texts) // 2
     rows, others = np.arange(half), np.arange(half, len(texts))
     assert near.near_any(likeness, rows, others).tolist() == near_pairs[:half, half:].any(axis=1).tolist()
+
+
+def test_pairs_just_above_and_below_the_threshold_are_told_apart() -> None:
+    texts = [" ".join([*text.split(), *WORDS[:extra]]) for text in distinct(150) for extra in (0, 1, 2, 3)]
+    likeness = near.compare(texts)
+    cosine = (likeness.vectors @ likeness.vectors.T).toarray()
+    wanted = [bool((cosine[row, :row] >= 0.9).any()) for row in range(len(texts))]
+    assert 20 < sum(wanted) < 500
+    assert near.clusters(likeness)[1].tolist() == wanted
+
+
+def test_the_same_text_on_both_sides_is_near_however_large_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = distinct(30) * 2
+    for limit in (100, 1):
+        monkeypatch.setattr(near, "EXACT_ROWS", limit)
+        assert near.near_any(near.compare(texts), np.arange(30), np.arange(30, 60)).all()
 
 
 def test_large_data_are_searched_by_buckets_with_nearly_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +256,7 @@ def test_large_data_are_searched_by_buckets_with_nearly_the_same_result(monkeypa
     assert found.sum() >= 0.98 * wanted.sum() > 300
 
 
-def test_a_thousand_rows_of_one_template_are_one_cluster() -> None:
+def test_rows_of_one_template_are_one_cluster() -> None:
     texts = [f"Please repeat the following number in words, slowly and with care: {number}" for number in range(3000)]
     labels, near_earlier = near.clusters(near.compare(texts))
     assert len(set(labels.tolist())) == 1

@@ -155,9 +155,10 @@ def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, name: str, cont
 def test_what_python_takes_and_json_forbids_is_the_rows_problem(
     tmp_path: Path, ending: str, row: str, problem: str
 ) -> None:
-    content = f'[{{"a": 0}},\n{row}]' if ending == "json" else f'{{"a": 0}}\n{row}\n'
-    first, second = sources.read(str(write(tmp_path / f"d.{ending}", content)))[0].rows
-    assert (first.problem, second.problem, second.place.line) == ("", problem, 2)
+    content = f'[{{"a": 0}},\n{row},\n{{}}]' if ending == "json" else f'{{"a": 0}}\n{row}\n{{}}\n'
+    first, second, third = sources.read(str(write(tmp_path / f"d.{ending}", content)))[0].rows
+    assert (first.problem, second.problem, third.problem) == ("", problem, "")
+    assert second.place.line == 2
 
 
 @pytest.mark.parametrize(

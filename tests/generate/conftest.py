@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytest
+from tests.models import byte_tokenizer, tiny_model
 from transformers import PreTrainedTokenizerBase
 
 from heedful.generate.engine import Engine
 from heedful.records import Message
-from tests.models import byte_tokenizer, tiny_model
 
 
 class Bytes:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.generate.conftest import Bytes, shared_engine
+from tests.models import ALIBI, KINDS, POSITIONS, WINDOWED, tiny_model
 from transformers import PreTrainedModel
 
 from heedful.errors import ModelError, UsageError
@@ -13,8 +15,6 @@ from heedful.generate import engine as engine_module
 from heedful.generate.engine import Engine, Row, batches, fill_gaps
 from heedful.generate.text import TextStream
 from heedful.records import Completion, Message, Sampling
-from tests.generate.conftest import Bytes, shared_engine
-from tests.models import ALIBI, KINDS, POSITIONS, WINDOWED, tiny_model
 
 PROMPTS = ["a", "What is seven times eight?", "Sort: pear, fig", "x" * 50, "Name a colour.", "世界"]
 PREAMBLE = [f"Below is an instruction. {prompt}" for prompt in PROMPTS]
@@ -65,7 +65,7 @@ def test_an_answer_is_the_same_alone_in_any_batch_and_streamed(kind: str, sampli
 
 
 def test_noise_of_batches_is_ruled_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits that differ by batch, by less than half the tolerance, give the same answers; without the rule they do not."""
+    """Logits that differ by batch, by less than half the tolerance, give the same answers; by rule, not by luck."""
     engine.tolerance = 1.0
 
     def noisy(original: object) -> object:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.generate.conftest import shared_engine
+from tests.models import ALIBI, KINDS, WINDOWED
 
 from heedful.generate import forward
 from heedful.generate.cache import ROOM
 from heedful.generate.forward import alone, pad_left, prefill, shared_prefix, step
-from tests.generate.conftest import shared_engine
-from tests.models import ALIBI, KINDS, WINDOWED
 
 PREFIX = list(range(30, 45))
 PROMPTS = [[*PREFIX, *range(60, 60 + n)] for n in (1, 9, 4, 20)]

@@ -9,7 +9,7 @@ from transformers import TemperatureLogitsWarper as Temperature
 from transformers import TopKLogitsWarper as TopK
 from transformers import TopPLogitsWarper as TopP
 
-from heedful.generate.sampling import gumbel, mass_above, penalise, pick, restrict
+from heedful.generate.sampling import candidates, gumbel, mass_above, penalise, pick
 from heedful.records import Sampling
 
 LOGITS = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
@@ -40,7 +40,7 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(settings: dict[
     draws = [pick(LOGITS, tokens, step, sampling)[0] for step in range(6000)]
     found = torch.bincount(torch.tensor(draws), minlength=40) / len(draws)
     assert not found[expected == 0].any()
-    assert float((found - expected).abs().sum() / 2) < 0.03  # total variation; about 0.015 by chance at worst
+    assert float((found - expected).abs().sum() / 2) < 0.05  # total variation; about 0.03 by chance at worst
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3, 0.7])
@@ -53,9 +53,11 @@ def test_penalty_is_transformers_own(penalty: float) -> None:
 
 
 def test_noise_is_a_function_of_seed_and_step() -> None:
-    torch.testing.assert_close(gumbel(1, 2, 50), gumbel(1, 2, 50), atol=0, rtol=0)
-    assert not torch.equal(gumbel(1, 2, 50), gumbel(2, 1, 50))
-    many = torch.cat([gumbel(0, step, 1000) for step in range(100)])
+    ids = torch.arange(1000)
+    assert torch.equal(gumbel(1, 2, 1000, ids), gumbel(1, 2, 1000, ids))
+    assert torch.equal(gumbel(1, 2, 1000, ids[7:9]), gumbel(1, 2, 1000, ids)[7:9])
+    assert not torch.equal(gumbel(1, 2, 1000, ids), gumbel(2, 1, 1000, ids))
+    many = torch.cat([gumbel(0, step, 1000, ids) for step in range(100)])
     assert float(many.mean()) == pytest.approx(0.5772, abs=0.02)
     assert float(many.var()) == pytest.approx(1.6449, abs=0.05)
 
@@ -96,13 +98,22 @@ def test_a_clear_choice_survives_any_noise_below_half_the_tolerance(sampling: Sa
 
 def test_the_border_of_a_filter_is_told_from_its_inside() -> None:
     logits = torch.tensor([3.0, 2.0, 1.0005, 1.0, -5.0])
-    maybe, inside = restrict(logits, Sampling(temperature=1, top_k=3), 1e-3)
-    assert maybe.tolist() == [True, True, True, True, False]
-    assert inside.tolist() == [True, True, False, False, False]
-    maybe, inside = restrict(torch.tensor([0.5, 0.3, 0.2]).log(), Sampling(temperature=1, top_p=0.8), 1e-3)
-    assert (maybe.tolist(), inside.tolist()) == ([True, True, True], [True, True, False])
+    ids, inside = candidates(logits, Sampling(temperature=1, top_k=3), 1e-3)
+    assert (ids.tolist(), inside.tolist()) == ([0, 1, 2, 3], [True, True, False, False])
+    ids, inside = candidates(torch.tensor([0.5, 0.3, 0.2]).log(), Sampling(temperature=1, top_p=0.8), 1e-3)
+    assert (ids.tolist(), inside.tolist()) == ([0, 1, 2], [True, True, False])
+
+
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 0.999])
+def test_top_p_keeps_what_sorting_everything_keeps(top_p: float) -> None:
+    logits = torch.randn(5000, generator=torch.Generator().manual_seed(1)) * 3
+    ids, _ = candidates(logits, Sampling(temperature=0.7, top_p=top_p), 0.0)
+    expected = TopP(top_p)(torch.tensor([[0]]), logits[None] / 0.7)[0].isfinite().nonzero()[:, 0]
+    assert abs(len(ids) - len(expected)) <= 2  # sums round differently
+    assert set(ids.tolist()) >= set(expected.tolist()) or set(ids.tolist()) <= set(expected.tolist())
 
 
 def test_mass_above_as_documented() -> None:
-    for part in mass_above(torch.tensor([0.3, 0.5, 0.2]).log(), 0.0):
-        torch.testing.assert_close(part, torch.tensor([0.5, 0.0, 0.8]))
+    parts = torch.tensor([0.3, 0.5, 0.2])
+    for ratio, low, high in [(1.0, [0.5, 0.0, 0.8], [0.5, 0.0, 0.8]), (2.0, [0.0, 0.0, 0.5], [0.7, 0.3, 0.8])]:
+        torch.testing.assert_close(torch.stack(mass_above(parts, ratio)), torch.tensor([low, high]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models import byte_tokenizer, word_tokenizer
 
 from heedful.generate.text import TextStream, held_back
-from tests.models import byte_tokenizer, word_tokenizer
 
 BYTES = byte_tokenizer()
 WORDS = word_tokenizer(["▁Hello", "▁world", "▁", "lo", ",", "▁the", "e"])

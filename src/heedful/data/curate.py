@@ -87,7 +87,7 @@ def load(config: DataConfig) -> tuple[Splits, DataReceipt]:
         split=config.split if len(set(owner)) == 1 else "by file",
         sizes={name: len(part) for name, part in parts.items()},
         leaks=_leaks(questions, likeness, parts),
-        notes=_notes(parts),
+        notes=_notes(parts, int(near_earlier.sum()), config),
     )
     return Splits(**{name: tuple(conversations[row] for row in part) for name, part in parts.items()}), receipt
 
@@ -161,11 +161,18 @@ def _content_hash(sources: Sequence[Source]) -> str:
     return hashlib.sha256("".join(source.sha256 for source in sources).encode()).hexdigest()
 
 
-def _notes(parts: Parts) -> tuple[str, ...]:
-    """Say which parts are empty and what is lost with them."""
+def _notes(parts: Parts, near_duplicates: int, config: DataConfig) -> tuple[str, ...]:
+    """Say which parts are empty, what is lost with them, and where near-duplicates are the reason."""
     lost = {
         "train": "there is nothing to train on",
         "validation": "there will be no validation loss, and the last weights are kept",
         "test": "there will be no final scores",
     }
-    return tuple(f"The {name} part is empty: {lost[name]}." for name, part in parts.items() if not part)
+    notes = [f"The {name} part is empty: {lost[name]}." for name, part in parts.items() if not part]
+    rows, wanted = sum(map(len, parts.values())), config.test_share + config.validation_share
+    if config.split == "leak_aware" and near_duplicates and rows - len(parts["train"]) < 0.5 * wanted * rows - 1:
+        why = f"{near_duplicates} of {rows} rows are near-duplicates, which stay together"
+        notes.append(
+            f"Fewer rows than asked are held back: {why}. Give test rows as a file, or set data.split=in_order."
+        )
+    return tuple(notes)

@@ -97,9 +97,11 @@ def _count(texts: Sequence[str]) -> tuple[Ids, sparse.csr_array]:
 
 
 def _candidates(likeness: Likeness, rows: Ids, others: Ids) -> Iterator[Pairs]:
-    """Give pairs (row, other) that may be near, at most CHUNK at a time."""
+    """Give pairs (row, other) that may be near, at most CHUNK at a time; some may come twice."""
     search = _folded_pairs if likeness.exact else _bucket_pairs
     for left, right in search(likeness.vectors, rows, others) if len(rows) and len(others) else ():
+        heads = np.unique(left, return_index=True)[1]
+        yield left[heads], right[heads]  # one pair of each row tells most of what is to be known of a large cluster
         for start in range(0, len(left), CHUNK):
             yield left[start : start + CHUNK], right[start : start + CHUNK]
 

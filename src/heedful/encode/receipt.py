@@ -7,6 +7,7 @@ a template or tokenizer that drifted would otherwise only show as worse answers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,16 @@ def prompt_receipt(encoder: Encoder) -> dict[str, Any]:
     return {
         "template": encoder.template.name,
         "stop_ids": sorted(encoder.stop_ids),
-        "prompts": [encoder.prompt_ids(messages) for messages in GOLDEN],
+        "prompts": [_golden(encoder, messages) for messages in GOLDEN],
     }
+
+
+def _golden(encoder: Encoder, messages: Sequence[Message]) -> list[int] | None:
+    """Give a prompt's tokens, or None where the template refuses it (some know no system message)."""
+    try:
+        return encoder.prompt_ids(messages)
+    except ModelError:
+        return None
 
 
 def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
@@ -42,10 +51,13 @@ def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positi
     if file is None or not file.is_file():
         template = choose_template("auto", tokenizer)
         return Encoder(template, stop_ids(template), positions)
-    receipt = json.loads(file.read_text(encoding="utf-8"))
-    name, source = receipt["template"], tokenizer.chat_template
-    template = Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
-    encoder = Encoder(template, frozenset(receipt["stop_ids"]), positions)
+    try:
+        receipt = json.loads(file.read_text(encoding="utf-8"))
+        name, source = receipt["template"], tokenizer.chat_template
+        template = Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
+        encoder = Encoder(template, frozenset(receipt["stop_ids"]), positions)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} is not a prompt receipt: {error!r}.", "Restore it from the run's folder.") from error
     if prompt_receipt(encoder) != receipt:
         raise ModelError(
             f"{folder}: the chat template or the tokenizer gives other prompts than in training ({FILE}).",

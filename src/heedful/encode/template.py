@@ -46,7 +46,8 @@ CHATML = (
 JOINTS: dict[str, str] = {"alpaca": "\n\n### Input:\n", "chatml": "\n\n", "own": "\n\n"}
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
-HIDDEN = 0xF0000  # first character of a private plane: stands for a special token's text while Jinja renders
+HIDDEN = 0x10F000  # in a private plane that fonts leave alone: stands for a special token's text while Jinja renders
+TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,14 @@ class Template:
     joint: str  # what stands between an alpaca row's instruction and its input
     tokenizer: PreTrainedTokenizerBase
     special: tuple[str, ...]  # texts of the tokenizer's special tokens
+    added: int = 0  # tokens that the tokenizer did not know before
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """Cut a whole conversation into segments, up to the last answer's stop token."""
+        return [segment for piece in self.pieces(messages) for segment in piece]
+
+    def pieces(self, messages: Sequence[Message], ask: bool = False) -> list[list[Segment]]:
+        """Cut a conversation into prompt, answer, prompt, answer, ...; `ask` adds the prompt of the next answer."""
         hidden = [self._hide(message) for message in messages]
         pieces: list[tuple[str, bool]] = []
         done = ""
@@ -74,12 +80,11 @@ class Template:
             end = len(prompt) + self._stop_end(answered[len(prompt) :], hidden[i]["content"])
             pieces += [(prompt[len(done) :], False), (answered[len(prompt) : end], message.supervised is not False)]
             done = answered[:end]
-        return [segment for text, supervised in pieces for segment in self._reveal(text, supervised)]
-
-    def prompt(self, messages: Sequence[Message]) -> list[Segment]:
-        """Cut what stands before the next answer into segments."""
-        text = self._render([self._hide(message) for message in messages], generation_prompt=True)
-        return list(self._reveal(text, False))
+        if ask:
+            prompt = self._render(hidden, generation_prompt=True)
+            self._check_prefix(done, prompt)
+            pieces.append((prompt[len(done) :], False))
+        return [list(self._reveal(text, supervised)) for text, supervised in pieces]
 
     def stop_token(self) -> str:
         """Give the special token that ends an answer."""
@@ -104,7 +109,10 @@ class Template:
     def _render(self, messages: Sequence[dict[str, str]], generation_prompt: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                list(messages), chat_template=self.source, tokenize=False, add_generation_prompt=generation_prompt
+                list(messages),
+                chat_template=TODAY + self.source if "strftime_now" in self.source else self.source,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise ModelError(f"The template '{self.name}' refuses a conversation: {error}.", _OTHER) from error
@@ -136,12 +144,13 @@ def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer:
         raise ModelError("encode.template=own, but the model's tokenizer has no chat template.", _OTHER)
     if name == "auto":
         name = "own" if isinstance(own, str) else "alpaca"
+    missing: list[str] = []
     if name == "chatml":
         missing = [token for token in CHATML_TOKENS if token not in tokenizer.get_vocab()]
         tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
     source = {"alpaca": _with_bos(ALPACA, tokenizer), "chatml": _with_bos(CHATML, tokenizer), "own": own}[name]
     assert isinstance(source, str)
-    return Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
+    return Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer), len(missing))
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

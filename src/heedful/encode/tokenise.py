@@ -1,8 +1,8 @@
 """Segments as token ids, each with a flag that says whether it is learned.
 
 The whole text is tokenised at once, as every server will do it, and a token belongs to the segment in which it starts.
-Where a prompt alone would not give the same first tokens (a merge across the border), the row is tokenised in pieces,
-so that the prompt at inference always is the exact token prefix of the training example.
+Where a prompt alone would not give the same first tokens (a merge across the border), the answer is tokenised apart, so
+that the prompt at inference always is the exact token prefix of the training example.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Encoder:
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Give the tokens of a conversation up to where the next answer begins."""
-        return self._tokenise([self.template.prompt(messages)])[0][0].tolist()
+        ids, _ = self._encode([self.template.pieces(messages, ask=True)], None)[0]
+        return [int(i) for i in ids]
 
     def encode(self, conversations: Sequence[Conversation]) -> tuple[list[TokenizedExample], EncodingReceipt]:
         """Encode every conversation that can be kept, in order, and account for each."""
@@ -66,7 +67,8 @@ class Encoder:
         examples = []
         rest = iter(conversations)
         while chunk := list(islice(rest, CHUNK)):
-            for conversation, (ids, flags) in zip(chunk, self._encode(chunk, receipt), strict=True):
+            rows = [self.template.pieces(conversation.messages) for conversation in chunk]
+            for conversation, (ids, flags) in zip(chunk, self._encode(rows, receipt), strict=True):
                 if len(ids) > self.max_tokens:
                     fitted = self._shorten(conversation, len(ids), receipt)
                     if fitted is None:
@@ -76,20 +78,32 @@ class Encoder:
         return examples, receipt
 
     def _encode(
-        self, conversations: Sequence[Conversation], receipt: EncodingReceipt | None
+        self, rows: Sequence[Sequence[Sequence[Segment]]], receipt: EncodingReceipt | None
     ) -> list[tuple[Ids, Flags]]:
-        """Tokenise whole texts, and again in pieces where a prompt is not a prefix of its example."""
-        rows = [self.template.segments(conversation.messages) for conversation in conversations]
-        encoded = self._tokenise(rows)
-        prompts = [(k, border) for k, row in enumerate(rows) for border in _borders(row)]
-        alone = self._tokenise([rows[k][:border] for k, border in prompts])
-        crossed = {k for (k, _), (prompt, _) in zip(prompts, alone, strict=True) if not _begins(encoded[k][0], prompt)}
-        for k in crossed:
-            pieces = self._tokenise([list(piece) for _, piece in groupby(rows[k], key=lambda s: s.supervised)])
-            encoded[k] = (np.concatenate([ids for ids, _ in pieces]), np.concatenate([flags for _, flags in pieces]))
+        """Tokenise rows of pieces (prompt, answer, prompt, ...), each prompt being an exact prefix of what follows.
+
+        Every prompt is tokenised from the start, as at inference, and so is the whole. Where a merge would cross into
+        an answer, what follows the prompt is tokenised apart; a conversation's later prompts then do the same.
+        """
+        stretches = [(row, end) for row in rows for end in _ends(row)]
+        found = iter(self._tokenise([_joined(row[:end]) for row, end in stretches]))
+        encoded = []
+        crossed = 0
+        for row in rows:
+            ids, flags = np.zeros(0, np.int32), np.zeros(0, np.bool_)
+            start, whole = 0, True
+            for end in _ends(row):
+                longer, learned = next(found)
+                if start and not _begins(longer, ids):
+                    whole = False
+                    rest, learned_rest = self._tokenise([_joined(row[start:end])])[0]
+                    longer, learned = np.concatenate([ids, rest]), np.concatenate([flags, learned_rest])
+                ids, flags, start = longer, np.concatenate([flags, learned[len(flags) :]]), end
+            encoded.append((ids, flags))
+            crossed += not whole
         if receipt is not None:
-            receipt.cut_in_pieces += len(crossed)
-            receipt.special_tokens_in_text += sum(any(segment.literal for segment in row) for row in rows)
+            receipt.cut_in_pieces += crossed
+            receipt.special_tokens_in_text += sum(any(segment.literal for segment in _joined(row)) for row in rows)
         return encoded
 
     def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[tuple[Ids, Flags]]:
@@ -125,8 +139,13 @@ class Encoder:
             split_special_tokens=literal,
             verbose=False,
         )
-        for ids, offsets in zip(output["input_ids"], output["offset_mapping"], strict=True):
-            yield np.asarray(ids, np.int32), np.asarray(offsets, np.int64).reshape(-1, 2)[:, 0]
+        control = set(self.tokenizer.convert_tokens_to_ids(list(self.template.special))) if literal else set()
+        for text, ids, offsets in zip(texts, output["input_ids"], output["offset_mapping"], strict=True):
+            if control.isdisjoint(ids):
+                yield np.asarray(ids, np.int32), np.asarray(offsets, np.int64).reshape(-1, 2)[:, 0]
+            else:  # a unigram vocabulary holds the name itself as a piece: spell it
+                letters = self.tokenizer(list(text), add_special_tokens=False, verbose=False)["input_ids"]
+                yield np.concatenate(letters).astype(np.int32), np.repeat(range(len(text)), [len(i) for i in letters])
 
     def _shorten(self, conversation: Conversation, length: int, receipt: EncodingReceipt) -> tuple[Ids, Flags] | None:
         """Apply the policy for long rows: cut texts until the example fits, drop it, or refuse it."""
@@ -142,7 +161,7 @@ class Encoder:
                 break
             messages, name = shorter
             fields.add(name)
-            encoded = self._encode([Conversation(conversation.id, messages, conversation.place)], None)[0]
+            encoded = self._encode([self.template.pieces(messages)], None)[0]
             length = len(encoded[0])
         if length > self.max_tokens:
             receipt.dropped.append(str(conversation.place))
@@ -156,7 +175,7 @@ class Encoder:
     ) -> TokenizedExample:
         """Make the example; a row in which nothing would be learned is refused by name."""
         supervised = flags.copy() if self.supervise == "response" else np.ones(len(ids), np.bool_)
-        supervised[0] = False
+        supervised[:1] = False
         if not supervised.any():
             raise DataError(
                 f"{conversation.place}: nothing in this row would be learned.", "Give it an answer, or remove it."
@@ -181,9 +200,13 @@ def stop_ids(template: Template) -> frozenset[int]:
     return frozenset({tokenizer.convert_tokens_to_ids(template.stop_token()), tokenizer.eos_token_id})
 
 
-def _borders(row: Sequence[Segment]) -> list[int]:
-    """List the numbers of segments that stand before an answer begins."""
-    return [i for i in range(1, len(row)) if row[i].supervised and not row[i - 1].supervised]
+def _ends(row: Sequence[Sequence[Segment]]) -> list[int]:
+    """List the numbers of pieces that make a prompt, or the whole: [P A P A] gives 1, 3, 4."""
+    return sorted({*range(1, len(row), 2), len(row)})
+
+
+def _joined(pieces: Sequence[Sequence[Segment]]) -> list[Segment]:
+    return [segment for piece in pieces for segment in piece]
 
 
 def _begins(ids: Ids, prefix: Ids) -> bool:

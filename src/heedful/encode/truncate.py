@@ -27,7 +27,8 @@ def cut(messages: Messages, excess: int, tokenizer: PreTrainedTokenizerBase) -> 
             text = getattr(messages[i], field)
             shorter = _without_tail(text, excess, tokenizer) if messages[i].role == role else text
             if shorter != text:
-                return (*messages[:i], replace(messages[i], **{field: shorter}), *messages[i + 1 :]), name
+                shortened = _with(messages[i], field, shorter)
+                return (*messages[:i], shortened, *messages[i + 1 :]), name
     return None
 
 
@@ -38,6 +39,10 @@ _ORDER = (
     ("system", "content", "system"),
     ("assistant", "content", "answer"),
 )
+
+
+def _with(message: Message, field: str, text: str) -> Message:
+    return replace(message, input=text) if field == "input" else replace(message, content=text)
 
 
 def _without_oldest_exchange(messages: Messages) -> Messages:
@@ -52,4 +57,5 @@ def _without_tail(text: str, excess: int, tokenizer: PreTrainedTokenizerBase) ->
         text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
     )["offset_mapping"]
     keep = max(1, len(starts) - excess)
-    return text[: starts[keep][0]].rstrip() if keep < len(starts) else text
+    end = next((start for start, _ in starts[keep:] if start > 0), len(text))  # a character may be several tokens
+    return text[:end].rstrip() or text[:end]

@@ -11,6 +11,7 @@ such difference could change it; the engine decides the others on logits that de
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -42,14 +43,14 @@ def pick(
     penalty = sampling.repetition_penalty
     tolerance *= max(penalty, 1 / penalty)  # the penalty stretches logits, and their noise with them
     scores = penalise(logits, tokens, penalty)
-    inside = None
-    if sampling.temperature > 0:
-        maybe, inside = restrict(scores, sampling, tolerance)
-        noise = gumbel(sampling.seed, answered, len(scores))
-        scores = (scores + sampling.temperature * noise).masked_fill(~maybe, -torch.inf)
-    (best, second), (token, _) = (part.tolist() for part in scores.topk(2))
-    clear = best - second > tolerance and (inside is None or bool(inside[token]))
-    return token, clear
+    if sampling.temperature == 0:
+        ids = inside = None
+    else:
+        ids, inside = candidates(scores, sampling, tolerance)
+        scores = scores[ids] + sampling.temperature * gumbel(sampling.seed, answered, len(scores), ids)
+    (best, *second), (at, *_) = (part.tolist() for part in scores.topk(min(2, len(scores))))
+    clear = all(best - other > tolerance for other in second) and (inside is None or bool(inside[at]))
+    return at if ids is None else int(ids[at]), clear and best == best  # NaN is never clear
 
 
 def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> torch.Tensor:
@@ -61,38 +62,52 @@ def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> tor
     return logits.index_put((seen,), torch.where(old < 0, old * penalty, old / penalty))
 
 
-def restrict(logits: torch.Tensor, sampling: Sampling, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the tokens that may be sampled, and those of them that no noise could leave out; both [vocabulary] bool."""
+def candidates(logits: torch.Tensor, sampling: Sampling, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the ids that may be sampled, and which of them no noise could leave out; both [candidates]."""
     maybe = inside = torch.ones_like(logits, dtype=torch.bool)
     if 0 < sampling.top_k < len(logits):
         *_, last_in, first_out = logits.topk(sampling.top_k + 1).values
         maybe, inside = logits >= last_in - tolerance, logits > first_out + tolerance
     if sampling.top_p < 1:
-        scaled = (logits / sampling.temperature).masked_fill(~maybe, -torch.inf)
-        low, high = mass_above(scaled, tolerance / sampling.temperature)
-        doubtful = float(scaled.softmax(0)[maybe & ~inside].sum())  # whether these count is open, and so is their mass
-        slack = tolerance / sampling.temperature + doubtful if tolerance else 0.0
-        maybe, inside = maybe & (low - slack < sampling.top_p), inside & (high + slack < sampling.top_p)
-    return maybe, inside
+        return nucleus(logits, (maybe, inside), sampling, min(tolerance / sampling.temperature, 30.0))
+    ids = maybe.nonzero()[:, 0]
+    return ids, inside[ids]
 
 
-def mass_above(logits: torch.Tensor, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the least and the most probability that the tokens ranked above each token can have together.
+def nucleus(
+    logits: torch.Tensor, top_k: tuple[torch.Tensor, torch.Tensor], sampling: Sampling, noise: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Narrow what top_k left to the likeliest tokens that reach `top_p`; `noise` is the tolerance in scaled logits."""
+    maybe, inside = top_k
+    probabilities = (logits / sampling.temperature).masked_fill(~maybe, -torch.inf).softmax(0)
+    doubtful = float(probabilities[maybe & ~inside].sum())  # whether these count is open, and so is their mass
+    slack = noise + doubtful if noise else 0.0
+    # All tokens below (1 - p) / n have no more than 1 - p together: those above reach p, so only they need sorting.
+    floor = (1 - sampling.top_p - 2 * slack) / len(logits) * math.exp(-noise)
+    ids = (maybe & (probabilities >= floor)).nonzero()[:, 0]
+    low, high = mass_above(probabilities[ids], math.exp(noise))
+    kept = low - slack < sampling.top_p
+    return ids[kept], (inside[ids] & (high + slack < sampling.top_p))[kept]
 
-    Worked example: probabilities 0.5, 0.3, 0.2 and no tolerance give 0.0, 0.5, 0.8 for both.
+
+def mass_above(probabilities: torch.Tensor, ratio: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the least and the most mass that the tokens likelier than each can have, if ratios are known to `ratio`.
+
+    Worked example: 0.3, 0.5, 0.2 and a ratio of 1 give 0.5, 0.0, 0.8 for both; a ratio of 2 gives 0.0, 0.0, 0.5 and
+    0.7, 0.3, 0.8.
     """
-    ranked, order = logits.sort(descending=True)
-    probabilities = ranked.softmax(0)
-    below = torch.cat([probabilities.new_zeros(1), probabilities.cumsum(0)])  # below[n]: the mass of the first n
-    surely = torch.searchsorted(-ranked, -(ranked + tolerance), right=False)  # how many rank higher in any case
-    possibly = torch.searchsorted(-ranked, -(ranked - tolerance), right=True)  # how many might, itself included
-    low, high = torch.empty_like(logits), torch.empty_like(logits)
-    low[order], high[order] = below[surely], below[possibly] - probabilities
+    ranked, order = probabilities.sort(descending=True)
+    first = torch.cat([ranked.new_zeros(1), ranked.cumsum(0)])  # first[n]: the mass of the n likeliest
+    surely = torch.searchsorted(-ranked, -ranked * ratio)  # how many are likelier in any case
+    possibly = torch.searchsorted(-ranked, -ranked / ratio, right=True)  # how many might be, itself included
+    low, high = torch.empty_like(ranked), torch.empty_like(ranked)
+    low[order], high[order] = first[surely], first[possibly] - ranked
     return low, high
 
 
-def gumbel(seed: int, step: int, size: int) -> torch.Tensor:
-    """Draw standard Gumbel noise as a function of (seed, step); in float64, since the tail decides."""
+def gumbel(seed: int, step: int, size: int, ids: torch.Tensor) -> torch.Tensor:
+    """Give these tokens' standard Gumbel noise, a function of (seed, step); float64, since the tail decides."""
     digest = hashlib.blake2b(f"{seed}:{step}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big", signed=True))
-    return -torch.empty(size, dtype=torch.float64).exponential_(generator=generator).log().float()
+    uniform = torch.rand(size, dtype=torch.float64, generator=generator)[ids]
+    return -(-uniform.log()).log().float()

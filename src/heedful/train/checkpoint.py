@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,11 +20,16 @@ from safetensors.torch import load_file, save_file
 
 from heedful.errors import RunError
 from heedful.records import Progress
-from heedful.run import sha256, sync, sync_directory
+from heedful.run import replace_directory, sha256, sync, sync_directory
 
 FORMAT = 1
+KEPT = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged
 MANIFEST = "MANIFEST.json"
 Tensors = Mapping[str, torch.Tensor]
+
+
+class Damaged(RunError):
+    """A checkpoint that is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,10 @@ def write(
     folder: Path, weights: Tensors, moments: Tensors | None = None, state: Mapping[str, Any] | None = None
 ) -> None:
     """Write a checkpoint directory, replacing one of the same name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         save_file(_contiguous(weights), temporary / "model.safetensors")
         if moments is not None:
             save_file(_contiguous(moments), temporary / "optimizer.safetensors")
@@ -57,13 +62,10 @@ def write(
             with open(file, "rb") as handle:
                 sync(handle)
         sync_directory(temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(temporary, folder)
-        sync_directory(folder.parent)
+        replace_directory(temporary, folder)
     except Exception as error:  # safetensors wraps a full disk in an error of its own
         shutil.rmtree(temporary, ignore_errors=True)
-        free = shutil.disk_usage(folder.parent).free
+        free = shutil.disk_usage(folder.parent.parent).free
         raise RunError(
             f"Cannot write the checkpoint {folder}: {error}.",
             f"{free / 2**30:.1f} GiB are free there; --resume continues from the checkpoint before.",
@@ -86,11 +88,11 @@ def save(
 def newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | None:
     """Restore the newest checkpoint that is intact; `say` hears of each that is not."""
     _remove_leftovers(checkpoints)
-    for folder in sorted(checkpoints.glob("step-*"), reverse=True):
+    for folder in reversed(_in_order(checkpoints, "step")):
         try:
             verify(folder)
             return restore(folder)
-        except RunError as error:
+        except Damaged as error:
             say(f"{error.problem} Going back to the one before.")
     return None
 
@@ -99,18 +101,22 @@ def verify(folder: Path) -> None:
     """Compare every file with the manifest, or say which one is bad."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files, version = dict(manifest["files"]), int(manifest["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"The checkpoint {folder} is incomplete: {MANIFEST} cannot be read.") from error
+        version = int(manifest["format"])
+        files = {name: (file["bytes"], file["sha256"]) for name, file in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"The checkpoint {folder} is incomplete: {MANIFEST} cannot be read.") from error
     if version > FORMAT:
-        raise RunError(f"The checkpoint {folder} has format {version}; this heedful reads up to {FORMAT}.")
-    for name, expected in files.items():
+        raise RunError(
+            f"The checkpoint {folder} has format {version}; this heedful reads up to {FORMAT}.", "Use a newer heedful."
+        )
+    for name in {*files, "model.safetensors", "state.json"}:
         file = folder / name
-        if not file.is_file() or file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
-            raise RunError(f"The checkpoint {folder} is damaged: {name} is not what was written.")
+        if not file.is_file() or (file.stat().st_size, sha256(file)) != files.get(name):
+            raise Damaged(f"The checkpoint {folder} is damaged: {name} is not what was written.")
 
 
 def restore(folder: Path) -> Checkpoint:
+    """Read a checkpoint that was verified."""
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return Checkpoint(
         folder,
@@ -122,11 +128,36 @@ def restore(folder: Path) -> Checkpoint:
     )
 
 
-def prune(checkpoints: Path, keep: Path) -> None:
-    """Remove older checkpoints; one that cannot be removed stays."""
-    for folder in checkpoints.glob("step-*"):
-        if folder.name < keep.name and (folder / MANIFEST).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+def prune(checkpoints: Path) -> None:
+    """Remove old checkpoints, and best weights but for the last and those of the time of the newest checkpoint."""
+    steps, bests = _in_order(checkpoints, "step"), _in_order(checkpoints, "best")
+    saved = _step(steps[-1]) if steps else 0
+    kept = {*steps[-KEPT:], *bests[-1:], *[folder for folder in bests if _step(folder) <= saved][-1:]}
+    for folder in {*steps, *bests} - kept:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def best(checkpoints: Path) -> Path | None:
+    """Find the weights of the lowest validation loss: each that is written is better than those before."""
+    return next(reversed(_in_order(checkpoints, "best")), None)
+
+
+def forget_after(checkpoints: Path, step: int) -> None:
+    """Remove what a lost part of the run left behind, beyond the step that it resumes from."""
+    for kind in ("best", "step"):
+        for folder in _in_order(checkpoints, kind):
+            if _step(folder) > step:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_order(checkpoints: Path, kind: str) -> list[Path]:
+    """List the directories KIND-NUMBER by their number; anything else there is not ours."""
+    ours = (f for f in checkpoints.glob(f"{kind}-*") if f.is_dir() and re.fullmatch(rf"{kind}-\d+", f.name))
+    return sorted(ours, key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
 def _remove_leftovers(checkpoints: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
@@ -24,6 +25,7 @@ class Learner:
     def __init__(self, model: PreTrainedModel, collator: Collator, config: TrainConfig, steps: int) -> None:
         self.config, self.collator, self.steps = config, collator, steps
         bf16 = precision.resolve(config.precision) == "bf16"
+        AcceleratorState._reset_state()  # a process may train twice, in another precision
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=not torch.cuda.is_available())
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config), lr=self.lr(0), fused=True)
@@ -53,11 +55,11 @@ class Learner:
             nll += part.detach()
         return float(self.accelerator.reduce(nll)) / weight
 
-    def update(self, step: int) -> float:
-        """Clip, step and clear the gradient; give its norm. A gradient that is not finite changes nothing."""
+    def update(self, step: int, loss: float) -> float:
+        """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
         limit = self.config.clip or math.inf
         norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), limit))
-        if math.isfinite(norm):
+        if math.isfinite(norm) and math.isfinite(loss):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr(step)
             self.optimizer.step()
@@ -86,7 +88,8 @@ class Learner:
         for name, parameter in self.parameters.items():
             parameter.data.copy_(weights[name])
             for key in ("step", "exp_avg", "exp_avg_sq"):
-                state[parameter][key] = moments[f"{name}.{key}"].clone()
+                if f"{name}.{key}" in moments:  # a parameter that never had a gradient has none
+                    state[parameter][key] = moments[f"{name}.{key}"].clone()
 
     def _sync_on(self, last: bool):  # type: ignore[no-untyped-def]  # accelerate's context is untyped
         return torch.enable_grad() if last else self.accelerator.no_sync(self.model)

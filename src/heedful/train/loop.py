@@ -53,7 +53,7 @@ def fit(
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
         loss = learner.learn(rows, progress.step)
-        grad_norm = learner.update(progress.step)
+        grad_norm = learner.update(progress.step, loss)
         bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
         progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
         metrics = StepMetrics(
@@ -75,9 +75,10 @@ def fit(
         stale = (progress.step % evaluate_every == 0 or last) and hooks.validate(progress)
         if group.ends_epoch or last:
             hooks.sample(progress)
-        if progress.step % config.save_every == 0 or last or stale or hooks.interrupted():
+        stop = stale or hooks.interrupted()  # asked once: what ends the loop was saved
+        if progress.step % config.save_every == 0 or last or stop:
             hooks.save(progress)
-        if stale or hooks.interrupted():
+        if stop:
             break
     return progress
 

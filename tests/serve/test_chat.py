@@ -1,0 +1,211 @@
+"""The terminal chat, with lines for stdin and an engine that says what it is told to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tests.generate.conftest import Bytes
+from tests.models import tiny_model
+
+from heedful.errors import ModelError
+from heedful.generate.engine import Engine
+from heedful.records import Completion, Message, Sampling
+from heedful.serve.chat import chat
+from heedful.serve.clean import clean, clean_stream
+
+
+class Scripted:
+    """Looks like an Engine; its n-th answer is the n-th script. It remembers what it was asked."""
+
+    name = "scripted"
+
+    def __init__(self, *answers: Sequence[str | BaseException], positions: int = 1000) -> None:
+        self.answers = list(answers)
+        self.positions = positions
+        self.asked: list[list[tuple[str, str]]] = []
+        self.seeds: list[int] = []
+        self.prompter = SimpleNamespace(prompt_ids=lambda messages: [0] * sum(len(m.content) for m in messages))
+
+    def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
+        self.asked.append([(message.role, message.content) for message in prompt])
+        self.seeds.append(sampling.seed)
+        for piece in self.answers.pop(0):
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+        yield Completion("", (), "stop", 1, 0.0)
+
+
+class Said:
+    """What a run printed."""
+
+    def __init__(self, out: str, notes: str) -> None:
+        self.out = out
+        self.notes = notes
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
+    def run(engine: object, lines: str, sampling: Sampling = Sampling(), system: str | None = None) -> Said:  # noqa: B008
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        chat(engine, sampling, system)  # type: ignore[arg-type]
+        return Said(*capsys.readouterr())
+
+    return run
+
+
+def test_a_pipe_gets_the_answers_and_nothing_else(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["Hel", "lo"], ["Fine [b]x[/b] :smile:", "\n"])
+    said = run(engine, "Hi\n\nHow are you?\n", system="Be brief.")
+    assert said.out == "Hello\nFine [b]x[/b] :smile:\n\n"
+    assert said.notes == ""
+    assert engine.asked == [
+        [("system", "Be brief."), ("user", "Hi")],
+        [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "How are you?")],
+    ]
+
+
+def test_long_answers_are_not_wrapped(run) -> None:  # type: ignore[no-untyped-def]
+    assert run(Scripted(["word " * 100]), "Hi\n").out == "word " * 100 + "\n"
+
+
+def test_undo_takes_back_a_turn(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"], ["2"], ["3"])
+    said = run(engine, "a\nb\n/undo\nc\n")
+    assert engine.asked[2] == [("user", "a"), ("assistant", "1"), ("user", "c")]
+    assert said.notes == "Taken back: b\n"
+    assert run(Scripted(), "/undo\n").notes == "There is no message yet.\n"
+
+
+def test_retry_asks_again_with_another_seed(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"], ["2"], ["3"], ["4"])
+    said = run(engine, "a\n/retry\n/retry\nb\n", Sampling(temperature=1, seed=7))
+    assert engine.asked[:3] == [[("user", "a")]] * 3
+    assert engine.asked[3] == [("user", "a"), ("assistant", "3"), ("user", "b")]
+    assert engine.seeds == [7, 8, 9, 7]
+    assert said.notes == ""
+    assert "the same each time" in run(Scripted(["1"], ["1"]), "a\n/retry\n").notes
+    assert run(Scripted(), "/retry\n").notes == "There is no message yet.\n"
+
+
+def test_system_sets_the_message_and_takes_it_away(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"], ["2"])
+    run(engine, "/system You are a  pirate.\na\n/system\nb\n")
+    assert engine.asked[0][0] == ("system", "You are a  pirate.")
+    assert engine.asked[1][0] == ("user", "a")
+
+
+def test_save_appends_lines_that_train_reads(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "talks with spaces.jsonl"
+    said = run(Scripted(["Ünï\x1b[31m"], ["4"]), f"a\n/save {file}\nb\n/save {file}\n", system="S")
+    first, second = [json.loads(line)["messages"] for line in file.read_text("utf-8").splitlines()]
+    assert first == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "Ünï\x1b[31m"},
+    ]
+    assert [message["role"] for message in second] == ["system", "user", "assistant", "user", "assistant"]
+    assert said.notes == f"Saved to {file}.\n" * 2
+
+
+def test_save_says_what_is_missing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    said = run(Scripted(["1"]), f"/save x\na\n/save\n/save {tmp_path}/none/x\n")
+    assert said.notes.splitlines() == [
+        "There is no conversation yet.",
+        "Say where: /save FILE.",
+        f"Cannot write {tmp_path}/none/x: No such file or directory.",
+    ]
+
+
+def test_unknown_commands_are_met_with_the_nearest(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"])
+    said = run(engine, "/sav x\n/xyzzy\n /etc/hosts is what?\n/quit\nnever asked\n")
+    assert said.notes.splitlines() == [
+        "There is no command '/sav'. Did you mean '/save'?",
+        "There is no command '/xyzzy'. /help lists them.",
+    ]
+    assert engine.asked == [[("user", "/etc/hosts is what?")]]
+
+
+def test_help_names_every_command(run) -> None:  # type: ignore[no-untyped-def]
+    notes = run(Scripted(), "/help\n").notes
+    assert all(f"/{name}" in notes for name in ("retry", "undo", "system", "save", "help", "quit"))
+
+
+def test_oldest_turns_leave_first_and_it_is_said_once(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["x" * 10], ["y" * 10], ["z"], ["w"], positions=50)
+    lines = "".join(letter * 10 + "\n" for letter in "abcd")
+    said = run(engine, lines, Sampling(max_tokens=20), "S" * 5)
+    seen = ["".join(content[0] for _, content in asked) for asked in engine.asked]
+    assert seen == ["Sa", "Sb", "Sc", "Sczd"]
+    assert said.notes.count("left out") == 1
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["half", KeyboardInterrupt()], [KeyboardInterrupt()], ["3"])
+    said = run(engine, "a\nb\nc\n")
+    assert said.out == "half\n\n3\n"
+    assert engine.asked[2] == [("user", "a"), ("assistant", "half"), ("user", "c")]
+
+
+def test_ctrl_c_at_the_prompt_does_not_leave(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    lines = iter([KeyboardInterrupt(), "a", EOFError()])
+
+    def read(_: str) -> str:
+        line = next(lines)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    monkeypatch.setattr("builtins.input", read)
+    said = run(Scripted(["1"]), "")
+    assert (said.out, "/quit leaves" in said.notes) == ("1\n", True)
+
+
+def test_an_error_is_a_sentence_and_the_talk_goes_on(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted([ModelError("A prompt of 9 tokens leaves no room.", "Shorten it.")], ["2"])
+    said = run(engine, "a\nb\n")
+    assert said.notes == "A prompt of 9 tokens leaves no room. Shorten it.\n"
+    assert engine.asked[1] == [("user", "b")]
+
+
+def test_bytes_that_are_no_utf8_do_no_harm(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"])
+    run(engine, f"caf\udce9\n/save {tmp_path}/x.jsonl\n")
+    assert engine.asked == [[("user", "caf\ufffd")]]
+
+
+def test_with_a_real_engine(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Engine(tiny_model("llama"), Bytes(), "tiny")
+    expected = engine.generate(["Hello"], Sampling(max_tokens=12))[0].text
+    assert run(engine, "Hello\n", Sampling(max_tokens=12)).out == clean(expected) + "\n"
+
+
+HOSTILE = [
+    ("a\x1b[31mred\x1b[0m b", "ared b"),
+    ("\x1b]0;title\x07x\x1b]8;;http://e\x1b\\link\x1b]8;;\x1b\\", "xlink"),
+    ("\x1b]52;c;aGk=\x07clip", "clip"),
+    ("\x9b2Jx\x9d0;t\x9cy\x90q\x9cz", "xyz"),
+    ("bell\x07 back\x08 null\x00 cr\r del\x7f", "bell back null cr del"),
+    ("keep\n\ttabs\n", "keep\n\ttabs\n"),
+    ("\x1b(B\x1bcreset", "reset"),
+    ("open \x1b]0;never closed\nnext line", "open ]0;never closed\nnext line"),
+    ("end\x1b[3", "end[3"),
+    ("é世👩‍🚀", "é世👩‍🚀"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE)
+def test_control_sequences_do_not_reach_the_terminal(text: str, shown: str) -> None:
+    assert clean(text) == shown
+    assert "".join(clean_stream(text)) == shown
+    assert "".join(clean_stream([text[:3], text[3:]])) == shown
+
+
+def test_answers_are_cleaned_before_they_are_shown(run) -> None:  # type: ignore[no-untyped-def]
+    assert run(Scripted(["a\x1b", "[2", "Jb\x1b]0;evil", "\x07c"]), "Hi\n").out == "abc\n"

@@ -1,0 +1,158 @@
+"""The command line as a stranger uses it: real processes, real exit codes, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Heedful = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_a_whole_run_leaves_every_file_of_the_contract(
+    heedful: Heedful, rows_file: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    done = heedful(
+        "train", rows_file, "--model", tiny_folder, "--out", "run", "--epochs", 1, "--json",
+        "--set", "generate.max_tokens=12", "--set", "encode.template=chatml",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    files = "config.yaml provenance.json receipt.json metrics.jsonl evaluation.json responses.json loss-plot.pdf"
+    for name in [*files.split(), "loss-plot.svg", "model/model.safetensors", "model/chat_template.jinja"]:
+        assert (run / name).is_file(), name
+    result = json.loads(done.stdout)
+    assert result["run"] == "run"
+    assert result["evaluation"]["models"].keys() == {"base", "tuned"}
+    receipt = json.loads((run / "receipt.json").read_text())
+    assert receipt["data"]["read"] == 80
+    assert receipt["encoding"]["stop_supervised"] == receipt["encoding"]["rows"]
+    rows = json.loads((run / "responses.json").read_text())
+    assert all({"instruction", "input", "output", "model_response", "base_response"} <= row.keys() for row in rows)
+
+    for surface in ("generate", "chat"):  # the same tokens on every surface
+        row = next(row for row in rows if not row["input"])
+        if surface == "generate":
+            answer = heedful("generate", "run", "--prompt", row["instruction"], "--max-tokens", 12).stdout
+        else:
+            talk = heedful("chat", "run", "--max-tokens", 12, input=row["instruction"] + "\n/quit\n")
+            assert talk.returncode == 0, talk.stderr
+            answer = talk.stdout
+        from heedful.report.screen import plain
+
+        assert plain(row["model_response"]).strip() in answer, (surface, answer)
+
+    again = heedful("evaluate", "run", "--json")
+    assert json.loads(again.stdout) == json.loads((run / "evaluation.json").read_text())
+    out = heedful("generate", "run", "--data", rows_file, "--out", "answers.json", "--max-tokens", 4)
+    assert out.returncode == 0, out.stderr
+    assert len(json.loads((tmp_path / "answers.json").read_text())) == 80
+
+    taken = heedful("train", rows_file, "--model", tiny_folder, "--out", "run")
+    assert taken.returncode == 2
+    assert "already holds a run" in taken.stderr
+
+
+BAD_DATA = {
+    "missing file": (None, "missing.json"),
+    "empty file": ("", "empty"),
+    "broken JSON": ('[{"instruction": "a", "output": "b"},\n {"instruction": }]', ":2:18"),
+    "object": ('{"instruction": "a", "output": "b"}', "array"),
+    "missing field": ('[{"instruction": "a", "outputs": "b"}]', 'did you mean "output"'),
+    "null": ('[{"instruction": "a", "output": null}]', "output"),
+    "empty": ('[{"instruction": "a", "output": "  "}]', "output"),
+    "number": ('[{"instruction": 3, "output": "b"}]', "instruction"),
+    "role": ('[{"messages": [{"role": "root", "content": "x"}]}]', "root"),
+    "order": ('[{"messages": [{"role": "assistant", "content": "x"}]}]', "row 1"),
+    "mixed": ('[{"instruction": "a", "output": "b"}, {"question": "a", "answer": "b"}]', "format"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BAD_DATA.values(), ids=BAD_DATA.keys())
+def test_bad_data_gets_one_sentence_and_exit_code_3(text: str | None, told: str, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    from heedful.cli import main
+
+    path = tmp_path / ("missing.json" if text is None else "rows.json")
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(path)])
+    message = capsys.readouterr().err
+    assert end.value.code == 3, message
+    assert told in message
+    assert path.name in message
+    assert "Traceback" not in message
+
+
+USAGE = {
+    "unknown model": (["--model", "smolm2-135m"], 2, "smollm2-135m"),
+    "unknown setting": (["--set", "train.learning=1"], 2, "train.learning"),
+    "impossible value": (["--set", "train.epochs=-1"], 2, "train.epochs"),
+    "no value": (["--set", "train.lr"], 2, "train.lr"),
+    "unknown option": (["--epoch", "3"], 2, "epoch"),
+    "missing recipe": (["--recipe", "none.yaml"], 2, "none.yaml"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "told"), USAGE.values(), ids=USAGE.keys())
+def test_bad_usage_gets_one_sentence(arguments: list[str], code: int, told: str, rows_file: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    from heedful.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(rows_file), *arguments])
+    message = capsys.readouterr().err
+    assert end.value.code == code, message
+    assert told in message
+    assert "Traceback" not in message
+
+
+def test_a_model_folder_without_tokenizer_is_refused_before_anything_is_written(
+    tiny_folder: Path, rows_file: Path, tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    from heedful.cli import main
+
+    folder = tmp_path / "no-tokenizer"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((tiny_folder / name).read_bytes())
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(rows_file), "--model", str(folder), "--out", str(tmp_path / "run")])
+    assert end.value.code == 1
+    assert "tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_skipped_rows_are_counted_and_capped(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    from heedful.cli import main
+
+    good = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(60)]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([*good, {"instruction": "x", "output": None}]), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["check", str(path), "--on-bad-row", "skip", "--json"])
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["read"], data["kept"], sum(data["skipped"].values())) == (61, 60, 1)
+    path.write_text(json.dumps(good + [{"instruction": "x", "output": None}] * 4), encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(path), "--on-bad-row", "skip"])
+    assert end.value.code == 3
+
+
+def test_help_imports_no_torch() -> None:
+    script = "import sys; sys.argv = ['heedful', '--help']\nfrom heedful.cli import main\ntry: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules, 'pydantic' in sys.modules)"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False False")
+
+
+def test_models_and_settings_are_listed(capsys) -> None:  # type: ignore[no-untyped-def]
+    from heedful.cli import main
+
+    for arguments, told in ((["models", "--json"], "smollm2-135m"), (["train", "--settings"], "encode.prompt_weight")):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert not end.value.code
+        assert told in capsys.readouterr().out

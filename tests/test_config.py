@@ -1,0 +1,150 @@
+"""Every setting is read by code, or setting it is an error; all that is wrong is said at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import heedful
+from heedful.config import LEAVES, SECTIONS, Config, changed, dump_config, explain, load_config, split_override
+from heedful.errors import UsageError
+
+SOURCES = Path(heedful.__file__).parent
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+
+# How code holds a section: `config.train.lr`, or `config.lr` where the section itself was handed over.
+HOLDERS = {
+    "model": r"config\.model",
+    "data": r"(?:config\.data|config|data)",
+    "encode": r"(?:config\.encode|config|encode)",
+    "train": r"(?:config\.train|config|train)",
+    "generate": r"(?:config\.generate|g|generate)",
+    "evaluate": r"config\.evaluate",
+}
+READERS = {"model": "*.py", "data": "data/*.py", "encode": "encode/*.py", "train": "[mte]*/*.py", "generate": "*.py"}
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_every_setting_is_read_by_code(leaf: str) -> None:
+    """Invariant 12: as an attribute of what holds its section, outside config.py."""
+    section, key = leaf.split(".")
+    files = [file for file in SOURCES.rglob("*.py") if file.name not in ("config.py", "cli.py")]
+    whole = re.compile(rf"\bconfig\.{section}\.{key}\b")
+    short = re.compile(rf"(?<![\w.])(?:self\.)?{HOLDERS[section]}\.{key}\b")
+    own = set(SOURCES.glob(READERS.get(section, "*.py"))) | {SOURCES / "pipeline.py", SOURCES / "model.py"}
+    found = [f.name for f in files if whole.search(text := f.read_text()) or (f in own and short.search(text))]
+    assert found, f"{leaf} is read nowhere"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_comes_back(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+    assert changed(config)
+
+
+def test_there_are_recipes_and_every_leaf_is_explained() -> None:
+    assert RECIPES
+    assert [leaf for leaf, _, _ in explain()] == list(LEAVES)
+    assert all(description.endswith(".") for _, _, description in explain())
+
+
+def test_later_settings_win(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train:\n  lr: 1e-3\n  epochs: 3\n")
+    config = load_config(recipe, ["train.lr=2e-3"], {"train.batch_size": 2})
+    assert (config.train.lr, config.train.epochs, config.train.batch_size) == (0.002, 3, 2)
+    assert changed(config) == {"train.lr": 0.002, "train.epochs": 3, "train.batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("train.learning_rate=1", "no setting 'train.learning_rate'"),
+        ("train.epoch=1", "Did you mean 'train.epochs'?"),
+        ("trian.lr=1", "Did you mean 'train.lr'?"),
+        ("lr=1", "Did you mean 'train.lr'?"),
+        ("encode.max_token=9", "Did you mean 'encode.max_tokens'?"),
+        ("nothing.like=it", "no setting 'nothing.like'"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_suggestion(setting: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(hint)):
+        load_config(None, [setting])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.lr=0", "train.lr=-1", "train.lr=.inf", "train.lr=.nan", "train.lr=fast", "train.epochs=0",
+        "train.epochs=1.5", "train.batch_size=x", "train.schedule=cosin", "model.dropout=1", "data.test_share=1",
+        "encode.max_tokens=2", "generate.top_p=0", "encode.layout=", "train.clip=0", "data.columns=x",
+        "encode.prompt_weight=2",
+    ],
+)  # fmt: skip
+def test_an_impossible_value_names_its_setting(setting: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(setting.partition("=")[0])) as caught:
+        load_config(None, [setting])
+    assert caught.value.exit_code == 2
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train:\n  lr: -1\n  epocs: 2\nnope:\n  x: 1\n")
+    with pytest.raises(UsageError) as caught:
+        load_config(recipe, ["encode.layout=heap"])
+    for part in ("train.lr=-1", "train.epocs", "nope.x", "encode.layout=heap"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (["encode.supervise=all", "encode.prompt_weight=0.1"], "encode.prompt_weight has no meaning"),
+        (["data.test_share=0.6", "data.validation_share=0.5"], "leave nothing to train on"),
+        (["train.lora_alpha=8"], "train.lora_alpha has no meaning"),
+    ],
+)
+def test_settings_that_cannot_stand_together(settings: list[str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        load_config(None, settings)
+
+
+@pytest.mark.parametrize("content", ["- a\n", "train: 5\n", "", "train: [\n", "just words\n"])
+def test_a_recipe_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(content)
+    with pytest.raises(UsageError, match=r"recipe\.yaml"):
+        load_config(recipe)
+
+
+def test_a_recipe_that_is_missing_or_binary_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Cannot read the recipe"):
+        load_config(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="is not YAML"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_a_key_given_twice_in_a_recipe_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    for text in ("train:\n  lr: 1e-3\nencode:\n  layout: tree\ntrain:\n  epochs: 2\n", "train:\n  lr: 1\n  lr: 2\n"):
+        recipe.write_text(text)
+        with pytest.raises(UsageError, match="twice"):
+            load_config(recipe)
+
+
+def test_an_override_is_a_key_and_a_value() -> None:
+    assert split_override("train.lr=1e-4") == ("train.lr", "1e-4")
+    assert split_override("generate.stop=['=']") == ("generate.stop", ["="])
+    with pytest.raises(UsageError, match="has no value"):
+        split_override("train.lr")
+
+
+def test_the_configuration_is_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Config().train.lr = 1.0  # type: ignore[misc]
+    assert set(SECTIONS) == set(Config.model_fields)

@@ -1,0 +1,100 @@
+"""kill -9 at a random step, resume: weights, optimizer and metrics are those of the run that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_rows
+
+BF16 = "import heedful.train.precision as p; p.native_bf16 = lambda: True; from heedful.cli import main; main()"
+
+
+def command(precision: str, *arguments: object) -> list[str]:
+    """Give the command line; bf16 is emulated where the processor lacks it, which only costs time."""
+    start = ["-c", BF16] if precision == "bf16" else ["-m", "heedful"]
+    return [sys.executable, *start, *map(str, arguments)]
+
+
+def events(run: Path) -> list[dict[str, object]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def manifest(run: Path) -> dict[str, str]:
+    (last,) = (run / "checkpoints").glob("step-*")
+    files = json.loads((last / "MANIFEST.json").read_text())["files"]
+    return {name: files[name]["sha256"] for name in ("model.safetensors", "optimizer.safetensors")}
+
+
+def steps_of(run: Path) -> int:
+    try:
+        return (run / "metrics.jsonl").read_bytes().count(b'"event": "step"')
+    except OSError:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("method", "precision"), [("full", "fp32"), ("lora", "fp32"), ("full", "bf16"), ("lora", "bf16")]
+)
+def test_a_killed_run_resumes_bit_for_bit(method: str, precision: str, tiny_folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps(make_rows(200)), encoding="utf-8")
+    settings = [
+        "train.save_every=7", "train.evaluate_every=10", "evaluate.after_training=false", "generate.max_tokens=3",
+        f"train.precision={precision}", "model.dropout=0.1",
+    ]  # fmt: skip
+    arguments = ["train", rows, "--model", tiny_folder, "--method", method, "--epochs", 3]
+    arguments += [word for setting in settings for word in ("--set", setting)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(precision, *arguments, "--out", whole), check=True, capture_output=True, timeout=250)
+
+    at = random.randrange(8, 55)
+    process = subprocess.Popen(command(precision, *arguments, "--out", killed), stderr=subprocess.DEVNULL)
+    while steps_of(killed) < at:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model").exists(), f"killed too late (at {at})"
+
+    resume = command(precision, "train", "--resume", "--out", killed)
+    done = subprocess.run(resume, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "Resuming from step-" in done.stderr
+    assert events(killed) == events(whole), f"killed at {at}"
+    assert manifest(killed) == manifest(whole), f"killed at {at}"
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (killed, whole)]
+    assert weights[0] == weights[1]
+
+
+def test_sigterm_saves_and_exits_with_143(tiny_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        command("fp32", "train", rows_file, "--model", tiny_folder, "--out", run, "--epochs", 50),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while steps_of(run) < 3:
+        assert process.poll() is None
+        time.sleep(0.001)
+    second = subprocess.run(
+        command("fp32", "train", "--resume", "--out", run), capture_output=True, text=True, timeout=100
+    )
+    assert second.returncode == 2
+    assert f"process {process.pid}" in second.stderr
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 143, told
+    assert "--resume" in told
+    assert "Traceback" not in told
+    (saved,) = (run / "checkpoints").glob("step-*")
+    assert int(saved.name[5:]) == steps_of(run)

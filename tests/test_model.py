@@ -1,0 +1,211 @@
+"""Models are loaded from plain weights or refused in a sentence; what is saved loads again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from heedful import catalogue
+from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
+from heedful.errors import ModelError, UsageError
+from heedful.model import fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
+from tests.models import KINDS, POSITIONS, byte_tokenizer, tiny_model
+
+
+def folder_of(path: Path, kind: str = "llama", **changes: object) -> Path:
+    tiny_model(kind, **changes).save_pretrained(path)
+    byte_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_loads_again(tmp_path: Path, kind: str) -> None:
+    model, tokenizer = tiny_model(kind), byte_tokenizer()
+    save(model, tokenizer, tmp_path / "model", {"note.json": {"é": 1}})
+    loaded = load(str(tmp_path / "model"))
+    ids = torch.arange(50)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded.model(ids).logits, model(ids).logits)
+    assert loaded.tokenizer("é🙂<|im_end|>")["input_ids"] == tokenizer("é🙂<|im_end|>")["input_ids"]
+    assert not loaded.model.training
+    assert loaded.model.dtype == torch.float32
+    assert loaded.origin == str(tmp_path / "model")
+    assert json.loads((tmp_path / "model/note.json").read_text()) == {"é": 1}
+    assert max_positions(loaded.model.config) == POSITIONS
+    assert fingerprint(loaded.model) == fingerprint(model) != fingerprint(tiny_model(kind, seed=1))
+
+
+def test_half_precision_weights_become_fp32_masters(tmp_path: Path) -> None:
+    tiny_model("llama").bfloat16().save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert {p.dtype for p in load(str(tmp_path)).model.parameters()} == {torch.float32}
+
+
+def test_a_save_that_fails_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    save(tiny_model("llama"), byte_tokenizer(), folder)
+    before = (folder / "model.safetensors").read_bytes()
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(ModelError, match="No space left on device"):
+            save(tiny_model("llama", seed=1), byte_tokenizer(), folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert [f.name for f in tmp_path.iterdir()] == ["model"]
+    save(tiny_model("llama", seed=1), byte_tokenizer(), folder)
+    assert (folder / "model.safetensors").read_bytes() != before
+    assert [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_code_that_comes_with_a_model_is_refused(tmp_path: Path) -> None:
+    """Invariant 14."""
+    folder = folder_of(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "evil.Config"}}))
+    (folder / "evil.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(ModelError, match="auto_map"):
+        load(str(folder))
+
+
+def test_code_that_comes_with_a_tokenizer_is_not_run(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    file = folder / "tokenizer_config.json"
+    described = json.loads(file.read_text()) | {
+        "tokenizer_class": "Evil",
+        "auto_map": {"AutoTokenizer": ["evil.Evil", None]},
+    }
+    file.write_text(json.dumps(described))
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+    with contextlib.suppress(ModelError):  # refused or loaded without it
+        load(str(folder))
+    assert not (folder / "ran").exists()
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled; convert them to safetensors"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("remove", "complaint"),
+    [
+        ("tokenizer.json", "has no tokenizer"),
+        ("config.json", "not a model folder"),
+        ("model.safetensors", "holds no .safetensors"),
+    ],
+)
+def test_what_a_folder_lacks_is_said(tmp_path: Path, remove: str, complaint: str) -> None:
+    folder = folder_of(tmp_path)
+    (folder / remove).unlink()
+    with pytest.raises(ModelError, match=complaint):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_broken_file_is_one_sentence(tmp_path: Path, file: str) -> None:
+    folder = folder_of(tmp_path)
+    (folder / file).write_text("{")
+    with pytest.raises(ModelError) as caught:
+        load(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, vocab_size=258)
+    with pytest.raises(ModelError, match="259 tokens, but the model only 258"):
+        load(str(folder))
+
+
+def test_a_tokenizer_without_end_of_text_is_refused(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = None
+    tiny_model("llama").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no end-of-text token"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_padding_for_other_tools_is_the_end_of_text(tmp_path: Path) -> None:
+    tokenizer, _, _ = load_tokenizer(str(folder_of(tmp_path)))
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == 258
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_dropout_is_as_configured(tmp_path: Path, kind: str) -> None:
+    folder = folder_of(tmp_path, kind)
+    for dropout in (0.0, 0.25):
+        model = load(str(folder), dropout).model.train()
+        ids = torch.arange(30)[None]
+        assert torch.equal(model(ids).logits, model(ids).logits) == (dropout == 0)
+
+
+def test_a_whole_number_as_dropout_is_a_dropout(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    config = json.loads((folder / "config.json").read_text()) | {"attention_dropout": 0}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load(str(folder), 0.25).model.config.attention_dropout == 0.25
+
+
+def test_new_tokens_get_the_mean_embedding() -> None:
+    model, tokenizer = tiny_model("llama"), byte_tokenizer()
+    assert fit_vocabulary(model, tokenizer) == 0
+    tokenizer.add_tokens(["<new>"])
+    before = model.get_input_embeddings().weight.detach().clone()
+    assert fit_vocabulary(model, tokenizer) == 1
+    after = model.get_input_embeddings().weight
+    assert torch.equal(after[:-1], before)
+    assert torch.allclose(after[-1], before.mean(0))
+    assert model.get_output_embeddings().weight.shape[0] == 260
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("smolm2-135m", "Did you mean 'smollm2-135m'?"), ("gpt-2", "Did you mean 'gpt2'?"), ("???", "`heedful models`")],
+)
+def test_an_unknown_name_gets_a_suggestion(name: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(name)
+    assert hint in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert locate("org/name") == Location(hub_id="org/name")
+    assert locate("gpt2") == Location(hub_id="openai-community/gpt2")
+    assert locate(str(tmp_path)) == Location(folder=tmp_path)
+    (tmp_path / "config.yaml").touch()
+    assert locate(str(tmp_path)) == Location(folder=tmp_path / "model")
+    with pytest.raises(UsageError, match="no file"):
+        locate("absent.gguf")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert not works_offline("gpt2")
+    (tmp_path / "hub/models--openai-community--gpt2/snapshots").mkdir(parents=True)
+    assert works_offline("gpt2")
+
+
+def test_a_name_that_needs_the_network_says_what_works_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="work offline") as caught:
+        load("org/absent-model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wheel_whose_bytes_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"other")
+    monkeypatch.setattr(catalogue, "wheel_file", lambda wheel: file)
+    with pytest.raises(UsageError, match="sha256 differs"):
+        catalogue.check_wheel(file)
+    assert wheel_file(Wheel("no-such-package", "f", "0")) is None
+    assert all(entry.licence for entry in CATALOGUE.values())

@@ -1,0 +1,111 @@
+"""Files of a run are whole or absent, one process holds it, and its log can be cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
+from heedful.run import (
+    Run,
+    atomic_write,
+    lock,
+    make_directory,
+    new_run,
+    newest_run,
+    open_run,
+    read_json,
+    replace_directory,
+    write_json,
+)
+
+
+@pytest.mark.parametrize("target", ["os.fsync", "os.replace"])
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"old": True})
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, fail)
+        with pytest.raises(RunError, match="No space left on device"):
+            atomic_write(path, "new")
+    assert read_json(path) == {"old": True}
+    assert [f.name for f in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_the_log_is_whole_lines_of_plain_json(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.metrics() == []
+    run.log({"event": "step", "loss": float("nan"), "text": "日\n"})
+    size = run.sync_metrics()
+    run.log({"event": "step", "loss": float("inf")})
+    assert run.metrics() == [{"event": "step", "loss": None, "text": "日\n"}, {"event": "step", "loss": None}]
+    with open(run.metrics_file, "a") as file:
+        file.write('{"event": "ha')
+    assert len(run.metrics()) == 2
+    run.cut_metrics(size)
+    assert len(run.metrics()) == 1
+    run.cut_metrics(10_000)
+    assert run.metrics_file.stat().st_size == size
+    run.metrics_file.write_text("not json\n")
+    with pytest.raises(RunError, match="not JSON"):
+        run.metrics()
+
+
+def test_one_process_holds_a_run(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with lock(run), pytest.raises(UsageError, match=rf"in use by process {os.getpid()} on"), lock(run):
+        pass
+    with lock(run):
+        pass
+
+
+def test_a_directory_takes_anothers_place(tmp_path: Path) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    replace_directory(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old/file").read_text() == "new"
+    assert [f.name for f in tmp_path.iterdir()] == ["old"]
+
+
+def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new_run(None, "a b/c").path == Path("runs/a-b-c-001")
+    (tmp_path / "runs/a-b-c-001").mkdir(parents=True)
+    assert new_run(None, "a b/c").path == Path("runs/a-b-c-002")
+    assert new_run("here", "a").path == Path("here")
+    with pytest.raises(UsageError, match="no run to resume"):
+        newest_run(None)
+    with pytest.raises(UsageError, match="is not a run"):
+        open_run("runs/a-b-c-001")
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="Cannot write to"):
+        make_directory(Run(tmp_path / "file/run"))
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("broken.json", "absent.json"):
+        with pytest.raises(RunError, match=name):
+            read_json(tmp_path / name)
+
+
+def test_errors_have_exit_codes_and_a_fix() -> None:
+    assert str(UsageError("Wrong.", "Do this.")) == "Wrong. Do this."
+    assert [error("x").exit_code for error in (HeedfulError, UsageError, RunError)] == [1, 2, 1]
+    assert Interrupted(signal.SIGTERM).exit_code == 143
+    assert did_you_mean("trane", ["train", "encode"]) == "Did you mean 'train'?"
+    assert did_you_mean("qqq", ["train"]) == ""
+    assert stat.S_ISDIR(os.stat(".").st_mode)

@@ -1,0 +1,283 @@
+"""What the loop does at each step, and what it refuses to do."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models import plain_tokenizer, tiny_model
+from tests.train.sessions import log, session, state
+
+from heedful.config import TrainConfig, load_config
+from heedful.encode.batch import plan
+from heedful.errors import RunError
+from heedful.model import load
+from heedful.records import Progress
+from heedful.train import learner as learners
+from heedful.train.learner import schedule
+from heedful.train.loop import BAD_STEPS, total_steps, upcoming
+
+
+def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.lr=0.01", "train.epochs=4")
+    trained.fit()
+    steps = [event for event in log(trained) if event["event"] == "step"]
+    assert [event["step"] for event in steps] == list(range(1, 25))
+    assert steps[5]["epoch"] == pytest.approx(6 * 4 / 22, abs=1e-4)
+    assert steps[-1]["loss"] < steps[0]["loss"] / 2
+    assert set(steps[0]) == {"event", "step", "epoch", "loss", "targets", "tokens", "lr", "grad_norm"}
+    assert steps[-1]["tokens"] == 4 * sum(map(len, trained.ready.train))
+    validations = [event for event in log(trained) if event["event"] == "validation"]
+    assert [event["step"] for event in validations] == list(range(0, 25, 3))
+    assert [event["step"] for event in log(trained) if event["event"] == "sample"] == [6, 12, 18, 24]
+
+
+def test_the_loss_is_that_of_the_groups_rows(tmp_path: Path) -> None:
+    """Progress and plan agree on which rows are learned when."""
+    trained = session(tmp_path / "run", "train.max_steps=1")
+    rows = [trained.ready.train[i] for i in plan(22, 4, 123, 0)[0]]
+    expected, targets = trained.learner.validate(rows)
+    trained.fit()
+    (step,) = [event for event in log(trained) if event["event"] == "step"]
+    assert step["loss"] == pytest.approx(expected, rel=1e-5)
+    assert step["targets"] == targets
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [({}, 12), ({"drop_last": True}, 10), ({"max_steps": 7}, 7), ({"max_steps": 99}, 12), ({"batch_size": 50}, 2)],
+)
+def test_the_number_of_updates(settings: dict[str, int], steps: int) -> None:
+    config = TrainConfig(**{"batch_size": 4, "epochs": 2, **settings})
+    assert total_steps(22, config) == steps
+    groups = list(upcoming(22, Progress(), config, steps))
+    assert len(groups) == steps
+    assert groups[-1].progress.step == steps
+    for at in range(1, steps):  # invariant 7: to resume is to slice
+        assert list(upcoming(22, groups[at - 1].progress, config, steps)) == groups[at:]
+
+
+def test_an_epoch_ends_where_its_rows_do() -> None:
+    config = TrainConfig(batch_size=4, epochs=2)
+    groups = list(upcoming(10, Progress(), config, 6))
+    assert [group.ends_epoch for group in groups] == [False, False, True] * 2
+    assert groups[2].progress == Progress(3, 1, 0)
+    assert sorted(row for group in groups[:3] for row in group.rows) == list(range(10))
+
+
+def test_rows_that_fill_no_update_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="do not fill one update"):
+        session(tmp_path / "run", "train.drop_last=true", "train.batch_size=50")
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+def test_the_learning_rate_rises_and_falls(name: str) -> None:
+    config = TrainConfig(schedule=name, warmup=0.1)  # type: ignore[arg-type]
+    shares = [schedule(config, step, 100) for step in range(100)]
+    assert 0 < shares[0] < shares[9] < shares[10] == max(shares) == 1
+    falling = shares[10:]
+    assert falling == sorted(falling, reverse=True)
+    half = {"constant": 1.0, "linear": 0.5, "cosine": 0.5}[name]
+    assert schedule(config, 55, 100) == pytest.approx(half)
+    assert shares[-1] == (1.0 if name == "constant" else pytest.approx(0, abs=0.02))
+    assert schedule(TrainConfig(schedule=name, warmup=0.0), 0, 100) == 1  # type: ignore[arg-type]
+
+
+def test_the_learning_rate_reaches_the_optimizer(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.max_steps=4", "train.warmup=0.5", "train.lr=0.003")
+    trained.fit()
+    rates = [event["lr"] for event in log(trained) if event["event"] == "step"]
+    assert rates == pytest.approx([0.001, 0.002, 0.003, 0.0015])
+    assert trained.learner.optimizer.param_groups[0]["lr"] == pytest.approx(0.0015)
+
+
+def test_decay_leaves_vectors_alone_unless_asked(tmp_path: Path) -> None:
+    for asked, groups in (("false", [0.1, 0.0]), ("true", [0.1])):
+        trained = session(tmp_path / asked, "train.weight_decay=0.1", f"train.decay_vectors={asked}")
+        assert [group["weight_decay"] for group in trained.learner.optimizer.param_groups] == groups
+    vectors = session(tmp_path / "v", "train.weight_decay=0.1").learner.optimizer.param_groups[1]["params"]
+    assert all(p.ndim == 1 for p in vectors)
+
+
+def test_the_gradient_is_clipped(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.clip=0.01")
+    trained.learner.learn(trained.ready.train[:4], 0)
+    seen: list[float] = []
+    trained.learner.optimizer.step = lambda: seen.append(  # type: ignore[method-assign]
+        float(torch.stack([p.grad.norm() for p in trained.learner.parameters.values() if p.grad is not None]).norm())
+    )
+    norm = trained.learner.update(0, 1.0)
+    assert norm > 0.01
+    assert seen[0] == pytest.approx(0.01, rel=1e-3)
+
+
+class Poison:
+    """Makes the loss not finite at some steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float = math.nan) -> None:
+        real = learners.Learner.learn
+
+        def learn(this: learners.Learner, examples, step: int) -> float:  # type: ignore[no-untyped-def]
+            loss = real(this, examples, step)
+            if step + 1 in steps and math.isnan(value):
+                next(iter(this.parameters.values())).grad.fill_(math.nan)  # type: ignore[union-attr]
+            return value if step + 1 in steps else loss
+
+        monkeypatch.setattr(learners.Learner, "learn", learn)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_update_that_is_not_finite_is_skipped_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    Poison(monkeypatch, {2}, value)
+    trained = session(tmp_path / "run", "train.max_steps=3", "train.evaluate_every=99")
+    seen = []
+    trained.around.bar(0, 0)
+    real = trained.learner.update
+
+    def update(step: int, loss: float) -> float:
+        before = state(trained)
+        norm = real(step, loss)
+        seen.append(
+            any(not torch.equal(before[name], value) for name, value in state(trained).items() if name in before)
+        )
+        return norm
+
+    trained.learner.update = update  # type: ignore[method-assign]
+    trained.fit()
+    assert seen == [True, False, True]
+    text = trained.run.metrics_file.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    (skipped,) = [event for event in log(trained) if event["event"] == "skipped"]
+    assert skipped["step"] == 2
+    assert skipped["rows"] == [trained.ready.train[i].id for i in plan(22, 4, 123, 0)[1]]
+    assert all(torch.isfinite(value).all() for value in state(trained).values())
+
+
+def test_the_run_stops_when_updates_stay_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Poison(monkeypatch, {3, 4, 5, 6})
+    trained = session(tmp_path / "run", "train.save_every=2")
+    with pytest.raises(RunError, match=rf"{BAD_STEPS} updates in a row.*step 5"):
+        trained.fit()
+    assert all(torch.isfinite(value).all() for value in state(trained).values())
+
+
+def test_a_checkpoint_before_the_first_update_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An optimizer that never stepped has no moments."""
+    Poison(monkeypatch, {1})
+    session(tmp_path / "run", "train.max_steps=1").fit()
+    session(tmp_path / "run", "train.max_steps=1").restore()
+
+
+def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.patience=2", "train.lr=0.9", "train.evaluate_every=1", "train.epochs=9")
+    assert trained.fit() == 0
+    losses = [event["validation_loss"] for event in log(trained) if event["event"] == "validation"]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 3
+    assert trained.progress.step < trained.learner.steps
+    assert (trained.run.checkpoints / f"step-{trained.progress.step:06d}").is_dir()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_model_that_is_kept(tmp_path: Path, keep: str) -> None:
+    settings = ("train.lr=0.3", "train.epochs=3", "train.evaluate_every=1", "train.warmup=0.3", f"train.keep={keep}")
+    trained = session(tmp_path / "run", *settings)
+    trained.fit()
+    losses = [event["validation_loss"] for event in log(trained) if event["event"] == "validation"]
+    assert losses[-1] != min(losses[1:])
+    trained.export({})
+    loss, _ = trained.learner.validate(trained.ready.validation)
+    assert loss == pytest.approx(losses[-1] if keep == "last" or min(losses) == losses[0] else min(losses))
+
+
+def test_a_run_without_validation_rows_keeps_the_last(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.patience=1", validation=0)
+    assert trained.fit() == 0
+    trained.export({})
+    assert trained.progress.step == trained.learner.steps
+
+
+def test_adapters_alone_learn_and_merge(tmp_path: Path) -> None:
+    for kind in ("llama", "gpt2"):
+        trained = session(tmp_path / kind, "train.method=lora", "train.lr=0.05", "train.keep=last", kind=kind)
+        assert all("lora_" in name for name in trained.learner.parameters)
+        assert not any("lm_head" in name for name in trained.learner.parameters)
+        model = trained.learner.accelerator.unwrap_model(trained.learner.model)
+        frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
+        before = {n: p.clone() for n, p in trained.learner.parameters.items()}
+        trained.fit()
+        assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
+        assert all(not torch.equal(p, before[n]) for n, p in trained.learner.parameters.items())
+        ids = torch.arange(40)[None]
+        with torch.no_grad():
+            adapted = model.eval()(input_ids=ids).logits
+        trained.export({"extra.json": {"a": 1}})
+        merged = load(str(trained.run.model)).model
+        assert not any("lora" in name for name, _ in merged.named_parameters())
+        with torch.no_grad():
+            logits = merged(input_ids=ids).logits
+            plain = tiny_model(kind, initializer_range=0.1)(input_ids=ids).logits
+        assert float((logits - adapted).abs().max() / adapted.abs().max()) < 1e-5
+        assert float((plain - adapted).abs().max() / adapted.abs().max()) > 1e-2
+        assert json.loads((trained.run.model / "extra.json").read_text()) == {"a": 1}
+
+
+def test_the_saved_folder_stops_where_the_template_does(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.max_steps=1")
+    trained.fit()
+    trained.export({})
+    generation = json.loads((trained.run.model / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [258]
+    assert load(str(trained.run.model)).tokenizer.chat_template == trained.ready.encoder.template.source
+
+
+def test_new_tokens_get_embeddings_and_no_adapters(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", tokenizer=plain_tokenizer(), eos_token_id=256)
+    model = trained.learner.accelerator.unwrap_model(trained.learner.model)
+    assert model.get_input_embeddings().weight.shape[0] == 261
+    trained.fit()
+    for rows in (259, 300):  # also where the model has rows to spare
+        with pytest.raises(RunError, match="adds 2 tokens"):
+            session(tmp_path / f"lora-{rows}", "train.method=lora", tokenizer=plain_tokenizer(), vocab_size=rows)
+
+
+def test_an_impossible_layout_falls_back_and_says_so(tmp_path: Path) -> None:
+    from tests.train.sessions import Screen
+
+    screen = Screen()
+    trained = session(tmp_path / "run", kind="mistral", screen=screen)
+    assert trained.learner.collator.layout == "padded"
+    assert "padded layout" in screen.said[0]
+    assert session(tmp_path / "other").learner.collator.layout == "tree"
+
+
+def test_validation_on_some_batches_looks_at_training_rows_too(tmp_path: Path) -> None:
+    """The tutorial: evaluate on the same number of batches of each."""
+    trained = session(tmp_path / "run", "train.evaluate_batches=1", "train.max_steps=3")
+    trained.fit()
+    first = next(event for event in log(trained) if event["event"] == "validation")
+    assert first["targets"] == sum(int(row.supervised.sum()) for row in trained.ready.validation[:4])
+    assert first["train_loss"] > 0
+
+
+def test_one_process_trains_in_two_precisions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from heedful.train import precision
+
+    monkeypatch.setattr(precision, "native_bf16", lambda: True)
+    for name in ("fp32", "bf16", "fp32"):
+        trained = session(tmp_path / name, f"train.precision={name}", "train.max_steps=1")
+        assert trained.learner.accelerator.mixed_precision == {"fp32": "no", "bf16": "bf16"}[name]
+
+
+def test_settings_of_adapters_need_adapters() -> None:
+    from heedful.errors import UsageError
+
+    with pytest.raises(UsageError, match=r"train.lora_rank has no meaning"):
+        load_config(None, ["train.lora_rank=8"])
+    assert load_config(None, ["train.lora_rank=8", "train.method=lora"]).train.lora_rank == 8

@@ -1,0 +1,182 @@
+"""Interrupted and resumed is uninterrupted, bit for bit; the kill -9 of a real process is in tests/test_kill.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.train.sessions import Screen, assert_same, log, session, state
+
+from heedful.errors import RunError
+from heedful.records import StepMetrics
+from heedful.train import precision
+
+CASES = {
+    "full": (4, ()),
+    "lora": (4, ("train.method=lora",)),
+    "dropout": (5, ("model.dropout=0.2",)),
+    "padded": (4, ("encode.layout=padded", "encode.batch_tokens=120")),
+    "bf16": (4, ("train.precision=bf16",)),
+    "bf16-lora": (4, ("train.precision=bf16", "train.method=lora")),
+    "no-best": (4, ("train.keep=last", "train.log_every=3")),
+}
+KILLED = [*((name, 7) for name in CASES), ("full", 2), ("full", 6), ("full", 12), ("lora", 6), ("dropout", 12)]
+
+
+class Crash(BaseException):
+    """Ends a process between two steps, as a kill does."""
+
+
+def crash_at(step: int) -> Screen:
+    def during(metrics: StepMetrics) -> None:
+        if metrics.step == step:
+            raise Crash
+
+    return Screen(during)
+
+
+def signal_at(step: int, number: int = signal.SIGTERM) -> Screen:
+    def during(metrics: StepMetrics) -> None:
+        if metrics.step == step:
+            os.kill(os.getpid(), number)
+
+    return Screen(during)
+
+
+@pytest.fixture(autouse=True)
+def _pretend_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "native_bf16", lambda: True)
+
+
+@pytest.mark.parametrize(("name", "step"), KILLED)
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, name: str, step: int) -> None:
+    """Invariant 8: 22 rows by 4 are 6 updates an epoch; killed before a save, at an epoch's end, in the middle."""
+    every, more = CASES[name]
+    settings = (*more, f"train.save_every={every}")
+    whole = session(tmp_path / "whole", *settings)
+    assert whole.fit() == 0
+    killed = session(tmp_path / "killed", *settings, screen=crash_at(step))
+    with pytest.raises(Crash):
+        killed.fit()
+    resumed = session(tmp_path / "killed", *settings)
+    resumed.restore()
+    assert resumed.progress.step == (step - 1) // every * every
+    assert resumed.fit() == 0
+    assert_same(state(whole), state(resumed))
+    assert log(whole) == log(resumed)
+    assert whole.progress == resumed.progress
+    names = [sorted(f.name for f in trained.run.checkpoints.iterdir()) for trained in (whole, resumed)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("step", [1, 6, 7])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_signal_saves_and_ends_the_run_after_its_step(tmp_path: Path, step: int, method: str) -> None:
+    settings = (f"train.method={method}", "model.dropout=0.1")
+    whole = session(tmp_path / "whole", *settings)
+    whole.fit()
+    stopped = session(tmp_path / "stopped", *settings, screen=signal_at(step))
+    assert stopped.fit() == signal.SIGTERM
+    assert stopped.progress.step == step
+    assert [f.name for f in sorted(stopped.run.checkpoints.glob("step-*"))] == [f"step-{step:06d}"]
+    resumed = session(tmp_path / "stopped", *settings)
+    resumed.restore()
+    assert resumed.progress == stopped.progress
+    assert resumed.fit() == 0
+    assert_same(state(whole), state(resumed))
+    assert log(whole) == log(resumed)
+
+
+def test_the_handlers_are_put_back_and_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        trained = session(tmp_path / "run", screen=signal_at(2, signal.SIGHUP))
+        assert trained.fit() == 0  # as under nohup
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_damaged_checkpoint_goes_back_to_the_one_before(tmp_path: Path) -> None:
+    settings = ("train.save_every=2",)
+    whole = session(tmp_path / "whole", *settings)
+    whole.fit()
+    killed = session(tmp_path / "killed", *settings, screen=crash_at(11))
+    with pytest.raises(Crash):
+        killed.fit()
+    file = tmp_path / "killed/checkpoints/step-000010/optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    screen = Screen()
+    resumed = session(tmp_path / "killed", *settings, screen=screen)
+    resumed.restore()
+    assert resumed.progress.step == 8
+    assert "step-000010" in screen.said[0]
+    resumed.fit()
+    assert_same(state(whole), state(resumed))
+    assert log(whole) == log(resumed)
+
+
+@pytest.mark.parametrize("what", ["rows", "model"])
+def test_other_data_or_another_model_cannot_be_resumed(tmp_path: Path, what: str) -> None:
+    stopped = session(tmp_path / "run", "train.method=lora", screen=signal_at(3))
+    stopped.fit()
+    changed = {"rows": {"rows": 23}, "model": {"seed": 1}}[what]
+    other = session(tmp_path / "run", "train.method=lora", **changed)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="examples changed" if what == "rows" else "model changed"):
+        other.restore()
+
+
+def test_the_log_is_cut_back_even_if_it_lost_its_end(tmp_path: Path) -> None:
+    whole = session(tmp_path / "whole", "train.save_every=4")
+    whole.fit()
+    stopped = session(tmp_path / "run", "train.save_every=4", screen=crash_at(6))
+    with pytest.raises(Crash):
+        stopped.fit()
+    file = stopped.run.metrics_file
+    file.write_bytes(file.read_bytes() + b'{"event": "st')  # killed while writing
+    resumed = session(tmp_path / "run", "train.save_every=4")
+    resumed.restore()
+    resumed.fit()
+    assert log(resumed) == log(whole)
+    file.unlink()
+    session(tmp_path / "run", "train.save_every=4").restore()
+    assert file.read_bytes() == b""  # no NUL bytes
+
+
+def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) -> None:
+    settings = ("train.patience=1", "train.lr=0.5", "train.evaluate_every=1", "train.epochs=5")
+    stopped = session(tmp_path / "run", *settings)
+    assert stopped.fit() == 0
+    assert stopped.progress.step < stopped.learner.steps
+    resumed = session(tmp_path / "run", *settings)
+    resumed.restore()
+    assert resumed.fit() == 0
+    assert resumed.progress == stopped.progress
+
+
+def test_best_weights_of_a_lost_part_are_forgotten(tmp_path: Path) -> None:
+    settings = ("train.save_every=4", "train.evaluate_every=1")
+    killed = session(tmp_path / "run", *settings, screen=crash_at(7))
+    with pytest.raises(Crash):
+        killed.fit()
+    steps = [int(f.name[5:]) for f in killed.run.checkpoints.glob("best-*")]
+    assert max(steps) > 4
+    session(tmp_path / "run", *settings).restore()
+    assert max(int(f.name[5:]) for f in killed.run.checkpoints.glob("best-*")) <= 4
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_others(tmp_path: Path) -> None:
+    """Invariant 15."""
+    for method in ("full", "lora"):
+        settings = (f"train.method={method}", "model.dropout=0.1", "train.max_steps=3")
+        runs = [
+            session(tmp_path / f"{method}-{k}", *settings, f"train.seed={seed}") for k, seed in enumerate((1, 1, 2))
+        ]
+        for trained in runs:
+            trained.fit()
+        assert_same(state(runs[0]), state(runs[1]))
+        assert log(runs[0]) == log(runs[1])
+        assert log(runs[0]) != log(runs[2])
