@@ -121,6 +121,14 @@ def test_a_whole_text_is_tokenised_as_every_server_does_it() -> None:
     assert example.ids.tolist() == encoder.tokenizer(text)["input_ids"]
 
 
+def test_a_special_tokens_name_is_tokenised_like_any_other_text() -> None:
+    encoder = encoder_of("gpt2", "alpaca")
+    example = encode(encoder, "q", "<|endoftext|>")
+    plain = encoder.tokenizer("<|endoftext|>", split_special_tokens=True)["input_ids"]
+    assert example.ids[example.supervised].tolist() == [*plain, 50256]
+    assert len(plain) > 1
+
+
 def test_a_merge_across_the_border_is_counted() -> None:
     encoder = encoder_of("gpt2", "alpaca")
     rows = [conversation("q", "\n\nspaced"), conversation("q", "plain")]

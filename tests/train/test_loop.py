@@ -35,6 +35,12 @@ def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:
     assert [event["step"] for event in log(trained) if event["event"] == "sample"] == [6, 12, 18, 24]
 
 
+def test_steps_between_are_not_logged_but_the_last_is(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.log_every=5")
+    trained.fit()
+    assert [event["step"] for event in log(trained) if event["event"] == "step"] == [5, 10, 12]
+
+
 def test_the_loss_is_that_of_the_groups_rows(tmp_path: Path) -> None:
     """Progress and plan agree on which rows are learned when."""
     trained = session(tmp_path / "run", "train.max_steps=1")

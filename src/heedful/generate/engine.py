@@ -24,8 +24,8 @@ from heedful.records import Completion, FinishReason, Message, Sampling
 Prompt = str | Sequence[Message]
 GREEDY = Sampling()
 
-# Above twice what batch shape can change in a logit. fp32: 5e-5 was the most seen on a real model (SmolLM2-135M, batches
-# of 40); the half types: four units in the last place of a logit between 16 and 32.
+# Above twice what batch shape can change in a logit. fp32: 5e-5 was the most seen on a real model (SmolLM2-135M,
+# batches of 40); the half types: four units in the last place of a logit between 16 and 32.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.0625, torch.bfloat16: 0.5}
 CACHE_TOKENS = 2**15  # most tokens, answers at their longest, that a batch may put into the cache
 

@@ -6,6 +6,7 @@ clipboard. The conversation itself is kept as the model said it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ def chat(engine: Engine, sampling: Sampling, system: str | None = None) -> None:
     """Talk with an engine until the user leaves or the input ends."""
     talk = Talk(engine, sampling, system)
     if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):  # not on every system
+            import readline  # noqa: F401  (gives `input` its arrow keys and its history)
         talk.say(f"{engine.name or 'The model'} listens. /help lists the commands.")
     while True:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -67,11 +68,11 @@ class Learner:
         return norm
 
     def validate(self, examples: Iterable[TokenizedExample]) -> tuple[float, int]:
-        """Give the loss in nats per (weighted) target over all examples, and the number of targets."""
+        """Give the loss in nats per supervised token over all examples, and the number of those tokens."""
         nll, weight, targets = 0.0, 0.0, 0
         self.model.eval()
         with torch.inference_mode(), self.accelerator.autocast():
-            for batch in self.collator.batches(list(examples)):
+            for batch in replace(self.collator, prompt_weight=0.0).batches(list(examples)):
                 nll += float(summed_nll(self.model, self._move(batch)))
                 weight += batch.weight
                 targets += batch.targets
