@@ -66,7 +66,7 @@ def test_a_receipt_that_cannot_be_read_is_refused(tmp_path: Path, content: str) 
 
 def test_a_template_without_system_messages_has_a_receipt_all_the_same(tmp_path: Path) -> None:
     encoder = trained(tmp_path, "own", NO_SYSTEM)
-    assert prompt_receipt(encoder)["prompts"].count(None) == 1
+    assert [prompt["ids"] is None for prompt in prompt_receipt(encoder)["prompts"]].count(True) == 1
     open_encoder(tmp_path, encoder.tokenizer, 128)
 
 

@@ -133,6 +133,14 @@ def test_a_stop_string_ends_an_answer_and_its_text(engine: Engine) -> None:
     assert len(answer.token_ids) < HOT.max_tokens
 
 
+def test_what_was_held_back_is_given_out_at_the_length_cap(engine: Engine) -> None:
+    free = engine.generate(["Hello"], HOT)[0].text
+    *pieces, answer = engine.stream("Hello", replace(HOT, stop=(free[-1] + "never",)))
+    assert isinstance(answer, Completion)
+    assert answer.text == "".join(map(str, pieces)) == free
+    assert answer.finish_reason == "length"
+
+
 def test_a_seed_is_a_requests_own(engine: Engine) -> None:
     """The same seed gives the same answer whatever else is drawn; another seed another."""
     before = torch.get_rng_state()

@@ -37,10 +37,10 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(settings: dict[
     if sampling.top_p < 1:
         processors.append(TopP(sampling.top_p))
     expected = processors(torch.tensor([tokens]), LOGITS[None].clone())[0].softmax(0)
-    draws = [pick(LOGITS, tokens, step, sampling)[0] for step in range(6000)]
+    draws = [pick(LOGITS, tokens, step, sampling)[0] for step in range(4000)]
     found = torch.bincount(torch.tensor(draws), minlength=40) / len(draws)
     assert not found[expected == 0].any()
-    assert float((found - expected).abs().sum() / 2) < 0.05  # total variation; about 0.03 by chance at worst
+    assert float((found - expected).abs().sum() / 2) < 0.06  # total variation; about 0.035 by chance
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3, 0.7])
@@ -102,6 +102,8 @@ def test_the_border_of_a_filter_is_told_from_its_inside() -> None:
     assert (ids.tolist(), inside.tolist()) == ([0, 1, 2, 3], [True, True, False, False])
     ids, inside = candidates(torch.tensor([0.5, 0.3, 0.2]).log(), Sampling(temperature=1, top_p=0.8), 1e-3)
     assert (ids.tolist(), inside.tolist()) == ([0, 1, 2], [True, True, False])
+    ids, inside = candidates(torch.tensor([0.4, 0.3001, 0.2999]).log(), Sampling(temperature=1, top_p=0.6), 1e-2)
+    assert (ids.tolist(), inside.tolist()) == ([0, 1, 2], [True, False, False])  # either may be the second
 
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 0.999])

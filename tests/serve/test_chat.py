@@ -150,6 +150,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(run) -> None:  # type: i
     engine = Scripted(["half", KeyboardInterrupt()], [KeyboardInterrupt()], ["3"])
     said = run(engine, "a\nb\nc\n")
     assert said.out == "half\n\n3\n"
+    assert said.notes == " [stopped]\n" * 2
     assert engine.asked[2] == [("user", "a"), ("assistant", "half"), ("user", "c")]
 
 

@@ -46,7 +46,7 @@ def prepare(
     if not train:
         raise DataError(f"{config.data.path}: no row is left to train on.", "Look at `heedful check` for the reasons.")
     validation, _ = encoder.encode(splits.validation)
-    encoding = _describe(encoder, counts)
+    encoding = _describe(encoder, train, counts)
     encoding["batch_widths"] = batch_widths(config, train)
     return Prepared(splits, encoder, train, validation, {"data": data_receipt, "encoding": encoding})
 
@@ -64,13 +64,13 @@ def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
     return Collator(layout, 0 if pad is None else int(pad), encode.prompt_weight, encode.batch_tokens)
 
 
-def _describe(encoder: Encoder, counts: EncodingReceipt) -> dict[str, Any]:
+def _describe(encoder: Encoder, examples: Sequence[TokenizedExample], counts: EncodingReceipt) -> dict[str, Any]:
     return {
         "template": encoder.template.name,
         "stop_token": encoder.template.stop_token(),
         "limit": counts.limit,
         "rows": counts.rows,
-        "rows_with_target": counts.rows,  # a row without one is an error before it comes here
+        "rows_with_target": sum(bool(example.supervised.any()) for example in examples),
         "stop_supervised": counts.stop_supervised,
         "prompt_tokens": spread(counts.prompt_tokens),
         "answer_tokens": spread(counts.answer_tokens),

@@ -33,7 +33,10 @@ def prompt_receipt(encoder: Encoder) -> dict[str, Any]:
     return {
         "template": encoder.template.name,
         "stop_ids": sorted(encoder.stop_ids),
-        "prompts": [_golden(encoder, messages) for messages in GOLDEN],
+        "prompts": [
+            {"messages": [[m.role, m.content, m.input] for m in messages], "ids": _golden(encoder, messages)}
+            for messages in GOLDEN
+        ],
     }
 
 
@@ -43,6 +46,15 @@ def _golden(encoder: Encoder, messages: Sequence[Message]) -> list[int] | None:
         return encoder.prompt_ids(messages)
     except ModelError:
         return None
+
+
+def _holds(receipt: dict[str, Any], encoder: Encoder) -> bool:
+    """Recompute the golden prompts that a receipt holds."""
+    prompts = [
+        ([Message(role, content, input=extra) for role, content, extra in prompt["messages"]], prompt["ids"])
+        for prompt in receipt["prompts"]
+    ]
+    return bool(prompts) and all(_golden(encoder, messages) == ids for messages, ids in prompts)
 
 
 def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
@@ -56,9 +68,10 @@ def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positi
         name, source = receipt["template"], tokenizer.chat_template
         template = Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
         encoder = Encoder(template, frozenset(receipt["stop_ids"]), positions)
+        holds = _holds(receipt, encoder)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a prompt receipt: {error!r}.", "Restore it from the run's folder.") from error
-    if prompt_receipt(encoder) != receipt:
+    if not holds:
         raise ModelError(
             f"{folder}: the chat template or the tokenizer gives other prompts than in training ({FILE}).",
             "Restore its chat_template.jinja and tokenizer files.",

@@ -145,6 +145,7 @@ class Session:
         model.generation_config.eos_token_id = sorted(self.ready.encoder.stop_ids)
         model.generation_config.pad_token_id = self.tokenizer.pad_token_id
         models.save(model, self.tokenizer, self.run.model, extra)
+        checkpoint.prune(self.run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
     def _layout(self, model: torch.nn.Module) -> str:
         layout = self.config.encode.layout
