@@ -12,7 +12,7 @@ from heedful.report import screen
 from heedful.run import Run, read_json
 
 SHOWN_ANSWERS = 8
-TRAINING_SECONDS = 210.0  # of the six minutes that the whole story may take
+TRAINING_SECONDS = 180.0  # of the six minutes that the whole story may take
 
 
 def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:

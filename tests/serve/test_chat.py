@@ -197,6 +197,8 @@ HOSTILE = [
     ("\x1b(B\x1bcreset", "reset"),
     ("open \x1b]0;never closed\nnext line", "open ]0;never closed\nnext line"),
     ("end\x1b[3", "end[3"),
+    ("c1\x85 \x8d", "c1 "),
+    ("\x1b]0;open\nno title\x07", "]0;open\nno title"),
     ("é世👩‍🚀", "é世👩‍🚀"),
 ]
 

@@ -16,7 +16,7 @@ from heedful.encode.tokenise import Encoder, EncodingReceipt, build_encoder
 from heedful.errors import DataError
 from heedful.records import Splits, TokenizedExample
 
-FIRST_BATCHES = 20  # widths shown in the receipt
+MOST_WIDTHS = 1000  # the receipt lists no more
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def batch_widths(config: Config, examples: Sequence[TokenizedExample]) -> list[i
     """Give the widths of the first epoch's batches in the padded layout: the longest row without its last token."""
     train = config.train
     groups = plan(len(examples), train.batch_size, train.seed, 0, train.drop_last)
-    return [max(len(examples[i]) for i in group) - 1 for group in groups[:FIRST_BATCHES]]
+    return [max(len(examples[i]) for i in group) - 1 for group in groups[:MOST_WIDTHS]]
 
 
 def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:

@@ -140,7 +140,7 @@ def shapes(rng: Random) -> list[Row]:
         "A triangle has base {0} m and height {1} m. Find its area.",
         "Triangle: base {0} m, height {1} m. Area?",
     ]
-    square = ["What is the area of a square with {0} m sides?", "Find the area of a {0} m square."]
+    square = ["What is the area of a square with {0} m sides?", "Find the area of a square {0} m wide."]
     return [
         *weave(perimeter, "The perimeter is {2} cm.", [(a, b, 2 * (a + b)) for a, b in sizes[:5]]),
         *weave(area, "The area is {2} square meters.", [(a, b, a * b) for a, b in sizes[5:10]]),
