@@ -61,19 +61,22 @@ def check(
     on_bad_row: OnBadRow = None,
     template: TemplateName = None,
     show: Annotated[int, typer.Option("--show", min=0, help="Print this many rows as the model sees them.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt to this file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Store the receipt in this file.")] = None,
     json: Json = False,
 ) -> None:
-    """Read and encode a data set; print its receipt."""
+    """Read and encode a data set; print its receipt and store it."""
     from heedful import pipeline
+    from heedful.catalogue import cache_home
     from heedful.report import screen
     from heedful.run import write_json
 
     asked = named(settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row)
     asked |= {"encode.template": template} if template else {}
     ready = pipeline.check(data, model=model, recipe=recipe, settings=asked)
-    if out is not None:
-        write_json(out, ready.receipt)
+    out = out or cache_home() / "receipts" / f"{ready.fingerprint()[:16]}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, ready.receipt)
+    screen.say(f"The receipt is stored in {out}.")
     if json:
         emit({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
         return
