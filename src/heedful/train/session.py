@@ -134,6 +134,8 @@ class Session:
         """Write the run's model folder: the best or the last weights, adapters merged in."""
         model = self.learner.accelerator.unwrap_model(self.learner.model)
         best = checkpoint.best(self.run.checkpoints)
+        if self.config.train.keep == "best" and best is None and self._validation_losses():
+            self.around.say("No validation was better than the one before training: the last weights are kept.")
         if self.config.train.keep == "best" and best is not None:
             checkpoint.verify(best)
             for name, weight in load_file(best / "model.safetensors").items():
