@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def convert_gguf(path: Path) -> Path:
     folder = cache_home() / "models" / f"{path.stem}-{sha256(path)[:12]}"
     if folder.is_dir():
         return folder
+    print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
     with _explained(str(path), str(path)):
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
