@@ -1,0 +1,39 @@
+"""The real default: SmolLM2-135M out of its wheel, prompted by its own template, on the rows that ship."""
+
+from __future__ import annotations
+
+import pytest
+
+import heedful
+from heedful.catalogue import CATALOGUE, wheel_file
+from heedful.records import Message, Sampling
+
+WHEEL = CATALOGUE["smollm2-135m"].wheel
+
+pytestmark = pytest.mark.skipif(
+    WHEEL is None or wheel_file(WHEEL) is None, reason="the model's wheel is not installed; `make test` installs it"
+)
+
+
+def test_the_default_model_knows_a_capital_and_stops() -> None:
+    engine = heedful.load("smollm2-135m")
+    question = [Message("user", "What is the capital of France?")]
+    (answer,) = engine.generate([question], Sampling(max_tokens=40))
+    assert "Paris" in answer.text
+    assert answer.finish_reason == "stop"
+    pieces = list(engine.stream(question, Sampling(max_tokens=40)))
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == answer.text
+
+
+def test_the_shipped_rows_fit_the_default_model() -> None:
+    encoding = heedful.check("builtin").receipt["encoding"]
+    assert encoding["template"] == "own"
+    assert encoding["stop_token"] == "<|im_end|>"
+    assert encoding["stop_supervised"] == encoding["rows_with_target"] == encoding["rows"]
+    assert encoding["cut_in_pieces"] == 0
+
+
+def test_the_chinese_rows_fit_it_too() -> None:
+    receipt = heedful.check("builtin:zh").receipt
+    assert receipt["data"]["kept"] == receipt["data"]["read"] >= 150
+    assert receipt["encoding"]["stop_supervised"] == receipt["encoding"]["rows"]
