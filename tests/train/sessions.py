@@ -73,8 +73,8 @@ def session(
 
 def state(trained: Session) -> dict[str, torch.Tensor]:
     """Copy all tensors that training changes."""
-    weights = {name: p.detach().clone() for name, p in trained.learner.parameters.items()}
-    return weights | {name: value.clone() for name, value in trained.learner.optimizer_state().items()}
+    optimizer = trained.learner.optimizer
+    return {name: tensor.detach().clone() for name, tensor in (optimizer.masters | optimizer.state()).items()}
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:

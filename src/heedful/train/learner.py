@@ -16,6 +16,7 @@ from heedful.encode.batch import Collator
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
 from heedful.train.loss import summed_nll
+from heedful.train.optimizer import MasterAdamW
 
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
 
@@ -25,12 +26,15 @@ class Learner:
 
     def __init__(self, model: PreTrainedModel, collator: Collator, config: TrainConfig, steps: int) -> None:
         self.config, self.collator, self.steps = config, collator, steps
-        bf16 = precision.resolve(config.precision) == "bf16"
-        AcceleratorState._reset_state()  # a process may train twice, in another precision
-        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=not torch.cuda.is_available())
+        dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision.resolve(config.precision)]
+        AcceleratorState._reset_state()  # a process may train twice, on other devices
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        model = model.to(self.accelerator.device)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config), lr=self.lr(0), fused=True)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.optimizer = MasterAdamW(self.parameters, config, dtype)
+        for frozen in (p for p in model.parameters() if not p.requires_grad):
+            frozen.data = frozen.data.to(dtype)
+        self.model = self.accelerator.prepare(model)
 
     @property
     def ranks(self) -> int:
@@ -49,48 +53,35 @@ class Learner:
         nll = torch.zeros((), device=self.accelerator.device)
         batches = list(self.collator.batches(examples[self.accelerator.process_index :: self.ranks]))
         for i, batch in enumerate(batches):
-            with self._sync_on(last=i == len(batches) - 1), self.accelerator.autocast():
+            last = i == len(batches) - 1
+            with self._sync_on(last):
                 part = summed_nll(self.model, self._move(batch))
                 # DDP averages the ranks' gradients; the loss is a sum over them.
                 self.accelerator.backward(part * (self.ranks / weight))
+            if not last and self.ranks == 1:
+                self.optimizer.fold()
             nll += part.detach()
         return float(self.accelerator.reduce(nll)) / weight
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
-        limit = self.config.clip or math.inf
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), limit))
+        norm = self.optimizer.norm()
         if math.isfinite(norm) and math.isfinite(loss):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr(step)
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+            limit = self.config.clip or math.inf
+            self.optimizer.step(self.lr(step), min(1.0, limit / (norm + 1e-6)))
+        self.optimizer.clear()
         return norm
 
     def validate(self, examples: Iterable[TokenizedExample]) -> tuple[float, int]:
         """Give the loss in nats per supervised token over all examples, and the number of those tokens."""
         nll, weight, targets = 0.0, 0.0, 0
         self.model.eval()
-        with torch.inference_mode(), self.accelerator.autocast():
+        with torch.inference_mode():
             for batch in replace(self.collator, prompt_weight=0.0).batches(list(examples)):
                 nll += float(summed_nll(self.model, self._move(batch)))
                 weight += batch.weight
                 targets += batch.targets
         return nll / weight, targets
-
-    def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """Give the optimizer's tensors as `parameter.moment`."""
-        state = self.optimizer.optimizer.state
-        return {f"{name}.{key}": value for name, p in self.parameters.items() for key, value in state[p].items()}
-
-    def restore(self, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
-        """Continue from saved weights and optimizer tensors."""
-        state = self.optimizer.optimizer.state
-        for name, parameter in self.parameters.items():
-            parameter.data.copy_(weights[name])
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if f"{name}.{key}" in moments:  # a parameter that never had a gradient has none
-                    state[parameter][key] = moments[f"{name}.{key}"].clone()
 
     def _sync_on(self, last: bool):  # type: ignore[no-untyped-def]  # accelerate's context is untyped
         return torch.enable_grad() if last else self.accelerator.no_sync(self.model)
@@ -120,10 +111,3 @@ def schedule(config: TrainConfig, step: int, steps: int) -> float:
     done = (step - warmup) / max(1, steps - warmup)
     falls = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
     return falls[config.schedule]
-
-
-def _decay_groups(parameters: dict[str, torch.nn.Parameter], config: TrainConfig) -> list[dict[str, object]]:
-    matrices = [p for p in parameters.values() if p.ndim >= 2 or config.decay_vectors]
-    vectors = [p for p in parameters.values() if not (p.ndim >= 2 or config.decay_vectors)]
-    groups: list[dict[str, object]] = [{"params": matrices, "weight_decay": config.weight_decay}]
-    return [*groups, {"params": vectors, "weight_decay": 0.0}] if vectors else groups

@@ -1,7 +1,7 @@
 """Does this model compute a prefix tree as it computes separate rows? Asked of the model itself before training.
 
-Sliding windows count positions in the row instead of along the path, some models refuse a 4-D mask, some ignore
-position ids: all of them show here, on a path as long as the longest example.
+Windows that count places in the row instead of along the path, a mask that is refused, position ids that are ignored:
+all of them show here, on a path as long as the longest example.
 """
 
 from __future__ import annotations
@@ -12,9 +12,26 @@ from transformers import PreTrainedModel
 
 from heedful.encode.batch import Collator
 from heedful.records import TokenizedExample
+from heedful.train.attention import TREE
 from heedful.train.loss import logits_at
 
+BEHIND_THE_FORK = 8  # nodes: a wrong window shows where branch and trunk meet, and may be forgotten at the end
 TOLERANCE = 1e-3  # of the largest logit; rounding stays below 1e-5, a wrong mask is above 1e-1
+
+
+def attend_by_tree(model: PreTrainedModel, length: int) -> bool:
+    """Let the model attend by `attention.TREE` where that is faster and computes the same; say whether it does."""
+    usual = model.config._attn_implementation
+    if torch.cuda.is_available():
+        return False
+    try:
+        model.set_attn_implementation(TREE)
+    except (ValueError, AttributeError):  # attention of its own, which cannot be exchanged
+        return False
+    if model.config._attn_implementation == TREE and tree_is_exact(model, length):
+        return True
+    model.set_attn_implementation(usual)
+    return False
 
 
 def tree_is_exact(model: PreTrainedModel, length: int) -> bool:
@@ -23,9 +40,9 @@ def tree_is_exact(model: PreTrainedModel, length: int) -> bool:
     model.eval()
     try:
         with torch.inference_mode():
-            together = _last_logits(model, "tree", rows)
-            apart = torch.cat([_last_logits(model, "padded", [row]) for row in rows])
-    except (RuntimeError, ValueError, TypeError, IndexError):
+            together = _logits(model, "tree", rows)
+            apart = torch.cat([_logits(model, "padded", [row]) for row in rows])
+    except (RuntimeError, ValueError, TypeError, IndexError):  # NotImplementedError is a RuntimeError
         return False  # the model refuses the mask
     return bool((together - apart).abs().max() <= TOLERANCE * apart.abs().max())
 
@@ -37,11 +54,12 @@ def _branches(length: int, vocabulary: int) -> list[TokenizedExample]:
     middle = ids.shape[1] // 2
     ids[1, :middle] = ids[0, :middle]
     ids[:, middle] = sorted(random.choice(vocabulary, 2, replace=False))
-    last = np.arange(ids.shape[1]) == ids.shape[1] - 1
-    return [TokenizedExample(str(k), row, last) for k, row in enumerate(ids)]
+    looked_at = np.zeros(ids.shape[1], np.bool_)
+    looked_at[middle + 1 : middle + 1 + BEHIND_THE_FORK] = looked_at[-1] = True
+    return [TokenizedExample(str(k), row, looked_at) for k, row in enumerate(ids)]
 
 
-def _last_logits(model: PreTrainedModel, layout: str, rows: list[TokenizedExample]) -> torch.Tensor:
-    """Give the logits [rows, vocabulary] at each row's last node."""
+def _logits(model: PreTrainedModel, layout: str, rows: list[TokenizedExample]) -> torch.Tensor:
+    """Give the logits [nodes, vocabulary] behind the fork and at the end, row after row."""
     batch = next(Collator(layout, pad_id=0, prompt_weight=0.0, batch_tokens=2**40).batches(rows))
     return logits_at(model, batch, torch.unique(batch.predictions.source)).float()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from heedful import model as models
 from heedful.config import Config
@@ -24,7 +25,7 @@ from heedful.train import checkpoint
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, Hooks, fit, total_steps, upcoming
 from heedful.train.memory import keep_freed_pages
-from heedful.train.probe import tree_is_exact
+from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.signals import listen
 
 SLOWER_WITH_UPDATE = 1.25  # a whole step, with optimizer, validation and checkpoints, over its gradient alone
@@ -54,7 +55,7 @@ class Session:
         keep_freed_pages()
         self.run, self.config, self.ready, self.around = run, config, ready, around
         self.tokenizer = ready.encoder.tokenizer
-        model = loaded.model
+        model, self.origin = loaded.model, loaded.origin
         models.fit_vocabulary(model, self.tokenizer)
         added = ready.encoder.template.added
         if added and config.train.method == "lora":
@@ -93,7 +94,7 @@ class Session:
                     f"Cannot resume {self.run.path}: its {name} changed since {found.path.name} was saved.",
                     "Restore it, or start another run.",
                 )
-        self.learner.restore(found.weights, found.moments)
+        self.learner.optimizer.load(found.weights, found.moments)
         checkpoint.forget_after(self.run.checkpoints, found.progress.step)
         self.run.cut_metrics(found.metrics_bytes)
         self.progress = found.progress
@@ -109,7 +110,7 @@ class Session:
         for group in rows:
             started = time.perf_counter()
             self.learner.learn([self.ready.train[i] for i in group], step=0)
-            self.learner.optimizer.zero_grad()
+            self.learner.optimizer.clear()
             times.append(time.perf_counter() - started)
         step = statistics.median(times[1:] or times) * SLOWER_WITH_UPDATE
         self.learner.steps = max(1, min(self.learner.steps, int(seconds / step)))
@@ -132,30 +133,42 @@ class Session:
 
     def export(self, extra: dict[str, Any]) -> None:
         """Write the run's model folder: the best or the last weights, adapters merged in."""
-        model = self.learner.accelerator.unwrap_model(self.learner.model)
         best = checkpoint.best(self.run.checkpoints)
+        masters = self.learner.optimizer.masters
         if self.config.train.keep == "best" and best is None and self._validation_losses():
             self.around.say("No validation was better than the one before training: the last weights are kept.")
         if self.config.train.keep == "best" and best is not None:
             checkpoint.verify(best)
-            for name, weight in load_file(best / "model.safetensors").items():
-                self.learner.parameters[name].data.copy_(weight)
-        if self.config.train.method == "lora":
-            model.save_pretrained(self.run.path / "adapter")
-            model = models.merge(model)
+            masters = load_file(best / "model.safetensors")
+        model = self._tuned(masters)
         self.tokenizer.chat_template = self.ready.encoder.template.source
         model.generation_config.eos_token_id = sorted(self.ready.encoder.stop_ids)
         model.generation_config.pad_token_id = self.tokenizer.pad_token_id
         models.save(model, self.tokenizer, self.run.model, extra)
         checkpoint.prune(self.run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
-    def _layout(self, model: torch.nn.Module) -> str:
+    def _tuned(self, masters: dict[str, torch.Tensor]) -> PreTrainedModel:
+        """Give the tuned model in fp32; adapters are merged into the base's own weights, which bf16 rounded."""
+        lora = self.config.train.method == "lora"
+        model = self.learner.accelerator.unwrap_model(self.learner.model)
+        if lora and model.dtype != torch.float32:
+            model = models.adapt(models.load(self.origin).model, self.config.train)
+        parameters = dict(model.named_parameters())
+        for name, master in masters.items():
+            parameters[name].data = master
+        if lora:
+            model.save_pretrained(self.run.path / "adapter")
+            model = models.merge(model)
+        return model
+
+    def _layout(self, model: PreTrainedModel) -> str:
+        """Choose the layout, and the attention that computes it, by asking the model."""
         layout = self.config.encode.layout
         longest = max(len(example) for example in self.ready.train)
-        if layout == "tree" and not tree_is_exact(model, longest):
+        if layout == "tree" and not (attend_by_tree(model, longest) or tree_is_exact(model, longest)):
             self.around.say(
-                "This model does not compute a prefix tree as it computes separate rows (a sliding window, or a mask "
-                "that it refuses): the padded layout is used."
+                "This model does not compute a prefix tree as it computes separate rows (an attention of its own, or "
+                "a mask that it refuses): the padded layout is used."
             )
             return "padded"
         return layout
@@ -177,7 +190,7 @@ class Session:
             self.around.say(f"step {progress.step}: validation loss {loss:.4f}")
             if progress.step and loss < min(earlier, default=math.inf) and self.config.train.keep == "best":
                 folder = self.run.checkpoints / f"best-{progress.step:06d}"
-                checkpoint.write(folder, self.learner.parameters, state={"step": progress.step})
+                checkpoint.write(folder, self.learner.optimizer.masters, state={"step": progress.step})
                 checkpoint.prune(self.run.checkpoints)
             return self._stale([*earlier, loss])
 
@@ -220,6 +233,6 @@ class Session:
     def _save(self, progress: Progress) -> None:
         folder = self.run.checkpoints / f"step-{progress.step:06d}"
         size = self.run.sync_metrics()
-        weights, moments = self.learner.parameters, self.learner.optimizer_state()
+        weights, moments = self.learner.optimizer.masters, self.learner.optimizer.state()
         checkpoint.save(folder, weights, moments, progress, size, self.fingerprint)
         checkpoint.prune(self.run.checkpoints)

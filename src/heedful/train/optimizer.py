@@ -1,0 +1,98 @@
+"""AdamW over fp32 masters, of which the model computes with a copy in its own precision.
+
+bf16 holds 8 bits of a number: an update of 1e-4 of a weight would be lost in it. So every trained weight has a master
+in fp32 that is updated, and is rounded into the model after each update. In fp32 the weight is its own master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from heedful.config import TrainConfig
+
+PIECE = 2**20  # numbers of a weight that are updated at a time, so that they stay in the cache between the passes
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+Tensors = dict[str, torch.Tensor]
+
+
+class MasterAdamW:
+    """Decoupled weight decay (Loshchilov & Hutter 2019) by torch's fused kernel, on masters, a piece at a time."""
+
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], config: TrainConfig, dtype: torch.dtype) -> None:
+        """Take the parameters, in fp32, as masters; leave copies of them in `dtype` in the model."""
+        self.parameters = parameters
+        self.masters: Tensors = {name: p.detach() for name, p in parameters.items()}
+        for p in parameters.values():
+            p.data = p.data.to(dtype)
+        self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+        self.second = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+        self.steps = {name: torch.zeros((), device=master.device) for name, master in self.masters.items()}
+        self.sums: Tensors = {}  # of gradients, in fp32, while an update takes several forwards
+        decayed = {name for name, master in self.masters.items() if master.ndim >= 2 or config.decay_vectors}
+        self.decay = {name: config.weight_decay if name in decayed else 0.0 for name in self.masters}
+
+    def fold(self) -> None:
+        """Add the gradients of one forward of several to their sums, which bf16 could not hold."""
+        for name, p in self.parameters.items():
+            if p.grad is not None:
+                self.sums[name] = self.sums[name].add_(p.grad) if name in self.sums else p.grad.float()
+                p.grad = None
+
+    def norm(self) -> float:
+        """Give the norm of the whole gradient."""
+        squares = torch.zeros((), dtype=torch.float64)
+        for _, gradient in self._gradients():
+            for piece in torch.split(gradient.view(-1), PIECE):
+                numbers = piece.float()
+                squares += torch.dot(numbers, numbers).cpu()
+        return float(squares.sqrt())
+
+    def step(self, lr: float, scale: float = 1.0) -> None:
+        """Update masters and model with the gradient times `scale`."""
+        for name, gradient in self._gradients():
+            self.steps[name] += 1
+            master, shown = self.masters[name], self.parameters[name].data
+            moments = (self.first[name], self.second[name])
+            pieces = (torch.split(t.view(-1), PIECE) for t in (master, gradient, *moments, shown))
+            for weights, raw, first, second, copy in zip(*pieces, strict=True):
+                fresh = raw.float() if scale == 1.0 else raw.float() * scale
+                torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
+                    [weights], [fresh], [first], [second], [], [self.steps[name]],
+                    lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
+                    amsgrad=False, maximize=False,
+                )  # fmt: skip
+                if copy.dtype != weights.dtype:
+                    copy.copy_(weights)
+
+    def clear(self) -> None:
+        """Forget the gradient."""
+        self.sums.clear()
+        for p in self.parameters.values():
+            p.grad = None
+
+    def state(self) -> Tensors:
+        """Give the moments as `parameter.moment`, with those weights left out that never had a gradient."""
+        kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
+        moved = [name for name in self.masters if self.steps[name] > 0]
+        return {f"{name}.{kind}": tensors[name] for name in moved for kind, tensors in kinds.items()}
+
+    def load(self, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
+        """Continue from saved masters and moments."""
+        kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
+        for name, master in self.masters.items():
+            master.copy_(weights[name])
+            self.parameters[name].data.copy_(master)
+            for kind, tensors in kinds.items():
+                if f"{name}.{kind}" in moments:
+                    tensors[name].copy_(moments[f"{name}.{kind}"])
+
+    def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Give every weight's gradient that there is, each in the precision it was summed in."""
+        if self.sums:
+            self.fold()
+            yield from self.sums.items()
+            return
+        yield from ((name, p.grad) for name, p in self.parameters.items() if p.grad is not None)
