@@ -15,6 +15,7 @@ from heedful.config import TrainConfig
 from heedful.encode.batch import Collator
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
+from heedful.train.embedding import RowGradient
 from heedful.train.loss import summed_nll
 from heedful.train.optimizer import MasterAdamW
 
@@ -34,6 +35,8 @@ class Learner:
         self.optimizer = MasterAdamW(self.parameters, config, dtype)
         for frozen in (p for p in model.parameters() if not p.requires_grad):
             frozen.data = frozen.data.to(dtype)
+        # Across ranks the table's gradient has to be whole before it is reduced.
+        self.rows = RowGradient(model) if self.ranks == 1 else None
         self.model = self.accelerator.prepare(model)
 
     @property
@@ -58,8 +61,10 @@ class Learner:
                 part = summed_nll(self.model, self._move(batch))
                 # DDP averages the ranks' gradients; the loss is a sum over them.
                 self.accelerator.backward(part * (self.ranks / weight))
-            if not last and self.ranks == 1:
-                self.optimizer.fold()
+            if self.rows is not None:
+                self.rows.add()
+                if not last:
+                    self.optimizer.fold()
             nll += part.detach()
         return float(self.accelerator.reduce(nll)) / weight
 

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from heedful.records import Batch
 
+NODES = 64  # whose logits are handled together
+
 
 def summed_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """Sum the weighted negative log-likelihood, in nats, over a batch's predictions."""
@@ -23,8 +25,33 @@ def prediction_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     prediction (n -> t) costs z(n) - logits[n, t], so a node with several next tokens is normalised once.
     """
     nodes, of = torch.unique(batch.predictions.source, return_inverse=True)
-    logits = logits_at(model, batch, nodes).float()  # [nodes, vocabulary]
-    return torch.logsumexp(logits, dim=-1)[of] - logits[of, batch.predictions.target]
+    logits = logits_at(model, batch, nodes)  # [nodes, vocabulary]
+    nll: torch.Tensor = _NodeNll.apply(logits, of, batch.predictions.target)  # type: ignore[no-untyped-call]
+    return nll
+
+
+class _NodeNll(torch.autograd.Function):
+    """z[of] - logits[of, target] in fp32, z = logsumexp(logits); some nodes at a time, as vocabularies are wide."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, of: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        z = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, NODES)])
+        ctx.save_for_backward(logits, z, of, target)
+        return z[of] - logits[of, target].float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """d nll / d logits = softmax(logits) - 1 at the target, summed over a node's predictions."""
+        logits, z, of, target = ctx.saved_tensors
+        of_node = torch.zeros_like(z).index_add_(0, of, gradients[0])
+        to_logits = torch.empty_like(logits)
+        for start in range(0, len(logits), NODES):
+            some = slice(start, start + NODES)
+            softmax = (logits[some].float() - z[some, None]).exp_().mul_(of_node[some, None])
+            here = (of >= start) & (of < start + NODES)
+            softmax.index_put_((of[here] - start, target[here]), -gradients[0][here], accumulate=True)
+            to_logits[some] = softmax
+        return to_logits, None, None
 
 
 def logits_at(model: PreTrainedModel, batch: Batch, nodes: torch.Tensor) -> torch.Tensor:
