@@ -30,6 +30,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     (home / "models").symlink_to(cache_home() / "models")
     os.environ["HEEDFUL_HOME"] = str(home)
 
+
 WORDS = ["red", "green", "blue", "one", "two", "three", "sun", "moon", "star", "cat", "dog", "bird"]
 
 

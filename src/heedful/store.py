@@ -1,8 +1,8 @@
 """What is kept between runs: one folder for each thing made, named for all that it was made from.
 
-A folder counts when its manifest, which is written last, holds the size and sha256 of every file in it. A damaged one is
-made again; one without a manifest is unfinished, and its maker may go on from what is there. One process makes a thing
-while others wait for it.
+A folder counts when its manifest, which is written last, holds the size and sha256 of every file in it. A damaged one
+is made again; one without a manifest is unfinished, and its maker may go on from what is there. One process makes a
+thing while others wait for it.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
     folder, receipt, _ = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, np.load(folder / f"{name}.npy", mmap_mode="r")) for name in receipt["sizes"]}
-    return Splits(**parts), DataReceipt(**{k: tuple(v) if isinstance(v, list) else v for k, v in receipt.items()})
+    told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
+    return Splits(**parts), DataReceipt(**told)
 
 
 def asked(conversation: Conversation) -> str:
@@ -184,7 +185,7 @@ def _split(owner: NDArray[np.int8], cluster: Ids, config: DataConfig) -> Parts:
 
 def _leaks(hashes: Ids, likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
     """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
-    found = {}
+    found: dict[str, dict[str, int]] = {}
     for name in HELD_BACK:
         near = near_any(likeness, parts[name], parts["train"])
         exact = np.isin(hashes[parts[name]], hashes[parts["train"]])

@@ -66,15 +66,17 @@ def plain(value: Any) -> Any:
 class _Gzip(gzip.GzipFile):
     """Closes the packed file with itself."""
 
+    def __init__(self, packed: BinaryIO) -> None:
+        super().__init__(fileobj=packed)
+        self._packed = packed
+
     def close(self) -> None:
-        packed = self.fileobj
         super().close()
-        if packed:
-            packed.close()
+        self._packed.close()
 
 
 def _unpacked(opened: Open) -> Open:
-    return lambda: cast(BinaryIO, _Gzip(fileobj=opened()))
+    return lambda: cast(BinaryIO, _Gzip(opened()))
 
 
 def _text(read: Callable[[Open, str], Iterator[RawRow]]) -> Callable[[Open, str], Iterator[RawRow]]:
@@ -93,7 +95,7 @@ def _text(read: Callable[[Open, str], Iterator[RawRow]]) -> Callable[[Open, str]
 def _refuse_empty(opened: Open, name: str) -> None:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with opened() as stream:
-        while piece := stream.read(WINDOW // 16):
+        while piece := stream.read(WINDOW):
             if decoder.decode(piece).strip():
                 return
         decoder.decode(b"", final=True)
@@ -205,7 +207,9 @@ def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
         try:
             header = next((cells for cells in reader if cells), [])
             if len(set(header)) < len(header) or not all(header):
-                raise DataError(f"{name}:1: each column needs a name of its own.", f"The names are: {', '.join(header)}.")
+                raise DataError(
+                    f"{name}:1: each column needs a name of its own.", f"The names are: {', '.join(header)}."
+                )
             row, line = 0, reader.line_num + 1
             for cells in reader:
                 row += bool(cells)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
 from heedful.data.formats import Choice, name_of, to_conversation
-from heedful.data.spool import Spool
 from heedful.data.split import Ids
+from heedful.data.spool import Spool
 from heedful.records import Conversation
 
 
@@ -32,6 +33,14 @@ class Rows(Sequence[Conversation]):
             return Rows(self._files, self._choice, self._numbers[at])
         file, row = self._find(at)
         return to_conversation(self._files[file][row], self._choice)
+
+    def identity(self) -> dict[str, Any]:
+        """Give what decides over these conversations: the files, how they are read, and which rows are meant."""
+        return {
+            "files": [(file.name, file.content) for file in self._files],
+            "choice": [self._choice.name, sorted(self._choice.columns.items())],
+            "numbers": hashlib.sha256(self._numbers.tobytes()).hexdigest(),
+        }
 
     def name(self, at: int) -> str:
         """Give a conversation's id without reading it."""

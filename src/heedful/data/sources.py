@@ -13,8 +13,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from heedful.data.readers import READERS, Open, RawRow, file_type, plain, read_rows
@@ -73,7 +74,7 @@ def _files(path: str) -> list[_File] | None:
     """Find the files that are meant, or None for a data set of the hub."""
     if path in BUILTIN:
         file = importlib.resources.files("heedful.data.builtin") / f"{BUILTIN[path]}.json"
-        return [_File(path, lambda: file.open("rb"), "json")]
+        return [_File(path, lambda: cast(BinaryIO, file.open("rb")), "json")]
     if path.startswith("builtin"):
         raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
     if path.startswith(("http://", "https://")):
@@ -96,17 +97,21 @@ def _file(path: Path, part: Part = "train") -> _File:
 def _read(file: _File, watch: Watch) -> Source:
     """Give a file's rows: read, or remembered by its content."""
     with file.opened() as stream:
-        content, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+        content, size = hashlib.file_digest(cast(BufferedReader, stream), "sha256").hexdigest(), stream.tell()
     key = {"content": content, "ending": file.ending, "packed": file.packed}
 
+    latest: list[BinaryIO] = []  # tells how far the file is read; some readers open it twice
+
+    def opened() -> BinaryIO:
+        latest[:] = [file.opened()]
+        return latest[0]
+
     def rows() -> Iterator[RawRow]:
-        opened: list[BinaryIO] = []  # the last of them tells how far the file is read
         with watch.counting(f"Reading {file.name} (MiB)", size >> 20, LONG) as done:
-            found = read_rows(lambda: opened.append(file.opened()) or opened[-1], file.name, file.ending, file.packed)
-            for number, row in enumerate(found):
+            for number, row in enumerate(read_rows(opened, file.name, file.ending, file.packed)):
                 yield row
-                if number % 4096 == 0 and not opened[-1].closed:
-                    done(opened[-1].tell() >> 20)
+                if number % 4096 == 0 and not latest[0].closed:
+                    done(latest[0].tell() >> 20)
 
     return Source(file.name, spool(file.name, key, rows), content, file.part)
 

@@ -42,7 +42,7 @@ def in_order(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Parts:
 def leak_aware(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Parts:
     """Shuffle, and hold back whole clusters, so that nothing near a held-back row is trained on."""
     numbers = array("q", range(len(clusters)))
-    random.Random(seed).shuffle(numbers)  # type: ignore[arg-type]
+    random.Random(seed).shuffle(numbers)
     order = np.frombuffer(numbers, np.int64)
     group, _ = by_appearance(np.asarray(clusters, np.int64)[order])
     sizes = np.bincount(group)

@@ -23,10 +23,10 @@ TOO_DEEP = "the row is nested too deep"
 
 
 class Spool(Sequence[RawRow]):
-    """Rows on disk; `name` is what their places call the file."""
+    """Rows on disk; `name` is what their places call the file, `content` tells its content and reading from others."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
+        self.name, self.content = name, folder.name
         self._items, self._lines = Items(folder, "rows"), np.load(folder / "lines.npy", mmap_mode="r")
 
     def __len__(self) -> int:

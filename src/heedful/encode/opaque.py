@@ -92,28 +92,18 @@ class _Reading:
     def _of(self, node: nodes.Node) -> Holds:
         """Say what an expression may hold; raise _Looks where a text decides over its value."""
         match node:
-            case nodes.Const() | nodes.TemplateData():
-                return Holds.NOTHING
             case nodes.Name():
                 return self.names.get(node.name, Holds.NOTHING)
             case nodes.Getattr():
                 return self._part(node.node, node.attr)
-            case nodes.Getitem(arg=nodes.Const()):
-                return self._part(node.node, node.arg.value)
+            case nodes.Getitem(arg=nodes.Const(value=key)):
+                return self._part(node.node, key)
             case nodes.Getitem():
-                self._nothing(*node.arg.iter_child_nodes()) if isinstance(node.arg, nodes.Slice) else self._nothing(
-                    node.arg
-                )
-                return self._part(node.node, 0)
-            case nodes.Add() | nodes.Concat():
-                held = max(self._of(part) for part in node.iter_child_nodes())
-                if held is Holds.MESSAGES:
-                    raise _Looks
-                return held
-            case nodes.CondExpr():
-                self._nothing(node.test)
-                return max(self._of(node.expr1), self._of(node.expr2) if node.expr2 else Holds.NOTHING)
-            case nodes.Filter(name="length", node=nodes.Expr()) if self._of(node.node) is Holds.MESSAGES:
+                self._nothing(node.arg)
+                return self._part(node.node, None)
+            case nodes.Add() | nodes.Concat() | nodes.CondExpr():
+                return self._joined(node)
+            case nodes.Filter(name="length", node=nodes.Expr() as counted) if self._of(counted) is Holds.MESSAGES:
                 return Holds.NOTHING
             case nodes.Test() if node.name in TYPE_TESTS:
                 self._of(node.node)
@@ -121,11 +111,22 @@ class _Reading:
             case _:
                 return self._nothing(*node.iter_child_nodes())
 
+    def _joined(self, node: nodes.Node) -> Holds:
+        """Say what one of two texts holds, or both one behind the other."""
+        parts = list(node.iter_child_nodes())
+        if isinstance(node, nodes.CondExpr):
+            self._nothing(node.test)
+            parts.remove(node.test)
+        held = max(self._of(part) for part in parts)
+        if held is Holds.MESSAGES:
+            raise _Looks
+        return held
+
     def _part(self, whole: nodes.Expr, key: object) -> Holds:
         """Say what an attribute, a key or an element holds."""
         held = self._of(whole)
         if held is Holds.NOTHING:
-            if key in ("previtem", "nextitem", "changed") or isinstance(whole, nodes.Name) and whole.name == "self":
+            if key in ("previtem", "nextitem"):  # of a loop
                 raise _Looks
             return self.names.get(f"{whole.name}.{key}", held) if isinstance(whole, nodes.Name) else held
         if held is Holds.TEXT or (isinstance(key, str) and (hasattr(dict, key) or hasattr(list, key))):

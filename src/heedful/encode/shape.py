@@ -62,6 +62,8 @@ class Shape:
                         return None
                     found.append(Stretch(supervised, part[:tail], last.slot, last.after_line))
                 if part[tail:]:
+                    if found and found[-1].slot is None and not borders.ends_special(found[-1].fixed):
+                        return None
                     found.append(Stretch(supervised, part[tail:]))
         return tuple(found)
 
