@@ -22,8 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+
 def write_rows(path: Path, rows: int, seed: int) -> None:
-    """Write rows about as long as those of the Alpaca data: 46 characters, 26 more in 30 % of them, and 48 to answer."""
+    """Write rows as long as the reference data's: 46 characters, 26 more in 30 % of them, and 48 to answer."""
     choose = random.Random(seed)
     shipped = importlib.resources.files("heedful.data.builtin") / "en.json"
     words = sorted(set(re.findall(r"[a-z']{2,}", shipped.read_text(encoding="utf-8"))))
