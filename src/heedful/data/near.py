@@ -181,9 +181,9 @@ def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator
     """
     width = int(np.clip(8 * vectors.nnz / vectors.shape[0], 512, 8192))
     bucket = np.random.default_rng(0).integers(0, width, vectors.shape[1])
-    folded = sparse.csr_array((vectors.data, bucket[vectors.indices], vectors.indptr), (vectors.shape[0], width))
-    dense = folded.toarray().astype(np.float32)
-    right = dense[others]
+    counts = vectors.data.astype(np.float32)
+    dense = sparse.csr_array((counts, bucket[vectors.indices], vectors.indptr), (vectors.shape[0], width)).toarray()
+    right = dense if len(others) == len(dense) else dense[others]
     for start in range(0, len(rows), 1024):
         block = rows[start : start + 1024]
         end = start + 1024 if rows is others else len(right)  # all with all: each pair is needed once
