@@ -59,11 +59,16 @@ pieces = st.sampled_from(
 
 
 @FILES
-@given(parts=st.lists(pieces, max_size=12), array=st.booleans(), window=st.integers(1, 40), cut=st.integers(0, 9))
+@given(
+    parts=st.lists(pieces, max_size=12),
+    mark=st.sampled_from([",", ",\n ", None]),
+    window=st.integers(1, 40),
+    cut=st.integers(0, 9),
+)
 def test_a_window_shows_what_the_whole_shows(
-    tmp_path: Path, parts: list[str], array: bool, window: int, cut: int
+    tmp_path: Path, parts: list[str], mark: str | None, window: int, cut: int
 ) -> None:
-    text = "[" + ",\n ".join(parts) + "]" if array else "".join(parts)
+    text = "[" + mark.join(parts) + "]" if mark else "".join(parts)
     path = tmp_path / "d.bin"
     path.write_bytes(text[: len(text) - cut].encode())
     for ending in ("json", "jsonl", "csv"):

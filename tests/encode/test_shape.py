@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pytest
 from hypothesis import example as case
 from hypothesis import given, settings
@@ -55,11 +54,17 @@ NAMESPACE = (
     "{% if m.role == 'user' %}{{ bos_token ~ ns.system ~ m.content ~ '\\n' }}"
     "{% elif m.role == 'assistant' %}{{ m['content'] ~ eos_token }}{% endif %}{% endfor %}"
 )
+DOUBLE_LINE = (
+    CHATML.replace("BOS", "''")
+    .replace("\\n' + message", "\\n\\n' + message")
+    .replace("assistant\\n", "assistant\\n\\n")
+)
 NO_EOS_WHEN_LONG = "{% for m in messages %}{{ m.content + (eos_token if m.content | length > 0 else '') }}{% endfor %}"
 UPPER = "{% for m in messages %}{{ m.content + eos_token if m.content != 'x' else 'y' + eos_token }}{% endfor %}"
 BARE = {"alpaca": ALPACA.replace("BOS", "''"), "chatml": CHATML.replace("BOS", "''")}
 TEMPLATES = BARE | {
     "llama 3": LLAMA_3, "zephyr": ZEPHYR, "qwen 2": QWEN_2, "qwen 3": QWEN_3, "namespace": NAMESPACE,
+    "double line": DOUBLE_LINE,
     "length": NO_EOS_WHEN_LONG, "upper": UPPER,
 }  # fmt: skip
 LOOKING = {"llama 3", "qwen 3", "length", "upper"}
@@ -82,6 +87,7 @@ def test_it_is_known_which_templates_look_at_texts(name: str) -> None:
         "{% for c in messages[0].content %}{{ c }}{% endfor %}",
         "{% set k = 'content' %}{{ messages[0][k] | trim }}",
         "{% set x = messages %}{% set y = x[0] %}{% set z = y.content %}{% if z %}a{% endif %}",
+        "{% set n = namespace() %}{% for m in messages %}{% if n.x %}a{% endif %}{% set n.x = m.content %}{% endfor %}",
         "{% for m in messages %}{% if loop.first %}{{ x }}{% endif %}{% set x = m.content | upper %}{% endfor %}",
         "{% for m in messages %}{{ loop.previtem.content | trim }}{% endfor %}",
         "{% macro f(m) %}{{ m }}{% endmacro %}{{ f(messages[0].content) | trim }}",
@@ -185,7 +191,7 @@ REAL = ("gpt2", "smollm2", "qwen2", "llama3")
 
 
 @pytest.mark.parametrize("kind", REAL)
-@pytest.mark.parametrize("name", ["alpaca", "chatml", "zephyr", "namespace"])
+@pytest.mark.parametrize("name", ["alpaca", "chatml", "zephyr", "namespace", "double line"])
 @PROPERTY
 @given(turns=TURNS, system=st.none() | TEXT, extra=st.just("") | TEXT)
 @case(turns=["q:", "plain", "q.", "a"], system=None, extra="")
@@ -224,26 +230,19 @@ def test_a_token_that_takes_part_of_another_leaves_it_no_border() -> None:
     assert "<|endoftext|>" in Borders(tokenizer, special_tokens(tokenizer)).isolated
     tokenizer.add_tokens(["x<|"])
     assert "<|endoftext|>" not in Borders(tokenizer, special_tokens(tokenizer)).isolated
-    tokenizer.add_tokens(["<|endoftext|>\n"])
+    tokenizer = gpt2_tokenizer()
+    tokenizer.add_tokens(["<|endoftext|>s"])
+    assert "<|endoftext|>" not in Borders(tokenizer, special_tokens(tokenizer)).isolated
+    tokenizer.add_tokens(["a\nb"])
     assert not Borders(tokenizer, special_tokens(tokenizer)).known
 
 
 def test_stretches_that_do_not_hold_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Borders, "known", True)
-    monkeypatch.setattr("heedful.encode.borders.ends_line", lambda text: True)
-    monkeypatch.setattr("heedful.encode.shape.ends_line", lambda text: True)
+    monkeypatch.setattr("heedful.encode.shape.ends_line", lambda text: True)  # a wrong proof
     tokenizer = gpt2_tokenizer()
-    template = Template(
-        "own",
-        "{% for m in messages %}{{ 'ab' + m.content + eos_token }}{% endfor %}",
-        "",
-        tokenizer,
-        ("<|endoftext|>",),
-    )
-    encoder = Encoder(template, stop_ids(template), 1000)
-    row = conversation(["out", "out"])
-    try:
-        expected = encoder.by_pieces(row.messages)
-    except ModelError:
-        pytest.skip("the template writes no prompt")
-    assert np.array_equal(encoder.encode([row])[0][0].ids, expected[0])
+    choose_template("chatml", tokenizer)  # adds its tokens
+    template = Template("own", DOUBLE_LINE, "\n\n", tokenizer, special_tokens(tokenizer))
+    encoder, row = Encoder(template, frozenset(), 1000), conversation(["q", "a"])
+    for _ in range(2):
+        assert encoder.encode([row])[0][0].ids.tolist() == encoder.by_pieces(row.messages)[0].tolist()
+    assert encoder._stretches.encode([row.messages]) == [None]
