@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heedful.catalogue import cache_home
 from heedful.errors import RunError
@@ -140,12 +141,18 @@ class Bytes:
         return os.pread(self._descriptor, end - start, start)
 
 
+def numbers(path: Path) -> NDArray[np.int64]:
+    """Open an array of numbers, of which the system brings into memory what is used."""
+    found: NDArray[np.int64] = np.load(path, mmap_mode="r").view(np.ndarray)
+    return found
+
+
 class Items(Sequence[bytes]):
     """What a Writer wrote: byte strings on disk, of which memory holds only where they end."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._bytes = Bytes(folder / f"{name}.bin")
-        self._ends = np.load(folder / f"{name}.npy", mmap_mode="r")
+        self._ends = numbers(folder / f"{name}.npy")
 
     def __len__(self) -> int:
         return len(self._ends) - 1

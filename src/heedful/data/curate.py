@@ -27,7 +27,7 @@ from heedful.data.split import SPLITS, Ids, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
 from heedful.records import Conversation, Splits, Watch
-from heedful.store import Texts, Writer, kept
+from heedful.store import Texts, Writer, kept, numbers
 
 FORMAT = 1  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
@@ -80,7 +80,7 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
     }
     folder, receipt, _ = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
     files = [source.rows for source in sources]
-    parts = {name: Rows(files, choice, np.load(folder / f"{name}.npy", mmap_mode="r")) for name in receipt["sizes"]}
+    parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
 

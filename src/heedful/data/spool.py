@@ -15,7 +15,7 @@ import numpy as np
 
 from heedful.data.readers import RawRow
 from heedful.records import Place
-from heedful.store import Facts, Items, Writer, kept
+from heedful.store import Facts, Items, Writer, kept, numbers
 
 FORMAT = 1  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so
@@ -27,7 +27,7 @@ class Spool(Sequence[RawRow]):
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.content = name, folder.name
-        self._items, self._lines = Items(folder, "rows"), np.load(folder / "lines.npy", mmap_mode="r")
+        self._items, self._lines = Items(folder, "rows"), numbers(folder / "lines.npy")
 
     def __len__(self) -> int:
         return len(self._items)
@@ -50,7 +50,7 @@ class Spool(Sequence[RawRow]):
         place = Place(self.name, i + 1, int(self._lines[i]) or None)
         if item.startswith(FAULT):
             return RawRow(None, place, item[len(FAULT) :].decode())
-        return RawRow(json.loads(item), place)
+        return RawRow(json.loads(item.decode()), place)
 
 
 def spool(name: str, key: Mapping[str, Any], rows: Callable[[], Iterator[RawRow]]) -> Spool:

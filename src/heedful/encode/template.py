@@ -95,7 +95,11 @@ class Template:
     def plain_texts(self, messages: Sequence[Message]) -> list[str] | None:
         """Give the messages' texts as the template gets them, or None if one holds a special token's name."""
         texts = [m.content + self.joint + m.input if m.input else m.content for m in messages]
-        return None if any(map(self._not_plain.search, texts)) else texts
+        firsts, pattern = self._not_plain
+        for text in texts:
+            if (not text.isascii() or any(map(text.__contains__, firsts))) and pattern.search(text):
+                return None
+        return texts
 
     @cached_property
     def _shapes(self) -> dict[Roles, tuple[Shape | None, int]]:
@@ -106,9 +110,12 @@ class Template:
         return is_opaque(self.source)
 
     @cached_property
-    def _not_plain(self) -> re.Pattern[str]:
+    def _not_plain(self) -> tuple[list[str], re.Pattern[str]]:
+        """Give what finds a special token's name or stand-in, and the characters with which names begin."""
         hidden = f"[{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}]"
-        return re.compile("|".join([hidden, *map(re.escape, self.special)]))
+        return sorted({token[0] for token in self.special}), re.compile(
+            "|".join([hidden, *map(re.escape, self.special)])
+        )
 
     def _new_shape(self, messages: Sequence[Message]) -> Shape | None:
         if not self._opaque or len(messages) > MOST_MESSAGES:
