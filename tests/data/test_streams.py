@@ -8,7 +8,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from heedful.config import DataConfig
 from heedful.data import json_text, load, readers, sources
 from heedful.data.readers import read_rows
 from heedful.errors import DataError
+from heedful.records import Watch
 
 FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -192,6 +194,26 @@ def test_what_is_damaged_is_made_again(
     assert list(again.train) == expected
     assert told_again == receipt
     assert store._whole(folder) is not None
+
+
+def test_long_work_is_counted_and_a_used_cache_is_said(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heedful.data.curate.LONG", 50)
+    monkeypatch.setattr("heedful.data.sources.LONG", 0)
+    said: list[str] = []
+    counted: list[tuple[str, int]] = []
+
+    @contextmanager
+    def count(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        counted.append((what, total))
+        yield lambda done: None
+
+    for _ in range(2):
+        load(questions(tmp_path / "d.json", 60), Watch(said.append, count))
+    assert counted == [(f"Reading {tmp_path / 'd.json'} (MiB)", 0), ("Checking rows", 60)]
+    assert len(said) == 1
+    assert "were read and checked before" in said[0]
 
 
 def test_another_seed_or_content_is_another_thing(home: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.encode.test_tokenise import gpt2_tokenizer
 from tests.models import byte_tokenizer
 
 from heedful.config import Config, load_config
@@ -198,6 +199,32 @@ def test_long_work_is_counted_and_a_used_cache_is_said(tmp_path: Path, monkeypat
     assert counted == [("Encoding the train rows", 77), 16, 32, 48, 64, 77]
     assert len(said) == 1
     assert said[0].startswith("The train rows were encoded before")
+
+
+MEASURE = """
+import resource, sys
+from heedful import data
+from heedful.config import load_config
+from heedful.encode.prepare import prepare
+from tests.encode.test_tokenise import gpt2_tokenizer
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+config, tokenizer = load_config(None, {"data.path": sys.argv[1], "encode.template": "alpaca"}), gpt2_tokenizer()
+tokenizer("warm up")
+idle = peak()
+splits, receipt = data.load(config.data)
+ready = prepare(config, splits, receipt.as_dict(), tokenizer, 500)
+print(len(ready.train), len(splits.test), peak() - idle)
+"""
+
+
+def test_memory_holds_a_few_integers_a_row(tmp_path: Path) -> None:
+    gpt2_tokenizer()
+    path = config(tmp_path / "d.json", 60_000).data.path  # as lists they took 145 MiB
+    done = subprocess.run([sys.executable, "-c", MEASURE, path], stdout=subprocess.PIPE, text=True, check=True)
+    train, test, grown = map(int, done.stdout.split())
+    assert train + test == 57_000
+    assert grown < 60  # MiB
 
 
 KILLED = """

@@ -78,7 +78,9 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
         "config": config.model_dump(mode="json"),
         "format": FORMAT,
     }
-    folder, receipt, _ = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
+    folder, receipt, found = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
+    if found and receipt["read"] >= LONG:
+        watch.say(f"The rows of {config.path} were read and checked before: {folder} is used.")
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}

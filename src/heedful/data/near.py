@@ -2,18 +2,14 @@
 
 Up to EXACT_ROWS texts every pair is looked at: counts folded into a few hundred buckets bound the cosine from above,
 which is one dense product, and what passes the bound is computed exactly. Above that, pairs must first meet in a
-MinHash bucket: time grows with the rows instead of their square, a pair may be missed, and `exact` says so. Then only
-integers stay in memory, a few for each text; buckets are kept on disk and 3-grams are counted again where two meet.
+MinHash bucket (`minhash.py`): time grows with the rows instead of their square, a pair may be missed, and `exact` says
+so. Then only integers stay in memory, a few for each text, and 3-grams are counted again where two texts meet.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,38 +17,12 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
 from heedful.data.split import Flags, Ids, by_appearance
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
-BANDS, BAND_HASHES = 32, 6
-CHUNK = 200_000  # pairs compared at a time, of vectors in memory
-CHUNK_COUNTED = 10_000  # and of texts whose 3-grams are counted for it
-TEXTS = 1024  # hashed at a time: their 3-grams fit in a core's cache
-
-Pairs = tuple[Ids, Ids]
-Words = NDArray[np.uint64]
-Bucket = np.uint32
-
-
-class Buckets:
-    """In which bucket of each band a text falls, in a file without a name: one band at a time is in memory."""
-
-    def __init__(self, texts: int, scratch: Path | None) -> None:
-        self._texts = texts
-        with tempfile.TemporaryFile(dir=scratch) as file:
-            self._file = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._file)
-
-    def write(self, start: int, words: Words) -> None:
-        """Put down the buckets of some texts. [bands, texts]"""
-        for band, word in enumerate(words.astype(Bucket)):
-            os.pwrite(self._file, word.tobytes(), (band * self._texts + start) * word.itemsize)
-
-    def __iter__(self) -> Iterator[NDArray[Bucket]]:
-        size = self._texts * np.dtype(Bucket).itemsize
-        for band in range(BANDS):
-            yield np.frombuffer(os.pread(self._file, size, band * size), Bucket)
+CHUNK = 200_000  # pairs compared at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +45,7 @@ class Likeness:
             left, right = self.vectors[rows], self.vectors[others]
         else:
             both, where = np.unique(np.concatenate([rows, others]), return_inverse=True)
-            counted = _vectors([_plain(self.texts[i]) for i in self.first[both].tolist()])
+            counted = _vectors([plain(self.texts[i]) for i in self.first[both].tolist()])
             left, right = counted[where[: len(rows)]], counted[where[len(rows) :]]
         return np.asarray(left.multiply(right).sum(axis=1)).ravel()
 
@@ -85,11 +55,17 @@ def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
 
     `texts` are gone through twice; `scratch` is where a large file may lie meanwhile.
     """
-    hashes = np.fromiter((hash(_plain(text)) for text in texts), np.int64, len(texts))
+    hashes = np.fromiter((hash(plain(text)) for text in texts), np.int64, len(texts))
     distinct, first = by_appearance(hashes)
     if len(first) <= EXACT_ROWS:
-        return Likeness(distinct, first, texts, _vectors([_plain(texts[i]) for i in first.tolist()]), None)
-    return Likeness(distinct, first, texts, None, _buckets(texts, distinct, first, scratch))
+        return Likeness(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
+    return Likeness(
+        distinct,
+        first,
+        texts,
+        None,
+        buckets_of((plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i), len(first), scratch),
+    )
 
 
 def clusters(likeness: Likeness) -> tuple[Ids, Flags]:
@@ -122,10 +98,6 @@ def near_any(likeness: Likeness, rows: Ids, others: Ids) -> Flags:
     return result
 
 
-def _plain(text: str) -> str:
-    return " " + " ".join(text.lower().split()) + " "
-
-
 def _vectors(texts: list[str]) -> sparse.csr_array:
     """Count 3-grams into rows of norm 1. [texts, grams]"""
     parts = [_count(texts[start : start + 4096]) for start in range(0, len(texts), 4096)]
@@ -143,34 +115,24 @@ def _vectors(texts: list[str]) -> sparse.csr_array:
 
 def _count(texts: Sequence[str]) -> tuple[Ids, sparse.csr_array]:
     """Count the 3-grams of texts: the grams met, and the counts by text."""
-    codes, owner = _grams(texts)
+    codes, owner = grams_of(texts)
     grams, column = np.unique(codes, return_inverse=True)
     return grams, sparse.csr_array((np.ones(len(column)), (owner, column)), shape=(len(texts), len(grams)))
-
-
-def _grams(texts: Sequence[str]) -> Pairs:
-    """List the 3-grams of texts of at least three characters each, as numbers, with the text that each is of."""
-    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    whole = owner[:-2] == owner[2:]  # a gram must not reach into the next text
-    codes = (points[:-2] << 42 | points[1:-1] << 21 | points[2:])[whole]  # a code point has at most 21 bits
-    return codes, owner[:-2][whole]
 
 
 def _candidates(likeness: Likeness, rows: Ids, others: Ids) -> Iterator[Pairs]:
     """Give pairs (row, other) that may be near, a chunk at a time; some may come twice."""
     if not len(rows) or not len(others):
         return
-    if likeness.vectors is not None:
-        chunk, search = CHUNK, _folded_pairs(likeness.vectors, rows, others)
-    else:
+    if likeness.vectors is None:
         assert likeness.buckets is not None
-        chunk, search = CHUNK_COUNTED, _bucket_pairs(likeness.buckets, rows, others)
-    for left, right in search:
-        heads = np.unique(left, return_index=True)[1]  # one pair of each row tells most of a large cluster
-        for some in (heads, np.arange(len(left))):
-            for start in range(0, len(some), chunk):
-                yield left[some[start : start + chunk]], right[some[start : start + chunk]]
+        yield from likeness.buckets.pairs(rows, others)
+        return
+    for left, right in _folded_pairs(likeness.vectors, rows, others):
+        heads = np.unique(left, return_index=True)[1]
+        yield left[heads], right[heads]  # one pair of each row tells most of what is to be known of a large cluster
+        for start in range(0, len(left), CHUNK):
+            yield left[start : start + CHUNK], right[start : start + CHUNK]
 
 
 def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator[Pairs]:
@@ -189,59 +151,6 @@ def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator
         end = start + 1024 if rows is others else len(right)  # all with all: each pair is needed once
         near = np.nonzero(dense[block] @ right[:end].T >= THRESHOLD - 1e-4)  # float32 rounds at 1e-7
         yield block[near[0]], others[near[1]]
-
-
-def _bucket_pairs(buckets: Buckets, rows: Ids, others: Ids) -> Iterator[Pairs]:
-    """Give the pairs that meet in a MinHash bucket, two for each row and band: linear in the rows."""
-    for band in buckets:
-        key = np.unique(band, return_inverse=True)[1]
-        order = others[np.lexsort((others, key[others]))]
-        place = key[order] * len(key) + order  # sorted, as order is by key and then by number
-        for position in (
-            np.searchsorted(place, key[rows] * len(key)),  # the first of the bucket
-            np.searchsorted(place, key[rows] * len(key) + rows) - 1,  # the last before the row itself
-        ):
-            right = order[np.clip(position, 0, len(order) - 1)]
-            meet = (key[right] == key[rows]) & (right != rows)
-            yield rows[meet], right[meet]
-
-
-def _buckets(texts: Sequence[str], distinct: Ids, first: Ids, scratch: Path | None) -> Buckets:
-    """Put texts into buckets.
-
-    A band takes BAND_HASHES hashes of each 3-gram and keeps the least of a text: two texts with a share J of common
-    grams agree in all of them with probability J ** BAND_HASHES.
-    """
-    random = np.random.default_rng(0)
-    factors = random.integers(0, 1 << 31, BANDS * BAND_HASHES, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-    shifts = random.integers(0, 1 << 32, BANDS * BAND_HASHES, dtype=np.uint32)
-    fresh = (_plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
-    buckets, start = Buckets(len(first), scratch), 0
-    while some := list(islice(fresh, TEXTS)):
-        buckets.write(start, _words(some, factors, shifts))
-        start += len(some)
-    return buckets
-
-
-def _words(texts: list[str], factors: NDArray[np.uint32], shifts: NDArray[np.uint32]) -> Words:
-    """Hash texts: one word a band and text. [bands, texts]"""
-    codes, owner = _grams(texts)
-    grams = _mixed(codes.astype(np.uint64)) >> np.uint64(32)
-    heads = np.searchsorted(owner, np.arange(len(texts)))
-    base, scratch = grams.astype(np.uint32), np.empty(len(grams), np.uint32)
-    words = np.zeros((BANDS, len(texts)), np.uint64)
-    for i, (factor, shift) in enumerate(zip(factors, shifts, strict=True)):
-        np.multiply(base, factor, out=scratch)
-        np.bitwise_xor(scratch, shift, out=scratch)
-        words[i // BAND_HASHES] = _mixed(words[i // BAND_HASHES] + np.minimum.reduceat(scratch, heads))
-    return words
-
-
-def _mixed(words: Words) -> Words:
-    """Mix the bits of words, each to another: the finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
 
 
 def _near(likeness: Likeness, rows: Ids, others: Ids) -> Pairs:

@@ -52,10 +52,11 @@ def prepare(
 ) -> Prepared:
     """Encode the training and validation rows, or find them encoded in the cache."""
     encoder = build_encoder(config.encode, tokenizer, positions)
-    train, facts = _encoded(encoder, splits.train, "train", watch)
+    identity = encoder.identity()
+    train, facts = _encoded(encoder, identity, splits.train, "train", watch)
     if not train:
         raise DataError(f"{config.data.path}: no row is left to train on.", "Look at `heedful check` for the reasons.")
-    validation, others = _encoded(encoder, splits.validation, "validation", watch)
+    validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
     encoding = _describe(encoder, train, EncodingReceipt(**facts["receipt"]))
     encoding["batch_widths"] = batch_widths(config, train)
     receipt = {"data": data_receipt, "encoding": encoding}
@@ -63,10 +64,12 @@ def prepare(
     return Prepared(splits, encoder, train, validation, receipt, int(train.tokens.max()), hashes)
 
 
-def _encoded(encoder: Encoder, rows: Sequence[Conversation], part: str, watch: Watch) -> tuple[Examples, Facts]:
+def _encoded(
+    encoder: Encoder, identity: Facts, rows: Sequence[Conversation], part: str, watch: Watch
+) -> tuple[Examples, Facts]:
     """Give the examples of some rows, from the cache where the same were encoded alike before."""
     ids = ids_type(len(encoder.tokenizer))
-    key = {"rows": _identity(rows), "encoder": encoder.identity(), "chunk": CHUNK, "format": FORMAT}
+    key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": FORMAT}
 
     def write(folder: Path) -> Facts:
         with watch.counting(f"Encoding the {part} rows", len(rows), LONG) as done:
