@@ -187,12 +187,14 @@ def _split(owner: NDArray[np.int8], cluster: Ids, config: DataConfig) -> Parts:
 
 def _leaks(hashes: Ids, likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
     """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
-    found: dict[str, dict[str, int]] = {}
-    for name in HELD_BACK:
-        near = near_any(likeness, parts[name], parts["train"])
-        exact = np.isin(hashes[parts[name]], hashes[parts["train"]])
-        found[name] = {"exact": int(exact.sum()), "near": int(near.sum())}
-    return found
+    held = np.concatenate([parts[name] for name in HELD_BACK])
+    near = near_any(likeness, held, parts["train"])
+    exact = np.isin(hashes[held], hashes[parts["train"]])
+    cut = len(parts[HELD_BACK[0]])
+    return {
+        name: {"exact": int(exact[part].sum()), "near": int(near[part].sum())}
+        for name, part in zip(HELD_BACK, (slice(cut), slice(cut, None)), strict=True)
+    }
 
 
 def _columns(present: Mapping[str, None], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:

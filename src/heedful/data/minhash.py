@@ -25,6 +25,7 @@ HASHES = BANDS * BAND_HASHES
 TEXTS = 1024  # hashed at a time: their 3-grams fit in a core's cache
 CHUNK = 10_000  # pairs given at a time
 ALIKE = 0.82 * HASHES  # bits: a J of 0.64; at a cosine of 0.9 J is about 0.81, and 174 bits agree, give or take 4
+HALF = np.uint64(32)  # bits of a word
 MOST_MET = 8  # others that a text is compared with
 
 Pairs = tuple[Ids, Ids]
@@ -51,8 +52,8 @@ class Buckets:
         met = np.zeros(self._texts, np.int16)
         size = self._texts * np.dtype(np.uint32).itemsize
         for band in range(BANDS):
-            key = np.unique(np.frombuffer(os.pread(self._file, size, band * size), np.uint32), return_inverse=True)[1]
-            for left, right in _neighbours(key, rows, others):
+            buckets = np.frombuffer(os.pread(self._file, size, band * size), np.uint32)
+            for left, right in _neighbours(buckets, rows, others):
                 usual = met[left] < MOST_MET
                 left, right = left[usual], right[usual]
                 alike = self._alike(left, right)
@@ -67,17 +68,24 @@ class Buckets:
         return alike
 
 
-def _neighbours(key: Ids, rows: Ids, others: Ids) -> Iterator[Pairs]:
+def _neighbours(band: NDArray[np.uint32], rows: Ids, others: Ids) -> Iterator[Pairs]:
     """Pair each row with two others of its bucket: the first, and the last before the row itself."""
-    order = others[np.lexsort((others, key[others]))]
-    place = key[order] * len(key) + order  # sorted, as order is by key and then by number
-    for position in (
-        np.searchsorted(place, key[rows] * len(key)),
-        np.searchsorted(place, key[rows] * len(key) + rows) - 1,
-    ):
-        right = order[np.clip(position, 0, len(order) - 1)]
-        meet = (key[right] == key[rows]) & (right != rows)
-        yield rows[meet], right[meet]
+    places = np.sort(_placed(band, others))
+    own = places if rows is others else np.sort(_placed(band, rows))  # looked up in order: next to each other in memory
+    for position in (np.searchsorted(places, own >> HALF << HALF), np.searchsorted(places, own) - 1):
+        found = places[np.clip(position, 0, len(places) - 1)]
+        meet = (found >> HALF == own >> HALF) & (found != own)
+        yield _row(own[meet]), _row(found[meet])
+
+
+def _placed(band: NDArray[np.uint32], rows: Ids) -> Words:
+    """Write a row's bucket and its number into one word, which sorts by bucket and then by number."""
+    placed: Words = band[rows].astype(np.uint64) << HALF | rows.astype(np.uint64)
+    return placed
+
+
+def _row(placed: Words) -> Ids:
+    return (placed & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def buckets_of(texts: Iterator[str], count: int, scratch: Path | None) -> Buckets:
