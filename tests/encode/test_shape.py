@@ -246,3 +246,13 @@ def test_stretches_that_do_not_hold_are_dropped(monkeypatch: pytest.MonkeyPatch)
     for _ in range(2):
         assert encoder.encode([row])[0][0].ids.tolist() == encoder.by_pieces(row.messages)[0].tolist()
     assert encoder._stretches.encode([row.messages]) == [None]
+
+
+def test_shapes_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("template", "stretches"):
+        monkeypatch.setattr(f"heedful.encode.{module}.MOST_SHAPES", 2)
+    encoder = Encoder(choose_template("chatml", modern_tokenizer(r"\p{N}", False)), frozenset(), 1000)
+    rows = [conversation(["q", "a"] * turns) for turns in (1, 2, 3, 1)]
+    examples, _ = encoder.encode(rows)
+    assert [e.ids.tolist() for e in examples] == [encoder.by_pieces(row.messages)[0].tolist() for row in rows]
+    assert len(encoder.template._shapes) == len(encoder._stretches._known) == 2

@@ -72,8 +72,8 @@ def _neighbours(band: NDArray[np.uint32], rows: Ids, others: Ids) -> Iterator[Pa
     """Pair each row with two others of its bucket: the first, and the last before the row itself."""
     places = np.sort(_placed(band, others))
     own = places if rows is others else np.sort(_placed(band, rows))  # looked up in order: next to each other in memory
-    for position in (np.searchsorted(places, own >> HALF << HALF), np.searchsorted(places, own) - 1):
-        found = places[np.clip(position, 0, len(places) - 1)]
+    for asked, before in ((own >> HALF << HALF, 0), (own, 1)):
+        found = places[np.clip(np.searchsorted(places, asked) - before, 0, len(places) - 1)]
         meet = (found >> HALF == own >> HALF) & (found != own)
         yield _row(own[meet]), _row(found[meet])
 

@@ -68,14 +68,14 @@ def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation],
         receipt.add(EncodingReceipt(**line["receipt"]))
         digest.update(line["sha256"].encode())
         reached = line["reached"]
-    first = len(whole) * CHUNK
     _cut(folder, whole, reached)
     with (
         open(folder / FILES[0], "ab") as examples,
         open(folder / FILES[1], "ab") as index,
         open(folder / "chunks.jsonl", "a", encoding="utf-8") as log,
     ):
-        for number, chunk in enumerate(encoder.chunks(_from(rows, first)), len(whole)):
+        rest = (rows[number] for number in range(len(whole) * CHUNK, len(rows)))
+        for number, chunk in enumerate(encoder.chunks(rest), len(whole)):
             added = _packed(chunk, number * CHUNK, ids)
             for file, content in zip((examples, index), added, strict=True):
                 file.write(content)
@@ -87,10 +87,6 @@ def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation],
             digest.update(str(line["sha256"]).encode())
             done(min(len(rows), (number + 1) * CHUNK))
     return {"receipt": asdict(receipt), "sha256": digest.hexdigest()}
-
-
-def _from(rows: Sequence[Conversation], first: int) -> Iterator[Conversation]:
-    return (rows[number] for number in range(first, len(rows)))
 
 
 def _packed(chunk: Chunk, first: int, ids: str) -> tuple[bytes, bytes]:
@@ -117,10 +113,8 @@ def _whole_chunks(folder: Path) -> Iterator[dict[str, Any]]:
         for text in log:
             try:
                 line = json.loads(text)
-                added = [
-                    file.read(*ends)
-                    for file, ends in zip(files, zip(before, line["reached"], strict=True), strict=True)
-                ]
+                ends = zip(files, before, line["reached"], strict=True)
+                added = [file.read(start, end) for file, start, end in ends]
                 if not text.endswith("\n") or _hash(added) != line["sha256"]:
                     return
             except (ValueError, KeyError, TypeError):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from heedful.encode.borders import Borders
 from heedful.encode.shape import Roles, Stretch, roles_of
-from heedful.encode.template import SHAPE_CHECKS, Template
+from heedful.encode.template import MOST_SHAPES, SHAPE_CHECKS, Template
 from heedful.records import Message
 
 Ids = NDArray[np.int32]
@@ -49,9 +49,9 @@ class Stretches:
     def _plan(self, messages: Messages) -> tuple[Known, list[str]] | None:
         """Give a conversation's stretches, and the texts that must be tokenised for it."""
         roles = roles_of(messages)
-        if roles not in self._known:
+        if roles not in self._known and len(self._known) < MOST_SHAPES:
             self._known[roles] = self._stretches_of(messages)
-        known = self._known[roles]
+        known = self._known.get(roles)
         texts = self._template.plain_texts(messages) if known else None
         if known is None or texts is None:
             return None

@@ -50,6 +50,7 @@ JOINTS: dict[str, str] = {"alpaca": "\n\n### Input:\n", "chatml": "\n\n", "own":
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 SHAPE_CHECKS = 4  # conversations of each shape
+MOST_SHAPES = 1000  # where nearly every conversation has a shape of its own, none of them pays
 HIDDEN = 0x10F000  # in a private plane that fonts leave alone: stands for a special token's text while Jinja renders
 TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
 
@@ -83,6 +84,8 @@ class Template:
         The first conversations of each shape are rendered as well; a difference would end its use.
         """
         roles = roles_of(messages)
+        if roles not in self._shapes and len(self._shapes) == MOST_SHAPES:
+            return None
         shape, checks = self._shapes.get(roles) or (self._new_shape(messages), 0)
         if shape is not None and checks < SHAPE_CHECKS:
             filled = shape.fill([self._hide(message)["content"] for message in messages])
