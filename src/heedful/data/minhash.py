@@ -23,6 +23,7 @@ from heedful.data.split import Ids
 BANDS, BAND_HASHES = 32, 6
 HASHES = BANDS * BAND_HASHES
 TEXTS = 1024  # hashed at a time: their 3-grams fit in a core's cache
+BLOCK = 1 << 18  # texts looked up at a time
 CHUNK = 10_000  # pairs given at a time
 ALIKE = 0.82 * HASHES  # bits: a J of 0.64; at a cosine of 0.9 J is about 0.81, and 174 bits agree, give or take 4
 HALF = np.uint64(32)  # bits of a word
@@ -72,10 +73,12 @@ def _neighbours(band: NDArray[np.uint32], rows: Ids, others: Ids) -> Iterator[Pa
     """Pair each row with two others of its bucket: the first, and the last before the row itself."""
     places = np.sort(_placed(band, others))
     own = places if rows is others else np.sort(_placed(band, rows))  # looked up in order: next to each other in memory
-    for asked, before in ((own >> HALF << HALF, 0), (own, 1)):
-        found = places[np.clip(np.searchsorted(places, asked) - before, 0, len(places) - 1)]
-        meet = (found >> HALF == own >> HALF) & (found != own)
-        yield _row(own[meet]), _row(found[meet])
+    for start in range(0, len(own), BLOCK):
+        some = own[start : start + BLOCK]
+        for asked, before in ((some >> HALF << HALF, 0), (some, 1)):
+            found = places[np.clip(np.searchsorted(places, asked) - before, 0, len(places) - 1)]
+            meet = (found >> HALF == some >> HALF) & (found != some)
+            yield _row(some[meet]), _row(found[meet])
 
 
 def _placed(band: NDArray[np.uint32], rows: Ids) -> Words:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
-from heedful.data.split import Flags, Ids, by_appearance
+from heedful.data.split import Flags, Ids
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
@@ -56,7 +56,7 @@ def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
     `texts` are gone through twice; `scratch` is where a large file may lie meanwhile.
     """
     hashes = np.fromiter((hash(plain(text)) for text in texts), np.int64, len(texts))
-    distinct, first = by_appearance(hashes)
+    distinct, first = _numbered(hashes)
     if len(first) <= EXACT_ROWS:
         return Likeness(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
     return Likeness(
@@ -66,6 +66,15 @@ def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
         None,
         buckets_of((plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i), len(first), scratch),
     )
+
+
+def _numbered(values: Ids) -> tuple[Ids, Ids]:
+    """Number equal values in the order in which they appear: each one's number, and where each number is first."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    appearance = np.argsort(first)
+    number = np.empty_like(appearance)
+    number[appearance] = np.arange(len(appearance))
+    return number[inverse], first[appearance]
 
 
 def clusters(likeness: Likeness) -> tuple[Ids, Flags]:

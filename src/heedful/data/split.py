@@ -44,25 +44,27 @@ def leak_aware(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Part
     numbers = array("q", range(len(clusters)))
     random.Random(seed).shuffle(numbers)
     order = np.frombuffer(numbers, np.int64)
-    group, _ = by_appearance(np.asarray(clusters, np.int64)[order])
-    sizes = np.bincount(group)
+    labels = np.asarray(clusters, np.int64)[order]
+    groups, sizes = _by_appearance(labels)
     tested = _take(sizes, np.ones(len(sizes), bool), round(len(order) * _exact(shares.test)))
     validated = _take(sizes, ~tested, round(len(order) * _exact(shares.validation)))
-    # The rows of a part stand in shuffled order, so that the rows of a cluster stand apart.
-    parts: dict[Part, Flags] = {"train": ~tested & ~validated, "validation": validated, "test": tested}
-    return {name: order[groups[group]] for name, groups in parts.items()}
+    part = np.zeros(labels.max(initial=0) + 1, np.int8)
+    part[groups[tested]], part[groups[validated]] = 1, 2
+    part = part[labels]  # the rows of a part stand in shuffled order, so that the rows of a cluster stand apart
+    return {"train": order[part == 0], "validation": order[part == 2], "test": order[part == 1]}
 
 
 SPLITS: dict[str, Callable[[Ids, Shares, int], Parts]] = {"in_order": in_order, "leak_aware": leak_aware}
 
 
-def by_appearance(values: Ids) -> tuple[Ids, Ids]:
-    """Number equal values in the order in which they appear: each one's number, and where each number is first."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    appearance = np.argsort(first)
-    number = np.empty_like(appearance)
-    number[appearance] = np.arange(len(appearance))
-    return number[inverse], first[appearance]
+def _by_appearance(labels: Ids) -> tuple[Ids, Ids]:
+    """List the labels in the order in which they appear, and how many rows have each."""
+    rows = len(labels)
+    first = np.full(labels.max(initial=0) + 1, rows)
+    first[labels[::-1]] = np.arange(rows)[::-1]  # of several rows the last that is written stays: the first
+    groups = np.flatnonzero(first < rows)
+    groups = groups[np.argsort(first[groups])]
+    return groups, np.bincount(labels, minlength=len(first))[groups]
 
 
 def _take(sizes: Ids, free: Flags, wanted: int) -> Flags:
