@@ -17,9 +17,19 @@ from typing import Any
 import pytest
 import torch
 
+from heedful.catalogue import cache_home
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests read and encode out of the user's cache, but use the models that are converted there."""
+    home = tmp_path_factory.mktemp("cache")
+    (home / "models").symlink_to(cache_home() / "models")
+    os.environ["HEEDFUL_HOME"] = str(home)
+
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "sun", "moon", "star", "cat", "dog", "bird"]
 

@@ -19,13 +19,14 @@ from heedful.encode.tokenise import Encoder
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.score import Answers, answer, evaluation, question, responses
 from heedful.generate.engine import Engine, Prompt
-from heedful.records import Completion, Conversation, Sampling
+from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
 from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
 from heedful.train.session import Session, Surroundings
 
 Settings = Mapping[str, Any] | Sequence[str]
+WATCH = Watch(screen.say, screen.counting_bar)
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size",
@@ -37,9 +38,9 @@ def check(
 ) -> Prepared:
     """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
     config = configure(recipe, settings, data, model)
-    splits, receipt = data_stage.load(config.data)
+    splits, receipt = data_stage.load(config.data, WATCH)
     tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
-    return prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config))
+    return prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config), WATCH)
 
 
 def train(
@@ -61,9 +62,10 @@ def train(
     config = _continued(run, config, recipe, settings) if resume else config
     with _occupied(run, resume):
         run.write_config(config)
-        splits, receipt = data_stage.load(config.data)
+        splits, receipt = data_stage.load(config.data, WATCH)
         loaded = models.load(config.model.name, config.model.dropout)
-        ready = prepare(config, splits, receipt.as_dict(), loaded.tokenizer, models.max_positions(loaded.model.config))
+        positions = models.max_positions(loaded.model.config)
+        ready = prepare(config, splits, receipt.as_dict(), loaded.tokenizer, positions, WATCH)
         write_json(run.receipt_file, ready.receipt)
         session = Session(run, config, ready, loaded, _surroundings(config, ready))
         facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
@@ -154,11 +156,11 @@ def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversat
 
 def _surroundings(config: Config, ready: Prepared) -> Surroundings:
     """Let the session speak to the terminal, and show after each epoch how the first validation row is answered."""
-    rows = (*ready.splits.validation, *ready.splits.test, *ready.splits.train)
+    row = next(part[0] for part in (ready.splits.validation, ready.splits.test, ready.splits.train) if part)
 
     def sample(model: torch.nn.Module) -> tuple[str, str]:
-        completion = Engine(model, ready.encoder).generate([question(rows[0])], sampling_of(config))[0]
-        return rows[0].messages[-2].content, completion.text
+        completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]
+        return row.messages[-2].content, completion.text
 
     return Surroundings(screen.say, screen.training_bar, sample)
 

@@ -8,7 +8,8 @@ Standard library only: every stage and every test may import this in a milliseco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,11 +57,11 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three parts of a data set; nothing stands in two of them."""
+    """The three parts of a data set, read from disk where they are asked for; nothing stands in two of them."""
 
-    train: tuple[Conversation, ...]
-    validation: tuple[Conversation, ...]
-    test: tuple[Conversation, ...]
+    train: Sequence[Conversation]
+    validation: Sequence[Conversation]
+    test: Sequence[Conversation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +178,23 @@ class Comparison:
     high: float
     p_value: float
     verdict: str
+
+
+Done = Callable[[int], None]  # takes how many are done
+
+
+@contextmanager
+def _uncounted(what: str, total: int) -> Iterator[Done]:
+    yield lambda done: None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told of work that takes long: in lines, and by counting up to a total."""
+
+    say: Callable[[str], None] = lambda text: None
+    count: Callable[[str, int], AbstractContextManager[Done]] = _uncounted
+
+    def counting(self, what: str, total: int, least: int) -> AbstractContextManager[Done]:
+        """Count, unless the work is so small that nobody waits for it."""
+        return (self.count if total >= least else _uncounted)(what, total)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful.config import DataConfig
-from heedful.data import DataReceipt, load, near
-from heedful.data.split import Shares, in_order, leak_aware
+from heedful.data import DataReceipt, load, near, split
+from heedful.data.split import Shares
 from heedful.errors import DataError
 from heedful.records import Splits
 
@@ -24,6 +25,14 @@ WORDS = [a + b for a in ("ba", "ke", "lo", "mi", "zu", "shra", "tem") for b in (
 def distinct(number: int, seed: int = 0) -> list[str]:
     choose = random.Random(seed)
     return [f"{index} " + " ".join(choose.choices(WORDS, k=9)) for index in range(number)]
+
+
+def in_order(*arguments: Any, **named: Any) -> dict[str, list[int]]:
+    return {name: part.tolist() for name, part in split.in_order(*arguments, **named).items()}
+
+
+def leak_aware(*arguments: Any, **named: Any) -> dict[str, list[int]]:
+    return {name: part.tolist() for name, part in split.leak_aware(*arguments, **named).items()}
 
 
 def given_rows(path: Path, questions: list[str], **settings: object) -> tuple[Splits, DataReceipt]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,39 @@ def test_the_order_is_that_of_a_shuffling_data_loader(rows: int, size: int, drop
     loader = DataLoader(range(rows), batch_size=size, shuffle=True, drop_last=drop_last)  # type: ignore[arg-type]
     for epoch in range(3):
         assert plan(rows, size, 123, epoch, drop_last) == [batch.tolist() for batch in loader]
+
+
+@given(
+    rows=st.integers(1, 60),
+    size=st.integers(1, 9),
+    drop_last=st.booleans(),
+    start=st.integers(-9, 70),
+    stop=st.integers(-9, 70),
+)
+@settings(deadline=None)
+def test_a_plan_is_cut_like_the_list_of_its_groups(
+    rows: int, size: int, drop_last: bool, start: int, stop: int
+) -> None:
+    order = [row for group in plan(rows, size, 5, 1) for row in group]
+    groups = [order[at : at + size] for at in range(0, rows, size)]
+    groups = groups[:-1] if drop_last and len(groups[-1]) < size else groups
+    found = plan(rows, size, 5, 1, drop_last)
+    assert list(found) == groups
+    assert len(found) == len(groups)
+    assert (
+        list(found[start:stop])
+        == list(found[start:][: max(0, len(range(len(groups))[start:stop]))])
+        == groups[start:stop]
+    )
+    assert found[::-2] == groups[::-2]
+
+
+def test_a_plan_of_many_rows_holds_one_number_each() -> None:
+    tracemalloc.start()
+    found = plan(1_000_000, 8, 0, 0)
+    assert len(found[60_000:]) == 65_000
+    assert tracemalloc.get_traced_memory()[1] < 100_000  # the permutation itself is torch's
+    tracemalloc.stop()
 
 
 def test_the_order_depends_on_nothing_else() -> None:

@@ -7,24 +7,34 @@ leaks: the same question in train and test is a leak, whatever the answers.
 from __future__ import annotations
 
 import hashlib
+import shutil
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heedful.config import DataConfig
 from heedful.data.formats import Choice, choose, to_conversation
-from heedful.data.near import Ids, Likeness, clusters, compare, near_any
+from heedful.data.near import Likeness, clusters, compare, near_any
+from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
-from heedful.data.split import SPLITS, Part, Parts, Shares
+from heedful.data.split import SPLITS, Ids, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
-from heedful.records import Conversation, Splits
+from heedful.records import Conversation, Splits, Watch
+from heedful.store import Texts, Writer, kept, numbers
 
+FORMAT = 1  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 NAMED = 10  # skipped rows that the receipt names
+LONG = 50_000  # rows that make somebody wait
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+HELD_BACK: tuple[Part, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -57,39 +67,24 @@ class DataReceipt:
         return asdict(self)
 
 
-def load(config: DataConfig) -> tuple[Splits, DataReceipt]:
+def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceipt]:  # noqa: B008 (it is frozen)
     """Read, check and split a data set; raise DataError for what cannot be used."""
-    sources = read(config.path)
-    rows = [row for source in sources for row in source.rows]
-    if not rows:
+    sources = read(config.path, watch)
+    if not any(len(source.rows) for source in sources):
         raise DataError(f"{config.path} holds no rows.", "Each row should hold an instruction and an output.")
-    choice = choose(rows, config.format, config.columns)
-    conversations, owner, bad = _convert(sources, choice, config.on_bad_row)
-    questions = [asked(conversation) for conversation in conversations]
-    likeness = compare(questions)
-    cluster, near_earlier = clusters(likeness)
-    parts = _split(owner, cluster, config)
-    columns, not_read = _columns(conversations, choice)
-    receipt = DataReceipt(
-        path=config.path,
-        sha256=_content_hash(sources),
-        format=choice.name,
-        why=choice.why,
-        columns=columns,
-        not_read=not_read,
-        read=len(rows),
-        kept=len(conversations),
-        skipped=dict(Counter(row.reason for row in bad)),
-        first_skipped=tuple(row.problem for row in bad[:NAMED]),
-        exact_duplicates=len(questions) - len(set(questions)),
-        near_duplicates=int(near_earlier.sum()),
-        approximate=not likeness.exact,
-        split=config.split if len(set(owner)) == 1 else "by file",
-        sizes={name: len(part) for name, part in parts.items()},
-        leaks=_leaks(questions, likeness, parts),
-        notes=_notes(parts, int(near_earlier.sum()), config),
-    )
-    return Splits(**{name: tuple(conversations[row] for row in part) for name, part in parts.items()}), receipt
+    choice = choose((row for source in sources for row in source.rows), config.format, config.columns)
+    key = {
+        "sources": [(source.name, source.sha256, source.part) for source in sources],
+        "config": config.model_dump(mode="json"),
+        "format": FORMAT,
+    }
+    folder, receipt, found = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
+    if found and receipt["read"] >= LONG:
+        watch.say(f"The rows of {config.path} were read and checked before: {folder} is used.")
+    files = [source.rows for source in sources]
+    parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
+    told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
+    return Splits(**parts), DataReceipt(**told)
 
 
 def asked(conversation: Conversation) -> str:
@@ -98,57 +93,112 @@ def asked(conversation: Conversation) -> str:
     return " | ".join(text for text in texts if text)
 
 
-def _convert(
-    sources: Sequence[Source], choice: Choice, on_bad_row: str
-) -> tuple[list[Conversation], list[Part], list[BadRow]]:
-    """Read every row: the conversations, the part that each one's file is, and the rows left out."""
-    conversations: list[Conversation] = []
-    owner: list[Part] = []
-    bad: list[BadRow] = []
-    for source in sources:
-        for row in source.rows:
+def _curate(
+    folder: Path, sources: Sequence[Source], choice: Choice, config: DataConfig, watch: Watch
+) -> dict[str, Any]:
+    """Write down which rows are of which part; give the receipt."""
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    scratch.mkdir()
+    found = _convert(sources, choice, config.on_bad_row, scratch, watch)
+    questions, hashes = Texts(scratch, "questions"), np.frombuffer(found.hashes, np.int64)
+    rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
+    likeness = compare(questions, scratch)
+    cluster, near_earlier = clusters(likeness)
+    parts = _split(owner, cluster, config)
+    for name, part in parts.items():
+        np.save(folder / f"{name}.npy", rows[part])
+    columns, not_read = _columns(found.columns, choice)
+    receipt = DataReceipt(
+        path=config.path,
+        sha256=_content_hash(sources),
+        format=choice.name,
+        why=choice.why,
+        columns=columns,
+        not_read=not_read,
+        read=len(rows) + found.skipped.total(),
+        kept=len(rows),
+        skipped=dict(found.skipped),
+        first_skipped=tuple(row.problem for row in found.bad),
+        exact_duplicates=len(hashes) - len(np.unique(hashes)),
+        near_duplicates=int(near_earlier.sum()),
+        approximate=not likeness.exact,
+        split=config.split if len(np.unique(owner)) == 1 else "by file",
+        sizes={name: len(part) for name, part in parts.items()},
+        leaks=_leaks(hashes, likeness, parts),
+        notes=_notes(parts, int(near_earlier.sum()), config),
+    )
+    shutil.rmtree(scratch)
+    return receipt.as_dict()
+
+
+@dataclass
+class _Found:
+    """What a pass over all rows gives: a few integers for each that is kept, and the rows that are not."""
+
+    rows: array[int] = field(default_factory=lambda: array("q"))  # the row's number among all
+    owner: array[int] = field(default_factory=lambda: array("b"))  # its file's part, as an index of PARTS
+    hashes: array[int] = field(default_factory=lambda: array("q"))  # of its question
+    columns: dict[str, None] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)  # by reason
+    bad: list[BadRow] = field(default_factory=list)  # the first NAMED
+
+
+def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch: Path, watch: Watch) -> _Found:
+    """Read every row; its question goes to the scratch folder."""
+    found, total = _Found(), sum(len(source.rows) for source in sources)
+    numbered = enumerate((source, row) for source in sources for row in source.rows)
+    with watch.counting("Checking rows", total, LONG) as done, Writer(scratch, "questions") as questions:
+        for number, (source, row) in numbered:
             try:
-                conversations.append(to_conversation(row, choice))
-                owner.append(source.part)
+                conversation = to_conversation(row, choice)
             except BadRow as error:
                 if on_bad_row == "error":
                     raise
-                bad.append(error)
-    if len(bad) > MOST_SKIPPED * (len(bad) + len(conversations)):
-        problem = f"{len(bad)} of {len(bad) + len(conversations)} rows are unusable, more than {MOST_SKIPPED:.0%}."
-        raise DataError(f"{problem} The first: {bad[0].problem}", bad[0].fix)
-    return conversations, owner, bad
-
-
-def _split(owner: Sequence[Part], cluster: Ids, config: DataConfig) -> Parts:
-    """Split as the files do; what no file is comes out of train, by the configured shares."""
-    given = set(owner)
-    shares = Shares(
-        validation=0.0 if "validation" in given else config.validation_share,
-        test=0.0 if "test" in given else config.test_share,
-    )
-    rows = {name: [row for row, part in enumerate(owner) if part == name] for name in given}
-    train = rows.get("train", [])
-    cut = SPLITS[config.split]([int(cluster[row]) for row in train], shares, config.seed)
-    parts: Parts = {name: [train[row] for row in part] for name, part in cut.items()}
-    return parts | {name: part for name, part in rows.items() if name != "train"}
-
-
-def _leaks(questions: Sequence[str], likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
-    """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
-    trained = {questions[row] for row in parts["train"]}
-    train = np.array(parts["train"], dtype=np.int64)
-    found = {}
-    for name in ("validation", "test"):
-        rows = parts[name]
-        near = near_any(likeness, np.array(rows, dtype=np.int64), train)
-        found[name] = {"exact": sum(questions[row] in trained for row in rows), "near": int(near.sum())}
+                found.skipped[error.reason] += 1
+                found.bad += [error.with_traceback(None)] if len(found.bad) < NAMED else []
+                continue
+            question = asked(conversation)
+            questions.append(question.encode())
+            found.hashes.append(hash(question))
+            found.rows.append(number)
+            found.owner.append(PARTS.index(source.part))
+            found.columns |= dict.fromkeys(conversation.row)
+            if number % 4096 == 0:
+                done(number)
+    bad = found.skipped.total()
+    if bad > MOST_SKIPPED * total:
+        problem = f"{bad} of {total} rows are unusable, more than {MOST_SKIPPED:.0%}."
+        raise DataError(f"{problem} The first: {found.bad[0].problem}", found.bad[0].fix)
     return found
 
 
-def _columns(conversations: Sequence[Conversation], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
+def _split(owner: NDArray[np.int8], cluster: Ids, config: DataConfig) -> Parts:
+    """Split as the files do; what no file is comes out of train, by the configured shares."""
+    rows = {name: np.flatnonzero(owner == number) for number, name in enumerate(PARTS)}
+    shares = Shares(
+        validation=0.0 if len(rows["validation"]) else config.validation_share,
+        test=0.0 if len(rows["test"]) else config.test_share,
+    )
+    train = rows["train"]
+    cut = SPLITS[config.split](cluster[train], shares, config.seed)
+    return {name: train[part] if name == "train" or not len(rows[name]) else rows[name] for name, part in cut.items()}
+
+
+def _leaks(hashes: Ids, likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
+    """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
+    held = np.concatenate([parts[name] for name in HELD_BACK])
+    near = near_any(likeness, held, parts["train"])
+    exact = np.isin(hashes[held], hashes[parts["train"]])
+    cut = len(parts[HELD_BACK[0]])
+    return {
+        name: {"exact": int(exact[part].sum()), "near": int(near[part].sum())}
+        for name, part in zip(HELD_BACK, (slice(cut), slice(cut, None)), strict=True)
+    }
+
+
+def _columns(present: Mapping[str, None], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
     """Give the columns that were read, by field, and those that were not."""
-    present = dict.fromkeys(key for conversation in conversations for key in conversation.row)
     wanted = {field: choice.columns.get(field, field) for field in choice.fields}
     used = {field: column for field, column in wanted.items() if column in present}
     return used, tuple(column for column in present if column not in used.values())
@@ -168,7 +218,7 @@ def _notes(parts: Parts, near_duplicates: int, config: DataConfig) -> tuple[str,
         "validation": "there will be no validation loss, and the last weights are kept",
         "test": "there will be no final scores",
     }
-    notes = [f"The {name} part is empty: {lost[name]}." for name, part in parts.items() if not part]
+    notes = [f"The {name} part is empty: {lost[name]}." for name, part in parts.items() if not len(part)]
     rows, wanted = sum(map(len, parts.values())), config.test_share + config.validation_share
     if config.split == "leak_aware" and near_duplicates and rows - len(parts["train"]) < 0.5 * wanted * rows - 1:
         why = f"{near_duplicates} of {rows} rows are near-duplicates, which stay together"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
@@ -136,9 +138,10 @@ def detect(rows: Iterable[tuple[Fields, Place]]) -> tuple[str, str]:
     return _nearest_format(columns)
 
 
-def choose(rows: Sequence[RawRow], wanted: str, columns: Mapping[str, str]) -> Choice:
+def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> Choice:
     """Decide how the rows are read, by the settings or by looking at the first thousand."""
-    seen = [(row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem][:1000]
+    usable = ((row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem)
+    seen = list(islice(usable, 1000))
     _check_columns(wanted, columns, {key for fields, _ in seen for key in fields})
     if wanted != "auto":
         return Choice(wanted, "it is set by data.format", columns)
@@ -155,7 +158,17 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     except BadRow as bad:
         raise bad.at(row.place) from None
     kept: Row = row.value
-    return Conversation(f"{PurePath(row.place.file).name}:{row.place.row}", tuple(messages), row.place, kept)
+    return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, kept)
+
+
+def name_of(file: str, row: int) -> str:
+    """Give the id of the conversation that a row becomes."""
+    return f"{_file_name(file)}:{row}"
+
+
+@cache
+def _file_name(file: str) -> str:
+    return PurePath(file).name
 
 
 def _read(row: RawRow, choice: Choice) -> list[Message]:

@@ -2,69 +2,106 @@
 
 Up to EXACT_ROWS texts every pair is looked at: counts folded into a few hundred buckets bound the cosine from above,
 which is one dense product, and what passes the bound is computed exactly. Above that, pairs must first meet in a
-MinHash bucket: time grows with the rows instead of their square, a pair may be missed, and `exact` says so.
+MinHash bucket (`minhash.py`): time grows with the rows instead of their square, a pair may be missed, and `exact` says
+so. Then only integers stay in memory, a few for each text, and 3-grams are counted again where two texts meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
+from heedful.data.split import Flags, Ids
+
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
-BANDS, BAND_HASHES = 32, 6
 CHUNK = 200_000  # pairs compared at a time
-
-Ids = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Pairs = tuple[Ids, Ids]
 
 
 @dataclass(frozen=True, eq=False)
 class Likeness:
     """Texts made ready to be compared."""
 
-    vectors: sparse.csr_array  # [distinct, grams] float64: counts, each row of norm 1
-    distinct: Ids  # [texts]: each text's row of vectors; numbered by first appearance
-    exact: bool
+    distinct: Ids  # [texts]: each text's number; by first appearance, case and white space aside
+    first: Ids  # [distinct]: the first text of each number
+    texts: Sequence[str]
+    vectors: sparse.csr_array | None  # [distinct, grams] float64: counts, each row of norm 1
+    buckets: Buckets | None
+
+    @property
+    def exact(self) -> bool:
+        return self.vectors is not None
+
+    def cosine(self, rows: Ids, others: Ids) -> NDArray[np.float64]:
+        """Give the cosine of each pair."""
+        if self.vectors is not None:
+            left, right = self.vectors[rows], self.vectors[others]
+        else:
+            both, where = np.unique(np.concatenate([rows, others]), return_inverse=True)
+            counted = _vectors([plain(self.texts[i]) for i in self.first[both].tolist()])
+            left, right = counted[where[: len(rows)]], counted[where[len(rows) :]]
+        return np.asarray(left.multiply(right).sum(axis=1)).ravel()
 
 
-def compare(texts: Sequence[str]) -> Likeness:
-    """Count the 3-grams of each text; case and the width of white space do not matter."""
-    numbers: dict[str, int] = {}
-    plain = (" " + " ".join(text.lower().split()) + " " for text in texts)
-    distinct = np.array([numbers.setdefault(text, len(numbers)) for text in plain], dtype=np.int64)
-    return Likeness(_vectors(list(numbers)), distinct, len(numbers) <= EXACT_ROWS)
+def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
+    """Count or hash the 3-grams of each text; case and the width of white space do not matter.
+
+    `texts` are gone through twice; `scratch` is where a large file may lie meanwhile.
+    """
+    hashes = np.fromiter((hash(plain(text)) for text in texts), np.int64, len(texts))
+    distinct, first = _numbered(hashes)
+    if len(first) <= EXACT_ROWS:
+        return Likeness(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
+    return Likeness(
+        distinct,
+        first,
+        texts,
+        None,
+        buckets_of((plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i), len(first), scratch),
+    )
+
+
+def _numbered(values: Ids) -> tuple[Ids, Ids]:
+    """Number equal values in the order in which they appear: each one's number, and where each number is first."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    appearance = np.argsort(first)
+    number = np.empty_like(appearance)
+    number[appearance] = np.arange(len(appearance))
+    return number[inverse], first[appearance]
 
 
 def clusters(likeness: Likeness) -> tuple[Ids, Flags]:
     """Give each text the number of its cluster, and say whether an earlier text is near it."""
-    everything = np.arange(likeness.vectors.shape[0])
-    labels, near_earlier = everything.copy(), np.zeros(len(everything), dtype=bool)
+    everything = np.arange(len(likeness.first))
+    parent, near_earlier = everything.copy(), np.zeros(len(everything), dtype=bool)
     for rows, others in _candidates(likeness, everything, everything):
         # In a large cluster nearly every pair is near; what is already known is not computed again.
-        news = (others < rows) & ~(near_earlier[rows] & (labels[rows] == labels[others]))
-        rows, others = _near(likeness.vectors, rows[news], others[news])
+        known = near_earlier[rows]
+        known[known] = _roots(parent, rows[known]) == _roots(parent, others[known])
+        news = (others < rows) & ~known
+        rows, others = _near(likeness, rows[news], others[news])
         near_earlier[rows] = True
-        labels = _merge(labels, rows, others)
+        _merge(parent, rows, others)
     first = np.zeros(len(likeness.distinct), dtype=bool)
-    first[np.unique(likeness.distinct, return_index=True)[1]] = True
-    return labels[likeness.distinct], near_earlier[likeness.distinct] | ~first
+    first[likeness.first] = True
+    return _roots(parent, everything)[likeness.distinct], near_earlier[likeness.distinct] | ~first
 
 
 def near_any(likeness: Likeness, rows: Ids, others: Ids) -> Flags:
     """Say for each text of `rows` whether one of the texts `others` is near it."""
     rows, others = likeness.distinct[rows], np.unique(likeness.distinct[others])
-    found = np.zeros(likeness.vectors.shape[0], dtype=bool)
+    found = np.zeros(len(likeness.first), dtype=bool)
     found[others] = True
     for left, right in _candidates(likeness, np.unique(rows[~found[rows]]), others):
         news = ~found[left]
-        left, _ = _near(likeness.vectors, left[news], right[news])
+        left, _ = _near(likeness, left[news], right[news])
         found[left] = True
     result: Flags = found[rows]
     return result
@@ -86,20 +123,21 @@ def _vectors(texts: list[str]) -> sparse.csr_array:
 
 
 def _count(texts: Sequence[str]) -> tuple[Ids, sparse.csr_array]:
-    """Count the 3-grams of texts of at least three characters: the grams met, and the counts by text."""
-    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    whole = owner[:-2] == owner[2:]  # a gram must not reach into the next text
-    codes = (points[:-2] << 42 | points[1:-1] << 21 | points[2:])[whole]  # a code point has at most 21 bits
+    """Count the 3-grams of texts: the grams met, and the counts by text."""
+    codes, owner = grams_of(texts)
     grams, column = np.unique(codes, return_inverse=True)
-    counts = sparse.csr_array((np.ones(len(column)), (owner[:-2][whole], column)), shape=(len(texts), len(grams)))
-    return grams, counts
+    return grams, sparse.csr_array((np.ones(len(column)), (owner, column)), shape=(len(texts), len(grams)))
 
 
 def _candidates(likeness: Likeness, rows: Ids, others: Ids) -> Iterator[Pairs]:
-    """Give pairs (row, other) that may be near, at most CHUNK at a time; some may come twice."""
-    search = _folded_pairs if likeness.exact else _bucket_pairs
-    for left, right in search(likeness.vectors, rows, others) if len(rows) and len(others) else ():
+    """Give pairs (row, other) that may be near, a chunk at a time; some may come twice."""
+    if not len(rows) or not len(others):
+        return
+    if likeness.vectors is None:
+        assert likeness.buckets is not None
+        yield from likeness.buckets.pairs(rows, others)
+        return
+    for left, right in _folded_pairs(likeness.vectors, rows, others):
         heads = np.unique(left, return_index=True)[1]
         yield left[heads], right[heads]  # one pair of each row tells most of what is to be known of a large cluster
         for start in range(0, len(left), CHUNK):
@@ -114,9 +152,9 @@ def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator
     """
     width = int(np.clip(8 * vectors.nnz / vectors.shape[0], 512, 8192))
     bucket = np.random.default_rng(0).integers(0, width, vectors.shape[1])
-    folded = sparse.csr_array((vectors.data, bucket[vectors.indices], vectors.indptr), (vectors.shape[0], width))
-    dense = folded.toarray().astype(np.float32)
-    right = dense[others]
+    counts = vectors.data.astype(np.float32)
+    dense = sparse.csr_array((counts, bucket[vectors.indices], vectors.indptr), (vectors.shape[0], width)).toarray()
+    right = dense if len(others) == len(dense) else dense[others]
     for start in range(0, len(rows), 1024):
         block = rows[start : start + 1024]
         end = start + 1024 if rows is others else len(right)  # all with all: each pair is needed once
@@ -124,47 +162,26 @@ def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator
         yield block[near[0]], others[near[1]]
 
 
-def _bucket_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator[Pairs]:
-    """Give the pairs that meet in a MinHash bucket, two for each row and band: linear in the rows.
-
-    Two texts with a share J of common grams fall into one bucket of a band with probability J ** BAND_HASHES.
-    """
-    random = np.random.default_rng(0)
-    for _ in range(BANDS):
-        key = _band_keys(vectors, random)
-        order = others[np.lexsort((others, key[others]))]
-        place = key[order] * len(key) + order  # sorted, as order is by key and then by number
-        for position in (
-            np.searchsorted(place, key[rows] * len(key)),  # the first of the bucket
-            np.searchsorted(place, key[rows] * len(key) + rows) - 1,  # the last before the row itself
-        ):
-            right = order[np.clip(position, 0, len(order) - 1)]
-            meet = (key[right] == key[rows]) & (right != rows)
-            yield rows[meet], right[meet]
-
-
-def _band_keys(vectors: sparse.csr_array, random: np.random.Generator) -> Ids:
-    """Number the buckets of one band: texts share one if BAND_HASHES random orders give them the same first gram."""
-    least = np.empty((BAND_HASHES, vectors.shape[0]), dtype=np.int64)
-    for hashes in least:
-        ranks = random.permutation(vectors.shape[1]).astype(np.int32)
-        hashes[:] = np.minimum.reduceat(ranks[vectors.indices], vectors.indptr[:-1])
-    keys: Ids = np.zeros(vectors.shape[0], dtype=np.int64)
-    for hashes in least:
-        keys = np.unique(keys * vectors.shape[1] + hashes, return_inverse=True)[1]
-    return keys
-
-
-def _near(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Pairs:
+def _near(likeness: Likeness, rows: Ids, others: Ids) -> Pairs:
     """Keep the pairs whose cosine reaches the threshold."""
-    cosine = np.asarray(vectors[rows].multiply(vectors[others]).sum(axis=1)).ravel()
-    return rows[cosine >= THRESHOLD], others[cosine >= THRESHOLD]
+    near = likeness.cosine(rows, others) >= THRESHOLD
+    return rows[near], others[near]
 
 
-def _merge(labels: Ids, rows: Ids, others: Ids) -> Ids:
-    """Give the clusters that near pairs join the same number."""
+def _merge(parent: Ids, rows: Ids, others: Ids) -> None:
+    """Give the clusters that near pairs join one root: the least of theirs."""
     if not len(rows):
-        return labels
-    edges = sparse.coo_array((np.ones(len(rows)), (labels[rows], labels[others])), shape=(len(labels), len(labels)))
-    merged: Ids = connected_components(edges, directed=False)[1].astype(np.int64)
-    return merged[labels]
+        return
+    roots, ends = np.unique(_roots(parent, np.concatenate([rows, others])), return_inverse=True)
+    edges = sparse.coo_array((np.ones(len(rows)), (ends[: len(rows)], ends[len(rows) :])), shape=(len(roots),) * 2)
+    joined = connected_components(edges, directed=False)[1]
+    parent[roots] = roots[np.unique(joined, return_index=True)[1]][joined]
+
+
+def _roots(parent: Ids, rows: Ids) -> Ids:
+    """Follow parents up to the root of each row's cluster, and remember it."""
+    found = parent[rows]
+    while not np.array_equal(above := parent[found], found):
+        found = above
+    parent[rows] = found
+    return found

@@ -1,29 +1,31 @@
-"""The bytes of one file -> its rows, each with its place and with what is wrong with it as JSON or CSV.
+"""The bytes of one file -> its rows, one by one, each with its place and with what is wrong with it as JSON or CSV.
 
 A fault inside one row (a doubled key, NaN, a broken line of JSON Lines) is that row's `problem`: the row may be
 skipped. A fault after which no row's end can be found again is a DataError with file, line and column.
+No reader holds more of a file than a window, a line or a batch of rows.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
-import json
 import math
-import re
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
+from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
 from heedful.errors import DataError
 from heedful.records import Place
 
-GET_AGAIN = "The file may be cut off: get it again."
+BATCH = 2048  # rows of a Parquet file read at once
+
+Open = Callable[[], BinaryIO]  # gives the file's bytes from their start, as often as it is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,12 @@ def file_type(name: str) -> tuple[str, bool]:
     return (path.with_suffix("") if packed else path).suffix.lstrip("."), packed
 
 
-def read_rows(data: bytes, name: str, ending: str, packed: bool) -> list[RawRow]:
+def read_rows(opened: Open, name: str, ending: str, packed: bool) -> Iterator[RawRow]:
     """Read all rows of a file; `ending` is one of READERS, `name` is what errors call the file."""
-    return list(READERS[ending](_unpack(data, name) if packed else data, name))
+    try:
+        yield from READERS[ending](_unpacked(opened) if packed else opened, name)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{name} is not a whole gzip file: {lower(str(error))}.", GET_AGAIN) from error
 
 
 def plain(value: Any) -> Any:
@@ -58,229 +63,191 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _unpack(data: bytes, name: str) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{name} is not a whole gzip file: {_lower(str(error))}.", GET_AGAIN) from error
+class _Gzip(gzip.GzipFile):
+    """Closes the packed file with itself."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        super().__init__(fileobj=packed)
+        self._packed = packed
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
 
 
-def _decode(data: bytes, name: str) -> str:
-    """Decode UTF-8, with or without a byte order mark."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start].decode("utf-8", "replace")  # the mark, if any, is already cut off
-        offset = error.start + len(data) - len(error.object)
-        problem = f"byte 0x{data[offset]:02x} at offset {offset} is not UTF-8"
-        _stop(name, before, len(before), problem, "Save the file as UTF-8.", error)
-    if not text or text.isspace():
-        raise DataError(f"{name} is empty.", "It should hold rows, each with an instruction and an output.")
-    return text
+def _unpacked(opened: Open) -> Open:
+    return lambda: cast(BinaryIO, _Gzip(opened()))
 
 
-def _stop(name: str, text: str, at: int, problem: str, fix: str = "", cause: Exception | None = None) -> NoReturn:
-    """Raise what is wrong at a position of the text."""
-    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-    raise DataError(f"{name}:{line}:{column}: {problem}.", fix) from cause
+def _text(read: Callable[[Open, str], Iterator[RawRow]]) -> Callable[[Open, str], Iterator[RawRow]]:
+    """Let a reader of text refuse an empty file, and bytes that are not UTF-8 with their place."""
 
-
-class _Decoder:
-    """JSON's own decoder, except that what JSON forbids and Python allows becomes a problem of the row."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self._json = json.JSONDecoder(
-            object_pairs_hook=self._object,
-            parse_constant=lambda word: self.problems.append(f"{word} is not a JSON value"),
-            parse_int=self._int,
-            parse_float=self._float,
-        )
-
-    def decode(self, text: str, start: int) -> tuple[Any, int, str]:
-        """Decode one value: the value, where it ends, its problem. Raise ValueError or RecursionError."""
-        self.problems.clear()
-        value, end = self._json.raw_decode(text, start)
-        if text.find("\\u", start, end) >= 0 and not _is_unicode(value):
-            self.problems.append("half of a surrogate pair, as in \\ud83d, is not a character")
-        return value, end, "; ".join(dict.fromkeys(self.problems))
-
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) < len(pairs):
-            (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-            self.problems.append(f'the key "{key}" stands twice')
-        return value
-
-    def _int(self, digits: str) -> int | None:
+    def rows(opened: Open, name: str) -> Iterator[RawRow]:
         try:
-            return int(digits)
-        except ValueError:  # Python reads 4,300 digits at most
-            self.problems.append("a number is too long")
-            return None
+            _refuse_empty(opened, name)
+            yield from read(opened, name)
+        except UnicodeDecodeError as error:
+            _stop_at_bad_byte(opened, name, error)
 
-    def _float(self, digits: str) -> float:
-        value = float(digits)
-        if math.isinf(value):
-            self.problems.append(f"the number {digits[:20]} is too large")
-        return value
+    return rows
 
 
-def _is_unicode(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _refuse_empty(opened: Open, name: str) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with opened() as stream:
+        while piece := stream.read(WINDOW):
+            if decoder.decode(piece).strip():
+                return
+        decoder.decode(b"", final=True)
+    raise DataError(f"{name} is empty.", "It should hold rows, each with an instruction and an output.")
 
 
-def _broken(error: ValueError | RecursionError, text: str, start: int) -> tuple[int, str, str]:
-    """Say where a value breaks, why, and what to do."""
-    if not isinstance(error, json.JSONDecodeError):
-        return start, "the row is nested too deep", "A row should hold text, or a list of messages."
-    before = text[: error.pos].rstrip()[-1:]
-    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-        return error.pos, f"the text ends inside a row ({_lower(error.msg)})", GET_AGAIN
-    trailing = "trailing comma" in error.msg or (before == "," and text[error.pos] in "]}")  # from Python 3.13, before
-    fix = "Remove the comma before the bracket." if trailing else ""
-    return error.pos, f"not JSON: {_lower(error.msg)}", fix
+def _stop_at_bad_byte(opened: Open, name: str, cause: UnicodeDecodeError) -> NoReturn:
+    """Raise with the place of the first byte that is not UTF-8; a byte order mark has no column."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, line, column = 0, 1, 1
+    with opened() as stream:
+        while True:
+            pending, piece = len(decoder.getstate()[0]), stream.read(WINDOW)
+            try:
+                text, bad = decoder.decode(piece, final=not piece), None
+            except UnicodeDecodeError as error:
+                text, bad = error.object[: error.start].decode(), error
+            text = text if offset else text.removeprefix("\ufeff")
+            line, column = line + text.count("\n"), len(text) - text.rfind("\n") + ("\n" not in text) * (column - 1)
+            if bad or not piece:
+                break
+            offset += len(piece)
+    at, byte = (offset - pending + bad.start, bad.object[bad.start]) if bad else (offset, 0)
+    problem = f"byte 0x{byte:02x} at offset {at} is not UTF-8"
+    raise DataError(f"{name}:{line}:{column}: {problem}.", "Save the file as UTF-8.") from cause
 
 
-def _read_json(data: bytes, name: str) -> Iterator[RawRow]:
+def _read_json(opened: Open, name: str) -> Iterator[RawRow]:
     """Read an array of rows, or rows line by line if that is what a .json file holds."""
-    text = _decode(data, name)
-    start = _blank(text, 0)
-    if text[start] == "{":
-        _expect_lines(text, name, start)
-        return _lines(text, name)
-    if text[start] != "[":
-        page = text[start] == "<"
-        fix = "Give the address of the raw file." if page else "Rows stand in an array: [{...}, {...}]."
-        _stop(name, text, start, "a web page, not JSON" if page else "not an array of rows", fix)
-    return _array(text, name, start)
+    with opened() as stream:
+        text = JsonText(stream, name)
+        start = text.blank(0)
+        if text.at(start) == "[":
+            yield from _array(text, start)
+            return
+        if text.at(start) != "{":
+            page = text.at(start) == "<"
+            fix = "Give the address of the raw file." if page else "Rows stand in an array: [{...}, {...}]."
+            text.stop(start, "a web page, not JSON" if page else "not an array of rows", fix)
+        _expect_lines(text, start)
+    yield from _read_lines(opened, name)
 
 
-def _array(text: str, name: str, start: int) -> Iterator[RawRow]:
-    decoder, row, line, counted = _Decoder(), 0, 1, 0
-    at = _blank(text, start + 1)
-    more = text[at : at + 1] != "]"
+def _array(text: JsonText, start: int) -> Iterator[RawRow]:
+    row, at = 0, text.blank(start + 1)
+    more = text.at(at) != "]"
     while more:
-        row, line, counted = row + 1, line + text.count("\n", counted, at), at
-        try:
-            value, end, problem = decoder.decode(text, at)
-        except (ValueError, RecursionError) as error:
-            where, what, fix = _broken(error, text, at)
-            _stop(name, text, where, f"{what}, in row {row}", fix, error)
-        yield RawRow(value, Place(name, row, line), problem)
-        at, more = _separator(text, name, _blank(text, end), row)
-    if (rest := _blank(text, at + 1)) < len(text):
-        _stop(name, text, rest, "there is more after the end of the array", "Keep one array in the file.")
+        row, line = row + 1, text.line_of(at)
+        value, end, problem = text.value(at, f", in row {row}")
+        yield RawRow(value, Place(text.name, row, line), problem)
+        at, more = _separator(text, text.blank(end), row)
+        at = text.forget(at)
+    if text.at(rest := text.blank(at + 1)):
+        text.stop(rest, "there is more after the end of the array", "Keep one array in the file.")
 
 
-def _separator(text: str, name: str, at: int, row: int) -> tuple[int, bool]:
+def _separator(text: JsonText, at: int, row: int) -> tuple[int, bool]:
     """Step over the comma after a row: where the next row or the bracket stands, and whether a row follows."""
-    mark = text[at : at + 1]
+    mark = text.at(at)
     if not mark:
-        _stop(name, text, at, f"the file ends after row {row} without the closing ]", GET_AGAIN)
+        text.stop(at, f"the file ends after row {row} without the closing ]", GET_AGAIN)
     if mark not in ",]":
-        _stop(name, text, at, f"a comma or ] should follow row {row}", "Put it there.")
-    following = _blank(text, at + 1)
-    if mark == "," and text[following : following + 1] == "]":
-        _stop(name, text, at, "a comma stands before the closing ]", "Remove the comma.")
-    return (following, True) if mark == "," else (at, False)
+        text.stop(at, f"a comma or ] should follow row {row}", "Put it there.")
+    if mark == "]":
+        return at, False
+    following = text.blank(at + 1)
+    if text.at(following) == "]":
+        text.stop(at, "a comma stands before the closing ]", "Remove the comma.")
+    return following, True
 
 
-def _expect_lines(text: str, name: str, start: int) -> None:
+def _expect_lines(text: JsonText, start: int) -> None:
     """Raise unless a text that begins with an object goes on after it, as JSON Lines do."""
-    try:
-        value, end, _ = _Decoder().decode(text, start)
-    except (ValueError, RecursionError) as error:
-        where, what, fix = _broken(error, text, start)
-        _stop(name, text, where, what, fix, error)
-    if _blank(text, end) < len(text):
+    value, end, _ = text.value(start)
+    if text.at(text.blank(end)):
         return
     lists = [key for key, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
     if len(lists) == 1 and lists[0] not in ("messages", "conversations"):
         held, rows = lists[0], len(value[lists[0]])
         problem = f'an object, not an array of rows; its "{held}" holds a list of {rows}'
-        _stop(name, text, start, problem, f'Save what "{held}" holds as a file of its own.')
-    _stop(name, text, start, "an object, not an array of rows", "Put [ before it and ] after it.")
+        text.stop(start, problem, f'Save what "{held}" holds as a file of its own.')
+    text.stop(start, "an object, not an array of rows", "Put [ before it and ] after it.")
 
 
-def _read_lines(data: bytes, name: str) -> Iterator[RawRow]:
-    return _lines(_decode(data, name), name)
-
-
-def _lines(text: str, name: str) -> Iterator[RawRow]:
+def _read_lines(opened: Open, name: str) -> Iterator[RawRow]:
     """Read one JSON value a line; a broken line is its own row's problem."""
-    decoder, row = _Decoder(), 0
-    for line, content in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand inside a text
-        content = content.strip(" \t\r")
-        if not content:
-            continue
-        row += 1
-        try:
-            value, end, problem = decoder.decode(content, 0)
-            if end < len(content):
-                problem = f"column {_blank(content, end) + 1}: there is more after the row's end"
-        except (ValueError, RecursionError) as error:
-            where, what, _ = _broken(error, content, 0)
-            value, problem = None, f"column {where + 1}: {what}"
-        yield RawRow(value, Place(name, row, line), problem)
+    decoder, row = Decoder(), 0
+    with opened() as stream:
+        for line, packed in enumerate(stream, 1):  # lines of bytes end at \n alone: U+2028 may stand inside a text
+            content = packed.decode("utf-8-sig" if line == 1 else "utf-8").strip(" \t\r\n")
+            if not content:
+                continue
+            row += 1
+            try:
+                value, end, problem = decoder.decode(content, 0)
+                if end < len(content):
+                    problem = f"column {blank(content, end) + 1}: there is more after the row's end"
+            except (ValueError, RecursionError) as error:
+                where, what, _ = broken(error, content, 0)
+                value, problem = None, f"column {where + 1}: {what}"
+            yield RawRow(value, Place(name, row, line), problem)
 
 
-def _read_csv(data: bytes, name: str) -> Iterator[RawRow]:
+def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
     """Read comma-separated cells below a line of column names."""
-    reader = csv.reader(io.StringIO(_decode(data, name), newline=""), strict=True)
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be longer than 128 KiB
-    try:
-        header = next((cells for cells in reader if cells), [])
-        if len(set(header)) < len(header) or not all(header):
-            raise DataError(f"{name}:1: each column needs a name of its own.", f"The names are: {', '.join(header)}.")
-        row, line = 0, reader.line_num + 1
-        for cells in reader:
-            row += bool(cells)
-            fits = len(cells) == len(header)
-            problem = "" if fits else f"the row has {len(cells)} cells, the header {len(header)}"
-            if cells:
-                yield RawRow(dict(zip(header, cells, strict=False)), Place(name, row, line), problem)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{name}:{reader.line_num}: not CSV: {error}.", "Check the quotes.") from error
-    finally:
-        csv.field_size_limit(limit)
+    with io.TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            header = next((cells for cells in reader if cells), [])
+            if len(set(header)) < len(header) or not all(header):
+                raise DataError(
+                    f"{name}:1: each column needs a name of its own.", f"The names are: {', '.join(header)}."
+                )
+            row, line = 0, reader.line_num + 1
+            for cells in reader:
+                row += bool(cells)
+                fits = len(cells) == len(header)
+                problem = "" if fits else f"the row has {len(cells)} cells, the header {len(header)}"
+                if cells:
+                    yield RawRow(dict(zip(header, cells, strict=False)), Place(name, row, line), problem)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{name}:{reader.line_num}: not CSV: {error}.", "Check the quotes.") from error
+        finally:
+            csv.field_size_limit(limit)
 
 
-def _read_parquet(data: bytes, name: str) -> Iterator[RawRow]:
+def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise DataError(f"Reading {name} needs pyarrow.", "Run pip install heedful[data].") from error
-    try:
-        values = parquet.read_table(arrow.BufferReader(data)).to_pylist()
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{name} is not a whole Parquet file: {str(error).partition(chr(10))[0]}", GET_AGAIN) from error
-    for row, value in enumerate(values, 1):
-        yield RawRow(plain(value), Place(name, row))
+    row = 0
+    with opened() as stream:
+        try:
+            for batch in parquet.ParquetFile(stream).iter_batches(BATCH):
+                for value in batch.to_pylist():
+                    row += 1
+                    yield RawRow(plain(value), Place(name, row))
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, gzip.BadGzipFile):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"{name} is not a whole Parquet file: {reason}", GET_AGAIN) from error
 
 
-READERS: dict[str, Callable[[bytes, str], Iterator[RawRow]]] = {
-    "json": _read_json,
-    "jsonl": _read_lines,
-    "ndjson": _read_lines,
-    "csv": _read_csv,
+READERS: dict[str, Callable[[Open, str], Iterator[RawRow]]] = {
+    "json": _text(_read_json),
+    "jsonl": _text(_read_lines),
+    "ndjson": _text(_read_lines),
+    "csv": _text(_read_csv),
     "parquet": _read_parquet,
 }
-
-_BLANK = re.compile(r"[ \t\r\n]*")
-
-
-def _blank(text: str, at: int) -> int:
-    """Skip JSON's white space."""
-    found = _BLANK.match(text, at)
-    return found.end() if found else at
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""What the user named -> the files behind it, each as rows with their places.
+"""What the user named -> the files behind it, each as rows with their places, read once into the cache.
 
 A path, a folder of train / validation / test files, a URL, a Hugging Face data set id, `builtin` or `builtin:zh`.
 The network is touched only for a URL or an id that the user wrote; a URL is downloaded once.
@@ -9,19 +9,23 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from heedful.data.readers import READERS, RawRow, file_type, plain, read_rows
+from heedful.data.readers import READERS, Open, RawRow, file_type, plain, read_rows
 from heedful.data.split import Part
+from heedful.data.spool import Spool, spool
 from heedful.errors import DataError, did_you_mean
-from heedful.records import Place
+from heedful.records import Place, Watch
 
 MAX_DOWNLOAD = 2 << 30  # bytes
+LONG = 32  # MiB that make somebody wait
 TIMEOUT = 30.0  # seconds without a byte
 PARTS: dict[str, Part] = {
     "train": "train",
@@ -40,44 +44,76 @@ class Source:
     """The rows of one file, and the part of the split that the file is; parts that no file is come out of train."""
 
     name: str
-    rows: list[RawRow]
+    rows: Spool
     sha256: str
     part: Part = "train"
 
 
-def read(path: str) -> list[Source]:
+@dataclass(frozen=True)
+class _File:
+    """Where the bytes of one file are, and how they are read."""
+
+    name: str
+    opened: Open
+    ending: str
+    packed: bool = False
+    part: Part = "train"
+
+
+def read(path: str, watch: Watch = Watch()) -> list[Source]:  # noqa: B008 (it is frozen)
     """Read everything that `path` names; raise DataError if it cannot be had."""
-    if path in BUILTIN:
-        return [_builtin(path)]
-    if path.startswith("builtin"):
-        raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
     try:
-        if path.startswith(("http://", "https://")):
-            return [_url(path)]
-        local = Path(path).expanduser()
-        if local.is_dir():
-            return _folder(local)
-        if local.exists() or not _is_hub_id(path):
-            return [_file(local)]
+        if (files := _files(path)) is not None:
+            return [_read(file, watch) for file in files]
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a loop of links, no host, a NUL
         raise DataError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
     return _hub(path)
 
 
-def _builtin(path: str) -> Source:
-    name = f"{BUILTIN[path]}.json"
-    data = (importlib.resources.files("heedful.data.builtin") / name).read_bytes()
-    return Source(path, read_rows(data, path, "json", packed=False), _sha256(data))
+def _files(path: str) -> list[_File] | None:
+    """Find the files that are meant, or None for a data set of the hub."""
+    if path in BUILTIN:
+        file = importlib.resources.files("heedful.data.builtin") / f"{BUILTIN[path]}.json"
+        return [_File(path, lambda: cast(BinaryIO, file.open("rb")), "json")]
+    if path.startswith("builtin"):
+        raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
+    if path.startswith(("http://", "https://")):
+        return [_url(path)]
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return _folder(local)
+    return [_file(local)] if local.exists() or not _is_hub_id(path) else None
 
 
-def _file(path: Path, part: Part = "train") -> Source:
+def _file(path: Path, part: Part = "train") -> _File:
     if not path.exists():
         raise DataError(f"There is no file {path}.", _near_file(path))
     ending, packed = file_type(path.name)
     if ending not in READERS:
         raise DataError(f"{path} is of no kind that can be read.", f"These are: {KINDS}, and each with .gz.")
-    data = path.read_bytes()
-    return Source(str(path), read_rows(data, str(path), ending, packed), _sha256(data), part)
+    return _File(str(path), lambda: open(path, "rb"), ending, packed, part)
+
+
+def _read(file: _File, watch: Watch) -> Source:
+    """Give a file's rows: read, or remembered by its content."""
+    with file.opened() as stream:
+        content, size = hashlib.file_digest(cast(BufferedReader, stream), "sha256").hexdigest(), stream.tell()
+    key = {"content": content, "ending": file.ending, "packed": file.packed}
+
+    latest: list[BinaryIO] = []  # tells how far the file is read; some readers open it twice
+
+    def opened() -> BinaryIO:
+        latest[:] = [file.opened()]
+        return latest[0]
+
+    def rows() -> Iterator[RawRow]:
+        with watch.counting(f"Reading {file.name} (MiB)", size >> 20, LONG) as done:
+            for number, row in enumerate(read_rows(opened, file.name, file.ending, file.packed)):
+                yield row
+                if number % 4096 == 0 and not latest[0].closed:
+                    done(latest[0].tell() >> 20)
+
+    return Source(file.name, spool(file.name, key, rows), content, file.part)
 
 
 def _near_file(path: Path) -> str:
@@ -85,7 +121,7 @@ def _near_file(path: Path) -> str:
     return did_you_mean(path.name, beside)
 
 
-def _folder(folder: Path) -> list[Source]:
+def _folder(folder: Path) -> list[_File]:
     """Read a folder whose files are the split, as in train.json and test.json."""
     parts: dict[Part, list[Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -103,12 +139,12 @@ def _folder(folder: Path) -> list[Source]:
     return [_file(path, part) for part, paths in parts.items() for path in paths]
 
 
-def _url(url: str) -> Source:
+def _url(url: str) -> _File:
     """Read what a URL leads to, from the cache if it was downloaded before."""
     ending, packed = file_type(urlsplit(url).path)
-    data = _cached(raw_url(url), _download)
+    path = _cached(raw_url(url), _download)
     # An address such as /download?id=7 has no ending; the JSON reader tells an array from lines.
-    return Source(url, read_rows(data, url, ending if ending in READERS else "json", packed), _sha256(data))
+    return _File(url, lambda: open(path, "rb"), ending if ending in READERS else "json", packed)
 
 
 def raw_url(url: str) -> str:
@@ -119,45 +155,45 @@ def raw_url(url: str) -> str:
     return re.sub(r"^(https://huggingface\.co/(?:datasets/)?[^/]+/[^/]+)/blob/", r"\1/resolve/", url)
 
 
-def _cached(url: str, download: Callable[[str], bytes]) -> bytes:
-    """Give what was downloaded from this URL before, if it is whole; else download and keep it."""
+def _cached(url: str, download: Callable[[str, IO[bytes]], None]) -> Path:
+    """Give the file that was downloaded from this URL before, if it is whole; else download and keep it."""
     from heedful.catalogue import cache_home
-    from heedful.run import atomic_write
+    from heedful.run import sha256, sync
 
-    folder, key = cache_home() / "data", _sha256(url.encode())[:16]
+    folder, key = cache_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
     for path in folder.glob(f"{key}-*"):
-        data = path.read_bytes()
-        if path.name == f"{key}-{_sha256(data)}":  # its name holds its hash: a damaged file is not used
-            return data
+        if path.name == f"{key}-{sha256(path)}":  # its name holds its hash: a damaged file is not used
+            return path
         path.unlink()
-    data = download(url)
+    temporary = folder / f".{key}.tmp-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            download(url, file)
+            sync(file)
+        return temporary.rename(folder / f"{key}-{sha256(temporary)}")
     except OSError as error:
-        raise DataError(
-            f"Cannot write to {folder}: {error.strerror}.", "Set HEEDFUL_HOME to another folder."
-        ) from error
-    atomic_write(folder / f"{key}-{_sha256(data)}", data)
-    return data
+        fix = "Set HEEDFUL_HOME to another folder."
+        raise DataError(f"Cannot write to {folder}: {error.strerror}.", fix) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _download(url: str) -> bytes:
+def _download(url: str, file: IO[bytes]) -> None:
     """Fetch a URL whole; raise DataError for an unreachable host, an error status, or more than MAX_DOWNLOAD."""
     import httpx2
 
-    data = bytearray()
     try:
         with httpx2.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response:
             if response.status_code != httpx2.codes.OK:
                 raise DataError(f"{url} answers {response.status_code} {response.reason_phrase}.", "Check the address.")
             for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > MAX_DOWNLOAD:
+                file.write(chunk)
+                if file.tell() > MAX_DOWNLOAD:
                     raise DataError(f"{url} is larger than {MAX_DOWNLOAD >> 20} MiB.", "Download it and give its path.")
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         host, fix = urlsplit(url).netloc, "Check the address and the network, or download it and give the file's path."
         raise DataError(f"Cannot reach {host}: {str(error) or type(error).__name__}.", fix) from error
-    return bytes(data)
 
 
 def _is_hub_id(path: str) -> bool:
@@ -173,7 +209,7 @@ def _hub(name: str) -> list[Source]:
         raise DataError(problem, "Run pip install heedful[data].") from error
     try:
         loaded = datasets.load_dataset(name)
-        splits = {str(split): [plain(dict(row)) for row in rows] for split, rows in loaded.items()}
+        splits = {str(split): rows for split, rows in loaded.items()}
     except Exception as error:  # offline, gated, renamed, of a kind datasets refuses: it has no common error
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         fix = "Check the name and the network."
@@ -184,12 +220,14 @@ def _hub(name: str) -> list[Source]:
     return [_hub_part(name, part, rows) for part, rows in named.items()]
 
 
-def _hub_part(name: str, part: Part, rows: list[dict[str, Any]]) -> Source:
-    label = f"{name}[{part}]"
-    found = [RawRow(row, Place(label, number)) for number, row in enumerate(rows, 1)]
-    content = json.dumps(rows, sort_keys=True).encode()
-    return Source(label, found, _sha256(content), part)
+def _hub_part(name: str, part: Part, rows: Sequence[Any]) -> Source:
+    label, digest = f"{name}[{part}]", hashlib.sha256()
+    for number, row in enumerate(rows):
+        digest.update((", " if number else "[").encode() + json.dumps(plain(dict(row)), sort_keys=True).encode())
+    digest.update(b"]" if len(rows) else b"[]")
+    content = digest.hexdigest()
 
+    def found() -> Iterator[RawRow]:
+        return (RawRow(plain(dict(row)), Place(label, number)) for number, row in enumerate(rows, 1))
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return Source(label, spool(label, {"content": content, "ending": "hub"}, found), content, part)

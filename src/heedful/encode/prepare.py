@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config
+from heedful.data.rows import Rows
 from heedful.encode.batch import Collator, plan
-from heedful.encode.tokenise import Encoder, EncodingReceipt, build_encoder
+from heedful.encode.examples import FORMAT, Examples, ids_type, write_examples
+from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
 from heedful.errors import DataError
-from heedful.records import Splits, TokenizedExample
+from heedful.records import Conversation, Splits, TokenizedExample, Watch
+from heedful.store import Facts, kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
+LONG = 50_000  # rows that make somebody wait
 
 
 @dataclass(frozen=True)
@@ -25,37 +31,69 @@ class Prepared:
 
     splits: Splits
     encoder: Encoder
-    train: list[TokenizedExample]
-    validation: list[TokenizedExample]
+    train: Sequence[TokenizedExample]
+    validation: Sequence[TokenizedExample]
     receipt: dict[str, Any]
+    longest: int  # tokens of the longest example to train on
+    hashes: tuple[str, str]  # of the examples of train and validation
 
     def fingerprint(self) -> str:
         """Hash the examples: it differs when data, split, template, tokenizer or supervision do."""
-        digest = hashlib.sha256()
-        for example in (*self.train, *self.validation):
-            digest.update(np.int64(len(example)).tobytes() + example.ids.tobytes() + example.supervised.tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
 
 
 def prepare(
-    config: Config, splits: Splits, data_receipt: dict[str, Any], tokenizer: PreTrainedTokenizerBase, positions: int
+    config: Config,
+    splits: Splits,
+    data_receipt: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    positions: int,
+    watch: Watch = Watch(),  # noqa: B008 (it is frozen)
 ) -> Prepared:
-    """Encode the training and validation rows."""
+    """Encode the training and validation rows, or find them encoded in the cache."""
     encoder = build_encoder(config.encode, tokenizer, positions)
-    train, counts = encoder.encode(splits.train)
+    identity = encoder.identity()
+    train, facts = _encoded(encoder, identity, splits.train, "train", watch)
     if not train:
         raise DataError(f"{config.data.path}: no row is left to train on.", "Look at `heedful check` for the reasons.")
-    validation, _ = encoder.encode(splits.validation)
-    encoding = _describe(encoder, train, counts)
+    validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
+    encoding = _describe(encoder, train, EncodingReceipt(**facts["receipt"]))
     encoding["batch_widths"] = batch_widths(config, train)
-    return Prepared(splits, encoder, train, validation, {"data": data_receipt, "encoding": encoding})
+    receipt = {"data": data_receipt, "encoding": encoding}
+    hashes = facts["sha256"], others["sha256"]
+    return Prepared(splits, encoder, train, validation, receipt, int(train.tokens.max()), hashes)
 
 
-def batch_widths(config: Config, examples: Sequence[TokenizedExample]) -> list[int]:
+def _encoded(
+    encoder: Encoder, identity: Facts, rows: Sequence[Conversation], part: str, watch: Watch
+) -> tuple[Examples, Facts]:
+    """Give the examples of some rows, from the cache where the same were encoded alike before."""
+    ids = ids_type(len(encoder.tokenizer))
+    key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": FORMAT}
+
+    def write(folder: Path) -> Facts:
+        with watch.counting(f"Encoding the {part} rows", len(rows), LONG) as done:
+            return write_examples(folder, encoder, rows, ids, done)
+
+    folder, facts, found = kept("examples", key, write)
+    if found and len(rows) >= LONG:
+        watch.say(f"The {part} rows were encoded before: {folder} is used.")
+    name = rows.name if isinstance(rows, Rows) else lambda number: rows[number].id
+    return Examples(folder, ids, name), facts
+
+
+def _identity(rows: Sequence[Conversation]) -> Any:
+    """Give what decides over the examples of some rows: by their files where they come from files."""
+    if isinstance(rows, Rows):
+        return rows.identity()
+    return [[row.id, str(row.place), [asdict(message) for message in row.messages]] for row in rows]
+
+
+def batch_widths(config: Config, examples: Examples) -> list[int]:
     """Give the widths of the first epoch's batches in the padded layout: the longest row without its last token."""
     train = config.train
     groups = plan(len(examples), train.batch_size, train.seed, 0, train.drop_last)
-    return [max(len(examples[i]) for i in group) - 1 for group in groups[:MOST_WIDTHS]]
+    return [int(examples.tokens[group].max()) - 1 for group in groups[:MOST_WIDTHS]]
 
 
 def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
@@ -64,16 +102,16 @@ def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
     return Collator(layout, 0 if pad is None else int(pad), encode.prompt_weight, encode.batch_tokens)
 
 
-def _describe(encoder: Encoder, examples: Sequence[TokenizedExample], counts: EncodingReceipt) -> dict[str, Any]:
+def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> dict[str, Any]:
     return {
         "template": encoder.template.name,
         "stop_token": encoder.template.stop_token(),
         "limit": counts.limit,
         "rows": counts.rows,
-        "rows_with_target": sum(bool(example.supervised.any()) for example in examples),
+        "rows_with_target": counts.rows,  # a row with nothing to learn is refused
         "stop_supervised": counts.stop_supervised,
-        "prompt_tokens": spread(counts.prompt_tokens),
-        "answer_tokens": spread(counts.answer_tokens),
+        "prompt_tokens": spread(examples.tokens - examples.answer_tokens),
+        "answer_tokens": spread(examples.answer_tokens),
         "truncated": counts.truncated,
         "dropped": counts.dropped,
         "special_tokens_in_text": counts.special_tokens_in_text,
@@ -81,9 +119,8 @@ def _describe(encoder: Encoder, examples: Sequence[TokenizedExample], counts: En
     }
 
 
-def spread(numbers: Sequence[int]) -> dict[str, float]:
+def spread(values: NDArray[np.uint32]) -> dict[str, float]:
     """Give the least, the median, the 95th percentile and the most."""
-    values = np.asarray(numbers)
     return {
         "min": float(values.min()),
         "median": float(np.median(values)),

@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from heedful.encode.opaque import is_opaque
+from heedful.encode.shape import MOST_MESSAGES, Roles, Shape, placeholders, roles_of, shape_of
 from heedful.errors import ModelError
 from heedful.records import Message, Segment
 
@@ -46,6 +49,8 @@ CHATML = (
 JOINTS: dict[str, str] = {"alpaca": "\n\n### Input:\n", "chatml": "\n\n", "own": "\n\n"}
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
+SHAPE_CHECKS = 4  # conversations of each shape
+MOST_SHAPES = 1000  # where nearly every conversation has a shape of its own, none of them pays
 HIDDEN = 0x10F000  # in a private plane that fonts leave alone: stands for a special token's text while Jinja renders
 TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
 
@@ -67,6 +72,61 @@ class Template:
 
     def pieces(self, messages: Sequence[Message], ask: bool = False) -> list[list[Segment]]:
         """Cut a conversation into prompt, answer, prompt, answer, ...; `ask` adds the prompt of the next answer."""
+        shape = None if ask else self.shape(messages)
+        if shape is None:
+            return self.rendered(messages, ask)
+        filled = shape.fill([self._hide(message)["content"] for message in messages])
+        return [list(self._reveal(text, supervised)) for text, supervised in filled]
+
+    def shape(self, messages: Sequence[Message]) -> Shape | None:
+        """Give what all conversations of these roles have in common, or None where the template looks at the texts.
+
+        The first conversations of each shape are rendered as well; a difference would end its use.
+        """
+        roles = roles_of(messages)
+        if roles not in self._shapes and len(self._shapes) == MOST_SHAPES:
+            return None
+        shape, checks = self._shapes.get(roles) or (self._new_shape(messages), 0)
+        if shape is not None and checks < SHAPE_CHECKS:
+            filled = shape.fill([self._hide(message)["content"] for message in messages])
+            checks += 1
+            if [list(self._reveal(*piece)) for piece in filled] != self.rendered(messages):
+                shape = None
+        self._shapes[roles] = shape, checks
+        return shape
+
+    def plain_texts(self, messages: Sequence[Message]) -> list[str] | None:
+        """Give the messages' texts as the template gets them, or None if one holds a special token's name."""
+        texts = [m.content + self.joint + m.input if m.input else m.content for m in messages]
+        firsts, pattern = self._not_plain
+        for text in texts:
+            if (not text.isascii() or any(map(text.__contains__, firsts))) and pattern.search(text):
+                return None
+        return texts
+
+    @cached_property
+    def _shapes(self) -> dict[Roles, tuple[Shape | None, int]]:
+        return {}
+
+    @cached_property
+    def _opaque(self) -> bool:
+        return is_opaque(self.source)
+
+    @cached_property
+    def _not_plain(self) -> tuple[list[str], re.Pattern[str]]:
+        """Give what finds a special token's name or stand-in, and the characters with which names begin."""
+        hidden = f"[{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}]"
+        return sorted({token[0] for token in self.special}), re.compile(
+            "|".join([hidden, *map(re.escape, self.special)])
+        )
+
+    def _new_shape(self, messages: Sequence[Message]) -> Shape | None:
+        if not self._opaque or len(messages) > MOST_MESSAGES:
+            return None
+        return shape_of(self.rendered(placeholders(messages)))
+
+    def rendered(self, messages: Sequence[Message], ask: bool = False) -> list[list[Segment]]:
+        """Do what `pieces` does by the template alone."""
         hidden = [self._hide(message) for message in messages]
         pieces: list[tuple[str, bool]] = []
         done = ""

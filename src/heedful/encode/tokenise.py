@@ -7,23 +7,26 @@ that the prompt at inference always is the exact token prefix of the training ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby, islice
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
+from heedful.encode.stretches import Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import cut
 from heedful.errors import DataError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
 
-Ids = NDArray[np.int32]
-Flags = NDArray[np.bool_]
 CHUNK = 2048  # conversations tokenised together: enough to keep the tokenizer's threads busy
 
 
@@ -38,8 +41,23 @@ class EncodingReceipt:
     special_tokens_in_text: int = 0
     cut_in_pieces: int = 0  # rows in which a merge would have crossed the border of prompt and answer
     stop_supervised: int = 0
-    prompt_tokens: list[int] = field(default_factory=list)
-    answer_tokens: list[int] = field(default_factory=list)
+
+    def add(self, other: EncodingReceipt) -> None:
+        """Count another receipt's rows too."""
+        self.dropped += other.dropped
+        self.truncated = dict(Counter(self.truncated) + Counter(other.truncated))
+        for name in ("rows", "special_tokens_in_text", "cut_in_pieces", "stop_supervised"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass
+class Chunk:
+    """Some conversations, encoded: the number of each that was kept among them, its example, its answers' tokens."""
+
+    kept: list[int]
+    examples: list[TokenizedExample]
+    answer_tokens: list[int]
+    receipt: EncodingReceipt
 
 
 @dataclass(frozen=True)
@@ -56,26 +74,66 @@ class Encoder:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.template.tokenizer
 
+    def identity(self) -> dict[str, Any]:
+        """Give all that decides over the examples besides the conversations."""
+        backend, template = self.tokenizer.backend_tokenizer, self.template
+        backend.no_truncation()
+        backend.no_padding()
+        return {
+            "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
+            "class": type(self.tokenizer).__name__,
+            "template": [template.name, template.source, template.joint, template.special],
+            "stop_ids": sorted(self.stop_ids),
+            "policies": [self.max_tokens, self.supervise, self.long_rows],
+            "versions": [importlib.metadata.version(name) for name in ("tokenizers", "transformers", "jinja2")],
+        }
+
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Give the tokens of a conversation up to where the next answer begins."""
         ids, _ = self._encode([self.template.pieces(messages, ask=True)], None)[0]
         return [int(i) for i in ids]
 
-    def encode(self, conversations: Sequence[Conversation]) -> tuple[list[TokenizedExample], EncodingReceipt]:
+    def encode(self, conversations: Iterable[Conversation]) -> tuple[list[TokenizedExample], EncodingReceipt]:
         """Encode every conversation that can be kept, in order, and account for each."""
-        receipt = EncodingReceipt(self.max_tokens)
-        examples = []
+        receipt, examples = EncodingReceipt(self.max_tokens), []
+        for chunk in self.chunks(conversations):
+            receipt.add(chunk.receipt)
+            examples += chunk.examples
+        return examples, receipt
+
+    def chunks(self, conversations: Iterable[Conversation]) -> Iterator[Chunk]:
+        """Encode conversations as they come, CHUNK of them at a time."""
         rest = iter(conversations)
-        while chunk := list(islice(rest, CHUNK)):
-            rows = [self.template.pieces(conversation.messages) for conversation in chunk]
-            for conversation, (ids, flags) in zip(chunk, self._encode(rows, receipt), strict=True):
+        while some := list(islice(rest, CHUNK)):
+            chunk = Chunk([], [], [], EncodingReceipt(self.max_tokens))
+            rows = self._rows(some, chunk.receipt)
+            for number, (conversation, (ids, flags)) in enumerate(zip(some, rows, strict=True)):
                 if len(ids) > self.max_tokens:
-                    fitted = self._shorten(conversation, len(ids), receipt)
+                    fitted = self._shorten(conversation, len(ids), chunk.receipt)
                     if fitted is None:
                         continue
                     ids, flags = fitted
-                examples.append(self._example(conversation, ids, flags, receipt))
-        return examples, receipt
+                chunk.kept.append(number)
+                chunk.examples.append(self._example(conversation, ids, flags, chunk.receipt))
+                chunk.answer_tokens.append(int(np.count_nonzero(flags)))
+            yield chunk
+
+    def _rows(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[tuple[Ids, Flags]]:
+        """Encode conversations: by the stretches of their shapes, or piece by piece where that is not possible."""
+        rows = self._stretches.encode([conversation.messages for conversation in conversations])
+        rest = [number for number, row in enumerate(rows) if row is None]
+        pieces = [self.template.pieces(conversations[number].messages) for number in rest]
+        for number, row in zip(rest, self._encode(pieces, receipt), strict=True):
+            rows[number] = row
+        return [row for row in rows if row is not None]
+
+    def by_pieces(self, messages: Sequence[Message]) -> tuple[Ids, Flags]:
+        """Encode one conversation piece by piece."""
+        return self._encode([self.template.rendered(messages)], None)[0]
+
+    @cached_property
+    def _stretches(self) -> Stretches:
+        return Stretches(self.template, self.by_pieces)
 
     def _encode(
         self, rows: Sequence[Sequence[Sequence[Segment]]], receipt: EncodingReceipt | None
@@ -182,8 +240,6 @@ class Encoder:
             )
         receipt.rows += 1
         receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
-        receipt.answer_tokens.append(int(flags.sum()))
-        receipt.prompt_tokens.append(len(ids) - int(flags.sum()))
         return TokenizedExample(conversation.id, ids, supervised)
 
 

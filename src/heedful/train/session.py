@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -164,7 +164,7 @@ class Session:
     def _layout(self, model: PreTrainedModel) -> str:
         """Choose the layout, and the attention that computes it, by asking the model."""
         layout = self.config.encode.layout
-        longest = max(len(example) for example in self.ready.train)
+        longest = self.ready.longest
         if layout == "tree" and not (attend_by_tree(model, longest) or tree_is_exact(model, longest)):
             self.around.say(
                 "This model does not compute a prefix tree as it computes separate rows (an attention of its own, or "
@@ -206,7 +206,7 @@ class Session:
         patience = self.config.train.patience
         return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
-    def _some(self, examples: list[TokenizedExample]) -> list[TokenizedExample]:
+    def _some(self, examples: Sequence[TokenizedExample]) -> Sequence[TokenizedExample]:
         limit = self.config.train.evaluate_batches
         return examples[: limit * self.config.train.batch_size] if limit else examples
 

@@ -1,0 +1,132 @@
+"""Examples on disk: written chunk by chunk, resumed after a kill where they stopped, read one by one.
+
+    examples.bin    each example's ids (uint16 where the vocabulary fits, else int32), then one flag a token
+    index.bin       [examples, 3] uint32: the conversation's number, tokens, tokens of answers
+    chunks.jsonl    a line a chunk: how far the files reach then, the hash of what it added, its receipt
+
+A line counts if its bytes have its hash; what stands behind the last such line is cut off and encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heedful.encode.tokenise import CHUNK, Chunk, Encoder, EncodingReceipt
+from heedful.records import Conversation, Done, TokenizedExample
+from heedful.store import Bytes, Facts
+
+FORMAT = 1  # goes up when the same conversations would be encoded or laid down otherwise
+FILES = ("examples.bin", "index.bin")
+SMALL = 1 << 16  # ids below fit in two bytes
+
+
+class Examples(Sequence[TokenizedExample]):
+    """A folder of examples; memory holds a few integers for each. `name` gives a conversation's id by its number."""
+
+    def __init__(self, folder: Path, ids: str, name: Callable[[int], str]) -> None:
+        self._bytes, self._ids, self._name = Bytes(folder / "examples.bin"), np.dtype(ids), name
+        index = np.fromfile(folder / "index.bin", np.uint32).reshape(-1, 3)
+        self._rows, self.tokens, self.answer_tokens = (np.ascontiguousarray(column) for column in index.T)
+        self._ends = np.cumsum(self.tokens, dtype=np.int64) * (self._ids.itemsize + 1)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @overload
+    def __getitem__(self, at: int) -> TokenizedExample: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[TokenizedExample]: ...
+    def __getitem__(self, at: int | slice) -> TokenizedExample | list[TokenizedExample]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        i = range(len(self))[at]
+        tokens, end = int(self.tokens[i]), int(self._ends[i])
+        packed = self._bytes.read(end - tokens * (self._ids.itemsize + 1), end)
+        ids = np.frombuffer(packed, self._ids, tokens).astype(np.int32)
+        supervised = np.frombuffer(packed, np.bool_, tokens, tokens * self._ids.itemsize)
+        return TokenizedExample(self._name(int(self._rows[i])), ids, supervised)
+
+
+def ids_type(vocabulary: int) -> str:
+    return "uint16" if vocabulary <= SMALL else "int32"
+
+
+def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation], ids: str, done: Done) -> Facts:
+    """Encode what is not yet in the folder; give the receipt of all of it and the hash of the examples."""
+    receipt, digest, reached = EncodingReceipt(encoder.max_tokens), hashlib.sha256(), [0, 0]
+    whole = list(_whole_chunks(folder))
+    for line in whole:
+        receipt.add(EncodingReceipt(**line["receipt"]))
+        digest.update(line["sha256"].encode())
+        reached = line["reached"]
+    _cut(folder, whole, reached)
+    with (
+        open(folder / FILES[0], "ab") as examples,
+        open(folder / FILES[1], "ab") as index,
+        open(folder / "chunks.jsonl", "a", encoding="utf-8") as log,
+    ):
+        rest = (rows[number] for number in range(len(whole) * CHUNK, len(rows)))
+        for number, chunk in enumerate(encoder.chunks(rest), len(whole)):
+            added = _packed(chunk, number * CHUNK, ids)
+            for file, content in zip((examples, index), added, strict=True):
+                file.write(content)
+                file.flush()
+            line = {"reached": [examples.tell(), index.tell()], "sha256": _hash(added)}
+            log.write(json.dumps({**line, "receipt": asdict(chunk.receipt)}) + "\n")
+            log.flush()
+            receipt.add(chunk.receipt)
+            digest.update(str(line["sha256"]).encode())
+            done(min(len(rows), (number + 1) * CHUNK))
+    return {"receipt": asdict(receipt), "sha256": digest.hexdigest()}
+
+
+def _packed(chunk: Chunk, first: int, ids: str) -> tuple[bytes, bytes]:
+    """Give the bytes that a chunk adds to each file; its conversations are numbered from `first`."""
+    examples = b"".join(e.ids.astype(ids).tobytes() + e.supervised.tobytes() for e in chunk.examples)
+    columns = ([first + number for number in chunk.kept], list(map(len, chunk.examples)), chunk.answer_tokens)
+    index: NDArray[np.uint32] = np.array(columns, np.uint32).T
+    return examples, index.tobytes()
+
+
+def _hash(added: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in added:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _whole_chunks(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give the lines of the chunks that stand in the files as they were written, from the first on."""
+    if not all((folder / name).exists() for name in (*FILES, "chunks.jsonl")):
+        return
+    files, before = [Bytes(folder / name) for name in FILES], [0, 0]
+    with open(folder / "chunks.jsonl", encoding="utf-8", errors="replace") as log:
+        for text in log:
+            try:
+                line = json.loads(text)
+                ends = zip(files, before, line["reached"], strict=True)
+                added = [file.read(start, end) for file, start, end in ends]
+                if not text.endswith("\n") or _hash(added) != line["sha256"]:
+                    return
+            except (ValueError, KeyError, TypeError):
+                return
+            before = line["reached"]
+            yield line
+
+
+def _cut(folder: Path, whole: Sequence[dict[str, Any]], reached: Sequence[int]) -> None:
+    """Cut the files back to the chunks that are whole."""
+    for name, size in zip(FILES, reached, strict=True):
+        (folder / name).touch()
+        os.truncate(folder / name, size)
+    lines = "".join(json.dumps(line) + "\n" for line in whole)
+    (folder / "chunks.jsonl").write_text(lines, encoding="utf-8")

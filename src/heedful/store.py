@@ -1,0 +1,200 @@
+"""What is kept between runs: one folder for each thing made, named for all that it was made from.
+
+A folder counts when its manifest, which is written last, holds the size and sha256 of every file in it. A damaged one
+is made again; one without a manifest is unfinished, and its maker may go on from what is there. One process makes a
+thing while others wait for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heedful.catalogue import cache_home
+from heedful.errors import RunError
+from heedful.run import sha256, sync, write_json
+
+MANIFEST = "MANIFEST.json"
+UNUSED_DAYS = 30  # what nobody opened for so long is removed
+READ = 1 << 20  # bytes read at once in a pass over all items
+Facts = dict[str, Any]
+
+
+def kept(kind: str, key: Mapping[str, Any], make: Callable[[Path], Facts]) -> tuple[Path, Facts, bool]:
+    """Open what was made from `key`, or let `make` fill its folder: the folder, the maker's facts, and whether it was
+    there already. Raise RunError if it cannot be written."""
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    try:
+        folder = _home() / kind / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder.with_suffix(".lock")):
+            facts = _whole(folder)
+            if facts is not None:
+                return folder, facts, True
+            _remove_unused(folder.parent)
+            folder.mkdir(exist_ok=True)
+            facts = make(folder)
+            _seal(folder, facts)
+            return folder, facts, False
+    except OSError as error:
+        fix = "Free some space, or set HEEDFUL_HOME to another folder."
+        raise RunError(f"Cannot keep {kind} in {_home()}: {error.strerror or error}.", fix) from error
+
+
+def _home() -> Path:
+    """Give the cache, or a folder that dies with the process where the cache cannot be written."""
+    home = cache_home()
+    with suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
+    return home if os.access(home, os.W_OK) else Path(_short_lived().name)
+
+
+@cache
+def _short_lived() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="heedful-")
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Wait until no other process works on the same thing; the lock dies with the process."""
+    with open(file, "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _seal(folder: Path, facts: Facts) -> None:
+    """Write the manifest: from here on the folder counts."""
+    files = {path.name: [path.stat().st_size, sha256(path)] for path in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST, {"files": files, "facts": facts})
+
+
+def _whole(folder: Path) -> Facts | None:
+    """Give the facts of a finished folder; remove one that is damaged."""
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        return None
+    try:
+        told = json.loads(manifest.read_text(encoding="utf-8"))
+        for name, (size, digest) in told["files"].items():
+            if (folder / name).stat().st_size != size or sha256(folder / name) != digest:
+                raise ValueError(name)
+        facts: Facts = told["facts"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        shutil.rmtree(folder)
+        return None
+    os.utime(manifest)
+    return facts
+
+
+def _remove_unused(parent: Path) -> None:
+    oldest = time.time() - UNUSED_DAYS * 86_400
+    for folder in parent.iterdir():
+        manifest = folder / MANIFEST
+        with suppress(OSError):
+            if folder.is_dir() and (manifest if manifest.exists() else folder).stat().st_mtime < oldest:
+                shutil.rmtree(folder)
+
+
+class Writer:
+    """Writes byte strings one after the other into `NAME.bin`, and where each ends into `NAME.npy`."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.index, self.ends = folder / f"{name}.npy", array("q", [0])
+        self.file = open(folder / f"{name}.bin", "wb")  # noqa: SIM115 (closed by `close`)
+
+    def append(self, item: bytes) -> None:
+        self.file.write(item)
+        self.ends.append(self.ends[-1] + len(item))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        with self.file:
+            sync(self.file)
+        np.save(self.index, np.frombuffer(self.ends, np.int64))
+
+
+class Bytes:
+    """A file that is read at any place. The system's page cache keeps what is read again, outside of our memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, start: int, end: int) -> bytes:
+        return os.pread(self._descriptor, end - start, start)
+
+
+def numbers(path: Path) -> NDArray[np.int64]:
+    """Open an array of numbers, of which the system brings into memory what is used."""
+    found: NDArray[np.int64] = np.load(path, mmap_mode="r").view(np.ndarray)
+    return found
+
+
+class Items(Sequence[bytes]):
+    """What a Writer wrote: byte strings on disk, of which memory holds only where they end."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._bytes = Bytes(folder / f"{name}.bin")
+        self._ends = numbers(folder / f"{name}.npy")
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[bytes]: ...
+    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        i = range(len(self))[at]
+        return self._bytes.read(int(self._ends[i]), int(self._ends[i + 1]))
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Read in large pieces: a pass over all items takes few calls."""
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self._ends, self._ends[start] + READ, side="right")) - 1
+            stop = max(stop, start + 1)
+            ends = (self._ends[start : stop + 1] - self._ends[start]).tolist()
+            piece = self._bytes.read(int(self._ends[start]), int(self._ends[stop]))
+            for i in range(stop - start):
+                yield piece[ends[i] : ends[i + 1]]
+            start = stop
+
+
+class Texts(Sequence[str]):
+    """Items that are UTF-8."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._items = Items(folder, name)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return [text.decode() for text in self._items[at]] if isinstance(at, slice) else self._items[at].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (text.decode() for text in self._items)
