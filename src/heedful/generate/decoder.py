@@ -1,0 +1,208 @@
+"""The forward of llama-like models and GPT-2 without the framework around it: packed weights and few operations.
+
+Everything but attention works token by token; attention is the caller's. `build` reads a transformers model's own
+modules, so that what its configuration asks for (biases, norms of queries and keys, scaled rotations, tied heads) is
+there; it gives None for an architecture, or a setting of one, that is not written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from heedful.generate.linear import Linear, same_bits
+
+ROTATIONS = ("default", "linear", "llama3", "yarn")  # those that are a function of the position alone
+Function = Callable[[torch.Tensor], torch.Tensor]
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # layer, q, k, v -> [tokens, width]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What attention must know: `heads` queries share `kv_heads` keys and values of `width` numbers each."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    width: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block of a model."""
+
+    norm_in: Function
+    qkv: Linear
+    norm_heads: Function | None  # of queries and keys, [tokens, heads + kv_heads, width]
+    out: Linear
+    norm_mid: Function
+    up: Linear
+    act: Function
+    down: Linear
+
+
+@dataclass
+class Decoder:
+    """A model's weights, in order of use. `sizes_*` are the numbers of rows that give the same bits."""
+
+    embed: Function
+    places: nn.Embedding | None  # learned positions, or
+    rotary: nn.Module | None  # rotated queries and keys
+    layers: list[Layer]
+    norm: Function
+    head: Linear
+    shape: Shape
+    dtype: torch.dtype
+    device: torch.device
+    sizes_read: tuple[int, ...] = ()  # of prompts' tokens: many at once
+    sizes_write: tuple[int, ...] = ()  # of answers' tokens, one a row, and of everything before the head
+
+    def __post_init__(self) -> None:
+        first = self.layers[0]
+        shapes = {part.shape for part in (first.qkv, first.out, first.up, first.down)}
+        self.sizes_read = same_bits(sorted(shapes), 64, self.dtype, self.device)
+        self.sizes_write = same_bits(sorted(shapes | {self.head.shape}), 16, self.dtype, self.device)
+
+    def rotations(self, positions: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Tabulate cosine and signed sine of every position, both [positions, 1, width]."""
+        if self.rotary is None:
+            return None
+        places = torch.arange(positions, device=self.device)[None]
+        cos, sin = self.rotary(torch.empty(0, dtype=self.dtype, device=self.device), places)
+        half = sin.shape[-1] // 2
+        signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # rotate_half(x) * sin == x.roll(half) * signed
+        return cos[0, :, None].contiguous(), signed[0, :, None].contiguous()
+
+    def forward(
+        self, ids: torch.Tensor, places: torch.Tensor, rotations: Any, rows: tuple[int, ...], attend: Attend
+    ) -> torch.Tensor:
+        """Run [tokens] through all layers in blocks of `rows`; give the states before the last norm, [tokens, width]."""
+        shape = self.shape
+        turning = shape.heads + shape.kv_heads
+        x = self.embed(ids).to(self.dtype)
+        if self.places is not None:
+            x = x + self.places(places).to(self.dtype)
+        if rotations is not None:
+            cos, sin = rotations[0][places], rotations[1][places]
+        for i, layer in enumerate(self.layers):
+            heads = layer.qkv(layer.norm_in(x), rows).view(len(x), -1, shape.width)
+            turned, v = heads[:, :turning], heads[:, turning:]
+            if layer.norm_heads is not None:
+                turned = layer.norm_heads(turned)
+            if rotations is not None:
+                turned = torch.addcmul(turned * cos, turned.roll(shape.width // 2, -1), sin)
+            x = x + layer.out(attend(i, turned[:, : shape.heads], turned[:, shape.heads :], v), rows)
+            x = x + layer.down(layer.act(layer.up(layer.norm_mid(x), rows)), rows)
+        return x
+
+    def logits(self, states: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
+        """Give the logits after these states, [rows, vocabulary]."""
+        return self.head(self.norm(states), rows)
+
+
+def build(model: PreTrainedModel, dtype: torch.dtype) -> Decoder | None:
+    """Copy a model's weights into a Decoder of this type; None if its architecture is not one of ours."""
+    kinds = {"llama": _llama, "mistral": _llama, "qwen2": _llama, "qwen3": _llama, "gpt2": _gpt2}
+    kind = kinds.get(getattr(model.config, "model_type", ""))
+    if kind is None or not hasattr(model, "lm_head") or model.device.type == "meta":
+        return None
+    try:
+        return kind(model, dtype)
+    except (AttributeError, _Unknown):  # wrapped or replaced modules
+        return None
+
+
+class _Unknown(Exception):
+    """A setting or a module that the decoder does not know."""
+
+
+def _llama(model: Any, dtype: torch.dtype) -> Decoder:
+    config, body = model.config, model.model
+    rotation = getattr(body.rotary_emb, "rope_type", None)
+    windows = set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}
+    if rotation not in ROTATIONS or windows or (config.model_type == "mistral" and config.sliding_window):
+        raise _Unknown
+    first = body.layers[0].self_attn
+    kv_heads = config.num_key_value_heads
+    shape = Shape(len(body.layers), config.num_attention_heads, kv_heads, first.head_dim, first.scaling)
+    layers = []
+    for block in body.layers:
+        attention, mlp = block.self_attn, block.mlp
+        layers.append(
+            Layer(
+                _norm(block.input_layernorm, dtype),
+                _linear([attention.q_proj, attention.k_proj, attention.v_proj], dtype),
+                _norm_heads(attention, shape, dtype),
+                _linear([attention.o_proj], dtype),
+                _norm(block.post_attention_layernorm, dtype),
+                _linear([mlp.gate_proj, mlp.up_proj], dtype),
+                partial(_gated, mlp.act_fn),
+                _linear([mlp.down_proj], dtype),
+            )
+        )
+    head, norm = _linear([model.lm_head], dtype), _norm(body.norm, dtype)
+    return Decoder(body.embed_tokens, None, body.rotary_emb, layers, norm, head, shape, dtype, model.device)
+
+
+def _gpt2(model: Any, dtype: torch.dtype) -> Decoder:
+    config, body = model.config, model.transformer
+    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights or config.add_cross_attention:
+        raise _Unknown
+    width = config.n_embd // config.n_head
+    shape = Shape(len(body.h), config.n_head, config.n_head, width, width**-0.5)
+    layers = [
+        Layer(
+            _norm(block.ln_1, dtype),
+            _linear([block.attn.c_attn], dtype),
+            None,
+            _linear([block.attn.c_proj], dtype),
+            _norm(block.ln_2, dtype),
+            _linear([block.mlp.c_fc], dtype),
+            block.mlp.act,
+            _linear([block.mlp.c_proj], dtype),
+        )
+        for block in body.h
+    ]
+    head, norm = _linear([model.lm_head], dtype), _norm(body.ln_f, dtype)
+    return Decoder(body.wte, body.wpe, None, layers, norm, head, shape, dtype, model.device)
+
+
+def _linear(modules: Sequence[nn.Module], dtype: torch.dtype) -> Linear:
+    """Join layers that read the same input into one."""
+    if not all(type(module) in (nn.Linear, Conv1D) for module in modules):
+        raise _Unknown
+    weights: Any = [module.weight.T if type(module) is Conv1D else module.weight for module in modules]
+    biases: Any = [module.bias for module in modules]
+    return Linear(weights, biases, dtype)
+
+
+def _norm(module: Any, dtype: torch.dtype) -> Function:
+    weight = module.weight.detach().to(dtype, copy=True)
+    if isinstance(module, nn.LayerNorm):
+        bias = module.bias.detach().to(dtype, copy=True)
+        return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=module.eps)
+    return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight, eps=module.variance_epsilon)
+
+
+def _norm_heads(attention: Any, shape: Shape, dtype: torch.dtype) -> Function | None:
+    """Normalise each query and key by itself, as Qwen3 does."""
+    if not hasattr(attention, "q_norm"):
+        return None
+    parts = [attention.q_norm.weight] * shape.heads + [attention.k_norm.weight] * shape.kv_heads
+    weight = torch.stack([part.detach().to(dtype) for part in parts])  # [heads + kv_heads, width]
+    eps = attention.q_norm.variance_epsilon
+    return lambda heads: F.rms_norm(heads, (shape.width,), eps=eps) * weight
+
+
+def _gated(act: Function, x: torch.Tensor) -> torch.Tensor:
+    gate, up = x.chunk(2, -1)
+    return act(gate) * up

@@ -1,0 +1,213 @@
+"""A running batch of a Decoder: rows join with a prompt, take tokens, and leave; none notices the others.
+
+A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over a multiple
+of COLUMNS columns, of which those behind a row's last weigh exactly nothing. Prompts are read in units of UNIT tokens;
+a beginning that rows share, up to whole units, is computed once and written to all their slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+from heedful.generate.decoder import Decoder
+from heedful.generate.linear import blocks
+
+COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
+UNIT = 16  # tokens of a prompt that are read, and shared, together
+READ_TOKENS = 1024  # most tokens of one reading forward
+READ_COLUMNS = 2**15  # most columns that the keys of one reading forward may have, over all its units
+
+
+@dataclass(eq=False)
+class Unit:
+    """Up to UNIT tokens of a prompt, the `level`-th of it: a node of the prompts' tree."""
+
+    tokens: tuple[int, ...]
+    level: int
+    slots: list[int] = field(default_factory=list)  # to whose slots it must be written
+    holder: int | None = None  # an earlier row that has it
+    followers: dict[tuple[int, ...], Unit] = field(default_factory=dict)
+
+    @property
+    def start(self) -> int:
+        return self.level * UNIT
+
+
+class Slots:
+    """The rows, numbered as they stand: `join` appends some, `leave` removes some and says who took which place."""
+
+    exact = True  # logits are a function of the row's own tokens, bit for bit
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self._prompts: list[Sequence[int]] = []
+        self._lengths: list[int] = []
+        self._cache = self._room(0, 0)
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts of new rows; give the logits after each, [rows, vocabulary] float32 on the CPU."""
+        first = len(self._lengths)
+        self._prompts += prompts
+        self._lengths += map(len, prompts)
+        self._reserve(len(self._lengths), max(map(len, prompts)) + UNIT)
+        states = torch.zeros(len(prompts), self.decoder.head.shape[1]).to(self._cache)
+        for units in batches(self._plan(first)):
+            read = self._read(units)
+            ends = [(i, slot, self._lengths[slot] - 1 - u.start) for i, u in enumerate(units) for slot in u.slots]
+            ends = [(i, slot, at) for i, slot, at in ends if at < UNIT]
+            states[[slot - first for _, slot, _ in ends]] = read[[i * UNIT + at for i, _, at in ends]]
+        return self._logits(states)
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Append a token to each row; give the logits after it, [rows, vocabulary] float32 on the CPU."""
+        shape, rows = self.decoder.shape, blocks(len(tokens), self.decoder.sizes_write)
+        total = sum(rows)
+        filling = [0] * (total - len(tokens))  # empty slots, so that the number of rows is an allowed one
+        self._reserve(total, max(self._lengths) + 1)
+        ids, places = self._tensor([*tokens, *filling]), self._tensor([*self._lengths, *filling])
+        self._lengths = [length + 1 for length in self._lengths]
+        width = round_up(max(self._lengths), COLUMNS)
+        where = self._tensor(range(total)) * self._cache.shape[2] + places
+        mask = self._mask(places, width)[:, None, None]  # [slots, 1, 1, columns]
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            self._write(layer, where, k, v)
+            keys, values = self._cache[layer, :total, :width].permute(2, 0, 3, 1, 4)
+            q = q.reshape(total, shape.kv_heads, -1, shape.width)
+            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=shape.scale)
+            return out.reshape(total, -1)
+
+        states = self.decoder.forward(ids, places, self._rotations, rows, attend)
+        return self.decoder.logits(states, rows)[: len(tokens)].float().cpu()
+
+    @torch.inference_mode()
+    def leave(self, gone: Sequence[bool]) -> list[int]:
+        """Remove rows; give the old numbers of those that stay, in their new order."""
+        kept = fill_gaps([not is_gone for is_gone in gone])
+        for new, old in enumerate(kept):
+            if new != old:
+                self._copy(old, new, slice(0, self._lengths[old]))
+        self._prompts = [self._prompts[old] for old in kept]
+        self._lengths = [self._lengths[old] for old in kept]
+        return kept
+
+    def _plan(self, first: int) -> list[Unit]:
+        """List what must be read for the rows from `first` on, beginnings first; what an earlier row has is copied.
+
+        A prompt's last unit is always read, because the state of its last token is wanted.
+        """
+        tree, units = Unit((), -1), []
+        for slot, prompt in enumerate(self._prompts):
+            unit = tree
+            for level, start in enumerate(range(0, len(prompt), UNIT)):
+                tokens = tuple(prompt[start : start + UNIT])
+                if tokens not in unit.followers:
+                    unit.followers[tokens] = Unit(tokens, level)
+                    units.append(unit.followers[tokens])
+                unit = unit.followers[tokens]
+                if slot < first:
+                    unit.holder = slot
+                elif unit.holder is not None and start + UNIT < len(prompt):
+                    self._copy(unit.holder, slot, slice(start, start + UNIT))
+                else:
+                    unit.slots.append(slot)
+        return sorted((unit for unit in units if unit.slots), key=lambda unit: unit.level)
+
+    def _read(self, units: Sequence[Unit]) -> torch.Tensor:
+        """Run units through the model, each after what stands before it in its slot; give [units * UNIT, width]."""
+        shape, rows = self.decoder.shape, blocks(len(units) * UNIT, self.decoder.sizes_read)
+        total = sum(rows) // UNIT
+        filled = [*units, *[Unit((), 0, units[0].slots)] * (total - len(units))]
+        tokens = self._tensor([(*unit.tokens, *[0] * (UNIT - len(unit.tokens))) for unit in filled])
+        inside = self._tensor(range(UNIT))
+        places = self._tensor([unit.start for unit in filled])[:, None] + inside  # [units, UNIT]
+        width = round_up(max(unit.start for unit in units) + UNIT, COLUMNS)
+        group = shape.heads // shape.kv_heads
+        mask = self._mask(places, width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
+        owner, same = units[0].slots[0], len({unit.slots[0] for unit in units}) == 1
+        owners = self._tensor([unit.slots[0] for unit in filled])
+        targets = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
+        source, where = (self._tensor(targets).T[..., None] + inside).flatten(1)
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            self._write(layer, where, k[source], v[source])
+            seen = self._cache[layer, owner : owner + 1, :width].expand(total, -1, -1, -1, -1)
+            if not same:
+                seen = self._cache[layer, :, :width][owners]
+            keys, values = seen.permute(2, 0, 3, 1, 4)
+            q = q.reshape(total, UNIT, shape.kv_heads, group, shape.width).permute(0, 2, 3, 1, 4).flatten(2, 3)
+            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=shape.scale)
+            out = out.unflatten(2, (group, UNIT)).permute(0, 3, 1, 2, 4)
+            return out.reshape(total * UNIT, -1)
+
+        return self.decoder.forward(tokens.flatten(), places.flatten(), self._rotations, rows, attend)
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        rows = blocks(len(states), self.decoder.sizes_write)
+        padded = F.pad(states, (0, 0, 0, sum(rows) - len(states)))
+        return self.decoder.logits(padded, rows)[: len(states)].float().cpu()
+
+    def _write(self, layer: int, where: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Put keys and values, both [tokens, kv_heads, width], where they belong: slot * columns + column."""
+        flat = self._cache[layer].flatten(0, 1)
+        flat[:, 0].index_copy_(0, where, k)
+        flat[:, 1].index_copy_(0, where, v)
+
+    def _mask(self, places: torch.Tensor, width: int) -> torch.Tensor:
+        """Let each token see the columns up to its own place: 0 or -inf, [*places, columns]."""
+        hidden = self._tensor(range(width)) > places[..., None]
+        return torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=places.device).masked_fill_(hidden, -torch.inf)
+
+    def _copy(self, old: int, new: int, columns: slice) -> None:
+        self._cache[:, new, columns] = self._cache[:, old, columns]
+
+    def _reserve(self, slots: int, columns: int) -> None:
+        """Make room for so many slots and columns, and for more of what was too small."""
+        _, had_slots, had_columns, *_ = old = self._cache.shape
+        if slots <= had_slots and columns <= had_columns:
+            return
+        columns = had_columns if columns <= had_columns else round_up(max(columns, had_columns * 3 // 2), COLUMNS)
+        cache = self._room(max(slots, had_slots), columns)
+        cache[:, : old[1], : old[2]] = self._cache
+        self._cache = cache
+        self._rotations = self.decoder.rotations(columns)
+
+    def _room(self, slots: int, columns: int) -> torch.Tensor:
+        """Make an empty cache, [layers, slots, columns, 2 (key and value), kv_heads, width]: finite from the start."""
+        shape, like = self.decoder.shape, {"dtype": self.decoder.dtype, "device": self.decoder.device}
+        return torch.zeros(shape.layers, slots, columns, 2, shape.kv_heads, shape.width, **like)
+
+    def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
+        return torch.tensor(numbers, device=self.decoder.device)
+
+
+def batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
+    """Cut units, in order, into forwards of bounded size."""
+    batch: list[Unit] = []
+    for unit in units:
+        columns = (len(batch) + 1) * (unit.start + UNIT)
+        alone = len({u.slots[0] for u in [*batch, unit]}) == 1  # one slot's keys are read where they are
+        if batch and ((len(batch) + 1) * UNIT > READ_TOKENS or (columns > READ_COLUMNS and not alone)):
+            yield batch
+            batch = []
+        batch.append(unit)
+    if batch:
+        yield batch
+
+
+def fill_gaps(going: Sequence[bool]) -> list[int]:
+    """Order the rows that go on so that few change place: T F T F T -> [0, 4, 2]: the last moves into the first gap."""
+    count = sum(going)
+    movers = [i for i in range(len(going) - 1, count - 1, -1) if going[i]]
+    return [i if going[i] else movers.pop(0) for i in range(count)]
+
+
+def round_up(number: int, step: int) -> int:
+    """Give the next multiple: 65 by 64 -> 128."""
+    return -(-number // step) * step
