@@ -125,8 +125,10 @@ class GenerateConfig(Section):
     """Decides what is sampled."""
     stop: list[str] = Field(default_factory=list)
     """Texts that end an answer, besides the stop token."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(128, ge=1)
     """Answers decoded together."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the weights are multiplied in; auto is bf16 where the hardware multiplies it natively."""
 
 
 class EvaluateConfig(Section):

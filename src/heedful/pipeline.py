@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from heedful import data as data_stage
 from heedful import model as models
@@ -23,13 +24,15 @@ from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
 from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.train.memory import keep_freed_pages
+from heedful.train.precision import resolve
 from heedful.train.session import Session, Surroundings
 
 Settings = Mapping[str, Any] | Sequence[str]
 WATCH = Watch(screen.say, screen.counting_bar)
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "evaluate.after_training",
-    "evaluate.decides", "generate.batch_size",
+    "evaluate.decides", "generate.batch_size", "generate.precision",
 }  # fmt: skip
 
 
@@ -99,15 +102,15 @@ def evaluate(run: Run | Path | str, data: str | None = None, *, settings: Settin
 
 def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
     """Evaluate base and tuned on these rows; write evaluation.json and responses.json."""
-    tuned, trained = _open(run.path)
+    tuned, trained = _open(run.path, config)
     answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
     loaded = models.load(config.model.name)
     positions = models.max_positions(loaded.model.config)
     own = open_encoder(None, loaded.tokenizer, positions)
     models.fit_vocabulary(loaded.model, trained.tokenizer)
-    base = {"base": _answer("the base model", Engine(loaded.model, trained, "base"), trained, rows, config)}
+    base = {"base": _answer("the base model", _engine(loaded.model, trained, "base", config), trained, rows, config)}
     if own.template.name == "own" and own.template.source != trained.tokenizer.chat_template:
-        engine = Engine(loaded.model, own, "base")
+        engine = _engine(loaded.model, own, "base", config)
         base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
     answers = base | answers
     scores = evaluation(answers, rows, config.evaluate.decides)
@@ -116,9 +119,10 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
     return scores
 
 
-def load(run_or_model: Run | Path | str) -> Engine:
+def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers."""
-    return _open(run_or_model.path if isinstance(run_or_model, Run) else run_or_model)[0]
+    path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
+    return _open(path, load_config(None, settings))[0]
 
 
 def generate(
@@ -126,7 +130,7 @@ def generate(
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages."""
     config = load_config(None, settings)
-    engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model)
+    engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model, settings=settings)
     return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
 
 
@@ -141,12 +145,23 @@ def sampling_of(config: Config) -> Sampling:
     return Sampling(g.max_tokens, g.temperature, g.top_k, g.top_p, g.repetition_penalty, g.seed, tuple(g.stop))
 
 
-def _open(run_or_model: Path | str) -> tuple[Engine, Encoder]:
+def _open(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
     """Load a run's or another model with the encoder that prompts it as in training."""
     loaded = models.load(str(run_or_model))
     folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
     encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
-    return Engine(loaded.model, encoder, Path(run_or_model).name), encoder
+    return _engine(loaded.model, encoder, Path(run_or_model).name, config), encoder
+
+
+def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:
+    """Let a model answer; where the engine copied its weights, its own are narrowed to the same type."""
+    bf16 = resolve(config.generate.precision, "generate.precision") == "bf16"
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    keep_freed_pages()  # before the weights are copied: large pages are read faster
+    engine = Engine(model, encoder, name, dtype)
+    if engine.decoder is not None:
+        model.to(dtype)
+    return engine
 
 
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
@@ -158,7 +173,7 @@ def _surroundings(config: Config, ready: Prepared) -> Surroundings:
     """Let the session speak to the terminal, and show after each epoch how the first validation row is answered."""
     row = next(part[0] for part in (ready.splits.validation, ready.splits.test, ready.splits.train) if part)
 
-    def sample(model: torch.nn.Module) -> tuple[str, str]:
+    def sample(model: PreTrainedModel) -> tuple[str, str]:
         completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]
         return row.messages[-2].content, completion.text
 

@@ -44,7 +44,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         raise UsageError("--data needs --out FILE for the answers.")
     config = load_config(None, settings, {"data.path": data, "data.test_share": 0, "data.validation_share": 0})
     rows = sorted(data_stage.load(config.data)[0].train, key=lambda row: row.place.row)
-    engine = pipeline.load(run_or_model)
+    engine = pipeline.load(run_or_model, settings=settings)
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
         prompts = [question(row) for row in rows]
         answers = engine.generate(prompts, pipeline.sampling_of(config), config.generate.batch_size, on_done)
@@ -56,7 +56,7 @@ def talk(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> 
     """Chat in the terminal."""
     from heedful.serve.chat import chat
 
-    chat(pipeline.load(run_or_model), pipeline.sampling_of(load_config(None, settings)), system)
+    chat(pipeline.load(run_or_model, settings=settings), pipeline.sampling_of(load_config(None, settings)), system)
 
 
 def list_models(as_json: bool) -> None:

@@ -68,9 +68,9 @@ class Decoder:
 
     def __post_init__(self) -> None:
         first = self.layers[0]
-        shapes = {part.shape for part in (first.qkv, first.out, first.up, first.down)}
-        self.sizes_read = same_bits(sorted(shapes), 64, self.dtype, self.device)
-        self.sizes_write = same_bits(sorted(shapes | {self.head.shape}), 16, self.dtype, self.device)
+        shapes = frozenset(part.shape for part in (first.qkv, first.out, first.up, first.down))
+        self.sizes_read = same_bits(shapes, 64, self.dtype, self.device)
+        self.sizes_write = same_bits(shapes | {self.head.shape}, 16, self.dtype, self.device)
 
     def rotations(self, positions: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Tabulate cosine and signed sine of every position, both [positions, 1, width]."""
@@ -85,12 +85,14 @@ class Decoder:
     def forward(
         self, ids: torch.Tensor, places: torch.Tensor, rotations: Any, rows: tuple[int, ...], attend: Attend
     ) -> torch.Tensor:
-        """Run [tokens] through all layers in blocks of `rows`; give the states before the last norm, [tokens, width]."""
+        """Run [tokens] through all layers, in blocks of `rows`; give their last states, [tokens, width]."""
         shape = self.shape
         turning = shape.heads + shape.kv_heads
         x = self.embed(ids).to(self.dtype)
         if self.places is not None:
-            x = x + self.places(places).to(self.dtype)
+            x = x + self.places(places.clamp(max=self.places.num_embeddings - 1)).to(
+                self.dtype
+            )  # a last unit's filling
         if rotations is not None:
             cos, sin = rotations[0][places], rotations[1][places]
         for i, layer in enumerate(self.layers):

@@ -1,13 +1,15 @@
 """Prompts -> answers, for every surface: it yields, everything else consumes.
 
-One answer is token for token the same alone, in a batch of any size, streamed or not: a choice that the noise of
-arithmetic could turn (see `sampling`) is made on logits recomputed from the row's tokens alone (`forward.alone`).
+One answer is token for token the same alone, in a batch of any size, streamed or not. Where the model has a Decoder,
+its logits are a function of the row's tokens, bit for bit. Elsewhere a choice that the noise of arithmetic could turn
+(see `sampling`) is made on logits recomputed from the row's tokens alone (`forward.alone`).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +17,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.errors import ModelError
-from heedful.generate.forward import alone, prefill, step
+from heedful.generate.decoder import Decoder, build
+from heedful.generate.forward import Padded, alone
+from heedful.generate.probe import faithful, independent
 from heedful.generate.sampling import check, pick
+from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
 from heedful.model import max_positions
 from heedful.records import Completion, FinishReason, Message, Sampling
@@ -27,6 +32,7 @@ GREEDY = Sampling()
 # At least twice the most that batch shape changed in a logit of a real model (SmolLM2-135M): 5e-5 in fp32, 0.5 in bf16
 # (fp16 has an eighth of its rounding). In bf16 two choices in five are then recomputed: fp32 is the better bargain.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.125, torch.bfloat16: 1.0}
+BATCH_SIZE = 128  # rows; more are hardly faster, and reading new ones in groups keeps it full
 CACHE_TOKENS = 2**15  # most tokens, answers at their longest, that a batch may put into the cache
 
 
@@ -69,10 +75,16 @@ class Row:
     sampling: Sampling
     limit: int  # most tokens of the answer
     text: TextStream
+    started: float = 0.0  # when it joined a batch
 
     @property
     def answered(self) -> int:
         return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def longest(self) -> int:
+        """The tokens it can come to."""
+        return self.prompt_tokens + self.limit
 
     def accept(self, token: int, stop_ids: frozenset[int]) -> tuple[str, FinishReason | None]:
         """Take the next token; give the text that became certain, and why the answer ends if it does."""
@@ -87,35 +99,46 @@ class Row:
         piece += self.text.flush()
         return piece, "stop" if self.text.stopped else "length"
 
-    def completion(self, reason: FinishReason, seconds: float) -> Completion:
-        answer = tuple(self.tokens[self.prompt_tokens :])
+    def completion(self, reason: FinishReason) -> Completion:
+        answer, seconds = tuple(self.tokens[self.prompt_tokens :]), time.perf_counter() - self.started
         return Completion(self.text.text, answer, reason, self.prompt_tokens, seconds)
 
 
 class Engine:
-    """A model that answers. `counts` says how often noise had to be ruled out."""
+    """A model that answers. `counts` says how often noise had to be ruled out.
 
-    def __init__(self, model: PreTrainedModel, prompter: Prompter, name: str = "") -> None:
+    Weights are copied into a Decoder of `dtype` (the model's own if not given) where that computes what the model does
+    and no row notices its company; elsewhere the model itself is used, as it is.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, prompter: Prompter, name: str = "", dtype: torch.dtype | None = None
+    ) -> None:
         self.model = model
         self.prompter = prompter
         self.name = name
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.counts = Counts()
+        self.decoder = proven(model, dtype or model.dtype)
 
     def generate(
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling | Sequence[Sampling] = GREEDY,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts, in their order; `on_done` hears after each answer how many there are."""
         samplings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
-        rows = [self._row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
+        rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
+        waiting = sorted(rows, key=lambda row: -row.prompt_tokens)
         done: dict[int, Completion] = {}
-        for batch in batches(rows, batch_size):
-            for event in self.decode(batch):
+        running = Running(self)
+        while waiting or running.rows:
+            count = running.room(waiting, batch_size)
+            joining, waiting = waiting[:count], waiting[count:]
+            for event in running.join(joining) if joining else running.step():
                 if event.completion:
                     done[event.row] = event.completion
                     if on_done:
@@ -124,7 +147,7 @@ class Engine:
 
     def stream(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Iterator[str | Completion]:
         """Give an answer's text piece by piece, then the whole Completion; the pieces, joined, are its text."""
-        for event in self.decode([self._row(0, prompt, sampling)]):
+        for event in self.decode([self.row(0, prompt, sampling)]):
             if event.text:
                 yield event.text
             if event.completion:
@@ -132,36 +155,33 @@ class Engine:
 
     def decode(self, rows: Sequence[Row]) -> Iterator[Event]:
         """Answer a batch token by token; a row leaves when its answer is whole."""
-        started = time.perf_counter()
-        logits, state = prefill(self.model, [row.tokens for row in rows])
-        while True:
-            going = []
-            for row, scores in zip(rows, logits, strict=True):
-                piece, reason = row.accept(self._pick(row, scores), self.prompter.stop_ids)
-                going.append(reason is None)
-                seconds = time.perf_counter() - started
-                yield Event(row.index, piece, row.completion(reason, seconds) if reason else None)
-            if not any(going):
-                return
-            if not all(going):
-                kept = fill_gaps(going)
-                rows = [rows[i] for i in kept]
-                state.select(kept)
-            logits = step(self.model, state, [row.tokens[-1] for row in rows])
+        running = Running(self)
+        yield from running.join(rows)
+        while running.rows:
+            yield from running.step()
+
+    def choose(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
+        """Choose each row's next token, the same in any company."""
+        self.counts.tokens += len(rows)
+        likeliest, tokens = (part.tolist() for part in logits.max(-1))
+        if not all(map(math.isfinite, likeliest)):
+            raise ModelError("The model computes no numbers (its logits are NaN or infinite).", "Was it trained?")
+        for i, row in enumerate(rows):
+            if self.decoder is None:
+                tokens[i] = self._pick(row, logits[i])
+            elif row.sampling.temperature or row.sampling.repetition_penalty != 1:
+                tokens[i], _ = pick(logits[i], row.tokens, row.answered, row.sampling)
+        return tokens
 
     def _pick(self, row: Row, logits: torch.Tensor) -> int:
-        """Choose a row's next token, the same in any batch."""
-        self.counts.tokens += 1
+        """Choose a row's next token from logits that its company may have turned."""
         token, clear = pick(logits, row.tokens, row.answered, row.sampling, self.tolerance)
         if not clear:
             self.counts.recomputed += 1
-            logits = alone(self.model, row.tokens)
-            if not torch.isfinite(logits.max()):
-                raise ModelError("The model computes no numbers (its logits are NaN or infinite).", "Was it trained?")
-            token, _ = pick(logits, row.tokens, row.answered, row.sampling)
+            token, _ = pick(alone(self.model, row.tokens), row.tokens, row.answered, row.sampling)
         return token
 
-    def _row(self, index: int, prompt: Prompt, sampling: Sampling) -> Row:
+    def row(self, index: int, prompt: Prompt, sampling: Sampling) -> Row:
         """Turn a prompt into the row that will hold its answer."""
         messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt
         tokens = list(self.prompter.prompt_ids(messages))
@@ -175,21 +195,61 @@ class Engine:
         return Row(index, tokens, len(tokens), sampling, limit, text)
 
 
-def batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Cut rows, longest prompt first, into batches whose cache cannot outgrow its budget."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda row: -row.prompt_tokens):
-        longest = max(row.limit for row in [*batch, row]) + (batch or [row])[0].prompt_tokens
-        if batch and (len(batch) == batch_size or (len(batch) + 1) * longest > CACHE_TOKENS):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+class Running:
+    """A running batch: rows join at any time, and leave when their answers are whole or nobody waits for them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.rows: list[Row] = []
+        self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder)
+
+    def join(self, rows: Sequence[Row]) -> list[Event]:
+        """Read the prompts of new rows; give their first tokens' events."""
+        for row in rows:
+            row.started = time.perf_counter()
+        logits = self._batch.join([row.tokens for row in rows])
+        joined = len(self.rows)
+        self.rows += rows
+        return self._take(joined, logits)
+
+    def room(self, waiting: Sequence[Row], most: int) -> int:
+        """Say how many of the waiting rows should join now; at least one if none is running.
+
+        Reading a few prompts costs as much as reading many, so they wait until a quarter of the places is free; rows
+        that are padded together wait for an empty batch.
+        """
+        if self.rows and (not self._batch.exact or len(self.rows) > most * 3 // 4):
+            return 0
+        count, longest = len(self.rows), max((row.longest for row in self.rows), default=0)
+        for joining, row in enumerate(waiting):
+            longest = max(longest, row.longest)
+            if count + joining and (count + joining == most or (count + joining + 1) * longest > CACHE_TOKENS):
+                return joining
+        return len(waiting)
+
+    def step(self) -> list[Event]:
+        """Give every row its next token."""
+        return self._take(0, self._batch.step([row.tokens[-1] for row in self.rows]))
+
+    def drop(self, rows: Collection[Row]) -> None:
+        """Remove rows whose answers nobody waits for."""
+        gone = [row in rows for row in self.rows]
+        if any(gone):
+            self.rows = [self.rows[old] for old in self._batch.leave(gone)]
+
+    def _take(self, first: int, logits: torch.Tensor) -> list[Event]:
+        """Let the rows from `first` on choose from their logits."""
+        rows, events, done = self.rows[first:], [], []
+        for row, token in zip(rows, self.engine.choose(rows, logits), strict=True):
+            piece, reason = row.accept(token, self.engine.prompter.stop_ids)
+            completion = row.completion(reason) if reason else None
+            events.append(Event(row.index, piece, completion))
+            done += [row] if reason else []
+        self.drop(done)
+        return events
 
 
-def fill_gaps(going: Sequence[bool]) -> list[int]:
-    """Order the rows that go on so that few change place: T F T F T -> [0, 4, 2]: the last moves into the first gap."""
-    count = sum(going)
-    movers = [i for i in range(len(going) - 1, count - 1, -1) if going[i]]
-    return [i if going[i] else movers.pop(0) for i in range(count)]
+def proven(model: PreTrainedModel, dtype: torch.dtype) -> Decoder | None:
+    """Make the model's Decoder; None if there is none, or it fails the probe."""
+    decoder = build(model, dtype)
+    return decoder if decoder and faithful(decoder, model) and independent(decoder) else None

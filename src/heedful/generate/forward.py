@@ -1,4 +1,4 @@
-"""Token ids -> logits of the next token, through the actual model: `prefill` a batch, `step` it, or `alone`.
+"""Token ids -> logits of the next token, through any model as it is: `prefill` a batch, `step` it, or `alone`.
 
 Rows are padded on the left; the mask says which columns are real and every token carries its position, so padding is
 never recognised by an id. Equal beginnings of a batch's prompts are computed once.
@@ -11,13 +11,14 @@ import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as remembered
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from heedful.generate.cache import attends_to_all, new_cache
+from heedful.generate.slots import fill_gaps
 
 CHUNK_TOKENS = 4096  # most tokens in one forward of `prefill`, which bounds its memory
 WORTH_SHARING = 8  # shorter equal beginnings are not worth a forward of their own
@@ -39,11 +40,46 @@ class State:
         self.mask, self.positions = self.mask[index], self.positions[index]
 
 
+class Padded:
+    """A running batch of any model, as `Slots` is of a Decoder. Rows that join together are padded together."""
+
+    exact = False  # logits differ with the company, by rounding
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._groups: list[tuple[int, State]] = []  # how many rows, and their state
+
+    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts of new rows; give the logits after each, [rows, vocabulary]."""
+        logits, state = prefill(self.model, prompts)
+        self._groups.append((len(prompts), state))
+        return logits
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Append a token to each row; give the logits after it, [rows, vocabulary]."""
+        rest = iter(tokens)
+        return torch.cat([step(self.model, state, list(islice(rest, rows))) for rows, state in self._groups])
+
+    def leave(self, gone: Sequence[bool]) -> list[int]:
+        """Remove rows; give the old numbers of those that stay, in their new order."""
+        order: list[int] = []
+        groups, start = [], 0
+        for rows, state in self._groups:
+            kept = fill_gaps([not is_gone for is_gone in gone[start : start + rows]])
+            if kept and len(kept) < rows:
+                state.select(kept)
+            groups += [(len(kept), state)] if kept else []
+            order += [start + row for row in kept]
+            start += rows
+        self._groups = groups
+        return order
+
+
 @torch.inference_mode()
-def prefill(model: PreTrainedModel, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, State]:
+def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, State]:
     """Read the prompts; give the logits after each, [rows, vocabulary]."""
     rows, cache = len(prompts), new_cache(model)
-    shared = shared_prefix(prompts) if attends_to_all(cache) and takes(model, "position_ids") else 0
+    shared = shared_prefix(list(map(list, prompts))) if attends_to_all(cache) and takes(model, "position_ids") else 0
     if shared:
         prefix = torch.tensor([prompts[0][:shared]], device=model.device)
         read(model, prefix, torch.arange(shared, device=model.device)[None], torch.ones_like(prefix), cache)

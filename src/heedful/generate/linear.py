@@ -7,7 +7,7 @@ CPUs the weights are packed once into the order in which oneDNN's kernels read t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import torch
@@ -33,12 +33,12 @@ class Linear:
         """Apply to x, block by block; `rows` are the blocks' sizes and sum to its rows."""
         if len(rows) == 1:
             return self.run(x)
-        return torch.cat([self.run(part) for part in x.split(rows)])
+        return torch.cat([self.run(part) for part in x.split_with_sizes(rows)])
 
 
 def packed(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """Pack a weight for oneDNN where it can run this type, else give None."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
         ops = torch.ops.mkldnn
@@ -54,8 +54,9 @@ def packed(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable[[torch.T
     return run
 
 
+@cache
 def same_bits(
-    shapes: Collection[tuple[int, int]], reference: int, dtype: torch.dtype, device: torch.device
+    shapes: frozenset[tuple[int, int]], reference: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[int, ...]:
     """Find the numbers of rows at which layers of these shapes give the bits that blocks of `reference` rows give.
 
@@ -69,7 +70,7 @@ def same_bits(
         order = torch.randperm(width // 2 * 2, generator=generator)
         linear = Linear([torch.cat([half, -half], 1)[:, order].to(device)], [None], dtype)
         x = torch.randn(max(SIZES), width // 2, generator=generator).repeat(1, 2)[:, order].to(device, dtype)
-        expected = torch.cat([linear.run(part) for part in x.split(reference)])
+        expected = torch.cat([linear.run(part) for part in x.chunk(max(SIZES) // reference)])
         sizes = [size for size in sizes if torch.equal(linear.run(x[:size]), expected[:size])]
     return tuple(sorted([*sizes, reference]))
 

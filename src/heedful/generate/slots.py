@@ -1,8 +1,8 @@
 """A running batch of a Decoder: rows join with a prompt, take tokens, and leave; none notices the others.
 
-A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over a multiple
-of COLUMNS columns, of which those behind a row's last weigh exactly nothing. Prompts are read in units of UNIT tokens;
-a beginning that rows share, up to whole units, is computed once and written to all their slots.
+A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over a
+multiple of COLUMNS columns, of which those behind a row's last weigh exactly nothing. Prompts are read in units of UNIT
+tokens; a beginning that rows share, up to whole units, is computed once and written to all their slots.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Slots:
             keys, values = seen.permute(2, 0, 3, 1, 4)
             q = q.reshape(total, UNIT, shape.kv_heads, group, shape.width).permute(0, 2, 3, 1, 4).flatten(2, 3)
             out = F.scaled_dot_product_attention(q, keys, values, mask, scale=shape.scale)
-            out = out.unflatten(2, (group, UNIT)).permute(0, 3, 1, 2, 4)
+            out = out.reshape(total, shape.kv_heads, group, UNIT, shape.width).permute(0, 3, 1, 2, 4)
             return out.reshape(total * UNIT, -1)
 
         return self.decoder.forward(tokens.flatten(), places.flatten(), self._rotations, rows, attend)
@@ -162,7 +162,9 @@ class Slots:
     def _mask(self, places: torch.Tensor, width: int) -> torch.Tensor:
         """Let each token see the columns up to its own place: 0 or -inf, [*places, columns]."""
         hidden = self._tensor(range(width)) > places[..., None]
-        return torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=places.device).masked_fill_(hidden, -torch.inf)
+        return torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=places.device).masked_fill_(
+            hidden, -torch.inf
+        )
 
     def _copy(self, old: int, new: int, columns: slice) -> None:
         self._cache[:, new, columns] = self._cache[:, old, columns]
@@ -180,8 +182,9 @@ class Slots:
 
     def _room(self, slots: int, columns: int) -> torch.Tensor:
         """Make an empty cache, [layers, slots, columns, 2 (key and value), kv_heads, width]: finite from the start."""
-        shape, like = self.decoder.shape, {"dtype": self.decoder.dtype, "device": self.decoder.device}
-        return torch.zeros(shape.layers, slots, columns, 2, shape.kv_heads, shape.width, **like)
+        shape = self.decoder.shape
+        size = (shape.layers, slots, columns, 2, shape.kv_heads, shape.width)
+        return torch.zeros(size, dtype=self.decoder.dtype, device=self.decoder.device)
 
     def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
         return torch.tensor(numbers, device=self.decoder.device)

@@ -56,7 +56,7 @@ class TextStream:
     def _decode(self, ids: list[int]) -> str:
         if not ids:
             return ""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.backend_tokenizer.decode(ids)  # what every fast tokenizer's own decode calls
         return text
 
 

@@ -16,11 +16,11 @@ def native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def resolve(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp32", "bf16"]:
-    """Choose the precision, or refuse one that the hardware lacks."""
+def resolve(precision: Literal["auto", "fp32", "bf16"], leaf: str = "train.precision") -> Literal["fp32", "bf16"]:
+    """Choose the precision that a setting asks for, or refuse one that the hardware lacks."""
     if precision == "bf16" and not native_bf16():
         raise UsageError(
-            "train.precision=bf16, but this processor has no native bf16 (avx512_bf16 or amx_bf16).",
+            f"{leaf}=bf16, but this processor has no native bf16 (avx512_bf16 or amx_bf16).",
             "Leave it at auto, or set fp32: emulated bf16 is several times slower.",
         )
     if precision == "auto":

@@ -1,0 +1,61 @@
+"""Before a Decoder is used it must compute what the model computes, and each row as if it were alone.
+
+Both are asked of the actual weights on this machine: kernels differ between processors, and models between versions.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from heedful.generate.decoder import Decoder
+from heedful.generate.forward import alone
+from heedful.generate.slots import UNIT, Slots
+
+PROMPT = 3 * UNIT // 2  # tokens: more than one unit
+COMPANY = 37  # rows: more than the blocks that kernels like
+
+
+def faithful(decoder: Decoder, model: PreTrainedModel) -> bool:
+    """Say whether read and written tokens give the model's own logits, up to the rounding of the narrower type."""
+    tokens = _tokens(decoder, PROMPT + 2)
+    slots = Slots(decoder)
+    ours = [slots.join([tokens[:PROMPT]]), slots.step(tokens[PROMPT : PROMPT + 1]), slots.step(tokens[PROMPT + 1 :])]
+    theirs = [alone(model, tokens[: PROMPT + i]) for i in range(3)]
+    # A layer rounds a few times, and errors of many layers add up as a random walk does.
+    rounding = max(torch.finfo(dtype).eps for dtype in (decoder.dtype, model.dtype))
+    tolerance = 12 * rounding * decoder.shape.layers**0.5
+    errors = [float((a[0] - b).norm() / (b - b.mean()).norm()) for a, b in zip(ours, theirs, strict=True)]
+    return all(error < tolerance for error in errors)  # NaN is not
+
+
+def independent(decoder: Decoder) -> bool:
+    """Say whether a few rows have the same logits, bit for bit, alone and in company that joins early or late."""
+    tokens = _tokens(decoder, 5 * UNIT)
+    prompts = [tokens[:5], tokens[: UNIT + 3], [*tokens[:UNIT], 0], tokens]
+    prompts += [[i, *tokens[: i % (3 * UNIT)]] for i in range(COMPANY - len(prompts))]
+    chosen = [0, 1, 2, 3, COMPANY - 1]
+    by_itself = {i: _logits(decoder, [[prompts[i]]])[0] for i in chosen}
+    for parts in ([prompts], [prompts[:2], prompts[2:5]], [prompts[:1], prompts[1:]]):
+        together = _logits(decoder, parts)
+        if not all(torch.equal(together[i], by_itself[i]) for i in chosen if i < len(together)):
+            return False
+    return True
+
+
+def _logits(decoder: Decoder, parts: list[list[list[int]]]) -> list[torch.Tensor]:
+    """Let rows join part by part, all taking a token after each; give each row's first logits, [3, vocabulary]."""
+    slots = Slots(decoder)
+    seen: list[list[torch.Tensor]] = []
+    for part in [*parts, []]:
+        if part:
+            seen += [[logits] for logits in slots.join(part)]
+        for row, logits in zip(seen, slots.step([len(row) for row in seen]), strict=True):
+            row.append(logits)
+    return [torch.stack(row[:3]) for row in seen]
+
+
+def _tokens(decoder: Decoder, count: int) -> list[int]:
+    """Draw tokens, always the same."""
+    vocabulary = decoder.head.shape[0]
+    return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(0)).tolist()
