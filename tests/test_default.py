@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import heedful
@@ -37,3 +42,17 @@ def test_the_chinese_rows_fit_it_too() -> None:
     receipt = heedful.check("builtin:zh").receipt
     assert receipt["data"]["kept"] == receipt["data"]["read"] >= 150
     assert receipt["encoding"]["stop_supervised"] == receipt["encoding"]["rows"]
+
+
+def test_fetching_it_says_one_line_and_gives_a_folder(tmp_path: Path) -> None:
+    """A library's own progress bar does not reach the screen."""
+    done = subprocess.run(
+        [sys.executable, "-m", "heedful", "models", "pull", "smollm2-135m"],
+        env={**os.environ, "HEEDFUL_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (Path(done.stdout.strip()) / "model.safetensors").is_file()
+    assert done.stderr.strip().startswith("Converting SmolLM2-135M")
+    assert len(done.stderr.strip().splitlines()) == 1

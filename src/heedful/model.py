@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -35,7 +36,6 @@ from heedful.config import TrainConfig
 from heedful.errors import ModelError
 from heedful.run import replace_directory, sha256
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # the GGUF reader's own progress bar
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -90,7 +90,8 @@ def convert_gguf(path: Path) -> Path:
     if folder.is_dir():
         return folder
     print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
-    with _explained(str(path), str(path)):
+    quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
+    with _explained(str(path), str(path)), quiet:
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
