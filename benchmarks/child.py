@@ -27,6 +27,7 @@ class Task:
     warm_up: int
     measured: int
     settings: dict[str, Any]
+    scratch: Path  # where what is made or installed for the benchmarks lies
 
     @property
     def units(self) -> int:
@@ -45,7 +46,7 @@ def run(contestant: Callable[[Task], dict[str, Any]]) -> None:
     parser.add_argument("--measured", type=int, default=4)
     parser.add_argument("--settings", type=json.loads, default={})
     given = parser.parse_args()
-    task = Task(read(given.workload), given.warm_up, given.measured, given.settings)
+    task = Task(read(given.workload), given.warm_up, given.measured, given.settings, given.workload.parents[1])
     try:
         with contextlib.redirect_stdout(sys.stderr):
             result = contestant(task)

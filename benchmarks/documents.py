@@ -23,7 +23,7 @@ def questions(documents: int, short: bool = False) -> list[dict[str, Any]]:
     choose = random.Random(SEED)
     rows = []
     for number in range(documents):
-        facts = [_fact(choose) for _ in range(12 if short else choose.randint(30, 66))]
+        facts = [_fact(choose) for _ in range(8 if short else choose.randint(25, 60))]
         document = f"Report {number + 1}. " + " ".join(text for text, _, _ in facts)
         for _, question, answer in choose.sample(facts, QUESTIONS):
             rows.append(_messages([f"{document}\n\nQuestion: {question}", answer]))

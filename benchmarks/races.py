@@ -29,6 +29,10 @@ class Race:
 
 
 UPDATE = "update of 8 rows"
+TOKEN = "token"
+BF16: dict[str, Any] = {"bf16": True}
+FUSED: dict[str, Any] = {"optim": "adamw_torch_fused"}
+KEEP_PAGES = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_TOP_PAD_": "268435456"}
 
 
 def _heedful(layout: str = "tree", learn: str = "response", **settings: Any) -> Contestant:
@@ -40,10 +44,35 @@ def _trl(learn: str = "response", lora: bool = False, **arguments: Any) -> Conte
     return Contestant("trl_training", {"learn": learn, "lora": lora, "arguments": arguments})
 
 
+def _curve(layout: str = "tree", **settings: Any) -> Contestant:
+    """Train on the same rows, and validate at the end on all validation rows."""
+    contestant = _heedful(layout, **settings)
+    return replace(contestant, settings={**contestant.settings, "validate": 10**6})
+
+
+def _transformers(**settings: Any) -> Contestant:
+    return Contestant("transformers_answers", settings)
+
+
+def _llama_cpp(kind: str) -> Contestant:
+    return Contestant("llama_cpp_answers", {"kind": kind, "tokens": LENGTH})
+
+
+def _packed(tokens: int) -> Contestant:
+    """Pack rows to a length: an update then holds other rows than everybody else's."""
+    return _shown(_trl(**BF16, **FUSED, packing=True, max_length=tokens, per_device_train_batch_size=1))
+
+
+def _shown(contestant: Contestant, **settings: Any) -> Contestant:
+    """Let a contestant run in a search that it cannot win, because what it does is not the task of the race."""
+    return replace(contestant, settings={**contestant.settings, **settings, "only_shown": True})
+
+
 TUTORIAL = Contestant("tutorial_training", {"learn": "all"})
 TRL_BEST = Contestant("trl_training", best_of="trl_search")
-BF16: dict[str, Any] = {"bf16": True}
-FUSED: dict[str, Any] = {"optim": "adamw_torch_fused"}
+TRANSFORMERS_BEST = Contestant("transformers_answers", best_of="answers_search")
+ALL_PROMPTS, FEW_PROMPTS = 10**6, 4
+LENGTH = 128  # tokens of a single stream's answers, whatever the model would stop at
 
 RACES = [
     Race(
@@ -58,9 +87,11 @@ RACES = [
             "bf16, fused AdamW": _trl(**BF16, **FUSED),
             "bf16, fused AdamW, all tokens": _trl("all", **BF16, **FUSED),
             "bf16, fused AdamW, padding-free": _trl(**BF16, **FUSED, padding_free=True),
-            "bf16, fused AdamW, packed": _trl(
-                **BF16, **FUSED, packing=True, max_length=1024, per_device_train_batch_size=1
+            "bf16, fused AdamW, padding-free, glibc keeps pages": _shown(
+                _trl(**BF16, **FUSED, padding_free=True), environment=KEEP_PAGES
             ),
+            "bf16, fused AdamW, packed to 400 tokens": _packed(400),
+            "bf16, fused AdamW, packed to 1,024 tokens": _packed(1024),
             "bf16, fused AdamW, eager attention": Contestant(
                 "trl_training", {"attention": "eager", "arguments": {**BF16, **FUSED}}
             ),
@@ -122,9 +153,80 @@ RACES = [
         warm_up=1,
         measured=3,
     ),
+    Race(
+        "floor",
+        "smollm2",
+        UPDATE,
+        {
+            "heedful tree": _heedful(),
+            "matmul floor": Contestant("matmul_floor", {"precision": "bf16"}),
+            "heedful tree, fp32": _heedful(precision="fp32"),
+            "matmul floor, fp32": Contestant("matmul_floor", {"precision": "fp32"}),
+        },
+    ),
+    Race(
+        "answers_search",
+        "answers",
+        TOKEN,
+        {
+            "batch 8": _transformers(batch=8),
+            "batch 32": _transformers(batch=32),
+            "batch 64": _transformers(batch=64),
+            "batch 128": _transformers(batch=128),
+            "batch 64, fp32": _transformers(batch=64, dtype="float32"),
+            "generate_batch": _transformers(way="continuous"),
+            "generate_batch, a tenth of the memory": _transformers(way="continuous", cache={"max_memory_percent": 0.1}),
+            "generate_batch, a tenth, fp32": _transformers(
+                way="continuous", cache={"max_memory_percent": 0.1}, dtype="float32"
+            ),
+        },
+        measured=ALL_PROMPTS,
+        rounds=1,
+    ),
+    Race(
+        "answers",
+        "answers",
+        TOKEN,
+        {
+            "tutorial": Contestant("tutorial_answers", {"every": 10}),
+            "transformers at its best": TRANSFORMERS_BEST,
+            "transformers, one at a time": _transformers(every=5),
+            "heedful": Contestant("heedful_answers"),
+            "heedful, bf16": Contestant("heedful_answers", {"precision": "bf16"}),
+        },
+        measured=ALL_PROMPTS,
+    ),
+    Race(
+        "stream",
+        "answers",
+        TOKEN,
+        {
+            "transformers, bf16": _transformers(tokens=LENGTH),
+            "transformers, fp32": _transformers(tokens=LENGTH, dtype="float32"),
+            "llama.cpp, bf16": _llama_cpp("bf16"),
+            "llama.cpp, f32": _llama_cpp("f32"),
+            "llama.cpp, q8_0": _llama_cpp("q8_0"),
+            "heedful": Contestant("heedful_answers", {"alone": True, "tokens": LENGTH}),
+            "heedful, bf16": Contestant("heedful_answers", {"alone": True, "tokens": LENGTH, "precision": "bf16"}),
+        },
+        measured=FEW_PROMPTS,
+    ),
+    Race(
+        "curves",
+        "smollm2",
+        UPDATE,
+        {
+            "heedful tree, fp32": _curve(precision="fp32"),
+            "heedful padded, fp32": _curve("padded", precision="fp32"),
+            "heedful tree": _curve(),
+        },
+        warm_up=0,
+        measured=50,
+        rounds=1,
+    ),
 ]
 
 
 def quick(race: Race) -> Race:
     """Shorten a race to what shows that it runs."""
-    return replace(race, warm_up=1, measured=2, rounds=min(race.rounds, 2))
+    return replace(race, warm_up=min(race.warm_up, 1), measured=2, rounds=min(race.rounds, 2))

@@ -49,14 +49,18 @@ def peak(rounds: Rounds, contestant: str) -> Spread | None:
 
 
 def winner(stored: dict[str, Any]) -> str:
-    """Name the fastest contestant."""
-    ran = {who: figures(stored["rounds"], who) for who in stored["contestants"]}
-    return min((who for who in ran if ran[who]), key=lambda who: statistics.median(ran[who]))
+    """Name the fastest contestant of those that do the same task (`only_shown` marks the others)."""
+    able: list[str] = [who for who, settings in stored["contestants"].items() if not settings.get("only_shown")]
+    ran = {who: figures(stored["rounds"], who) for who in able}
+    return min((who for who in able if ran[who]), key=lambda who: statistics.median(ran[who]))
 
 
 def load(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
     path = folder / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def store(name: str, value: dict[str, Any], folder: Path = FOLDER) -> None:
@@ -65,3 +69,13 @@ def store(name: str, value: dict[str, Any], folder: Path = FOLDER) -> None:
     temporary = folder / f".{name}.tmp"
     temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(folder / f"{name}.json")
+
+
+def same_answers(rounds: Rounds, first: str, other: str) -> float | None:
+    """Give the share of the prompts that two contestants answered with the same tokens."""
+    for done in rounds:
+        if all("answers" in done.get(who, {}) for who in (first, other)):
+            a, b = (dict(pair.split(":") for pair in done[who]["answers"].split()) for who in (first, other))
+            both = a.keys() & b.keys()
+            return sum(a[key] == b[key] for key in both) / len(both) if both else None
+    return None

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import results
 from benchmarks.machine import cores, machine, pin, versions
 from benchmarks.races import RACES, Contestant, Race, quick
+from benchmarks.results import Rounds
 from benchmarks.workload import Source
 
 TIMEOUT = 900  # seconds that one contestant's process may take
@@ -63,14 +64,14 @@ class Bench:
         }
 
     def _missing(
-        self, race: Race, contestants: dict[str, Contestant], rounds: results.Rounds
+        self, race: Race, contestants: dict[str, Contestant], rounds: Rounds
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Give each contestant that a round lacks, with the place in `rounds` for what it will print."""
         for number in range(race.rounds):
             if number == len(rounds):
                 rounds.append({})
             for label in contestants:
-                if label not in rounds[number]:
+                if "seconds" not in rounds[number].get(label, {}):
                     yield label, rounds[number].setdefault(label, {})
 
     def _settled(self, contestant: Contestant) -> Contestant:
@@ -86,7 +87,7 @@ class Bench:
     def _workload(self, name: str) -> Path:
         """Make a workload's file, unless it was made from the same source before."""
         given = {**asdict(self.source), "scratch": str(self.source.scratch)}
-        path = self.source.scratch / "workloads" / f"{name}-{_digest(given)}.json"
+        path = self.source.scratch / "workloads" / f"{name}-{_digest([given, *_makers()])}.json"
         if not path.is_file():
             command = [sys.executable, "-m", "benchmarks.workload", name, "--out", str(path)]
             subprocess.run([*command, "--source", json.dumps(given)], env=self.environment, check=True)
@@ -95,12 +96,19 @@ class Bench:
     def _process(self, race: Race, label: str, contestant: Contestant) -> dict[str, Any]:
         """Run one contestant once; a contestant that fails is left out of the round with its last line of error."""
         command = [sys.executable, "-m", f"benchmarks.contestants.{contestant.module}", "--workload"]
-        command += [str(self._workload(race.workload)), "--warm-up", str(race.warm_up), "--measured", str(race.measured)]
+        command += [
+            str(self._workload(race.workload)),
+            "--warm-up",
+            str(race.warm_up),
+            "--measured",
+            str(race.measured),
+        ]
         command += ["--settings", json.dumps(contestant.settings)]
         log = self.source.scratch / "logs" / f"{race.name}-{contestant.module}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**self.environment, **contestant.settings.get("environment", {})}
         with open(log, "w", encoding="utf-8") as errors:
-            ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=self.environment, timeout=TIMEOUT)
+            ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environment, timeout=TIMEOUT)
         if ran.returncode:
             lines = log.read_text(encoding="utf-8").strip().splitlines()
             result = {"left_out": f"failed: {lines[-1] if lines else ran.returncode}"}
@@ -127,6 +135,12 @@ def _brief(result: dict[str, Any]) -> str:
     if "left_out" in result:
         return f"left out: {result['left_out']}"
     return f"{results.spread(result['seconds']).show(4)} s, {result['peak_mib']:.0f} MiB"
+
+
+def _makers() -> list[str]:
+    """Read the code that makes workloads: when it changes, they are made anew."""
+    names = ("workload.py", "documents.py", "models.py", "heedful_api.py")
+    return [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in names]
 
 
 def _digest(value: Any) -> str:

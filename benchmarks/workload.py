@@ -97,7 +97,7 @@ def _long(name: str, source: Source, rows: list[dict[str, Any]]) -> Workload:
     path = source.scratch / "data" / f"{name}{'-quick' * source.quick}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows), encoding="utf-8")
-    whole = {"encode.template": "chatml" if source.quick else "own", "data.split": "in_order"}
+    whole: dict[str, Any] = {"encode.template": "chatml" if source.quick else "own", "data.split": "in_order"}
     whole |= {"data.test_share": 0.0, "data.validation_share": 0.0}
     return _encode(name, models.smollm2(source), str(path), whole, source)
 

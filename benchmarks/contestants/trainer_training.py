@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from benchmarks.child import Task, run
 IGNORED = -100
 
 
-class Clock(TrainerCallback):
+class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Takes the time between the ends of updates, so that whatever a trainer does in between counts."""
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class Clock(TrainerCallback):
         self.times.append(time.perf_counter())
 
     def seconds(self) -> list[float]:
-        return [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
+        return [after - before for before, after in pairwise(self.times)]
 
 
 class Counting:
@@ -67,7 +68,7 @@ def arguments(task: Task, folder: str) -> dict[str, Any]:
         "train_sampling_strategy": "sequential",
         "use_cpu": True,
         "save_strategy": "no",
-        "logging_steps": 10**6,
+        "logging_steps": 1,  # the losses tell whether all learn the same
         "report_to": "none",
         "disable_tqdm": True,
         "gradient_checkpointing": False,
@@ -75,9 +76,14 @@ def arguments(task: Task, folder: str) -> dict[str, Any]:
     }
 
 
-def outcome(task: Task, clock: Clock, counts: Counting) -> dict[str, Any]:
+def outcome(task: Task, trainer: Trainer, clock: Clock, counts: Counting) -> dict[str, Any]:
     kept = slice(task.warm_up, task.units)
-    return {"seconds": clock.seconds()[kept], "tokens": counts.tokens[kept], "targets": counts.targets[kept]}
+    return {
+        "seconds": clock.seconds()[kept],
+        "tokens": counts.tokens[kept],
+        "targets": counts.targets[kept],
+        "losses": [event["loss"] for event in trainer.state.log_history if "loss" in event],
+    }
 
 
 def train(task: Task) -> dict[str, Any]:
@@ -85,8 +91,9 @@ def train(task: Task) -> dict[str, Any]:
     clock, counts = Clock(), Counting(lambda rows: pad(rows, task.workload.pad_id))
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(**arguments(task, folder))
-        Trainer(model, settings, data_collator=counts, train_dataset=labelled(task), callbacks=[clock]).train()
-    return outcome(task, clock, counts)
+        trainer = Trainer(model, settings, data_collator=counts, train_dataset=labelled(task), callbacks=[clock])
+        trainer.train()
+    return outcome(task, trainer, clock, counts)
 
 
 def pad(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:

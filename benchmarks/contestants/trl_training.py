@@ -40,7 +40,7 @@ def train(task: Task) -> dict[str, Any]:
         )
         counts = trainer.data_collator = Counting(trainer.data_collator)
         trainer.train()
-    result = outcome(task, clock, counts)
+    result = outcome(task, trainer, clock, counts)
     if given.get("packing"):
         rows = counts.rows[task.warm_up : task.units]
         result["seconds"] = [s * 8 / n for s, n in zip(result["seconds"], rows, strict=True)]

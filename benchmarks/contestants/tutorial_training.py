@@ -35,7 +35,7 @@ def train(task: Task) -> dict[str, Any]:
         optimizer.zero_grad()
         logits = model(inputs, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         optimizer.step()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)
