@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from benchmarks.claims import CLAIMS, Stored, load_reasons
 from benchmarks.races import RACES, Race
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ENCODING = "encode_rows"  # written by benchmarks/encode_rows.py
+ENCODING = "encode_rows"
 HEAD = """\
 # Benchmarks
 
@@ -61,12 +62,21 @@ def _claims(stored: Stored) -> str:
 
 
 def _encoding(folder: Path) -> str:
-    """Show what encoding many rows took, in whatever keys its script stores."""
-    found = results.load(ENCODING, folder)
-    title = "## Encoding many rows\n\n"
-    if found is None:
+    """Show the list of measurements that `benchmarks/encode_rows.py` prints, in whatever keys they have."""
+    title, path = "## Encoding many rows\n\n", folder / f"{ENCODING}.json"
+    if not path.is_file():
         return title + "Not measured yet.\n"
-    return title + _table(["what", "value"], [[key, str(value)] for key, value in found.items()])
+    told = [_flat(each) for each in json.loads(path.read_text(encoding="utf-8"))]
+    columns = list(dict.fromkeys(key for each in told for key in each))
+    return title + _table(columns, [[each.get(key, "") for key in columns] for each in told])
+
+
+def _flat(told: dict[str, Any], within: str = "") -> dict[str, str]:
+    """Name what is nested by its path: {"first": {"seconds": 3}} -> {"first seconds": "3"}."""
+    flat: dict[str, str] = {}
+    for key, value in told.items():
+        flat |= _flat(value, f"{within}{key} ") if isinstance(value, dict) else {f"{within}{key}": str(value)}
+    return flat
 
 
 def _race(race: Race, found: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -107,13 +108,15 @@ class Bench:
         log = self.source.scratch / "logs" / f"{race.name}-{contestant.module}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**self.environment, **contestant.settings.get("environment", {})}
+        started = time.perf_counter()
         with open(log, "w", encoding="utf-8") as errors:
             ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environment, timeout=TIMEOUT)
         if ran.returncode:
             lines = log.read_text(encoding="utf-8").strip().splitlines()
-            result = {"left_out": f"failed: {lines[-1] if lines else ran.returncode}"}
+            result: dict[str, Any] = {"left_out": f"failed: {lines[-1] if lines else ran.returncode}"}
         else:
             result = json.loads(ran.stdout.splitlines()[-1])
+        result["process_seconds"] = round(time.perf_counter() - started, 1)
         print(f"{race.name}: {label}: {_brief(result)}", file=sys.stderr, flush=True)
         return result
 

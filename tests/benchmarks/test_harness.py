@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,12 @@ def test_a_page_shows_each_claim_with_its_number(tmp_path: Path) -> None:
         "rounds": [{**dict.fromkeys(race.contestants, done), "tutorial": {**done, "seconds": [9.0]}}],
     }
     results.store("gpt2", stored, tmp_path)
+    told = [{"kind": "jsonl", "first": {"rows_a_second": 12}}]
+    (tmp_path / "encode_rows.json").write_text(json.dumps(told), encoding="utf-8")
     page = document.page(tmp_path)
     assert "| GPT-2 124M, all tokens, vs tutorial | ≥ 8 x | 9.00 x | yes |  |" in page
     assert "| GPT-2 124M, response loss, vs tutorial | ≥ 10 x | 9.00 x | **no** |  |" in page
     assert "| heedful tree | 1.0000 (1.0000 - 1.0000) | 9.00 (9.00 - 9.00) | 1.00 | 300 |" in page
+    assert "| kind | first rows_a_second |\n| --- | --- |\n| jsonl | 12 |" in page
     assert "P, 2 cores (avx2), 4 GiB; python 3." in page
     assert "tutorial / this: 9.00" in table(stored)
