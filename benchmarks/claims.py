@@ -98,7 +98,6 @@ CLAIMS = [
         4,
     ),
     Claim("floor", "update vs its matmul floor, bf16", ratio("floor", TREE, "matmul floor"), at_most=2),
-    Claim("floor_fp32", "update vs its matmul floor, fp32", ratio("floor", FP32, "matmul floor, fp32"), at_most=2),
     Claim("answers_tutorial", "answers for the test prompts vs tutorial", ratio("answers", "tutorial", "heedful"), 100),
     Claim(
         "answers_transformers",

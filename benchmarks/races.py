@@ -70,8 +70,8 @@ def _shown(contestant: Contestant, **settings: Any) -> Contestant:
 
 TUTORIAL = Contestant("tutorial_training", {"learn": "all"})
 TRL_BEST = Contestant("trl_training", best_of="trl_search")
-TRANSFORMERS_BEST = Contestant("transformers_answers", best_of="answers_search")
-ALL_PROMPTS, FEW_PROMPTS = 10**6, 4
+TRANSFORMERS_BEST = Contestant("transformers_answers", {"every": 1}, best_of="answers_search")
+ALL_PROMPTS, FEW_PROMPTS = 10**6, 2
 LENGTH = 128  # tokens of a single stream's answers, whatever the model would stop at
 
 RACES = [
@@ -124,6 +124,7 @@ RACES = [
             "heedful tree, all tokens": _heedful(learn="all"),
             "heedful padded": _heedful("padded"),
             "heedful tree, fp32": _heedful(precision="fp32"),
+            "heedful padded, fp32": _heedful("padded", precision="fp32"),
             "heedful lora": _heedful(method="lora"),
             "trl lora": Contestant("trl_training", {"lora": True}, best_of="trl_search"),
         },
@@ -152,6 +153,7 @@ RACES = [
         {"heedful padded": _heedful("padded"), "heedful tree": _heedful(), "trl": TRL_BEST},
         warm_up=1,
         measured=3,
+        rounds=2,
     ),
     Race(
         "floor",
@@ -160,8 +162,6 @@ RACES = [
         {
             "heedful tree": _heedful(),
             "matmul floor": Contestant("matmul_floor", {"precision": "bf16"}),
-            "heedful tree, fp32": _heedful(precision="fp32"),
-            "matmul floor, fp32": Contestant("matmul_floor", {"precision": "fp32"}),
         },
     ),
     Race(
@@ -173,11 +173,10 @@ RACES = [
             "batch 32": _transformers(batch=32),
             "batch 64": _transformers(batch=64),
             "batch 128": _transformers(batch=128),
-            "batch 64, fp32": _transformers(batch=64, dtype="float32"),
-            "generate_batch": _transformers(way="continuous"),
-            "generate_batch, a tenth of the memory": _transformers(way="continuous", cache={"max_memory_percent": 0.1}),
-            "generate_batch, a tenth, fp32": _transformers(
-                way="continuous", cache={"max_memory_percent": 0.1}, dtype="float32"
+            "batch 32, fp32": _transformers(batch=32, dtype="float32", every=4),
+            "generate_batch": _transformers(way="continuous", every=4),
+            "generate_batch, a tenth of the memory": _transformers(
+                way="continuous", cache={"max_memory_percent": 0.1}, every=4
             ),
         },
         measured=ALL_PROMPTS,
@@ -190,7 +189,7 @@ RACES = [
         {
             "tutorial": Contestant("tutorial_answers", {"every": 10}),
             "transformers at its best": TRANSFORMERS_BEST,
-            "transformers, one at a time": _transformers(every=5),
+            "transformers, one at a time": _transformers(every=10),
             "heedful": Contestant("heedful_answers"),
             "heedful, bf16": Contestant("heedful_answers", {"precision": "bf16"}),
         },
