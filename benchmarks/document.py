@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.claims import CLAIMS, Stored, load_reasons
-from benchmarks.races import RACES, Race
+from benchmarks.races import RACES, UPDATE, Race
+from benchmarks.workload import WORKLOADS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 ENCODING = "encode_rows"
@@ -80,18 +81,23 @@ def _flat(told: dict[str, Any], within: str = "") -> dict[str, str]:
 
 
 def _race(race: Race, found: dict[str, Any] | None) -> str:
-    title = f"## Race: {race.name}\n\n"
+    title = f"## Race: {race.name}\n\n{WORKLOADS[race.workload].__doc__}\n\n"
     if found is None:
-        return title + "Not measured yet: `python -m benchmarks.run --only " + race.name + "`.\n"
+        return f"{title}Not measured yet: `python -m benchmarks.run --only {race.name}`.\n"
     s = found["settings"]
     first = next(who for who in [*found["contestants"], ""] if not who or results.figures(found["rounds"], who))
     rows = [_contestant(found["rounds"], first, label) for label in found["contestants"]]
-    said = (
-        f"Workload {s['workload']} on {s['data']} ({s['split']}), {s['threads']} threads, "
-        f"{len(found['rounds'])} rounds. Seconds per {found['unit']}.\n\n"
-    )
+    said = f"Rows of {s['data']} ({s['split']}), {s['threads']} threads, {len(found['rounds'])} rounds. "
+    said += f"Seconds per {found['unit']}."
+    if found["unit"] == UPDATE:
+        said += f" {s['warm_up']} updates to warm up, the next {s['measured']} timed."
+    if any(each.best_of == race.name for other in RACES for each in other.contestants.values()):
+        said += f" A search: the other races use what was fastest, **{results.winner(found)}**."
+    if any(settings.get("only_shown") for settings in found["contestants"].values()):
+        said += " Packed updates hold other rows than everybody else's (their seconds are scaled to 8 rows), and the C"
+        said += " library's settings are no peer's own: both are shown, and not chosen."
     columns = ["contestant", "seconds", f"{first} / this", "peak GiB", "learned", "same answers"]
-    return title + said + _table(columns, rows)
+    return f"{title}{said}\n\n{_table(columns, rows)}"
 
 
 def _contestant(rounds: results.Rounds, first: str, label: str) -> list[str]:

@@ -71,7 +71,7 @@ def _shown(contestant: Contestant, **settings: Any) -> Contestant:
 TUTORIAL = Contestant("tutorial_training", {"learn": "all"})
 TRL_BEST = Contestant("trl_training", best_of="trl_search")
 TRANSFORMERS_BEST = Contestant("transformers_answers", {"every": 1}, best_of="answers_search")
-ALL_PROMPTS, FEW_PROMPTS = 10**6, 2
+ALL_PROMPTS, FEW_PROMPTS = 1000, 2
 LENGTH = 128  # tokens of a single stream's answers, whatever the model would stop at
 
 RACES = [

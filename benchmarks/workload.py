@@ -62,7 +62,7 @@ def gpt2(source: Source) -> Workload:
 
 
 def smollm2(source: Source) -> Workload:
-    """The same text for SmolLM2-135M with its real weights."""
+    """The given rows as the tutorial's text, for SmolLM2-135M with its real weights."""
     return _encode("smollm2", models.smollm2(source), source.data, {**ALPACA, "data.split": source.split}, source)
 
 

@@ -133,7 +133,14 @@ def test_a_page_shows_each_claim_with_its_number(tmp_path: Path) -> None:
         "unit": race.unit,
         "machine": {"processor": "P", "cores": 2, "flags": ["avx2"], "memory_gib": 4},
         "versions": {"python": "3"},
-        "settings": {"workload": "gpt2", "data": "rows.json", "split": "in_order", "threads": 2},
+        "settings": {
+            "workload": "gpt2",
+            "data": "rows.json",
+            "split": "in_order",
+            "threads": 2,
+            "warm_up": 2,
+            "measured": 5,
+        },
         "contestants": {label: {"module": c.module} for label, c in race.contestants.items()},
         "rounds": [{**dict.fromkeys(race.contestants, done), "tutorial": {**done, "seconds": [9.0]}}],
     }
