@@ -94,8 +94,8 @@ def _race(race: Race, found: dict[str, Any] | None) -> str:
     if any(each.best_of == race.name for other in RACES for each in other.contestants.values()):
         said += f" A search: the other races use what was fastest, **{results.winner(found)}**."
     if any(settings.get("only_shown") for settings in found["contestants"].values()):
-        said += " Packed updates hold other rows than everybody else's (their seconds are scaled to 8 rows), and the C"
-        said += " library's settings are no peer's own: both are shown, and not chosen."
+        said += " Shown, and not chosen: what learns other tokens, packed updates (they hold other rows; their seconds"
+        said += " are scaled to 8), and settings of the C library, which are no peer's own."
     columns = ["contestant", "seconds", f"{first} / this", "peak GiB", "learned", "same answers"]
     return f"{title}{said}\n\n{_table(columns, rows)}"
 

@@ -85,7 +85,7 @@ RACES = [
             "fp32, fused AdamW": _trl(bf16=False, **FUSED),
             "bf16, plain AdamW": _trl(**BF16, optim="adamw_torch"),
             "bf16, fused AdamW": _trl(**BF16, **FUSED),
-            "bf16, fused AdamW, all tokens": _trl("all", **BF16, **FUSED),
+            "bf16, fused AdamW, all tokens": _shown(_trl("all", **BF16, **FUSED)),
             "bf16, fused AdamW, padding-free": _trl(**BF16, **FUSED, padding_free=True),
             "bf16, fused AdamW, padding-free, glibc keeps pages": _shown(
                 _trl(**BF16, **FUSED, padding_free=True), environment=KEEP_PAGES
