@@ -8,7 +8,7 @@ DATA ?= builtin
 SPLIT ?= leak_aware
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check bench bench-quick bench-peers setup setup-dev clean
+.PHONY: demo test check bench bench-encode bench-quick bench-peers setup setup-dev clean
 
 demo: setup
 	$(BIN)/heedful demo
@@ -25,6 +25,13 @@ check: setup-dev
 # The races that are not stored yet in benchmarks/results, then the page. `make bench DATA=rows.json SPLIT=in_order`
 bench: bench-peers
 	$(BIN)/python -m benchmarks.run --data $(DATA) --split $(SPLIT)
+	$(BIN)/python -m benchmarks.document
+
+# A million rows of each kind of file: some minutes, and figures of their own
+bench-encode: setup
+	@mkdir -p .bench benchmarks/results
+	$(BIN)/python benchmarks/encode_rows.py > .bench/encode_rows.json
+	mv .bench/encode_rows.json benchmarks/results/
 	$(BIN)/python -m benchmarks.document
 
 bench-quick: setup-dev

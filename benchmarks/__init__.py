@@ -12,4 +12,5 @@ contestants/   one file a contestant
 heedful_api.py all that is asked of heedful
 claims.py      what is promised, and what the stored numbers say of it
 document.py    the page
+encode_rows.py rows/s and memory of encoding a million rows, beside the races
 """

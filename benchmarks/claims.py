@@ -12,7 +12,8 @@ from benchmarks import results
 from benchmarks.results import Spread
 
 REASONS = Path(__file__).parent / "reasons.json"  # key of a claim -> why it stands as it stands, by hand
-Stored = dict[str, dict[str, Any]]  # race -> its file
+ENCODING, MILLION = "encode_rows", 10**6
+Stored = dict[str, Any]  # race, or encode_rows -> what its file holds
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Claim:
         return found.median >= (self.at_least or 0) and found.median <= (self.at_most or float("inf"))
 
     def show(self, found: Spread) -> str:
-        digits = 5 if found.median < 0.01 else 2
+        digits = 5 if found.median < 0.01 else 2 if found.median < 1000 else 0
         same = found.low == found.high
         return f"{found.median:.{digits}f} {self.unit}" if same else f"{found.show(digits)} {self.unit}"
 
@@ -68,6 +69,26 @@ def validation_apart(race: str, one: str, other: str) -> Callable[[Stored], Spre
         return None if a is None or b is None else results.spread([abs(a - b)])
 
     return read
+
+
+def encoding(table: str, stage: str) -> Callable[[Stored], Spread | None]:
+    """A figure of encoding a million rows, over the kinds of files, each into an empty cache."""
+
+    def read(stored: Stored) -> Spread | None:
+        first = {kind: told for kind, _, told in reversed(encodings(stored)) if told["rows"] == MILLION}
+        return results.spread([told[table][stage] for told in first.values()]) if first else None
+
+    return read
+
+
+def encodings(stored: Stored) -> list[tuple[str, str, dict[str, Any]]]:
+    """List (kind of file, which run on it, what was measured) in the order in which they ran."""
+    return [
+        (told["kind"], name, measured)
+        for told in stored.get(ENCODING, [])
+        for name, measured in told.items()
+        if isinstance(measured, dict)
+    ]
 
 
 def _of(stored: Stored, race: str, contestant: str, key: str) -> Any:
@@ -113,6 +134,14 @@ CLAIMS = [
     Claim("llama_f32", "one stream vs llama.cpp, both fp32", ratio("stream", "llama.cpp, f32", "heedful"), 0.8),
     Claim("memory", "peak memory, full fine-tuning of the 135M model", peak("smollm2", TREE), at_most=3.0, unit=GIB),
     Claim("memory_lora", "peak memory, LoRA", peak("smollm2", "heedful lora"), at_most=1.5, unit=GIB),
+    Claim("encoding", "encoding 1,000,000 alpaca rows", encoding("rows_a_second", "both"), 10_000, unit="rows/s"),
+    Claim(
+        "encoding_memory",
+        "peak memory of encoding 1,000,000 rows",
+        encoding("peak_mib", "encode"),
+        at_most=1024,
+        unit="MiB",
+    ),
     Claim(
         "curve_layout",
         "largest difference of the loss over 50 steps, tree vs padded, fp32",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.claims import CLAIMS, Stored, load_reasons
+from benchmarks.claims import CLAIMS, ENCODING, Stored, encodings, load_reasons
 from benchmarks.races import RACES, UPDATE, Race
 from benchmarks.workload import WORKLOADS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ENCODING = "encode_rows"
 HEAD = """\
 # Benchmarks
 
@@ -33,7 +31,9 @@ less. Answers are timed by the token, stop tokens counted; those who would take 
 def page(folder: Path = results.FOLDER) -> str:
     """Write the page from what is stored in a folder."""
     stored = {race.name: found for race in RACES if (found := results.load(race.name, folder)) is not None}
-    parts = [HEAD, _machine(stored), _claims(stored), _encoding(folder)]
+    encoding = results.load(ENCODING, folder)
+    told = stored if encoding is None else {**stored, ENCODING: encoding}
+    parts = [HEAD, _machine(stored), _claims(told), _encoding(told)]
     parts += [_race(race, stored.get(race.name)) for race in RACES]
     return "\n".join(parts)
 
@@ -62,22 +62,22 @@ def _claims(stored: Stored) -> str:
     return "## Targets\n\n" + _table(["what", "target", "result", "met", "reason"], rows)
 
 
-def _encoding(folder: Path) -> str:
-    """Show the list of measurements that `benchmarks/encode_rows.py` prints, in whatever keys they have."""
-    title, path = "## Encoding many rows\n\n", folder / f"{ENCODING}.json"
-    if not path.is_file():
-        return title + "Not measured yet.\n"
-    told = [_flat(each) for each in json.loads(path.read_text(encoding="utf-8"))]
-    columns = list(dict.fromkeys(key for each in told for key in each))
-    return title + _table(columns, [[each.get(key, "") for key in columns] for each in told])
-
-
-def _flat(told: dict[str, Any], within: str = "") -> dict[str, str]:
-    """Name what is nested by its path: {"first": {"seconds": 3}} -> {"first seconds": "3"}."""
-    flat: dict[str, str] = {}
-    for key, value in told.items():
-        flat |= _flat(value, f"{within}{key} ") if isinstance(value, dict) else {f"{within}{key}": str(value)}
-    return flat
+def _encoding(stored: Stored) -> str:
+    """Show each measurement of benchmarks/encode_rows.py: by file, first with an empty cache, last from a full one."""
+    title = "## Encoding many rows\n\n"
+    if ENCODING not in stored:
+        return f"{title}Not measured yet: `make bench-encode`.\n"
+    rows = [
+        [
+            f"{kind}, {name}",
+            f"{told['rows']:,}",
+            *(f"{told['rows_a_second'][stage]:,}" for stage in ("read_and_curate", "encode", "both")),
+            f"{told['peak_mib']['encode']:,}",
+        ]
+        for kind, name, told in encodings(stored)
+    ]
+    columns = ["file, template", "rows", "rows/s read and curated", "rows/s encoded", "rows/s in all", "peak MiB"]
+    return title + _table(columns, rows)
 
 
 def _race(race: Race, found: dict[str, Any] | None) -> str:

@@ -55,12 +55,10 @@ def winner(stored: dict[str, Any]) -> str:
     return min((who for who in able if ran[who]), key=lambda who: statistics.median(ran[who]))
 
 
-def load(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
+def load(name: str, folder: Path = FOLDER) -> Any:
+    """Read a race's file; None if there is none."""
     path = folder / f"{name}.json"
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def store(name: str, value: dict[str, Any], folder: Path = FOLDER) -> None:
