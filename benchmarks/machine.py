@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -38,6 +40,16 @@ def versions(scratch: Path) -> dict[str, str]:
     if package.is_file():
         found["node-llama-cpp"] = json.loads(package.read_text(encoding="utf-8"))["version"]
     return found
+
+
+def sources() -> str:
+    """Hash heedful's code: figures of other code are not continued."""
+    spec = importlib.util.find_spec("heedful")
+    assert spec is not None and spec.origin is not None
+    folder, digest = Path(spec.origin).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def pin(threads: int) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.machine import cores, machine, pin, versions
+from benchmarks.machine import cores, machine, pin, sources, versions
 from benchmarks.races import RACES, Contestant, Race, quick
 from benchmarks.results import Rounds
 from benchmarks.workload import Source
@@ -46,11 +46,13 @@ class Bench:
 
     def _frame(self, race: Race, contestants: dict[str, Contestant]) -> dict[str, Any]:
         """Describe a race before its rounds: a stored one is continued only if all of this is the same."""
+        ours = any(contestant.module.startswith("heedful") for contestant in contestants.values())
         return {
             "race": race.name,
             "unit": race.unit,
             "machine": machine(),
             "versions": versions(self.source.scratch),
+            "sources": sources() if ours else None,
             "settings": {
                 "workload": race.workload,
                 "data": Path(self.source.data).name,

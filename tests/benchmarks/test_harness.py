@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from benchmarks.claims import CLAIMS
+from benchmarks.machine import sources
 from benchmarks.races import RACES, Contestant, Race, quick
 from benchmarks.run import Bench, table
 from benchmarks.workload import WORKLOADS, Source
@@ -58,10 +59,13 @@ def test_contestants_take_turns_on_the_same_rows(bench: Bench, capsys: pytest.Ca
 
     bench.race(race, again=False)
     assert "heedful" not in capsys.readouterr().err  # what is stored is not run again
+    assert stored["sources"] == sources()
     del stored["rounds"][1]["heedful"]
     results.store("turns", stored, bench.results)
     bench.race(race, again=False)
     assert capsys.readouterr().err.count("turns: heedful: ") == 1
+    assert {**stored, "rounds": []} == bench._frame(race, TRAINING)
+    assert {**stored, "sources": "of other code", "rounds": []} != bench._frame(race, TRAINING)
 
 
 def test_contestants_give_the_same_answers(bench: Bench) -> None:
