@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 import heedful
@@ -80,9 +79,9 @@ class Numbered:
 
 def open_engine(model: str, precision: str | None, prompts: dict[int, list[int]], stop: list[int]) -> Engine:
     """Open a folder as `heedful.load` does; without a precision, in heedful's own choice."""
-    engine = heedful.load(model)
-    weights = engine.model.to(torch.bfloat16) if precision == "bf16" else engine.model
-    return Engine(weights, Numbered(engine.prompter.tokenizer, prompts, stop))
+    engine = heedful.load(model, settings={"generate.precision": precision or "auto"})
+    engine.prompter = Numbered(engine.prompter.tokenizer, prompts, stop)
+    return engine
 
 
 def generate(engine: Engine, numbers: list[int], most: int) -> dict[int, list[int]]:

@@ -25,7 +25,7 @@ TRAINING = {
 ANSWERS = {
     "tutorial": Contestant("tutorial_answers", {"tokens": 12}),
     "transformers": Contestant("transformers_answers", {"batch": 2, "dtype": "float32", "tokens": 12}),
-    "heedful": Contestant("heedful_answers", {"tokens": 12}),
+    "heedful": Contestant("heedful_answers", {"tokens": 12, "precision": "fp32"}),
     "llama.cpp": Contestant("llama_cpp_answers", {"kind": "f32"}),
 }
 
