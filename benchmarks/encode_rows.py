@@ -57,11 +57,13 @@ def measure(path: str, model: str, template: str) -> dict[str, Any]:
     loaded, read_peak = time.perf_counter(), _peak()
     ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config))
     done = time.perf_counter()
-    encoded = len(ready.train) + len(ready.validation)
+    encoded, counts = len(ready.train) + len(ready.validation), ready.receipt["encoding"]
     return {
         "rows": receipt.read,
         "encoded": encoded,
-        "tokens_a_row": round(float(ready.train.tokens.mean()), 1),
+        "tokens_a_row": round(
+            sum(counts[f"{part}_tokens"]["sum"] for part in ("prompt", "answer")) / counts["rows"], 1
+        ),
         "seconds": {"read_and_curate": round(loaded - started, 2), "encode": round(done - loaded, 2)},
         "rows_a_second": {
             "read_and_curate": round(receipt.read / (loaded - started)),

@@ -1,0 +1,131 @@
+"""docs/benchmarks.md from the stored races: every figure on the page is computed here from their JSON."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from benchmarks.claims import CLAIMS, ENCODING, Stored, encodings, load_reasons
+from benchmarks.races import RACES, UPDATE, Race
+from benchmarks.workload import WORKLOADS
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+HEAD = """\
+# Benchmarks
+
+This page is written by `python -m benchmarks.document` from the JSON in `benchmarks/results/`, which holds every number
+that was measured. `make bench` runs what is missing there and writes the page again; `make bench-quick` shows on tiny
+models that it all runs.
+
+Contestants take turns (A B C A B C ...), each time in a fresh process, pinned to the same cores and threads. Each
+warms up on the first updates and is timed on the next; a round's figure is the median of those. A ratio is taken within
+a round, and what is shown is the median over the rounds with the least and the most. All train on the same rows in the
+same order, eight an update, and the tokens learned an update stand beside the seconds, so that nobody wins by learning
+less. Answers are timed by the token, stop tokens counted; those who would take minutes answer every tenth prompt.
+"""
+
+
+def page(folder: Path = results.FOLDER) -> str:
+    """Write the page from what is stored in a folder."""
+    stored = {race.name: found for race in RACES if (found := results.load(race.name, folder)) is not None}
+    encoding = results.load(ENCODING, folder)
+    told = stored if encoding is None else {**stored, ENCODING: encoding}
+    parts = [HEAD, _machine(stored), _claims(told), _encoding(told)]
+    parts += [_race(race, stored.get(race.name)) for race in RACES]
+    return "\n".join(parts)
+
+
+def _machine(stored: Stored) -> str:
+    """Name each machine and set of versions that the figures come from."""
+    lines = []
+    for found in {repr((f["machine"], f["versions"])): f for f in stored.values()}.values():
+        m, versions = found["machine"], found["versions"]
+        lines.append(
+            f"{m['processor']}, {m['cores']} cores ({', '.join(m['flags'])}), {m['memory_gib']} GiB; "
+            + ", ".join(f"{name} {version}" for name, version in versions.items())
+            + "."
+        )
+    return "## Where it was measured\n\n" + ("\n\n".join(lines) or "Nothing is stored yet.") + "\n"
+
+
+def _claims(stored: Stored) -> str:
+    reasons = load_reasons()
+    rows = []
+    for claim in CLAIMS:
+        found = claim.read(stored)
+        result = "not measured yet" if found is None else claim.show(found)
+        met = "" if found is None else "yes" if claim.met(found) else "**no**"
+        rows.append([claim.what, claim.target(), result, met, reasons.get(claim.key, "")])
+    return "## Targets\n\n" + _table(["what", "target", "result", "met", "reason"], rows)
+
+
+def _encoding(stored: Stored) -> str:
+    """Show each measurement of benchmarks/encode_rows.py: by file, first with an empty cache, last from a full one."""
+    title = "## Encoding many rows\n\n"
+    if ENCODING not in stored:
+        return f"{title}Not measured yet: `make bench-encode`.\n"
+    rows = [
+        [
+            f"{kind}, {name}",
+            f"{told['rows']:,}",
+            *(f"{told['rows_a_second'][stage]:,}" for stage in ("read_and_curate", "encode", "both")),
+            f"{told['peak_mib']['encode']:,}",
+        ]
+        for kind, name, told in encodings(stored)
+    ]
+    columns = ["file, template", "rows", "rows/s read and curated", "rows/s encoded", "rows/s in all", "peak MiB"]
+    return title + _table(columns, rows)
+
+
+def _race(race: Race, found: dict[str, Any] | None) -> str:
+    title = f"## Race: {race.name}\n\n{WORKLOADS[race.workload].__doc__}\n\n"
+    if found is None:
+        return f"{title}Not measured yet: `python -m benchmarks.run --only {race.name}`.\n"
+    s = found["settings"]
+    first = next(who for who in [*found["contestants"], ""] if not who or results.figures(found["rounds"], who))
+    rows = [_contestant(found["rounds"], first, label) for label in found["contestants"]]
+    said = f"Rows of {s['data']} ({s['split']}), {s['threads']} threads, {len(found['rounds'])} rounds. "
+    said += f"Seconds per {found['unit']}."
+    if found["unit"] == UPDATE:
+        said += f" {s['warm_up']} updates to warm up, the next {s['measured']} timed."
+    if any(each.best_of == race.name for other in RACES for each in other.contestants.values()):
+        said += f" A search: the other races use what was fastest, **{results.winner(found)}**."
+    if any(settings.get("only_shown") for settings in found["contestants"].values()):
+        said += " Shown, and not chosen: what learns other tokens, packed updates (they hold other rows; their seconds"
+        said += " are scaled to 8), and settings of the C library, which are no peer's own."
+    columns = ["contestant", "seconds", f"{first} / this", "peak GiB", "learned", "same answers"]
+    return f"{title}{said}\n\n{_table(columns, rows)}"
+
+
+def _contestant(rounds: results.Rounds, first: str, label: str) -> list[str]:
+    figures = results.figures(rounds, label)
+    against, memory = results.ratio(rounds, first, label), results.peak(rounds, label)
+    if not figures or against is None or memory is None:
+        why = next((r[label]["left_out"] for r in rounds if "left_out" in r.get(label, {})), "not run")
+        return [label, f"left out: {why}", "", "", "", ""]
+    ran = next(r[label] for r in rounds if "seconds" in r.get(label, {}))
+    learned = f"{statistics.mean(ran['targets']):.0f}" if "targets" in ran else ""
+    equal = results.same_answers(rounds, first, label)
+    return [
+        label,
+        results.spread(figures).show(4),
+        against.show(),
+        f"{memory.median:.2f}",
+        learned,
+        "" if equal is None else f"{100 * equal:.0f} %",
+    ]
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table without the columns that are empty in every row."""
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows) or columns[i] == "reason"]
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line[i] for i in kept) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"{PAGE} written", file=sys.stderr)

@@ -1,0 +1,165 @@
+"""The races run from start to page on tiny random models; nothing here asserts a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.claims import CLAIMS
+from benchmarks.machine import sources
+from benchmarks.races import RACES, Contestant, Race, quick
+from benchmarks.run import Bench, table
+from benchmarks.workload import WORKLOADS, Source
+
+from benchmarks import document, results
+
+TRAINING = {
+    "tutorial": Contestant("tutorial_training", {"learn": "all"}),
+    "trl": Contestant("trl_training", {"arguments": {"bf16": False}}),
+    "trainer": Contestant("trainer_training", {"arguments": {"bf16": False}}),
+    "heedful": Contestant("heedful_training", {"settings": {"train.precision": "fp32"}}),
+}
+ANSWERS = {
+    "tutorial": Contestant("tutorial_answers", {"tokens": 12}),
+    "transformers": Contestant("transformers_answers", {"batch": 2, "dtype": "float32", "tokens": 12}),
+    "heedful": Contestant("heedful_answers", {"tokens": 12, "precision": "fp32"}),
+    "llama.cpp": Contestant("llama_cpp_answers", {"kind": "f32"}),
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, rows_file: Path) -> Bench:
+    import os
+
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([f"{root}/src", root, os.environ.get("PYTHONPATH", "")])
+    source = Source(str(rows_file), "in_order", quick=True, scratch=tmp_path / "scratch")
+    return Bench(source, tmp_path / "results", threads=1, environment={**os.environ, "PYTHONPATH": path})
+
+
+def test_contestants_take_turns_on_the_same_rows(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    race = Race("turns", "smollm2", "update of 8 rows", TRAINING, warm_up=1, measured=2, rounds=2)
+    bench.race(race, again=False)
+    stored = results.load("turns", bench.results)
+    assert stored is not None
+    assert [list(done) for done in stored["rounds"]] == [list(TRAINING)] * 2
+    first = stored["rounds"][0]
+    assert ("left_out" in first["trl"]) == (importlib.util.find_spec("trl") is None)
+    ran = {label: done for label, done in first.items() if "left_out" not in done}
+    assert {len(done["seconds"]) for done in ran.values()} == {2}
+    assert all(done["tokens"] == first["tutorial"]["tokens"] for done in ran.values())
+    assert all(done["targets"] == first["heedful"]["targets"] for label, done in ran.items() if label != "tutorial")
+    assert first["tutorial"]["targets"] == [tokens - 8 for tokens in first["tutorial"]["tokens"]]
+    assert first["trainer"]["losses"][0] == pytest.approx(first["heedful"]["losses"][0], abs=1e-3)
+    assert all(done["peak_mib"] > 50 for done in ran.values())
+    assert "turns: tutorial: " in capsys.readouterr().err
+
+    bench.race(race, again=False)
+    assert "heedful" not in capsys.readouterr().err  # what is stored is not run again
+    assert stored["sources"] == sources()
+    del stored["rounds"][1]["heedful"]
+    results.store("turns", stored, bench.results)
+    bench.race(race, again=False)
+    assert capsys.readouterr().err.count("turns: heedful: ") == 1
+    assert {**stored, "rounds": []} == bench._frame(race, TRAINING)
+    assert {**stored, "sources": "of other code", "rounds": []} != bench._frame(race, TRAINING)
+
+
+def test_contestants_give_the_same_answers(bench: Bench) -> None:
+    race = Race("answering", "answers", "token", ANSWERS, warm_up=0, measured=3, rounds=1)
+    bench.race(race, again=False)
+    stored = results.load("answering", bench.results)
+    assert stored is not None
+    done = stored["rounds"][0]
+    assert done["tutorial"]["tokens"] == 3 * 12
+    assert results.same_answers(stored["rounds"], "tutorial", "transformers") == 1
+    assert results.same_answers(stored["rounds"], "tutorial", "heedful") == 1
+    assert "left_out" in done["llama.cpp"]
+
+
+def test_a_contestant_that_fails_is_left_out_with_its_error(bench: Bench) -> None:
+    broken = {"broken": Contestant("heedful_training", {"settings": {"train.speed": 9}})}
+    bench.race(Race("failing", "smollm2", "update of 8 rows", broken, measured=1, rounds=1), again=False)
+    stored = results.load("failing", bench.results)
+    assert stored is not None
+    assert "train.speed" in stored["rounds"][0]["broken"]["left_out"]
+
+
+def test_a_search_gives_its_winners_settings(bench: Bench) -> None:
+    rounds = [{"slow": {"seconds": [2.0]}, "fast": {"seconds": [1.0]}, "another task": {"seconds": [0.1]}}]
+    contestants: dict[str, Any] = {
+        "slow": {"module": "m", "batch": 1},
+        "fast": {"module": "m", "batch": 8},
+        "another task": {"module": "m", "batch": 9, "only_shown": True},
+    }
+    results.store("search", {"contestants": contestants, "rounds": rounds}, bench.results)
+    assert bench._settled(Contestant("m", {"lora": True}, best_of="search")).settings == {"batch": 8, "lora": True}
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    rounds = [
+        {"a": {"seconds": [4.0, 9.0, 5.0]}, "b": {"seconds": [1.0]}},
+        {"a": {"seconds": [9.0]}, "b": {"seconds": [3.0]}},
+    ]
+    rounds.append({"a": {"seconds": [9.0]}, "b": {"left_out": "failed"}})
+    assert results.ratio(rounds, "a", "b") == results.Spread(4.0, 3.0, 5.0)
+    assert results.ratio(rounds, "a", "c") is None
+
+
+def test_every_race_and_claim_is_of_something_there_is() -> None:
+    races = {race.name: race for race in RACES}
+    assert len(races) == len(RACES)
+    for race in RACES:
+        assert race.workload in WORKLOADS
+        assert quick(race).measured == 2
+        for contestant in race.contestants.values():
+            assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
+            assert contestant.best_of is None or list(races).index(contestant.best_of) < list(races).index(race.name)
+    done = {"seconds": [1.0], "peak_mib": 1.0, "losses": [1.0], "validation_loss": 1.0}
+    stored = {race.name: {"rounds": [dict.fromkeys(race.contestants, done)]} for race in RACES}
+    assert [claim.key for claim in CLAIMS if claim.read(stored) is None] == ["encoding", "encoding_memory"]
+    assert all(claim.read({}) is None for claim in CLAIMS)
+    assert len({claim.key for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_the_page_is_what_the_stored_races_give() -> None:
+    assert document.PAGE.read_text(encoding="utf-8") == document.page(), "run python -m benchmarks.document"
+
+
+def test_a_page_shows_each_claim_with_its_number(tmp_path: Path) -> None:
+    race = next(race for race in RACES if race.name == "gpt2")
+    done = {"seconds": [1.0], "peak_mib": 1024.0, "targets": [300]}
+    stored = {
+        "race": "gpt2",
+        "unit": race.unit,
+        "machine": {"processor": "P", "cores": 2, "flags": ["avx2"], "memory_gib": 4},
+        "versions": {"python": "3"},
+        "settings": {
+            "workload": "gpt2",
+            "data": "rows.json",
+            "split": "in_order",
+            "threads": 2,
+            "warm_up": 2,
+            "measured": 5,
+        },
+        "contestants": {label: {"module": c.module} for label, c in race.contestants.items()},
+        "rounds": [{**dict.fromkeys(race.contestants, done), "tutorial": {**done, "seconds": [9.0]}}],
+    }
+    results.store("gpt2", stored, tmp_path)
+    rates = {"read_and_curate": 30_000, "encode": 20_000, "both": 12_000}
+    measured = {"rows": 10**6, "rows_a_second": rates, "peak_mib": {"encode": 900}}
+    told = [
+        {"kind": "jsonl", "megabytes": 9, "own": measured, "again": {**measured, "rows_a_second": {**rates, "both": 1}}}
+    ]
+    (tmp_path / "encode_rows.json").write_text(json.dumps(told), encoding="utf-8")
+    page = document.page(tmp_path)
+    assert "| GPT-2 124M, all tokens, vs tutorial | ≥ 8 x | 9.00 x | yes |  |" in page
+    assert "| GPT-2 124M, response loss, vs tutorial | ≥ 10 x | 9.00 x | **no** |  |" in page
+    assert "| heedful tree | 1.0000 (1.0000 - 1.0000) | 9.00 (9.00 - 9.00) | 1.00 | 300 |" in page
+    assert "| encoding 1,000,000 alpaca rows | ≥ 10000 rows/s | 12000 rows/s | yes |  |" in page
+    assert "| jsonl, own | 1,000,000 | 30,000 | 20,000 | 12,000 | 900 |" in page
+    assert "P, 2 cores (avx2), 4 GiB; python 3." in page
+    assert "tutorial / this: 9.00" in table(stored)

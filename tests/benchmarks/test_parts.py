@@ -1,0 +1,75 @@
+"""The pieces that figures rest on: the tutorial's batches, the counted products, the made data, the GGUF order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from benchmarks.contestants.trainer_training import pad
+from benchmarks.contestants.tutorial_training import collate
+from benchmarks.flops import update_flops
+from benchmarks.gguf_file import _interleaved
+from tests.models import tiny_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import documents
+from heedful.encode.batch import Collator
+from heedful.records import TokenizedExample
+from heedful.train.loss import summed_nll
+
+
+def test_the_tutorials_batch_learns_all_but_padding() -> None:
+    inputs, targets = collate([[1, 2, 3, 9], [4, 5, 9]], pad_id=9)
+    assert inputs.tolist() == [[1, 2, 3], [4, 5, 9]]
+    assert targets.tolist() == [[2, 3, 9], [5, 9, -100]]
+
+
+def test_the_trainers_batch_is_padded_and_not_shifted() -> None:
+    batch = pad([{"input_ids": [1, 2], "labels": [-100, 2]}, {"input_ids": [3], "labels": [3]}], pad_id=9)
+    assert batch["input_ids"].tolist() == [[1, 2], [3, 9]]
+    assert batch["labels"].tolist() == [[-100, 2], [3, -100]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("layout", ["tree", "padded"])
+def test_the_counted_products_are_those_that_torch_counts(kind: str, layout: str) -> None:
+    import numpy as np
+
+    model = tiny_model(kind).train()
+    rows = [[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]]
+    examples = [
+        TokenizedExample(str(i), np.array(ids, np.int32), np.arange(len(ids)) >= 3) for i, ids in enumerate(rows)
+    ]
+    batch = next(Collator(layout, 0, 0.0, 4096).batches(examples))
+    with FlopCounterMode(display=False) as counter:
+        summed_nll(model, batch).backward()
+    counted = counter.get_flop_counts()["Global"]
+    products = sum(flops for op, flops in counted.items() if "attention" not in str(op))
+    pairs = batch.attention.sum() if layout == "tree" else sum(n * (n - 1) // 2 for n in map(len, rows))
+    attention = 3 * 4 * int(pairs) * 32 * 2  # width 32, two layers
+    padded_head = 0
+    if layout == "padded":  # the padded layout asks for logits everywhere; the count is of what is needed
+        needed = len(torch.unique(batch.predictions.source))
+        padded_head = 3 * 2 * 32 * model.config.vocab_size * (batch.input_ids.numel() - needed)
+    assert update_flops(model, batch) == products - padded_head + attention
+
+
+def test_documents_share_their_text_among_eight_questions() -> None:
+    rows = documents.questions(documents=3)
+    assert rows == documents.questions(documents=3)
+    assert len(rows) == 3 * documents.QUESTIONS
+    texts = [row["messages"][0]["content"].partition("\n\nQuestion: ")[0] for row in rows]
+    assert [texts.index(text) for text in texts] == [0] * 8 + [8] * 8 + [16] * 8
+    assert all(len(row["messages"][1]["content"]) < 40 for row in rows)
+
+
+def test_chats_have_eight_turns() -> None:
+    rows = documents.chats(count=5)
+    assert all([m["role"] for m in row["messages"]] == ["user", "assistant"] * 4 for row in rows)
+
+
+def test_gguf_puts_rotary_pairs_side_by_side() -> None:
+    weight = torch.arange(8.0)[:, None] * torch.ones(1, 3)
+    assert _interleaved(weight, "blk.0.attn_q.weight", 2, 1)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    assert _interleaved(weight, "blk.0.attn_k.weight", 2, 1)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert _interleaved(weight, "blk.0.attn_v.weight", 2, 1) is weight
