@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +59,9 @@ def train(
 ) -> Run:
     """Turn a file of instructions and a pretrained model into a tuned one; give its run.
 
-    With a `budget`, in seconds of training, the run is shortened to what this machine can do in that time.
+    With a `budget`, in seconds from here to the exported model, the run is shortened to what this machine can do.
     """
+    started = time.perf_counter()
     config = configure(recipe, settings, data, model)
     run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
     config = _continued(run, config, recipe, settings) if resume else config
@@ -76,8 +78,7 @@ def train(
         if resume:
             session.restore()
         elif budget is not None:
-            steps = session.fit_into(budget)
-            run.write_config(load_config(run.config_file, {"train.max_steps": steps}))
+            session.pace.fit_into(budget, started)
         signal = session.fit()
         loss_plot(run.metrics(), run.loss_plot)
         if signal:

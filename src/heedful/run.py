@@ -47,6 +47,10 @@ class Run:
         return self.path / "provenance.json"
 
     @property
+    def budget_file(self) -> Path:
+        return self.path / "budget.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 

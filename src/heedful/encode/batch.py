@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from heedful.encode.tree import build_tree
 from heedful.records import Batch, Predictions, TokenizedExample
 
+NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
 IGNORED = -100  # what torch's cross entropy skips; only `dense_targets` speaks it
 
 
@@ -118,8 +119,8 @@ def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.fl
 
 
 def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
-    """Give the examples one row, in which every shared beginning stands once; nothing is padded."""
-    nodes = build_tree(examples, weights)
+    """Give the examples one row, in which every shared beginning stands once."""
+    nodes = build_tree(examples, weights).filled_up(NODES, pad_id)
     predictions = Predictions(*map(torch.from_numpy, (nodes.source, nodes.target, nodes.weight)))
     input_ids, position_ids = torch.from_numpy(nodes.tokens)[None], torch.from_numpy(nodes.depths)[None]
     return _batch(examples, input_ids, position_ids, torch.from_numpy(nodes.visibility())[None, None], predictions)

@@ -13,7 +13,7 @@ Rows [a b c], [a b d], [a e] (the last token of a row is only ever predicted, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ class Tree:
         """Give [nodes, nodes]: row i marks the nodes that node i sees."""
         nodes = np.arange(len(self.tokens))
         return (nodes[None, :] <= nodes[:, None]) & (nodes[:, None] < self.ends[None, :])
+
+    def filled_up(self, multiple: int, token: int) -> Tree:
+        """Add nodes up to a multiple: each sees itself alone, is seen by none and predicts nothing."""
+        nodes, extra = len(self.tokens), -len(self.tokens) % multiple
+        return replace(
+            self,
+            tokens=np.append(self.tokens, np.full(extra, token)),
+            depths=np.append(self.depths, np.zeros(extra, np.int64)),
+            ends=np.append(self.ends, np.arange(nodes, nodes + extra) + 1),
+        )
 
 
 def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]]) -> Tree:

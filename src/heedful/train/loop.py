@@ -45,11 +45,13 @@ def fit(
     run: Run,
     hooks: Hooks,
 ) -> Progress:
-    """Update the learner once per group, from `progress` on; give where it stopped."""
-    steps = learner.steps
-    evaluate_every = config.evaluate_every or math.ceil(steps / 4)
+    """Update the learner once per group, from `progress` on; give where it stopped.
+
+    A hook may change `learner.steps`, the total, on the way: a run with a budget does.
+    """
+    evaluate_every = config.evaluate_every or math.ceil(learner.steps / 4)
     bad_steps = 0
-    for group in upcoming(len(examples), progress, config, steps):
+    for group in upcoming(len(examples), progress, config):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
         loss = learner.learn(rows, progress.step)
@@ -66,8 +68,8 @@ def fit(
             grad_norm=grad_norm,
             seconds=round(time.perf_counter() - started, 4),
         )
-        last = progress.step == steps
         hooks.show(metrics)
+        last = progress.step >= learner.steps
         if progress.step % config.log_every == 0 or last:
             run.log({"event": "step", **asdict(metrics)})
         if bad_steps:
@@ -78,7 +80,7 @@ def fit(
         stop = stale or hooks.interrupted()  # asked once: what ends the loop was saved
         if progress.step % config.save_every == 0 or last or stop:
             hooks.save(progress)
-        if stop:
+        if stop or last:
             break
     return progress
 
@@ -89,8 +91,8 @@ def total_steps(rows: int, config: TrainConfig) -> int:
     return min(per_epoch * config.epochs, config.max_steps or per_epoch * config.epochs)
 
 
-def upcoming(rows: int, progress: Progress, config: TrainConfig, steps: int) -> Iterator[Group]:
-    """Slice the plan: every group from `progress` on."""
+def upcoming(rows: int, progress: Progress, config: TrainConfig, steps: int | None = None) -> Iterator[Group]:
+    """Slice the plan: every group from `progress` on, up to `steps` if given."""
     for epoch in range(progress.epoch, config.epochs):
         groups = plan(rows, config.batch_size, config.seed, epoch, config.drop_last)
         first = progress.cursor if epoch == progress.epoch else 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,10 +23,9 @@ from heedful.train import checkpoint
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, Hooks, fit, total_steps, upcoming
 from heedful.train.memory import keep_freed_pages
+from heedful.train.pace import Pace
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.signals import listen
-
-SLOWER_WITH_UPDATE = 1.25  # a whole step, with optimizer, validation and checkpoints, over its gradient alone
 
 
 class Bar(Protocol):
@@ -74,6 +71,7 @@ class Session:
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
         self.learner = Learner(model, collator, config.train, steps)
         self.progress = Progress()
+        self.pace = Pace(self)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -100,34 +98,17 @@ class Session:
         self.progress = found.progress
         self.around.say(f"Resuming from {found.path.name}.")
 
-    def fit_into(self, seconds: float) -> int:
-        """Shorten the run, and its schedule, to what this machine can train in `seconds`; give its steps.
-
-        The first updates' gradients are computed as a measure and thrown away; the first pays for warming up.
-        """
-        rows = [group.rows for group, _ in zip(self._groups(Progress()), range(4), strict=False)]
-        times = []
-        for group in rows:
-            started = time.perf_counter()
-            self.learner.learn([self.ready.train[i] for i in group], step=0)
-            self.learner.optimizer.clear()
-            times.append(time.perf_counter() - started)
-        step = statistics.median(times[1:] or times) * SLOWER_WITH_UPDATE
-        self.learner.steps = max(1, min(self.learner.steps, int(seconds / step)))
-        self.around.say(
-            f"A step takes about {step:.2f} s here: {self.learner.steps} steps fit into {seconds / 60:.1f} minutes."
-        )
-        return self.learner.steps
-
     def fit(self) -> int:
         """Train to the end, or until a signal; give the signal or 0."""
+        self.pace.follow(self.progress.step)
         if self.progress.step >= self.learner.steps or self._stale(self._validation_losses()):
             return 0
         with self.around.bar(self.learner.steps, self.progress.step) as bar, listen() as stop:
-            validate = self._validator(bar)
+            validate = self.pace.timed("validation", self._validator(bar))
             if self.progress.step == 0:
                 validate(self.progress)
-            hooks = Hooks(validate, self._sample, self._save, bar.step, lambda: bool(stop))
+            sample, save = self.pace.timed("sample", self._sample), self.pace.timed("save", self._save)
+            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), lambda: bool(stop))
             self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self.run, hooks)
         return stop.signal if self.progress.step < self.learner.steps else 0
 
@@ -180,7 +161,7 @@ class Session:
             if not self.ready.validation:
                 return False
             event: dict[str, Any] = {"event": "validation", "step": progress.step, "epoch": self._epoch(progress)}
-            loss, targets = self.learner.validate(self._some(self.ready.validation))
+            loss, targets = self.learner.validate(self.some(self.ready.validation))
             if self.config.train.evaluate_batches:
                 event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
             event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
@@ -206,17 +187,19 @@ class Session:
         patience = self.config.train.patience
         return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
-    def _some(self, examples: Sequence[TokenizedExample]) -> Sequence[TokenizedExample]:
+    def some(self, examples: Sequence[TokenizedExample]) -> Sequence[TokenizedExample]:
+        """Give those of the examples that validation looks at."""
         limit = self.config.train.evaluate_batches
         return examples[: limit * self.config.train.batch_size] if limit else examples
 
     def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
         """Give the first training rows of this epoch's order, as many as validation looks at."""
         start = Progress(epoch=min(progress.epoch, self.config.train.epochs - 1))
-        groups = zip(self._groups(start), range(self.config.train.evaluate_batches or 1), strict=False)
+        groups = zip(self.groups(start), range(self.config.train.evaluate_batches or 1), strict=False)
         return [self.ready.train[i] for group, _ in groups for i in group.rows]
 
-    def _groups(self, start: Progress) -> Iterator[Group]:
+    def groups(self, start: Progress) -> Iterator[Group]:
+        """Give the groups of the whole run, from `start` on."""
         return upcoming(len(self.ready.train), start, self.config.train, self.learner.steps)
 
     def _epoch(self, progress: Progress) -> float:

@@ -1,0 +1,100 @@
+"""A training that ends on time: what its parts cost here, and how many updates therefore fit.
+
+The totals that were decided are kept as {step: total from that step on} in the run's budget.json. The learning rate is
+a function of step and total, so a resumed run that follows the same totals is the same run bit for bit.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from heedful.config import TrainConfig
+
+TOLERATED = 0.02  # of the budget: a smaller miss is not worth another total
+FIRST_LOOK = 5  # steps until the measure is compared with real updates
+
+
+@dataclass
+class Costs:
+    """Seconds that each part of a training takes, as last measured."""
+
+    step: float
+    validation: float = 0.0
+    sample: float = 0.0
+    save: float = 0.0
+    export: float = 0.0
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Remember how long a part took."""
+        started = time.perf_counter()
+        yield
+        setattr(self, part, time.perf_counter() - started)
+
+    def remaining(self, config: TrainConfig, rows: int, done: int, steps: int) -> float:
+        """Give the seconds from after `done` steps to the end of a run of `steps`, its export included."""
+        every = config.evaluate_every or math.ceil(steps / 4)
+        per_epoch = max(1, rows // config.batch_size if config.drop_last else math.ceil(rows / config.batch_size))
+        return (
+            (steps - done) * self.step
+            + _due(done, steps, every) * self.validation
+            + _due(done, steps, per_epoch) * self.sample
+            + _due(done, steps, config.save_every) * self.save
+            + (done == 0) * self.validation  # the one before training
+            + self.export
+        )
+
+
+@dataclass
+class Budget:
+    """A deadline, and the totals that were decided to meet it."""
+
+    seconds: float
+    ends: float  # in time.perf_counter()
+    costs: Costs
+    most: int  # the steps of the run as it was configured
+    totals: dict[int, int] = field(default_factory=dict)
+    spent: float = 0.0  # in updates
+    updates: int = 0
+
+    def fit(self, config: TrainConfig, rows: int, done: int) -> int:
+        """Give the largest total of steps that ends in time, at least one more than are done; 0 if not even that."""
+        left = self.ends - time.perf_counter()
+
+        def cost(steps: int) -> float:
+            return self.costs.remaining(config, rows, done, steps)
+
+        return done + bisect.bisect_right(range(done + 1, self.most + 1), left, key=cost)
+
+    def look(self, config: TrainConfig, rows: int, done: int, total: int, seconds: float) -> int:
+        """Learn from one more update; give the total, which changes where the end would be missed by it."""
+        self.updates, self.spent = self.updates + 1, self.spent + seconds
+        self.costs.step = self.spent / self.updates
+        if self.updates % max(FIRST_LOOK, total // 16) or done >= total:
+            return total
+        miss = time.perf_counter() + self.costs.remaining(config, rows, done, total) - self.ends
+        if abs(miss) < TOLERATED * self.seconds:
+            return total
+        return max(done + 1, self.fit(config, rows, done))
+
+
+def total_at(totals: dict[int, int], step: int) -> int:
+    """Give the total that counts from `step` on."""
+    return totals[max(start for start in totals if start <= step)]
+
+
+def measured(work: Callable[[], object]) -> float:
+    """Give the seconds that some work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _due(done: int, steps: int, every: int) -> int:
+    """Count what happens each `every` steps, and after the last, from after `done` to `steps`."""
+    return steps // every - done // every + (steps % every > 0)

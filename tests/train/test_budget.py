@@ -1,0 +1,95 @@
+"""A run with a budget: its totals are fitted by measure, written down, and followed by whoever resumes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.train.sessions import Screen, assert_same, log, session, state
+
+from heedful.config import load_config
+from heedful.errors import UsageError
+from heedful.records import StepMetrics
+from heedful.run import read_json
+from heedful.train.budget import Budget, Costs, total_at
+
+TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
+
+
+def test_what_remains_is_counted_part_by_part() -> None:
+    """10 steps of 4 rows out of 20: validations at 4, 8, 10 and before; epochs end at 5, 10; one save; the export."""
+    costs = Costs(step=1.0, validation=100.0, sample=1_000.0, save=10_000.0, export=100_000.0)
+    assert costs.remaining(TRAIN, 20, 0, 10) == 10 + 400 + 2_000 + 10_000 + 100_000
+    assert costs.remaining(TRAIN, 20, 8, 10) == 2 + 100 + 1_000 + 10_000 + 100_000
+
+
+def test_the_largest_total_that_ends_in_time() -> None:
+    budget = Budget(50.0, time.perf_counter() + 50, Costs(step=1.0, export=10.5), most=1000)
+    assert budget.fit(TRAIN, 4000, 0) == 39
+    assert budget.fit(TRAIN, 4000, 30) == 69
+    assert Budget(5.0, time.perf_counter() + 5, Costs(step=1.0, export=10.0), most=9).fit(TRAIN, 400, 0) == 0
+
+
+def test_a_slower_run_shortens_itself_and_a_faster_one_grows_to_what_was_asked() -> None:
+    def after(seconds: float) -> int:
+        budget = Budget(100.0, time.perf_counter() + 100, Costs(step=1.0), most=120)
+        return [budget.look(TRAIN, 4000, step, 100, seconds) for step in range(1, 7)][-1]
+
+    assert (after(2.0), after(0.5)) == (55, 120)
+    assert total_at({0: 100, 5: 54}, 4) == 100
+    assert total_at({0: 100, 5: 54}, 5) == 54
+
+
+def short(path: Path, screen: Screen | None = None, *settings: str):  # type: ignore[no-untyped-def]
+    return session(path, "train.epochs=4", "train.save_every=2", *settings, screen=screen)
+
+
+def begin(path: Path, screen: Screen, seconds: float):  # type: ignore[no-untyped-def]
+    made = short(path, screen)
+    made.run.write_config(made.config)
+    made.pace.fit_into(seconds, time.perf_counter())
+    return made
+
+
+def test_a_budget_larger_than_the_run_leaves_it_as_it_was(tmp_path: Path) -> None:
+    made = begin(tmp_path, Screen(), 1e6)
+    assert made.learner.steps == made.run.config().train.max_steps == 24
+
+
+def test_a_budget_too_short_for_one_step_is_refused_and_the_folder_stays_free(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too short"):
+        begin(tmp_path, Screen(), 1e-9)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_run_shortened_on_the_way_ends_at_zero_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    """The total falls from 12 to 9 after step 5; the run is lost after step 7, and again before its first save."""
+
+    def go(path: Path, lost_after: int | None = None):  # type: ignore[no-untyped-def]
+        def during(metrics: StepMetrics) -> None:
+            if metrics.step == 5:
+                made.pace._decide(5, 9)
+            if metrics.step == lost_after:
+                raise KeyboardInterrupt
+
+        made = begin(path, Screen(during), 1e6)
+        made.pace.budget.look = lambda config, rows, done, total, seconds: total  # type: ignore[union-attr]
+        made.pace._decide(0, 12)
+        made.fit()
+        return made
+
+    whole = go(tmp_path / "whole")
+    assert whole.progress.step == whole.run.config().train.max_steps == 9
+    assert read_json(whole.run.budget_file) == {"0": 12, "5": 9}
+    assert whole.learner.lr(9) == 0.0
+    for lost_after in (7, 5):
+        path = tmp_path / f"lost-{lost_after}"
+        with pytest.raises(KeyboardInterrupt):
+            go(path, lost_after)
+        kept = load_config(path / "config.yaml")
+        resumed = short(path, None, *[f"train.{k}={getattr(kept.train, k)}" for k in ("max_steps", "evaluate_every")])
+        resumed.restore()
+        resumed.fit()
+        assert_same(state(whole), state(resumed))
+        assert log(whole) == log(resumed)
