@@ -25,7 +25,7 @@ from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
 from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
-from heedful.train.memory import keep_freed_pages
+from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.precision import resolve
 from heedful.train.session import Session, Surroundings
 
@@ -85,6 +85,7 @@ def train(
             raise Interrupted(signal)
         session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
         del session, loaded
+        give_back_pages()
         if config.evaluate.after_training and splits.test:
             evaluate_on(run, config, splits.test)
     return run
