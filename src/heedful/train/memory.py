@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from heedful.encode.batch import Collator
+from heedful.errors import RunError
+from heedful.records import TokenizedExample
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
 MADV_HUGEPAGE = 14  # madvise(2) of Linux
@@ -32,3 +40,21 @@ def keep_freed_pages() -> None:
         first = -(-block // PAGE) * PAGE
         madvise(first, (block + size - first) // PAGE * PAGE, MADV_HUGEPAGE)
         free(block)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out, on a GPU or here."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def halved(collator: Collator, examples: Sequence[TokenizedExample]) -> Collator:
+    """Give a collator of smaller forwards, or say that even a single row is too long."""
+    longest, all_tokens = max(map(len, examples)), sum(map(len, examples))
+    tokens = min(collator.batch_tokens, all_tokens) // 2
+    if collator.batch_tokens <= longest:
+        raise RunError(
+            f"Memory does not hold the forward of a single row of {longest} tokens.",
+            f"Set encode.max_tokens={max(8, longest // 2)}, or train.method=lora.",
+        )
+    return replace(collator, batch_tokens=max(longest, tokens))
