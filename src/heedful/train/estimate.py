@@ -105,7 +105,7 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
     train, collator = config.train, make_collator(config, ready.encoder, config.encode.layout)
     groups = plan(len(ready.train), train.batch_size, train.seed, 0)[:LOOKED_AT]
     batches = (batch for rows in groups for batch in collator.batches([ready.train[i] for i in rows]))
-    nodes, learned = max((batch.input_ids.numel(), len(batch.predictions.source.unique())) for batch in batches)
+    nodes, learned = max((batch.input_ids.numel(), len(set(batch.predictions.source.tolist()))) for batch in batches)
     return nodes, learned / nodes
 
 

@@ -39,9 +39,7 @@ class Learner:
         # Across ranks the table's gradient has to be whole before it is reduced.
         self.rows = RowGradient(model) if self.ranks == 1 else None
         self.model = self.accelerator.prepare(model)
-        self.on_less_memory: Callable[[int], None] = lambda tokens: (
-            None
-        )  # hears the most tokens in a forward from now on
+        self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     @property
     def ranks(self) -> int:
@@ -64,6 +62,8 @@ class Learner:
                 if self.ranks > 1 or not is_out_of_memory(error):
                     raise
             self.optimizer.clear()
+            if self.rows is not None:
+                self.rows.seen.clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
 
