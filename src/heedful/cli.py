@@ -94,7 +94,7 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", "--output-dir", help="The run's folder.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="full or lora.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows an update.")] = None,
+    batch_size: Annotated[str | None, typer.Option("--batch-size", help="Rows an update, or auto.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", "--learning-rate")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", "--max-seq-length")] = None,
     mask_prompt: Annotated[bool | None, typer.Option("--mask-prompt/--train-on-prompt")] = None,
@@ -222,11 +222,17 @@ def models(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
-    """Say what this machine can do: cores, memory, precision, versions."""
-    from heedful import verbs
+def doctor(
+    data: Annotated[str | None, typer.Argument(help="What to train on: memory and time are told for it.")] = None,
+    model: Model = None,
+    recipe: Recipe = None,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Say what this machine can do, and what a training on it would take."""
+    from heedful import doctor as examination
 
-    verbs.examine(json)
+    examination.examine(data, model, recipe, named(settings), json)
 
 
 def list_settings() -> None:

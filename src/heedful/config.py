@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from heedful.errors import UsageError, did_you_mean
 
@@ -61,8 +61,8 @@ class EncodeConfig(Section):
     """What happens to a longer row; truncation cuts the prompt first and keeps the stop token."""
     layout: Literal["tree", "padded"] = "tree"
     """How a batch is laid out: every shared beginning once, or one padded row an example."""
-    batch_tokens: int = Field(4096, ge=16)
-    """Most tokens in one forward; an update with more of them is split and accumulated, with the same result."""
+    batch_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
+    """Most tokens in one forward, auto is as memory allows; a larger update is split, with the same result."""
 
 
 class TrainConfig(Section):
@@ -72,8 +72,8 @@ class TrainConfig(Section):
     """Passes over the training rows."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many updates."""
-    batch_size: int = Field(8, ge=1)
-    """Rows an update."""
+    batch_size: Annotated[int, BeforeValidator(lambda rows: 8 if rows == "auto" else rows)] = Field(8, ge=1)
+    """Rows an update; memory does not change them, but how many go into a forward (encode.batch_tokens)."""
     drop_last: bool = False
     """Leave out an epoch's last rows if they do not fill an update."""
     lr: float | None = Field(None, gt=0)

@@ -12,19 +12,21 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import data as data_stage
+from heedful import machine
 from heedful import model as models
 from heedful.config import Config, changed, load_config
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
-from heedful.errors import Interrupted, UsageError
+from heedful.errors import Interrupted, RunError, UsageError
 from heedful.evaluate.score import Answers, answer, evaluation, question, responses
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
 from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.train.estimate import fit_to_memory
 from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.precision import resolve
 from heedful.train.session import Session, Surroundings
@@ -68,11 +70,18 @@ def train(
     with _occupied(run, resume):
         run.write_config(config)
         splits, receipt = data_stage.load(config.data, WATCH)
+        tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
+        ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config), WATCH)
+        try:
+            config = fit_to_memory(config, model_config, ready, machine.free_memory())
+        except RunError:
+            if not resume:
+                run.config_file.unlink()  # so that the folder is free for another attempt
+            raise
+        run.write_config(config)
         loaded = models.load(config.model.name, config.model.dropout)
-        positions = models.max_positions(loaded.model.config)
-        ready = prepare(config, splits, receipt.as_dict(), loaded.tokenizer, positions, WATCH)
         write_json(run.receipt_file, ready.receipt)
-        session = Session(run, config, ready, loaded, _surroundings(config, ready))
+        session = Session(run, config, ready, loaded, surroundings(config, ready))
         facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
         write_json(run.provenance_file, provenance(**facts, changed=changed(config)))
         if resume:
@@ -171,7 +180,7 @@ def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversat
         return answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
 
 
-def _surroundings(config: Config, ready: Prepared) -> Surroundings:
+def surroundings(config: Config, ready: Prepared) -> Surroundings:
     """Let the session speak to the terminal, and show after each epoch how the first validation row is answered."""
     row = next(part[0] for part in (ready.splits.validation, ready.splits.test, ready.splits.train) if part)
 

@@ -1,10 +1,8 @@
-"""The smaller verbs: answer, talk, list and fetch models, examine the machine. They print what they find."""
+"""The smaller verbs: answer, talk, list and fetch models. They print what they find."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import write_json
-from heedful.train.precision import native_bf16
 
 
 def answer_one(
@@ -85,40 +82,3 @@ def pull(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(loaded.origin, local_files_only=True))
-
-
-def examine(as_json: bool) -> None:
-    """Print what this machine offers."""
-    import torch
-    import transformers
-
-    page = os.sysconf("SC_PAGE_SIZE")
-    facts = {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": round(page * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "free_memory_gib": round(page * os.sysconf("SC_AVPHYS_PAGES") / 2**30, 1),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "native_bf16": native_bf16(),
-        "precision": "bf16" if native_bf16() else "fp32",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "models_on_this_machine": [name for name in CATALOGUE if works_offline(name)],
-    }
-    if as_json:
-        print(json.dumps(facts, indent=1))
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in facts.items():
-        table.add_row(key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
-    screen.out.print(table)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -19,6 +19,7 @@ from heedful.encode.tree import build_tree
 from heedful.records import Batch, Predictions, TokenizedExample
 
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
+MOST_TOKENS = 4096  # in one forward, where memory has room: more are no faster
 IGNORED = -100  # what torch's cross entropy skips; only `dense_targets` speaks it
 
 

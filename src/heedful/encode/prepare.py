@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config
 from heedful.data.rows import Rows
-from heedful.encode.batch import Collator, plan
+from heedful.encode.batch import MOST_TOKENS, Collator, plan
 from heedful.encode.examples import FORMAT, Examples, ids_type, write_examples
 from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
 from heedful.errors import DataError
@@ -99,7 +99,8 @@ def batch_widths(config: Config, examples: Examples) -> list[int]:
 def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
     pad = encoder.tokenizer.pad_token_id
     encode = config.encode
-    return Collator(layout, 0 if pad is None else int(pad), encode.prompt_weight, encode.batch_tokens)
+    tokens = MOST_TOKENS if encode.batch_tokens == "auto" else encode.batch_tokens
+    return Collator(layout, 0 if pad is None else int(pad), encode.prompt_weight, tokens)
 
 
 def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> dict[str, Any]:

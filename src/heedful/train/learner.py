@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,6 +17,7 @@ from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
 from heedful.train.embedding import RowGradient
 from heedful.train.loss import summed_nll
+from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW
 
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
@@ -38,6 +39,7 @@ class Learner:
         # Across ranks the table's gradient has to be whole before it is reduced.
         self.rows = RowGradient(model) if self.ranks == 1 else None
         self.model = self.accelerator.prepare(model)
+        self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     @property
     def ranks(self) -> int:
@@ -49,7 +51,23 @@ class Learner:
         return peak * schedule(self.config, step, self.steps)
 
     def learn(self, examples: Sequence[TokenizedExample], step: int) -> float:
-        """Accumulate the gradient of a group's mean loss; give that loss in nats per (weighted) target."""
+        """Accumulate the gradient of a group's mean loss; give that loss in nats per (weighted) target.
+
+        Where memory runs out, the same group is tried again in smaller forwards.
+        """
+        while True:
+            try:
+                return self._learn(examples, step)
+            except (MemoryError, RuntimeError) as error:
+                if self.ranks > 1 or not is_out_of_memory(error):
+                    raise
+            self.optimizer.clear()
+            if self.rows is not None:
+                self.rows.seen.clear()
+            self.collator = halved(self.collator, examples)
+            self.on_less_memory(self.collator.batch_tokens)
+
+    def _learn(self, examples: Sequence[TokenizedExample], step: int) -> float:
         self.model.train()
         torch.manual_seed(hash((self.config.seed, step, self.accelerator.process_index)))  # dropout
         weight = self.collator.weight(examples)

@@ -6,6 +6,14 @@ import contextlib
 import ctypes
 import gc
 import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from heedful.encode.batch import Collator
+from heedful.errors import RunError
+from heedful.records import TokenizedExample
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
 MADV_HUGEPAGE = 14  # madvise(2) of Linux
@@ -24,7 +32,7 @@ def keep_freed_pages() -> None:
         mallopt, malloc, free, madvise = libc.mallopt, libc.malloc, libc.free, libc.madvise
     except (AttributeError, OSError, TypeError):
         return
-    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 * 2**20), (M_ARENA_MAX, 1)):
+    for parameter, value in ((M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 * 2**20), (M_ARENA_MAX, 1)):
         mallopt(parameter, value)
     malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     free.argtypes, madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -41,3 +49,21 @@ def give_back_pages() -> None:
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out, on a GPU or here."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def halved(collator: Collator, examples: Sequence[TokenizedExample]) -> Collator:
+    """Give a collator of smaller forwards, or say that even a single row is too long."""
+    longest, all_tokens = max(map(len, examples)), sum(map(len, examples))
+    tokens = min(collator.batch_tokens, all_tokens) // 2
+    if collator.batch_tokens <= longest:
+        raise RunError(
+            f"Memory does not hold the forward of a single row of {longest} tokens.",
+            f"Set encode.max_tokens={max(8, longest // 2)}, or train.method=lora.",
+        )
+    return replace(collator, batch_tokens=max(longest, tokens))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful import model as models
-from heedful.config import Config
+from heedful.config import Config, load_config
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model import Loaded
@@ -70,6 +70,7 @@ class Session:
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
         self.learner = Learner(model, collator, config.train, steps)
+        self.learner.on_less_memory = self._say_less_memory
         self.progress = Progress()
         self.pace = Pace(self)
 
@@ -201,6 +202,13 @@ class Session:
     def groups(self, start: Progress) -> Iterator[Group]:
         """Give the groups of the whole run, from `start` on."""
         return upcoming(len(self.ready.train), start, self.config.train, self.learner.steps)
+
+    def _say_less_memory(self, tokens: int) -> None:
+        """Say that forwards became smaller, and write it down for whoever resumes the run."""
+        self.around.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
+        self.run.log({"event": "memory", "batch_tokens": tokens})
+        self.config = load_config(self.run.config_file, {"encode.batch_tokens": tokens})
+        self.run.write_config(self.config)
 
     def _epoch(self, progress: Progress) -> float:
         return round(progress.step * self.config.train.batch_size / len(self.ready.train), 4)

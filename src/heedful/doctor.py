@@ -1,0 +1,100 @@
+"""What this machine can do, and what a training on it would take: measured, not looked up."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from heedful import machine, pipeline
+from heedful import model as models
+from heedful.catalogue import CATALOGUE, works_offline
+from heedful.report import screen
+from heedful.run import Run
+from heedful.train.estimate import estimate, fit_to_memory, heaviest
+from heedful.train.precision import native_bf16, resolve
+from heedful.train.session import Session, Surroundings
+
+GIB = 2**30
+
+
+def examine(
+    data: str | None, model: str | None, recipe: str | None, settings: Mapping[str, Any], as_json: bool
+) -> None:
+    """Print what the machine offers; with a data set or a model, also what training would take."""
+    facts = offers()
+    if data is not None or model is not None:
+        facts["training"] = expects(data, model, recipe, settings)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in (facts | facts.pop("training", {})).items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        table.add_row(key.replace("_", " "), ", ".join(shown) if isinstance(shown, list) else str(shown))
+    screen.out.print(table)
+
+
+def offers() -> dict[str, Any]:
+    """Measure the machine."""
+    import torch
+    import transformers
+
+    screen.say("Measuring the machine ...")
+    return {
+        "processor": machine.processor(),
+        "cores": machine.cores(),
+        "memory_gib": round(machine.memory() / GIB, 1),
+        "free_memory_gib": round(machine.free_memory() / GIB, 1),
+        "memory_bandwidth_gb_per_s": round(machine.bandwidth() / 1e9, 1),
+        "fp32_gflops": round(machine.matmul_rate("fp32") / 1e9),
+        "fp32_gflops_in_a_step": round(machine.matmul_rate("fp32", machine.STEP) / 1e9),
+        "bf16_gflops": round(machine.matmul_rate("bf16") / 1e9),
+        "bf16_gflops_in_a_step": round(machine.matmul_rate("bf16", machine.STEP) / 1e9),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "native_bf16": native_bf16(),
+        "precision": resolve("auto"),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "models_on_this_machine": [name for name in CATALOGUE if works_offline(name)],
+    }
+
+
+def expects(data: str | None, model: str | None, recipe: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the memory by method and precision, then measure a few updates: tokens/s and minutes.
+
+    RunError if the training does not fit into memory, with the nearest setting that does.
+    """
+    config = pipeline.configure(recipe, settings, data, model)
+    ready = pipeline.check(data, model=model, recipe=recipe, settings=settings)
+    _, description, _ = models.load_tokenizer(config.model.name)
+    nodes, share = heaviest(config, ready)
+    needs = {}
+    for method in ("full", "lora"):
+        chosen = config.train.model_copy(update={"method": method})
+        for dtype in ("fp32", "bf16"):
+            needs[f"{method}_{dtype}"] = round(estimate(description, chosen, dtype).at(nodes, share) / GIB, 2)
+    config = fit_to_memory(config, description, ready, machine.free_memory())
+    loaded = models.load(config.model.name, config.model.dropout)
+    with tempfile.TemporaryDirectory() as folder:
+        around = pipeline.surroundings(config, ready)
+        quiet = Surroundings(screen.say, around.bar, around.sample)
+        session = Session(Run(Path(folder)), config, ready, loaded, quiet)
+        costs = session.pace.measure()
+        steps = session.learner.steps
+        seconds = costs.remaining(config.train, len(ready.train), 0, steps)
+        return {
+            "memory_needed_gib": needs,
+            "tokens_per_forward": config.encode.batch_tokens,
+            "steps": steps,
+            "tokens_per_s": round(session.pace.tokens() / costs.step),
+            "seconds_per_step": round(costs.step, 3),
+            "minutes": round(seconds / 60, 2),
+        }

@@ -1,0 +1,114 @@
+"""What this machine offers, read from the system or measured. torch is imported where it is measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+CGROUPS = (  # (limit, usage) of version 2 and version 1, as seen from inside
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+REPEATS = 5
+SQUARE = (2048, 2048, 2048)
+STEP = (384, 576, 1536)  # nodes x hidden x intermediate: a layer's product in a step of a model of 135M parameters
+STREAMED = 2**28  # bytes: more than any cache holds
+
+Shape = tuple[int, int, int]
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Name the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Give the bytes of memory there are: the machine's, or what its control group allows."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *(limit for limit, _ in _limits(cgroup))])
+
+
+def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Give the bytes that can still be had: the least of what is available, and what the control group leaves."""
+    try:
+        lines = dict(line.split(":") for line in meminfo.read_text(encoding="utf-8").splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return min([available, *(max(0, limit - used) for limit, used in _limits(cgroup))])
+
+
+def matmul_rate(precision: Literal["fp32", "bf16"], shape: Shape = SQUARE) -> float:
+    """Measure the FLOP/s of products [m, k] x [k, n]; the median of a few."""
+    import torch
+
+    m, k, n = shape
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
+    times = max(1, round(2**33 / (2 * m * k * n)))  # small products many times, or the clock would be measured
+
+    def work() -> None:
+        for _ in range(times):
+            torch.mm(a, b)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * m * k * n * times / _median_seconds(work)
+
+
+def bandwidth() -> float:
+    """Measure the bytes/s that a copy reads and writes."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    source = torch.ones(STREAMED // 4, device=device)
+    target = torch.empty_like(source)
+
+    def work() -> None:
+        target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * STREAMED / _median_seconds(work)
+
+
+def _median_seconds(work: Callable[[], None]) -> float:
+    work()  # the first pays for pages and kernels
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def _limits(cgroup: Path) -> list[tuple[int, int]]:
+    """List (limit, usage) in bytes of the control groups that have a limit; what cached files use can be had again."""
+    found = []
+    for limit_name, usage_name in CGROUPS:
+        try:
+            limit = (cgroup / limit_name).read_text(encoding="utf-8").strip()
+            usage = int((cgroup / usage_name).read_text(encoding="utf-8"))
+            statistic = (cgroup / usage_name).with_name("memory.stat").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        numbers = dict(line.split(" ", 1) for line in statistic.splitlines())
+        cached = int(numbers.get("total_inactive_file", numbers.get("inactive_file", 0)))
+        if limit != "max":
+            found.append((int(limit), usage - cached))
+    return found

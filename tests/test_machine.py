@@ -1,0 +1,48 @@
+"""Memory is what the machine has and its control group allows; version 1 and 2 of control groups are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heedful import machine
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("files", "limit", "free"),
+    [
+        ({}, None, 900 * MIB),
+        ({"memory.max": "max", "memory.current": "5", "memory.stat": ""}, None, 900 * MIB),
+        (
+            {
+                "memory.max": str(64 * MIB),
+                "memory.current": str(40 * MIB),
+                "memory.stat": f"inactive_file {10 * MIB}\n",
+            },
+            64 * MIB,
+            34 * MIB,
+        ),
+        (
+            {
+                "memory/memory.limit_in_bytes": str(32 * MIB),
+                "memory/memory.usage_in_bytes": str(40 * MIB),
+                "memory/memory.stat": f"total_inactive_file 0\ninactive_file {MIB}\n",
+            },
+            32 * MIB,
+            0,
+        ),
+    ],
+)
+def test_memory_is_no_more_than_the_control_group_allows(
+    tmp_path: Path, files: dict[str, str], limit: int | None, free: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: {1000 * 1024} kB\nMemAvailable: {900 * 1024} kB\n")
+    assert machine.memory(tmp_path) == (limit or machine.memory(tmp_path / "none"))
+    assert machine.free_memory(tmp_path, meminfo) == free

@@ -1,0 +1,103 @@
+"""Memory: known before weights are read, refused in one sentence, and halved where it runs out on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models import tiny_model
+from tests.train.sessions import Screen, assert_same, log, session, state
+
+from heedful.errors import RunError
+from heedful.train import learner
+from heedful.train.estimate import estimate, fit_to_memory
+from heedful.train.learner import Learner
+
+KINDS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("[enforce fail] can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize(("method", "precision"), [("full", "fp32"), ("lora", "fp32"), ("full", "bf16")])
+def test_what_is_held_is_what_was_estimated(
+    tmp_path: Path, method: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masters, moments and working copies to the byte."""
+    monkeypatch.setattr("heedful.train.precision.native_bf16", lambda: True)
+    made = session(tmp_path, f"train.method={method}", f"train.precision={precision}")
+    optimizer = made.learner.optimizer
+    held = [*optimizer.masters.values(), *optimizer.first.values(), *optimizer.second.values()]
+    masters = sum(t.numel() * t.element_size() for t in held)
+    model = {t.data_ptr(): t.numel() * t.element_size() for t in made.learner.model.parameters()}
+    own = sum(size for place, size in model.items() if place not in {t.data_ptr() for t in held})
+    need = estimate(tiny_model("llama").config, made.config.train)
+    extra = need.gradients if (method, precision) == ("lora", "fp32") else 0  # there the weight is its own master
+    assert (need.masters, need.weights - extra) == (masters, own)
+
+
+def test_too_much_is_refused_with_the_nearest_setting_that_fits(tmp_path: Path) -> None:
+    made = session(tmp_path)
+    model, config, ready = tiny_model("llama").config, made.config, made.ready
+    need = estimate(model, config.train)
+    assert fit_to_memory(config, model, ready, 2**40).encode.batch_tokens == 4096
+    some = fit_to_memory(config, model, ready, need.fixed + 200 * (need.node + need.logits)).encode.batch_tokens
+    assert isinstance(some, int) and 200 <= some < 4096
+    with pytest.raises(RunError, match=r"GiB are free.*(method=lora|max_tokens|smaller model)"):
+        fit_to_memory(config, model, ready, need.fixed)
+
+
+@pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
+def test_a_group_that_does_not_fit_is_repeated_in_smaller_forwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The gradient of what had been done is forgotten: the result is that of the small forwards from the start."""
+    whole = learner.summed_nll
+    failed = []
+
+    def sometimes(model, batch):  # type: ignore[no-untyped-def]
+        loss = whole(model, batch)
+        if batch.input_ids.numel() > 64 and torch.is_grad_enabled():
+            failed.append(batch.input_ids.numel())
+            loss.backward()  # some of the gradient was there when memory ran out
+            raise error
+        return loss
+
+    screen = Screen()
+    limited = session(tmp_path / "limited", "train.max_steps=3", screen=screen)
+    limited.run.write_config(limited.config)
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "summed_nll", sometimes)
+        limited.fit()
+    assert failed
+    tokens = limited.run.config().encode.batch_tokens
+    assert [e["batch_tokens"] for e in log(limited) if e["event"] == "memory"][-1] == tokens
+    assert any("Memory ran out" in line for line in screen.said)
+    small = session(tmp_path / "small", "train.max_steps=3", f"encode.batch_tokens={tokens}")
+    small.fit()
+    assert_same(state(limited), state(small))
+
+
+def test_a_row_that_does_not_fit_alone_ends_the_run_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Learner, *arguments: object) -> float:
+        raise MemoryError
+
+    made = session(tmp_path)
+    made.run.write_config(made.config)
+    monkeypatch.setattr(Learner, "_learn", never)
+    with pytest.raises(RunError, match=r"single row.*encode\.max_tokens"):
+        made.fit()
+
+
+def test_other_errors_are_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Learner, *arguments: object) -> float:
+        raise RuntimeError("shapes do not match")
+
+    made = session(tmp_path)
+    monkeypatch.setattr(Learner, "_learn", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        made.fit()
