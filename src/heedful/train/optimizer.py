@@ -30,6 +30,8 @@ class MasterAdamW:
         self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
         self.second = {name: torch.zeros_like(master) for name, master in self.masters.items()}
         self.steps = {name: torch.zeros((), device=master.device) for name, master in self.masters.items()}
+        device = next(iter(self.masters.values())).device
+        self.scratch = torch.empty(PIECE, device=device)  # one, so that it stays in the cache
         self.sums: Tensors = {}  # of gradients, in fp32, while an update takes several forwards
         decayed = {name for name, master in self.masters.items() if master.ndim >= 2 or config.decay_vectors}
         self.decay = {name: config.weight_decay if name in decayed else 0.0 for name in self.masters}
@@ -46,23 +48,23 @@ class MasterAdamW:
         squares = torch.zeros((), dtype=torch.float64)
         for _, gradient in self._gradients():
             for piece in torch.split(gradient.view(-1), PIECE):
-                numbers = piece.float()
+                numbers = self._wide(piece)
                 squares += torch.dot(numbers, numbers).cpu()
         return float(squares.sqrt())
 
     def step(self, lr: float, scale: float = 1.0) -> None:
-        """Update masters and model with the gradient times `scale`."""
+        """Update masters and model with the gradient times `scale`, which uses the gradient up."""
+        divisor = None if scale == 1.0 else torch.full((), 1 / scale, device=self.scratch.device)
         for name, gradient in self._gradients():
             self.steps[name] += 1
             master, shown = self.masters[name], self.parameters[name].data
             moments = (self.first[name], self.second[name])
             pieces = (torch.split(t.view(-1), PIECE) for t in (master, gradient, *moments, shown))
             for weights, raw, first, second, copy in zip(*pieces, strict=True):
-                fresh = raw.float() if scale == 1.0 else raw.float() * scale
                 torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
-                    [weights], [fresh], [first], [second], [], [self.steps[name]],
+                    [weights], [self._wide(raw)], [first], [second], [], [self.steps[name]],
                     lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
-                    amsgrad=False, maximize=False,
+                    amsgrad=False, maximize=False, grad_scale=divisor,
                 )  # fmt: skip
                 if copy.dtype != weights.dtype:
                     copy.copy_(weights)
@@ -88,6 +90,10 @@ class MasterAdamW:
             for kind, tensors in kinds.items():
                 if f"{name}.{kind}" in moments:
                     tensors[name].copy_(moments[f"{name}.{kind}"])
+
+    def _wide(self, piece: torch.Tensor) -> torch.Tensor:
+        """Give a piece of a gradient in fp32: itself, or a copy that lasts until the next."""
+        return piece if piece.dtype == torch.float32 else self.scratch[: piece.numel()].copy_(piece)
 
     def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Give every weight's gradient that there is, each in the precision it was summed in."""
