@@ -90,6 +90,10 @@ class TrainConfig(Section):
     """Largest norm of the gradient."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What matrices are multiplied in; auto is bf16 where the hardware multiplies it natively. Masters are fp32."""
+    sharding: Literal["none", "full"] = "none"
+    """Under torchrun: whole weights and optimizer on every rank, or a share of them (FSDP2)."""
+    checkpoint_activations: bool = False
+    """Compute each layer again in the backward pass instead of keeping what it computed: less memory, slower."""
     log_every: int = Field(1, ge=1)
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int | None = Field(None, ge=1)

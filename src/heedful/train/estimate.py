@@ -74,7 +74,7 @@ def estimate(model: PretrainedConfig, config: TrainConfig, dtype: Literal["fp32"
     )
 
 
-def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int) -> Config:
+def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
     need, share = estimate(model, config.train), predicting(ready)
     room, asked = need.room(free, share), config.encode.batch_tokens
