@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from heedful import data as data_stage
 from heedful import model as models
-from heedful.config import Config, changed, load_config
+from heedful.config import Config, changed, load_config, split_override
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
@@ -24,7 +24,7 @@ from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
-from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.precision import resolve
@@ -35,7 +35,7 @@ Settings = Mapping[str, Any] | Sequence[str]
 WATCH = Watch(screen.say, screen.counting_bar)
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
-    "train.checkpoint_activations", "evaluate.after_training",
+    "train.checkpoint_activations", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision",
 }  # fmt: skip
 
@@ -70,6 +70,7 @@ def train(
         if not ranks.leads:
             screen.mute()
         config = configure(recipe, settings, data, model)
+        resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
         path, tree = ranks.told(lambda: _begun(config, recipe, settings, out, resume))
         run, config = Run(Path(path)), Config.model_validate(tree)
         _check(config, ranks, budget)
@@ -206,7 +207,7 @@ def surroundings(config: Config, ready: Prepared) -> Surroundings:
 @contextmanager
 def _occupied(run: Run, resume: bool) -> Iterator[None]:
     """Hold the run's directory, which must be new unless the run is resumed."""
-    if run.config_file.exists() and not resume:
+    if holds_run(run.path) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
     make_directory(run)
     with lock(run):
@@ -249,7 +250,9 @@ def _continued(run: Run, asked: Config, recipe: str | None, settings: Settings) 
     """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     kept = run.config()
     before = kept.model_dump(mode="json")
-    wanted = changed(asked)
+    named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
+    tree = asked.model_dump(mode="json")  # what was named counts, even where it is the default
+    wanted = changed(asked) | {leaf: tree[leaf.split(".")[0]][leaf.split(".")[1]] for leaf in named}
     refused = [
         f"{leaf} was {before[leaf.split('.')[0]][leaf.split('.')[1]]}, now {value}"
         for leaf, value in wanted.items()

@@ -120,7 +120,7 @@ class Learner:
         collator = replace(self.collator, prompt_weight=0.0)
         mine = [examples[i] for i in range(self.ranks.rank, len(examples), self.ranks.count)]
         self.model.eval()
-        with torch.inference_mode():
+        with torch.no_grad() if self.sharded else torch.inference_mode():  # FSDP keeps what it gathers into
             for batch, counts in self._batches(collator, mine, examples[0]):
                 nll += float(summed_nll(self.model, self._move(batch))) * counts
                 weight += batch.weight * counts

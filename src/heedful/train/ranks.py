@@ -41,6 +41,7 @@ class Ranks:
     count: int
     device: torch.device
     board: Store | None = None
+    restarted: bool = False  # by torchrun, after a rank had ended
 
     @property
     def leads(self) -> bool:
@@ -153,7 +154,7 @@ class Ranks:
             gone = ", ".join(f"rank {rank}" for rank in self._missing())
             error = RunError(
                 f"Rank {self.rank} lost {gone}: it was killed, or its machine is gone.",
-                "Start again with --resume, or under `torchrun --max-restarts N` with --resume.",
+                "`torchrun --max-restarts N` starts them again; otherwise heedful train --resume continues the run.",
             )
         mine = f"{self.rank} {getattr(error, 'exit_code', 1)}"
         first = self.board.compare_set("failed", "", mine).decode()
@@ -171,10 +172,7 @@ def together() -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield alone()
         return
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    ranks = Ranks(state.process_index, state.num_processes, state.device, PrefixStore(f"heedful/{attempt}", store))
+    ranks = _join()
     try:
         yield ranks
         ranks.wait()
@@ -183,6 +181,18 @@ def together() -> Iterator[Ranks]:
     finally:
         dist.destroy_process_group()
         PartialState._reset_state()
+
+
+def _join() -> Ranks:
+    """Meet the other ranks, at a board of this attempt's own: an earlier one left its addresses on torchrun's."""
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, hosts)
+    board = PrefixStore(f"heedful/{attempt}", store)
+    gpu = torch.cuda.is_available()
+    dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
+    return Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)
 
 
 def deal(work: Sequence[int], count: int) -> list[list[int]]:
