@@ -18,7 +18,7 @@ from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
-from heedful.errors import Interrupted, RunError, UsageError
+from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.evaluate.score import Answers, answer, evaluation, question, responses
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
@@ -26,8 +26,9 @@ from heedful.report import screen
 from heedful.report.plots import loss_plot
 from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
 from heedful.train.estimate import fit_to_memory
+from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages, keep_freed_pages
-from heedful.train.precision import resolve
+from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, together
 from heedful.train.session import Session, Surroundings
 
@@ -35,7 +36,7 @@ Settings = Mapping[str, Any] | Sequence[str]
 WATCH = Watch(screen.say, screen.counting_bar)
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
-    "train.checkpoint_activations", "encode.batch_tokens", "evaluate.after_training",
+    "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision",
 }  # fmt: skip
 
@@ -93,7 +94,8 @@ def _trained(
         tokenizer, description, _ = models.load_tokenizer(config.model.name)
         ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(description), WATCH)
     config = _fitted(run, config, description, ready, ranks, resume)
-    loaded = models.load(config.model.name, config.model.dropout)
+    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
+    loaded = models.load(config.model.name, config.model.dropout, nf4)
     record(run.receipt_file, ready.receipt)
     session = Session(run, config, ready, loaded, surroundings(config, ready), ranks)
     facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
@@ -226,6 +228,7 @@ def _begun(
 def _check(config: Config, ranks: Ranks, budget: float | None) -> None:
     """Refuse, before any work, what this machine or so many ranks cannot train."""
     resolve(config.train.precision)
+    check_gpu(config.train)
     ranks.check(config.train)
     if budget is not None and ranks.count > 1:
         raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
@@ -236,8 +239,9 @@ def _fitted(
 ) -> Config:
     """Settle, for all ranks, how many tokens go into a forward; a run that does not fit leaves its folder free."""
     try:
+        ranks.check_rows(len(ready.train))
         config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
-    except RunError:
+    except HeedfulError:
         if ranks.leads and not resume:
             run.config_file.unlink()
         raise

@@ -88,7 +88,7 @@ def test_a_row_that_does_not_fit_alone_ends_the_run_in_one_sentence(
 
     made = session(tmp_path)
     made.run.write_config(made.config)
-    monkeypatch.setattr(Learner, "_learn", never)
+    monkeypatch.setattr(Learner, "_forwards", never)
     with pytest.raises(RunError, match=r"single row.*encode\.max_tokens"):
         made.fit()
 
@@ -98,6 +98,6 @@ def test_other_errors_are_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.M
         raise RuntimeError("shapes do not match")
 
     made = session(tmp_path)
-    monkeypatch.setattr(Learner, "_learn", broken)
+    monkeypatch.setattr(Learner, "_forwards", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         made.fit()

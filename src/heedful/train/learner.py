@@ -14,6 +14,7 @@ from heedful.encode.batch import Collator
 from heedful.errors import ModelError, RunError
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
+from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
 from heedful.train.loss import summed_nll
 from heedful.train.memory import halved, is_out_of_memory
@@ -31,10 +32,10 @@ class Learner:
     ) -> None:
         self.config, self.collator, self.steps, self.ranks = config, collator, steps, ranks or alone()
         self.sharded = config.sharding == "full"
-        dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision.resolve(config.precision)]
-        if config.checkpoint_activations:
-            _checkpoint_activations(model)
-        for frozen in (p for p in model.parameters() if not p.requires_grad):
+        dtype = precision.dtype_of(config)
+        if config.activation_checkpointing:
+            _compute_again(model)
+        for frozen in (p for p in model.parameters() if not p.requires_grad and p.is_floating_point()):
             frozen.data = frozen.data.to(dtype)
         self.model = model
         if self.sharded:
@@ -44,7 +45,8 @@ class Learner:
             model.to(self.ranks.device)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         # A rank's share stays in fp32, as its own master: FSDP rounds what it gathers.
-        self.optimizer = MasterAdamW(self.parameters, config, torch.float32 if self.sharded else dtype)
+        kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
+        self.optimizer = kind(self.parameters, config, torch.float32 if self.sharded else dtype)
         self.rows = None if self.sharded else RowGradient(model)
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
@@ -188,12 +190,12 @@ def schedule(config: TrainConfig, step: int, steps: int) -> float:
     return falls[config.schedule]
 
 
-def _checkpoint_activations(model: PreTrainedModel) -> None:
+def _compute_again(model: PreTrainedModel) -> None:
     """Let the model forget what its layers compute, and compute it again in the backward pass."""
     try:
         model.activation_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:
         raise ModelError(
             f"{model.config.model_type} models cannot compute their layers a second time.",
-            "Leave train.checkpoint_activations at false.",
+            "Leave train.activation_checkpointing at false.",
         ) from error

@@ -31,14 +31,25 @@ class MasterAdamW:
         for p in parameters.values():
             if p.dtype != dtype:
                 p.data = p.data.to(dtype)
-        self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
-        self.second = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+        self.first = {name: self.blank(master) for name, master in self.masters.items()}
+        self.second = {name: self.blank(master) for name, master in self.masters.items()}
         self.steps = {name: torch.zeros((), device=master.device) for name, master in self.masters.items()}
         device = next(iter(self.masters.values())).device
         self.scratch = torch.empty(PIECE, device=device)  # one, so that it stays in the cache
+        # as a checkpoint names them
+        self.kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
         self.sums: Tensors = {}  # of gradients, in fp32, while an update takes several forwards
         decayed = {name for name, master in self.masters.items() if master.ndim >= 2 or config.decay_vectors}
         self.decay = {name: config.weight_decay if name in decayed else 0.0 for name in self.masters}
+
+    def blank(self, master: torch.Tensor) -> torch.Tensor:
+        """Give a moment of a weight before the first update."""
+        return torch.zeros_like(master)
+
+    def moments(self, name: str) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Give a weight's two moments, a piece at a time, to be changed in place until the next is asked for."""
+        both = (self.first[name], self.second[name])
+        yield from zip(*(torch.split(_local(moment).view(-1), PIECE) for moment in both), strict=True)
 
     def fold(self) -> None:
         """Add the gradients of one forward of several to their sums, which bf16 could not hold."""
@@ -62,9 +73,8 @@ class MasterAdamW:
         for name, gradient in self.gradients():
             self.steps[name] += 1
             master, shown = self.masters[name], self.parameters[name].data
-            moments = (self.first[name], self.second[name])
-            pieces = (torch.split(_local(t).view(-1), PIECE) for t in (master, gradient, *moments, shown))
-            for weights, raw, first, second, copy in zip(*pieces, strict=True):
+            pieces = (torch.split(_local(t).view(-1), PIECE) for t in (master, gradient, shown))
+            for (first, second), weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
                 torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
                     [weights], [self._wide(raw)], [first], [second], [], [self.steps[name]],
                     lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
@@ -81,17 +91,17 @@ class MasterAdamW:
 
     def state(self) -> Tensors:
         """Give the moments as `parameter.moment`, with those weights left out that never had a gradient."""
-        kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
         moved = [name for name in self.masters if self.steps[name] > 0]
-        return {f"{name}.{kind}": tensors[name] for name in moved for kind, tensors in kinds.items()}
+        kinds = self.kinds.items()
+        return {f"{name}.{kind}": tensors[name] for name in moved for kind, tensors in kinds if name in tensors}
 
     def load(self, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor], fill: Fill) -> None:
         """Continue from saved masters and moments; `fill` takes one to where it belongs, None where none was saved."""
-        kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
         for name, master in self.masters.items():
             fill(master, weights.get(name))
-            for kind, tensors in kinds.items():
-                fill(tensors[name], moments.get(f"{name}.{kind}"))
+            for kind, tensors in self.kinds.items():
+                if name in tensors:
+                    fill(tensors[name], moments.get(f"{name}.{kind}"))
             self.parameters[name].data.copy_(master)
 
     def _wide(self, piece: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ loss, where a run goes on) is told to all, so that every rank takes the same way
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from heedful.errors import RunError, UsageError
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or exports; one that ended is noticed at once
 ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
 BUCKET = 2**23  # numbers of gradients that are added up in one go
+MEETINGS = itertools.count()  # of this process with others: a program may train several times
 Tensors = dict[str, torch.Tensor]
 
 
@@ -128,6 +130,11 @@ class Ranks:
                 "Raise train.batch_size, or start fewer ranks.",
             )
 
+    def check_rows(self, rows: int) -> None:
+        """Refuse a data set that has no row for each rank."""
+        if self.count > rows:
+            raise UsageError(f"{self.count} ranks are more than the {rows} training rows.", "Start fewer ranks.")
+
     def _reduced(self, numbers: Sequence[float], how: Any) -> list[float]:
         if self.count == 1:
             return list(numbers)
@@ -189,7 +196,7 @@ def _join() -> Ranks:
     hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, hosts)
-    board = PrefixStore(f"heedful/{attempt}", store)
+    board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
     gpu = torch.cuda.is_available()
     dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
     return Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)

@@ -169,7 +169,8 @@ class Session:
         """Give the tuned model in fp32; adapters are merged into the base's own weights, which bf16 rounded."""
         lora = self.config.train.method == "lora"
         model = self.learner.model
-        if self.learner.sharded or (lora and model.dtype != torch.float32):
+        rounded = lora and (model.dtype != torch.float32 or self.config.train.quantize == "nf4")
+        if self.learner.sharded or rounded:
             model = models.load(self.origin, self.config.model.dropout).model
             models.fit_vocabulary(model, self.tokenizer)
             model = models.adapt(model, self.config.train) if lora else model
