@@ -1,4 +1,4 @@
-"""What only a GPU trains: refused without one; with bitsandbytes at hand, the packed parts are tried on the processor."""
+"""What only a GPU trains: refused without one. With bitsandbytes at hand, packed parts are tried on the processor."""
 
 from __future__ import annotations
 
