@@ -108,7 +108,7 @@ class Trained:
         assert [e["event"] for e in ours] == [e["event"] for e in theirs]
         for a, b in zip(ours, theirs, strict=True):
             assert a.keys() == b.keys()
-            for key in a.keys() - {"seconds"}:
+            for key in a.keys() - {"event", "seconds"}:
                 assert a[key] == pytest.approx(b[key], rel=tolerance, abs=tolerance), (name, key, a, b)
 
     def assert_same_model(self, name: str, other: str) -> None:
