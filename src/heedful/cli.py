@@ -36,7 +36,9 @@ TemplateName = Annotated[str | None, typer.Option("--template", help="auto, alpa
 
 
 def emit(value: Any) -> None:
-    print(json_format.dumps(value, indent=1, ensure_ascii=False))
+    from heedful.report import screen
+
+    screen.out.out(json_format.dumps(value, indent=1, ensure_ascii=False), highlight=False)
 
 
 @app.command()

@@ -179,7 +179,12 @@ SHOWN = {
 }
 
 
+def mute() -> None:
+    """Show nothing more but problems: another process shows what this one does too."""
+    out.quiet = err.quiet = True
+
+
 def problem(text: str) -> None:
     """Say on stderr what went wrong, in one sentence."""
-    err.print(Text(f"heedful: {plain(text)}"), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text(f"heedful: {plain(text)}"), soft_wrap=True)
     sys.stderr.flush()
