@@ -18,7 +18,7 @@ from heedful.data.checks import FIELD, read_checks
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, check_turns, filled, message, shown, text_of
 from heedful.errors import DataError, did_you_mean
-from heedful.records import Conversation, Message, Place, Role, Row
+from heedful.records import Conversation, Message, Place, Role
 
 Fields = Mapping[str, Any]
 
@@ -156,11 +156,10 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     try:
         messages = _read(row, choice)
         check_turns(messages)
-        kept: Row = row.value
-        checks = read_checks(kept.get(choice.columns.get(FIELD, FIELD)))
+        checks = read_checks(row.value.get(choice.columns.get(FIELD, FIELD)))
     except BadRow as bad:
         raise bad.at(row.place) from None
-    return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, kept, checks)
+    return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
 
 
 def name_of(file: str, row: int) -> str:
