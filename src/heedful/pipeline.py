@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
 from heedful.errors import HeedfulError, Interrupted, UsageError
-from heedful.evaluate.score import Answers, answer, evaluation, question, responses
+from heedful.evaluate.endpoint import Endpoint
+from heedful.evaluate.forgetting import probe, probe_rows
+from heedful.evaluate.held_back import rows_of
+from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
+from heedful.evaluate.rows import write_rows
+from heedful.evaluate.score import Answers, answer, question, responses, score_rows
+from heedful.evaluate.summary import compare as compare_runs
+from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
@@ -115,19 +123,35 @@ def _trained(
     return splits.test
 
 
-def evaluate(run: Run | Path | str, data: str | None = None, *, settings: Settings = ()) -> dict[str, Any]:
-    """Answer the test rows, or all rows of `data`, with the base and the tuned model; score both."""
+def evaluate(
+    run: Run | Path | str,
+    data: str | None = None,
+    *,
+    settings: Settings = (),
+    judge: Endpoint | None = None,
+    judge_by: JudgeBy = "grade",
+) -> dict[str, Any]:
+    """Answer the test rows, or all rows of `data`, with the base and the tuned model; score both.
+
+    A `judge` is asked about the answers that are stored already, if they are those to the same rows.
+    """
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
-    if data is None:
-        return evaluate_on(run, config, data_stage.load(config.data)[0].test)
-    splits, _ = data_stage.load(config.data.model_copy(update={"path": data}))
-    rows = (*splits.train, *splits.validation, *splits.test)
-    return evaluate_on(run, config, sorted(rows, key=lambda row: row.place.row))
+    rows = rows_of(run, config, data, WATCH)
+    if judge is not None and not settings and is_answered(run, rows):
+        return judge_run(run, rows, judge, judge_by, WATCH)
+    scores = evaluate_on(run, config, rows)
+    return judge_run(run, rows, judge, judge_by, WATCH) if judge is not None else scores
+
+
+def compare(first: Run | Path | str, second: Run | Path | str, *, common: bool = False) -> dict[str, Any]:
+    """Compare two runs on the rows on which both were evaluated, the second against the first."""
+    first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
+    return compare_runs(first, second, common)
 
 
 def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
-    """Evaluate base and tuned on these rows; write evaluation.json and responses.json."""
+    """Evaluate base and tuned on these rows; write evaluation.json, responses.json and the scores by row."""
     tuned, trained = _open(run.path, config)
     answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
     loaded = models.load(config.model.name)
@@ -139,8 +163,11 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
         engine = _engine(loaded.model, own, "base", config)
         base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
     answers = base | answers
-    scores = evaluation(answers, rows, config.evaluate.decides)
+    scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
+    scores = evaluation(scored, config.evaluate.decides) | ({"forgetting": forgetting(probed)} if probed else {})
     write_json(run.responses_file, responses(answers, rows))
+    write_rows(run.scores_file, scored)
+    write_rows(run.probes_file, probed)
     write_json(run.evaluation_file, scores)
     return scores
 
@@ -192,7 +219,8 @@ def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config)
 
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
     with screen.counting_bar(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-        return answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+        answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+    return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
 
 def surroundings(config: Config, ready: Prepared) -> Surroundings:

@@ -71,6 +71,18 @@ class Run:
         return self.path / "responses.json"
 
     @property
+    def scores_file(self) -> Path:
+        return self.path / "scores.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        return self.path / "forgetting.jsonl"
+
+    @property
+    def judge_file(self) -> Path:
+        return self.path / "judge.jsonl"
+
+    @property
     def loss_plot(self) -> Path:
         return self.path / "loss-plot.pdf"
 
