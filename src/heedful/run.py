@@ -55,6 +55,14 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def row_losses_file(self) -> Path:
+        return self.path / "row-losses.bin"
+
+    @property
+    def data_map_file(self) -> Path:
+        return self.path / "data-map.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -69,6 +77,10 @@ class Run:
     @property
     def responses_file(self) -> Path:
         return self.path / "responses.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def loss_plot(self) -> Path:

@@ -16,7 +16,7 @@ from heedful.encode.batch import Collator
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
 from heedful.train.embedding import RowGradient
-from heedful.train.loss import summed_nll
+from heedful.train.loss import example_nll, prediction_nll, summed_nll
 from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW
 
@@ -39,6 +39,7 @@ class Learner:
         # Across ranks the table's gradient has to be whole before it is reduced.
         self.rows = RowGradient(model) if self.ranks == 1 else None
         self.model = self.accelerator.prepare(model)
+        self.row_nll: list[float] = []  # of the last group's examples: the NLL of all their supervised tokens
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     @property
@@ -72,11 +73,14 @@ class Learner:
         torch.manual_seed(hash((self.config.seed, step, self.accelerator.process_index)))  # dropout
         weight = self.collator.weight(examples)
         nll = torch.zeros((), device=self.accelerator.device)
+        each_nll: list[torch.Tensor] = []
         batches = list(self.collator.batches(examples[self.accelerator.process_index :: self.ranks]))
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             with self._sync_on(last):
-                part = summed_nll(self.model, self._move(batch))
+                moved = self._move(batch)
+                each = prediction_nll(self.model, moved)
+                part = (each * moved.predictions.weight).sum()
                 # DDP averages the ranks' gradients; the loss is a sum over them.
                 self.accelerator.backward(part * (self.ranks / weight))
             if self.rows is not None:
@@ -84,7 +88,13 @@ class Learner:
                 if not last:
                     self.optimizer.fold()
             nll += part.detach()
-        return float(self.accelerator.reduce(nll)) / weight
+            each_nll.append(each.detach())
+        rows: dict[str, float] = {}
+        for batch, each in zip(batches, each_nll, strict=True):  # only now, as an accelerator would have to wait for it
+            rows |= example_nll(batch.runs, each)
+        sums = torch.tensor([float(nll), *(rows.get(e.id, 0.0) for e in examples)], dtype=torch.float64)
+        total, *self.row_nll = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
+        return float(total) / weight
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
@@ -115,14 +125,12 @@ class Learner:
             return batch
         p = batch.predictions
         predictions = Predictions(p.source.to(device), p.target.to(device), p.weight.to(device))
-        return Batch(
-            batch.input_ids.to(device),
-            batch.position_ids.to(device),
-            batch.attention.to(device),
-            predictions,
-            batch.weight,
-            batch.targets,
-            batch.tokens,
+        return replace(
+            batch,
+            input_ids=batch.input_ids.to(device),
+            position_ids=batch.position_ids.to(device),
+            attention=batch.attention.to(device),
+            predictions=predictions,
         )
 
 

@@ -8,12 +8,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful import model as models
 from heedful.config import Config, load_config
+from heedful.data.row_losses import RowLosses
+from heedful.encode.batch import plan
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model import Loaded
@@ -72,6 +76,7 @@ class Session:
         self.learner = Learner(model, collator, config.train, steps)
         self.learner.on_less_memory = self._say_less_memory
         self.progress = Progress()
+        self.row_losses = RowLosses(run.row_losses_file, len(ready.train))
         self.pace = Pace(self)
 
     @property
@@ -86,6 +91,7 @@ class Session:
             self.around.say("No checkpoint to resume from: starting at step 0.")
             checkpoint.forget_after(self.run.checkpoints, 0)
             self.run.cut_metrics(0)
+            self.row_losses.forget_from(0)
             return
         for name, value in self.fingerprint.items():
             if found.fingerprint.get(name) != value:
@@ -97,6 +103,7 @@ class Session:
         checkpoint.forget_after(self.run.checkpoints, found.progress.step)
         self.run.cut_metrics(found.metrics_bytes)
         self.progress = found.progress
+        self._forget_rows()
         self.around.say(f"Resuming from {found.path.name}.")
 
     def fit(self) -> int:
@@ -109,7 +116,8 @@ class Session:
             if self.progress.step == 0:
                 validate(self.progress)
             sample, save = self.pace.timed("sample", self._sample), self.pace.timed("save", self._save)
-            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), lambda: bool(stop))
+            keep = self.row_losses.keep
+            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), keep, lambda: bool(stop))
             self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self.run, hooks)
         return stop.signal if self.progress.step < self.learner.steps else 0
 
@@ -203,6 +211,17 @@ class Session:
         """Give the groups of the whole run, from `start` on."""
         return upcoming(len(self.ready.train), start, self.config.train, self.learner.steps)
 
+    def _forget_rows(self) -> None:
+        """Forget the losses of rows that will be trained on again."""
+        epoch, rows = self.progress.epoch, self.progress.cursor * self.config.train.batch_size
+        self.row_losses.forget_from(epoch, self.order(epoch)[:rows].tolist())
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Give the rows of an epoch as they are learned."""
+        train = self.config.train
+        groups = plan(len(self.ready.train), train.batch_size, train.seed, epoch, train.drop_last)
+        return np.concatenate([np.array(group, np.int64) for group in groups])
+
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
         self.around.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
@@ -224,6 +243,7 @@ class Session:
     def _save(self, progress: Progress) -> None:
         folder = self.run.checkpoints / f"step-{progress.step:06d}"
         size = self.run.sync_metrics()
+        self.row_losses.sync()
         weights, moments = self.learner.optimizer.masters, self.learner.optimizer.state()
         checkpoint.save(folder, weights, moments, progress, size, self.fingerprint)
         checkpoint.prune(self.run.checkpoints)
