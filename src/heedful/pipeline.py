@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
 from heedful.config import Config, changed, load_config
+from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
@@ -23,9 +24,11 @@ from heedful.errors import Interrupted, RunError, UsageError
 from heedful.evaluate.score import Answers, answer, evaluation, question, responses
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
-from heedful.report import screen
+from heedful.report import screen, track
+from heedful.report.card import write_card
+from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, read_json, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.precision import resolve
@@ -35,7 +38,7 @@ Settings = Mapping[str, Any] | Sequence[str]
 WATCH = Watch(screen.say, screen.counting_bar)
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "evaluate.after_training",
-    "evaluate.decides", "generate.batch_size", "generate.precision",
+    "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
 
 
@@ -67,6 +70,7 @@ def train(
     config = configure(recipe, settings, data, model)
     run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
     config = _continued(run, config, recipe, settings) if resume else config
+    track.check(config)
     with _occupied(run, resume):
         run.write_config(config)
         splits, receipt = data_stage.load(config.data, WATCH)
@@ -81,7 +85,7 @@ def train(
         run.write_config(config)
         loaded = models.load(config.model.name, config.model.dropout)
         write_json(run.receipt_file, ready.receipt)
-        session = Session(run, config, ready, loaded, surroundings(config, ready))
+        session = Session(run, config, ready, loaded, surroundings(config, ready, run))
         facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
         write_json(run.provenance_file, provenance(**facts, changed=changed(config)))
         if resume:
@@ -90,13 +94,18 @@ def train(
             session.pace.fit_into(budget, started)
         signal = session.fit()
         loss_plot(run.metrics(), run.loss_plot)
+        orders = [session.order(epoch) for epoch in range(config.train.epochs)]
+        write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
         if signal:
             raise Interrupted(signal)
         session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
+        told = read_json(run.provenance_file)
+        write_json(run.provenance_file, told | {"peak_memory": machine.peak_memory()})
         del session, loaded
         give_back_pages()
         if config.evaluate.after_training and splits.test:
             evaluate_on(run, config, splits.test)
+        publish(run)
     return run
 
 
@@ -105,10 +114,19 @@ def evaluate(run: Run | Path | str, data: str | None = None, *, settings: Settin
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
     if data is None:
-        return evaluate_on(run, config, data_stage.load(config.data)[0].test)
-    splits, _ = data_stage.load(config.data.model_copy(update={"path": data}))
-    rows = (*splits.train, *splits.validation, *splits.test)
-    return evaluate_on(run, config, sorted(rows, key=lambda row: row.place.row))
+        rows: Sequence[Conversation] = data_stage.load(config.data)[0].test
+    else:
+        splits, _ = data_stage.load(config.data.model_copy(update={"path": data}))
+        rows = sorted((*splits.train, *splits.validation, *splits.test), key=lambda row: row.place.row)
+    scores = evaluate_on(run, config, rows)
+    publish(run)
+    return scores
+
+
+def publish(run: Run) -> None:
+    """Write what people read of a run: report.html, and the model's card."""
+    screen.say(f"The report: {write_report(run)}")
+    write_card(run)
 
 
 def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
@@ -180,15 +198,22 @@ def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversat
         return answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
 
 
-def surroundings(config: Config, ready: Prepared) -> Surroundings:
-    """Let the session speak to the terminal, and show after each epoch how the first validation row is answered."""
+def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Surroundings:
+    """Let the session speak to the terminal, send a run's numbers to its tracker, and show after each epoch how the
+    first validation row is answered."""
     row = next(part[0] for part in (ready.splits.validation, ready.splits.test, ready.splits.train) if part)
 
     def sample(model: PreTrainedModel) -> tuple[str, str]:
         completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]
         return row.messages[-2].content, completion.text
 
-    return Surroundings(screen.say, screen.training_bar, sample)
+    @contextmanager
+    def bar(total: int, done: int) -> Iterator[screen.TrainingBar]:
+        following = track.tracking(run, config) if run else nullcontext(lambda: None)
+        with screen.training_bar(total, done) as shown, following as shown.also:
+            yield shown
+
+    return Surroundings(screen.say, bar, sample)
 
 
 @contextmanager
