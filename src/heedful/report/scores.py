@@ -38,7 +38,7 @@ def shown(metric: str, value: float, sign: bool = False) -> str:
     """Write a score as it is read: 25.5 %, 63.4, 0.647."""
     plus = "+" if sign else ""
     if metric in PERCENT:
-        text = f"{value * 100:{plus}.1f} %"
+        text = f"{value * 100:{plus}.1f}\u00a0%"
     else:
         text = f"{value:{plus}.1f}" if metric in HUNDREDS else f"{value:{plus}.3f}"
     return text.replace("-", "−")
