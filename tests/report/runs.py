@@ -87,7 +87,10 @@ def finished_run(path: Path, rows: int = 40, trained: int = 80) -> Run:
     write_json(run.receipt_file, receipt(trained))
     for event in events():
         run.log(event)
-    write_json(run.evaluation_file, evaluation(rows))
+    probes = {part: evaluation(100)[part] for part in ("rows", "models", "paired")}
+    judge = probes | {"model": EVIL, "tokens": {"prompt": 1200, "completion": 30}, "unscored": 0}
+    told = {"forgetting": probes | {"families": {"arithmetic": probes}}, "judge": judge, "checks": probes}
+    write_json(run.evaluation_file, evaluation(rows) | told)
     write_json(run.responses_file, responses(rows))
     losses = RowLosses(run.row_losses_file, trained)
     for epoch in range(2):

@@ -208,6 +208,12 @@ def test_a_page_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "loss not finite" in report(run)
 
 
+def test_further_parts_of_an_evaluation_are_shown(tmp_path: Path) -> None:
+    html = report(finished_run(tmp_path / "mine"))
+    for text in ("Did it forget?", "arithmetic", "What a judge says", "prompt 1,200, completion 30", "so many words"):
+        assert text in html
+
+
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "mine")
     assert report(run) == report(run)

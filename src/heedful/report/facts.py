@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -204,16 +204,3 @@ def origin(facts: Facts) -> Lines:
 
 def yaml_of(facts: Facts) -> str:
     return dump_config(facts.config)
-
-
-def judged(evaluation: Mapping[str, Any]) -> Lines:
-    """List what a judge's part of the evaluation holds, one line a fact."""
-    return [(name.replace("_", " "), _plainly(value)) for name, value in evaluation.get("judge", {}).items()]
-
-
-def _plainly(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name.replace('_', ' ')} {_plainly(part)}" for name, part in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_plainly(part) for part in value)
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

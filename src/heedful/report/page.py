@@ -24,7 +24,7 @@ from heedful.report.answers import answered, key_of, packed
 from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
-from heedful.report.scores import NAMES, figures, score_table, stop_health, verdict
+from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
 from heedful.run import Run, atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -85,7 +85,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Pa
             ("settings", "Settings"),
         ],
         scores=score_table(comparison, rows, names) | {"hint": f"On the same {rows:,} rows, with 95 % intervals."},
-        forgetting=_forgetting(comparison, names),
+        further=further(comparison, names),
         answers=answers,
         runs=runs,
         differences=told.differences(both[0].config, both[1].config),
@@ -101,8 +101,7 @@ def _parts(facts: Facts) -> Part:
         "curves": _curves(facts),
         "scores": score_table(evaluation, evaluation["rows"]) if evaluation else None,
         "stops": stop_health(evaluation) if evaluation else "",
-        "forgetting": _forgetting(evaluation) if evaluation else None,
-        "judge": told.judged(evaluation) if evaluation else None,
+        "further": further(evaluation) if evaluation else [],
         "answers": answered(facts.responses, facts.columns, NAMES) if facts.responses else None,
         "data": _data(facts),
         "map": _map(facts),
@@ -133,14 +132,6 @@ def _curves(facts: Facts) -> Part | None:
         for name, svg in loss_pictures(facts.events).items()
     }
     return {"pictures": pictures, "alt": told.curves_in_words(facts)}
-
-
-def _forgetting(evaluation: Mapping[str, Any], names: Mapping[str, str] | None = None) -> Part | None:
-    probe = evaluation.get("forgetting")
-    if not probe or len(probe.get("models", {})) < 2:
-        return None
-    table = score_table(probe, probe["rows"], *([names] if names else []))
-    return table | {"hint": f"{probe['rows']:,} questions of general knowledge that come with heedful, asked of both."}
 
 
 def _data(facts: Facts) -> Part | None:

@@ -17,13 +17,17 @@ LABELS = {  # score -> its name, and what there is to know
     "rouge_l": ("ROUGE-L", ""),
     "chrf": ("chrF", "0 to 100"),
     "bleu": ("BLEU", "0 to 100"),
+    "corpus_bleu": ("BLEU of all rows together", "0 to 100"),
+    "corpus_chrf": ("chrF of all rows together", "0 to 100"),
+    "judge_score": ("Judge's grade", "0 to 100"),
+    "judge_wins": ("Judge prefers it", "share of the rows, both orders asked"),
     "length_ratio": ("Length", "of the answer, where the reference is 1"),
     "stopped": ("Stopped by itself", "share of the rows"),
     "length_capped": ("Cut at the limit", "share of the rows, lower is better"),
     "looped": ("Fell into a loop", "share of the rows, lower is better"),
 }
-PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped"}
-HUNDREDS = {"chrf", "bleu"}
+PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped", "judge_wins"}
+HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
 OPEN = {"nll", "bits_per_byte", "length_ratio"}  # without an upper end
 NAMES = {"base": "Before", "tuned": "After", "base_own_template": "Before, in its own template"}
 FIGURES = ("exact_match", "stopped")  # told at the top of the page, beside the one that decides
@@ -94,6 +98,41 @@ def _pair(metric: str, pair: Mapping[str, Any] | None) -> dict[str, str] | None:
     numbers = {name: shown(metric, pair[name], sign=True) for name in ("difference", "low", "high")}
     verdict = pair["verdict"]
     return {**numbers, "p": probability(pair["p_value"]), "verdict": verdict, "tone": tone(verdict)}
+
+
+FURTHER = {  # parts of an evaluation that may be there -> their names, and what they are
+    "checks": ("What rows ask for in so many words", "Constraints that rows declare, checked by code on {rows} rows."),
+    "judge": ("What a judge says", "A model that was asked about {rows} answers."),
+    "forgetting": ("Did it forget?", "{rows} short questions that have nothing to do with the data, asked of both."),
+}
+SHAPE = {"rows", "models", "paired", "families"}
+
+
+def further(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> list[dict[str, Any]]:
+    """Lay out the parts that an evaluation may have besides its own scores, each in the same shape as the whole."""
+    parts = []
+    for key, (name, hint) in FURTHER.items():
+        part = evaluation.get(key)
+        if not part or not part.get("models"):
+            continue
+        families = [
+            {"name": family.replace("_", " "), "table": score_table(own, own["rows"], names)}
+            for family, own in part.get("families", {}).items()
+        ]
+        others = [(fact.replace("_", " "), plainly(value)) for fact, value in part.items() if fact not in SHAPE]
+        table = score_table(part, part["rows"], names)
+        hint = hint.format(rows=f"{part['rows']:,}")
+        parts.append({"name": name, "hint": hint, "table": table, "facts": others, "families": families})
+    return parts
+
+
+def plainly(value: Any) -> str:
+    """Write a value of JSON as a person would."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(name).replace('_', ' ')} {plainly(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plainly, value))
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str, other: str) -> dict[str, str]:
