@@ -69,14 +69,14 @@ def test_a_group_that_does_not_fit_is_repeated_in_smaller_forwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """The gradient of what had been done is forgotten: the result is that of the small forwards from the start."""
-    whole = learner.summed_nll
+    whole = learner.prediction_nll
     failed = []
 
     def sometimes(model, batch):  # type: ignore[no-untyped-def]
         loss = whole(model, batch)
         if batch.input_ids.numel() > 64 and torch.is_grad_enabled():
             failed.append(batch.input_ids.numel())
-            loss.backward()  # some of the gradient was there when memory ran out
+            loss.sum().backward()  # some of the gradient was there when memory ran out
             raise error
         return loss
 
@@ -84,7 +84,7 @@ def test_a_group_that_does_not_fit_is_repeated_in_smaller_forwards(
     limited = session(tmp_path / "limited", "train.max_steps=3", screen=screen)
     limited.run.write_config(limited.config)
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "summed_nll", sometimes)
+        patch.setattr(learner, "prediction_nll", sometimes)
         limited.fit()
     assert failed
     tokens = limited.run.config().encode.batch_tokens

@@ -20,7 +20,7 @@ from heedful.cli import main
 from heedful.train import learner, precision
 
 RANK = int(os.environ.get("RANK", "0"))
-whole, native_bf16 = learner.summed_nll, precision.native_bf16
+whole, native_bf16 = learner.prediction_nll, precision.native_bf16
 
 
 def perform(training: dict[str, Any], home: Path) -> None:
@@ -36,7 +36,7 @@ def perform(training: dict[str, Any], home: Path) -> None:
             raise MemoryError
         return whole(model, batch)
 
-    learner.summed_nll = sometimes if "memory" in training else whole
+    learner.prediction_nll = sometimes if "memory" in training else whole
     precision.native_bf16 = (lambda: True) if training.get("bf16") else native_bf16
     code: Any = 0
     try:
