@@ -124,7 +124,7 @@ def _trained(
     signal = session.fit()
     if ranks.leads:
         loss_plot(run.metrics(), run.loss_plot)
-        orders = [session.order(epoch) for epoch in range(config.train.epochs)]
+        orders = [session.order(epoch) for epoch in range(session.progress.epoch + 1)]  # of what was trained on
         write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
     if signal:
         raise Interrupted(signal)
