@@ -96,5 +96,5 @@ def test_sigterm_saves_and_exits_with_143(tiny_folder: Path, rows_file: Path, tm
     assert process.returncode == 143, told
     assert "--resume" in told
     assert "Traceback" not in told
-    (saved,) = (run / "checkpoints").glob("step-*")
+    saved = max((run / "checkpoints").glob("step-*"))  # a slow machine may have passed step 100
     assert int(saved.name[5:]) == steps_of(run)

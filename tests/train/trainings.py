@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from heedful.cli import main
 from heedful.train import learner, precision
 
-RANK = int(os.environ.get("RANK", "0"))
+RANK, RANKS = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 whole, native_bf16 = learner.prediction_nll, precision.native_bf16
 
 
@@ -43,7 +44,11 @@ def perform(training: dict[str, Any], home: Path) -> None:
         main([*training["arguments"], "--out", str(home / training.get("out", training["name"]))])
     except SystemExit as left:
         code = left.code or 0
+    sys.stderr.flush()
     (home / f"{training['name']}.{RANK}.exit").write_text(str(code))
+    until = time.monotonic() + 60  # what a slower rank says belongs to this training
+    while len(list(home.glob(f"{training['name']}.*.exit"))) < RANKS and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":
