@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heedful.config import Config, changed, load_config, split_override
+from heedful.config import Config, changed, leaves, load_config, split_override
 from heedful.errors import UsageError
 from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run
 
@@ -29,26 +29,22 @@ def occupied(run: Run, resume: bool) -> Iterator[None]:
         yield
 
 
-def begun(
-    config: Config, recipe: str | None, settings: Settings, out: Path | str | None, resume: bool
-) -> tuple[str, dict[str, Any]]:
+def begun(config: Config, settings: Settings, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
     """Choose the run's directory and settle its settings, for all ranks."""
     run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
-    config = _continued(run, config, recipe, settings) if resume else config
+    config = _continued(run, config, settings) if resume else config
     return str(run.path), config.model_dump(mode="json")
 
 
-def _continued(run: Run, asked: Config, recipe: str | None, settings: Settings) -> Config:
+def _continued(run: Run, asked: Config, settings: Settings) -> Config:
     """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
-    kept = run.config()
-    before = kept.model_dump(mode="json")
+    before, tree = leaves(run.config()), leaves(asked)
     named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
-    tree = asked.model_dump(mode="json")  # what was named counts, even where it is the default
-    wanted = changed(asked) | {leaf: tree[leaf.split(".")[0]][leaf.split(".")[1]] for leaf in named}
+    wanted = changed(asked) | {leaf: tree[leaf] for leaf in named}  # what was named counts, even if it is the default
     refused = [
-        f"{leaf} was {before[leaf.split('.')[0]][leaf.split('.')[1]]}, now {value}"
+        f"{leaf} was {before[leaf]}, now {value}"
         for leaf, value in wanted.items()
-        if leaf not in MAY_CHANGE and before[leaf.split(".")[0]][leaf.split(".")[1]] != value
+        if leaf not in MAY_CHANGE and before[leaf] != value
     ]
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_format
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from heedful import measure
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
 
 app = typer.Typer(
@@ -23,23 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Data = Annotated[str | None, typer.Argument(help="A file, folder, URL, data set id, builtin or builtin:zh.")]
-RunOrModel = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or a model by name or folder.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A short name, folder, .gguf file or hub id.")]
-Recipe = Annotated[str | None, typer.Option("--recipe", "--config", "-c", help="A YAML file of settings.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Format = Annotated[str | None, typer.Option("--format", help="The rows' format, if detection is wrong.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="FIELD=COLUMN,...", help="Other names of fields.")]
-OnBadRow = Annotated[str | None, typer.Option("--on-bad-row", help="error, or skip and count.")]
-TemplateName = Annotated[str | None, typer.Option("--template", help="auto, alpaca, chatml or own.")]
-
-
-def emit(value: Any) -> None:
-    from heedful.report import screen
-
-    screen.out.out(json_format.dumps(value, indent=1, ensure_ascii=False), highlight=False)
 
 
 @app.command()
@@ -87,7 +70,7 @@ def check(
     write_json(out, ready.receipt)
     screen.say(f"The receipt is stored in {out}.")
     if json:
-        emit({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
+        screen.show_json({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
     else:
         screen.show_receipt(ready.receipt)
         for row in ready.splits.train[:show]:
@@ -145,7 +128,7 @@ def train(
     )
     evaluation = read_json(run.evaluation_file) if run.evaluation_file.exists() else None
     if json:
-        emit({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
+        screen.show_json({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
         return None
     if evaluation:
         screen.show_evaluation(evaluation)

@@ -211,11 +211,21 @@ def explain() -> list[tuple[str, str, str]]:
     return rows
 
 
+def leaves(config: Config) -> dict[str, Any]:
+    """Give every setting as {"section.key": value}, in values that JSON has."""
+    tree = config.model_dump(mode="json")
+    return {f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()}
+
+
 def changed(config: Config) -> dict[str, Any]:
     """Give the leaves that differ from the defaults."""
-    default = Config().model_dump(mode="json")
-    tree = config.model_dump(mode="json")
-    return {f"{s}.{k}": v for s, leaves in tree.items() for k, v in leaves.items() if v != default[s][k]}
+    return {leaf: value for leaf, (_, value) in differences(Config(), config).items()}
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Give the leaves that differ, each with both values."""
+    values, others = leaves(one), leaves(other)
+    return {leaf: (value, others[leaf]) for leaf, value in values.items() if value != others[leaf]}
 
 
 def _conflicts(config: Config) -> list[str]:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json as json_format
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from heedful.arguments import named
 from heedful.errors import UsageError
+from heedful.options import Data, Json, Model, Recipe, RunPath, Set
 
 if TYPE_CHECKING:
     from heedful.evaluate.endpoint import Endpoint
 
 KEY = "HEEDFUL_JUDGE_KEY"  # the environment variable that may hold the judge's key
-
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A short name, folder, .gguf file or hub id.")]
-Recipe = Annotated[str | None, typer.Option("--recipe", "--config", "-c", help="A YAML file of settings.")]
-Data = Annotated[str | None, typer.Argument(help="A file, folder, URL, data set id, builtin or builtin:zh.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +47,7 @@ def evaluate(
 
     scores = pipeline.evaluate(run, data, settings=named(settings), judge=endpoint, judge_by=judge_by)
     if json:
-        _emit(scores)
+        screen.show_json(scores)
     else:
         screen.show_evaluation(scores)
 
@@ -76,7 +69,7 @@ def compare(
     page = compare_page(first, second, result, second.path / f"compare-{first.path.name}.html")
     screen.say(f"The comparison as a page: {page}")
     if json:
-        _emit(result)
+        screen.show_json(result)
     else:
         screen.show_comparison(result)
 
@@ -101,7 +94,7 @@ def sweep(
         data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=named(settings), out=out
     )
     if json:
-        _emit(result)
+        screen.show_json(result)
     else:
         screen.show_sweep(result)
 
@@ -124,7 +117,3 @@ def endpoint_of(url: str | None, model: str | None, key_file: Path | None) -> En
     if not (key.isascii() and key.isprintable()):
         raise UsageError("The judge's key holds characters that no key has.", "It is one line of plain letters.")
     return Endpoint(url, model, key)
-
-
-def _emit(value: Any) -> None:
-    print(json_format.dumps(value, indent=1, ensure_ascii=False))

@@ -37,14 +37,7 @@ from heedful.report import screen, track
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import (
-    Run,
-    holds_run,
-    open_run,
-    provenance,
-    read_json,
-    write_json,
-)
+from heedful.run import Run, holds_run, open_run, provenance, read_json, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages, keep_freed_pages
@@ -86,7 +79,7 @@ def train(
             screen.mute()
         config = configure(recipe, settings, data, model)
         resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
-        path, tree = ranks.told(lambda: begun(config, recipe, settings, out, resume))
+        path, tree = ranks.told(lambda: begun(config, settings, out, resume))
         run, config = Run(Path(path)), Config.model_validate(tree)
         track.check(config)
         _check(config, ranks, budget)
@@ -129,7 +122,8 @@ def _trained(
     if signal:
         raise Interrupted(signal)
     session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
-    record(run.provenance_file, read_json(run.provenance_file) | {"peak_memory": machine.peak_memory()})
+    if ranks.leads:
+        write_json(run.provenance_file, read_json(run.provenance_file) | {"peak_memory": machine.peak_memory()})
     del session, loaded
     give_back_pages()
     return splits.test
@@ -150,8 +144,8 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
     rows = rows_of(run, config, data, WATCH)
-    answered = judge is not None and not settings and is_answered(run, rows)
-    scores = {} if answered else evaluate_on(run, config, rows)
+    if judge is None or settings or not is_answered(run, rows):
+        scores = evaluate_on(run, config, rows)
     if judge is not None:
         scores = judge_run(run, rows, judge, judge_by, WATCH)
     publish(run)

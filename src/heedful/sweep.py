@@ -17,7 +17,7 @@ import yaml
 
 from heedful import pipeline
 from heedful.begin import Settings
-from heedful.config import LEAVES, Config, dump_config, load_config
+from heedful.config import LEAVES, Config, dump_config, leaves, load_config
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, comparison, names, read_rows, score
@@ -90,12 +90,12 @@ def axis_of(text: str) -> tuple[str, list[Any]]:
 
 def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[int]) -> list[Variant]:
     """Give every combination of the axes' values, with a folder for each of its seeds."""
-    leaves = [leaf for leaf, _ in axes]
-    if not axes or len(set(leaves)) < len(leaves):
+    varied = [leaf for leaf, _ in axes]
+    if not axes or len(set(varied)) < len(varied):
         raise UsageError("A sweep varies each setting once, and at least one.", "Add --vary train.lr=5e-5,1e-4.")
     found = []
     for values in product(*(values for _, values in axes)):
-        settings = dict(zip(leaves, values, strict=True))
+        settings = dict(zip(varied, values, strict=True))
         name = " ".join(f"{leaf.partition('.')[2]}={value}" for leaf, value in settings.items())
         plain = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
         runs = tuple(Run(folder / plain / f"seed-{seed}") for seed in seeds)
@@ -108,7 +108,7 @@ def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[in
 def _config(base: Config, variant: Variant, run: Run) -> Config:
     """Give one run's settings; a value that cannot be is found here, before anything is trained."""
     fixed = {"train.seed": int(run.path.name.removeprefix("seed-")), "evaluate.after_training": True}
-    return load_config(None, _leaves(base), variant.settings, fixed)
+    return load_config(None, leaves(base), variant.settings, fixed)
 
 
 def _check_earlier(configs: Mapping[Path, Config]) -> None:
@@ -123,9 +123,9 @@ def _check_earlier(configs: Mapping[Path, Config]) -> None:
 
 
 def _comparable(config: Config) -> dict[str, Any]:
-    leaves = _leaves(config)
-    del leaves["encode.batch_tokens"]  # fitted to memory when a run starts
-    return leaves
+    settings = leaves(config)
+    del settings["encode.batch_tokens"]  # fitted to memory when a run starts
+    return settings
 
 
 def _finish(run: Run, config: Config) -> None:
@@ -140,7 +140,7 @@ def _finish(run: Run, config: Config) -> None:
         if run.config_file.is_file():
             pipeline.train(out=run.path, resume=True)
         else:
-            pipeline.train(settings=_leaves(config), out=run.path)
+            pipeline.train(settings=leaves(config), out=run.path)
     except Interrupted:
         screen.say("The same sweep command continues here.")
         raise
@@ -150,12 +150,7 @@ def _finish(run: Run, config: Config) -> None:
 
 def _is_default(variant: Variant, base: Config) -> bool:
     """Say whether a variant is what would be trained without any --vary."""
-    return _comparable(load_config(None, _leaves(base), variant.settings)) == _comparable(base)
-
-
-def _leaves(config: Config) -> dict[str, Any]:
-    tree = config.model_dump(mode="json")
-    return {f"{section}.{leaf}": value for section, part in tree.items() for leaf, value in part.items()}
+    return _comparable(load_config(None, leaves(base), variant.settings)) == _comparable(base)
 
 
 def table(variants: Sequence[Variant], default: Variant, decides: str) -> dict[str, Any]:

@@ -111,3 +111,11 @@ def _text(value: Any, where: str) -> str:
 def _kind(where: str) -> str:
     """Drop a message's number, so that equal faults are counted together."""
     return where if where.startswith("field") else f"message {where[where.rfind('(') :]}"
+
+
+def in_words(turns: Sequence[Message]) -> str:
+    """Give turns as a person reads them: the text of one alone, each of several after its role."""
+    texts = ["\n\n".join(part for part in (turn.content, turn.input) if part) for turn in turns]
+    if len(turns) == 1:
+        return texts[0]
+    return "\n\n".join(f"{turn.role}: {text}" for turn, text in zip(turns, texts, strict=True))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from heedful.data.turns import in_words
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
-from heedful.evaluate.rows import key_of, read_rows, write_rows
-from heedful.evaluate.score import question, reference, response_key
+from heedful.evaluate.rows import key_of, read_rows, response_key, write_rows
+from heedful.evaluate.score import question, reference
 from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation, Watch
 from heedful.run import Run, read_json, write_json
@@ -32,7 +33,12 @@ def judge_run(run: Run, rows: Sequence[Conversation], judge: Endpoint, by: Judge
     models = list(scored[0].cells)
     stored = zip(rows, read_json(run.responses_file), strict=True)
     judged = [
-        Judged(str(row.place), _asked(row), reference(row), {model: told[response_key(model)] for model in models})
+        Judged(
+            str(row.place),
+            in_words(question(row)),
+            reference(row),
+            {model: told[response_key(model)] for model in models},
+        )
         for row, told in stored
     ]
     pairs = by != "grade" and {"base", "tuned"} <= set(models)
@@ -69,12 +75,3 @@ def _told(verdicts: dict[str, Verdicts]) -> dict[str, Any]:
     }
     wins = verdicts.get("judge_wins")
     return told | ({"decided_by_order": wins.decided_by_order} if wins else {})
-
-
-def _asked(row: Conversation) -> str:
-    """Give what stands before the answer as text: the one question, or every turn with its role."""
-    turns = question(row)
-    texts = ["\n\n".join(part for part in (m.content, m.input) if part) for m in turns]
-    if len(turns) == 1:
-        return texts[0]
-    return "\n\n".join(f"{m.role}: {text}" for m, text in zip(turns, texts, strict=True))

@@ -63,6 +63,11 @@ def key_of(conversation: Conversation) -> str:
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+def response_key(model: str) -> str:
+    """Name the field of responses.json that holds a model's answer."""
+    return "model_response" if model == "tuned" else f"{model}_response"
+
+
 def unique(keys: Iterable[str]) -> list[str]:
     """Tell rows that stand twice apart: [a, b, a] gives [a:1, b:1, a:2]."""
     seen: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from heedful.errors import DataError
 from heedful.evaluate.checks import check_scores
 from heedful.evaluate.likelihood import Likelihood, summed
 from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
-from heedful.evaluate.rows import Cell, RowScores, key_of
+from heedful.evaluate.rows import Cell, RowScores, key_of, response_key
 from heedful.generate.engine import Engine
 from heedful.records import Completion, Conversation, Message, Sampling
 
@@ -91,10 +91,6 @@ def responses(models: Mapping[str, Answers], conversations: Sequence[Conversatio
             row |= {key: completion.text, f"{key}_finish": completion.finish_reason}
         table.append(row)
     return table
-
-
-def response_key(model: str) -> str:
-    return "model_response" if model == "tuned" else f"{model}_response"
 
 
 def _cell(answers: Answers, i: int, conversation: Conversation) -> Cell:

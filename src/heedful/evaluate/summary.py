@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from heedful.config import differences
 from heedful.errors import UsageError
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
 from heedful.run import Run, read_json
@@ -66,7 +67,9 @@ def compare(first: Run, second: Run, common: bool = False) -> dict[str, Any]:
     rows = _joined(first, second, pair, common)
     if evaluations[0].get("judge", {}).get("model") != evaluations[1].get("judge", {}).get("model"):
         rows = with_verdicts(rows, {})  # two judges have two scales
-    result = {"runs": list(pair), "differences": _differences(first, second)}
+    differ = differences(first.config(), second.config())
+    differ.pop("encode.batch_tokens", None)  # fitted to memory when a run starts
+    result: dict[str, Any] = {"runs": list(pair), "differences": {leaf: list(both) for leaf, both in differ.items()}}
     result |= evaluation(rows, evaluations[0]["decides"], pair)
     if evaluations[0]["decides"] != evaluations[1]["decides"]:
         result["note"] = f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."
@@ -110,14 +113,3 @@ def _probes(first: Run, second: Run, pair: tuple[str, str]) -> list[RowScores]:
 def _side_by_side(one: RowScores, other: RowScores, pair: tuple[str, str]) -> RowScores:
     cells = dict(zip(pair, (one.cells["tuned"], other.cells["tuned"]), strict=True))
     return RowScores(one.id, one.place, one.key, cells, one.family)
-
-
-def _differences(first: Run, second: Run) -> dict[str, list[Any]]:
-    """List the settings in which two runs differ."""
-    one, other = (run.config().model_dump(mode="json") for run in (first, second))
-    return {
-        f"{section}.{leaf}": [value, other[section][leaf]]
-        for section, leaves in one.items()
-        for leaf, value in leaves.items()
-        if value != other[section][leaf] and f"{section}.{leaf}" != "encode.batch_tokens"
-    }

@@ -10,10 +10,11 @@ from typing import Any
 
 from heedful.data.formats import choose, to_conversation
 from heedful.data.readers import RawRow
-from heedful.data.turns import BadRow
+from heedful.data.turns import BadRow, in_words
 from heedful.errors import DataError
 from heedful.evaluate.metrics import rouge_l
-from heedful.records import Conversation, Place
+from heedful.evaluate.rows import response_key
+from heedful.records import Place
 
 MODELS = ("base", "base_own_template", "tuned")
 Row = Mapping[str, Any]
@@ -21,9 +22,9 @@ Row = Mapping[str, Any]
 
 def answered(responses: Sequence[Row], columns: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
     """Give the answers of one run, by those of its models that answered; `columns` are the data's own names."""
-    models = [model for model in MODELS if key_of(model) in responses[0]]
-    answers = [[row[key_of(model)] for model in models] for row in responses]
-    finish = [[row.get(f"{key_of(model)}_finish", "") for model in models] for row in responses]
+    models = [model for model in MODELS if response_key(model) in responses[0]]
+    answers = [[row[response_key(model)] for model in models] for row in responses]
+    finish = [[row.get(f"{response_key(model)}_finish", "") for model in models] for row in responses]
     return packed(responses, columns, answers, finish, [names.get(model, model) for model in models])
 
 
@@ -49,28 +50,13 @@ def packed(
     return {"columns": list(names), "rows": len(rows), "scored": len(names) > 1, "packed": together}
 
 
-def key_of(model: str) -> str:
-    """Name the field of responses.json that holds a model's answer."""
-    return "model_response" if model == "tuned" else f"{model}_response"
-
-
 def questions(rows: Sequence[Row], columns: Mapping[str, str]) -> list[tuple[str, str]]:
     """Give each row's question and reference, whatever its format; a row that cannot be read shows as JSON."""
     raw = [RawRow(dict(row), Place(str(row.get("place", "")), k + 1)) for k, row in enumerate(rows)]
     present = {field: column for field, column in columns.items() if any(column in row for row in rows[:1])}
     try:
         choice = choose(raw, "auto", {field: column for field, column in present.items() if field != column})
-        return [asked(to_conversation(row, choice)) for row in raw]
+        conversations = [to_conversation(row, choice).messages for row in raw]
+        return [(in_words(before), answer.content) for *before, answer in conversations]
     except (DataError, BadRow):
         return [(json.dumps(dict(row), ensure_ascii=False), str(row.get("output", ""))) for row in rows]
-
-
-def asked(conversation: Conversation) -> tuple[str, str]:
-    """Give what stands before the last answer, as a person reads it, and that answer."""
-    *before, last = conversation.messages
-    alone = len(before) == 1
-    turns = []
-    for message in before:
-        text = message.content + (f"\n\n{message.input}" if message.input else "")
-        turns.append(text if alone else f"{message.role}: {text}")
-    return "\n\n".join(turns), last.content

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from heedful.config import Config, changed, dump_config
+from heedful.config import Config, changed, differences, dump_config
 from heedful.report.screen import data_lines, encoding_lines
 from heedful.run import Run, read_json
 
@@ -147,10 +147,9 @@ def data_facts(facts: Facts) -> tuple[Lines, Lines]:
 
 def settings(facts: Facts) -> list[dict[str, str]]:
     """List the settings that differ from the defaults."""
-    default = Config().model_dump(mode="json")
     return [
-        {"name": leaf, "value": written(value), "default": written(default[leaf.split(".")[0]][leaf.split(".")[1]])}
-        for leaf, value in changed(facts.config).items()
+        {"name": leaf, "value": written(value), "default": written(default)}
+        for leaf, (default, value) in differences(Config(), facts.config).items()
     ]
 
 
@@ -158,13 +157,9 @@ def written(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def differences(a: Config, b: Config) -> list[dict[str, Any]]:
+def apart(a: Config, b: Config) -> list[dict[str, Any]]:
     """List the settings in which two runs differ."""
-    trees = [config.model_dump(mode="json") for config in (a, b)]
-    leaves = [f"{section}.{key}" for section, keys in trees[0].items() for key in keys]
-    rows = [{"name": leaf, "values": [written(tree[leaf.split(".")[0]][leaf.split(".")[1]]) for tree in trees]}
-            for leaf in leaves]  # fmt: skip
-    return [row for row in rows if row["values"][0] != row["values"][1]]
+    return [{"name": leaf, "values": [written(v) for v in values]} for leaf, values in differences(a, b).items()]
 
 
 def command(facts: Facts) -> str:

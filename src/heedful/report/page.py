@@ -19,8 +19,9 @@ from markupsafe import Markup
 from heedful import __version__
 from heedful.data.datamap import KINDS, LIMITS
 from heedful.data.row_losses import RowLosses
+from heedful.evaluate.rows import response_key
 from heedful.report import facts as told
-from heedful.report.answers import answered, key_of, packed
+from heedful.report.answers import answered, packed
 from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
@@ -88,7 +89,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Pa
         further=further(comparison, names),
         answers=answers,
         runs=runs,
-        differences=told.differences(both[0].config, both[1].config),
+        differences=told.apart(both[0].config, both[1].config),
     )  # fmt: skip
     atomic_write(path, html)
     return path
@@ -169,7 +170,7 @@ def _side_by_side(a: Facts, b: Facts) -> Part | None:
     """Pack what two runs answered to the same rows."""
     if not a.responses or not b.responses:
         return None
-    key = key_of("tuned")
+    key = response_key("tuned")
     of_b = {row["place"]: row for row in b.responses}
     pairs = [(row, of_b[row["place"]]) for row in a.responses if row["place"] in of_b]
     if not pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,10 @@ def counting_bar(what: str, total: int) -> Iterator[Any]:
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+def show_json(value: Any) -> None:
+    out.out(json.dumps(value, indent=1, ensure_ascii=False), highlight=False)
 
 
 def show_receipt(receipt: Mapping[str, Any]) -> None:

@@ -12,7 +12,10 @@ from heedful.errors import UsageError
 
 def check_gpu(config: TrainConfig) -> None:
     """Refuse what this machine cannot train for want of a GPU or of bitsandbytes."""
-    settings = {"train.quantize=nf4": config.quantize == "nf4", "train.optimizer=adamw_8bit": _packed(config)}
+    settings = {
+        "train.quantize=nf4": config.quantize == "nf4",
+        "train.optimizer=adamw_8bit": config.optimizer == "adamw_8bit",
+    }
     wanted = " and ".join(setting for setting, asked in settings.items() if asked)
     if wanted and not torch.cuda.is_available():
         raise UsageError(
@@ -21,7 +24,3 @@ def check_gpu(config: TrainConfig) -> None:
         )
     if wanted and find_spec("bitsandbytes") is None:
         raise UsageError(f"{wanted} needs bitsandbytes.", "Install it: pip install 'heedful[gpu]'.")
-
-
-def _packed(config: TrainConfig) -> bool:
-    return config.optimizer == "adamw_8bit"
