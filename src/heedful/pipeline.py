@@ -136,6 +136,23 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     return _open(path, load_config(None, settings))[0]
 
 
+def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
+    """Open a run or a model to be served under its name, and a run's base model beside it as NAME-base."""
+    config = load_config(None, settings)
+    tuned, trained = _open(run_or_model, config)
+    name = Path(run_or_model).resolve().name if Path(run_or_model).exists() else Path(run_or_model).name
+    engines = {name: tuned}
+    if with_base and (run := Run(Path(run_or_model))).config_file.is_file():
+        loaded = models.load(run.config().model.name)
+        own = open_encoder(None, loaded.tokenizer, models.max_positions(loaded.model.config))
+        encoder = own if own.template.name == "own" else trained  # the format it knows, or that of the run
+        models.fit_vocabulary(loaded.model, encoder.tokenizer)
+        engines[f"{name}-base"] = _engine(loaded.model, encoder, f"{name}-base", config)
+    for engine in engines.values():
+        engine.release()
+    return engines
+
+
 def generate(
     run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
 ) -> list[Completion]:

@@ -170,6 +170,15 @@ class Engine:
         while running.rows:
             yield from running.step()
 
+    def release(self) -> None:
+        """Free the model's own matrices where the Decoder has copies; the model is of no other use from then on."""
+        if self.decoder is None:
+            return
+        looked_up = {id(part.weight) for part in self.model.modules() if isinstance(part, torch.nn.Embedding)}
+        for weight in self.model.parameters():
+            if id(weight) not in looked_up:
+                weight.data = weight.data.new_empty(0)
+
     def choose(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """Choose each row's next token, the same in any company."""
         self.counts.tokens += len(rows)

@@ -43,7 +43,7 @@ def create_app(
         scheduler.close()
 
     app = FastAPI(title="heedful", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.scheduler = scheduler
+    app.state.scheduler, app.state.limits = scheduler, limits
     problems.install(app)
     app.include_router(routes(Desk(models, limits, defaults), scheduler, counters))
     for page in pages:

@@ -1,0 +1,111 @@
+"""An app on a socket, until a signal: the first one drains, the second ends at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from heedful.errors import UsageError
+from heedful.serve.connection import Connection
+
+KEY_VARIABLE = "HEEDFUL_API_KEY"
+FLUSH_SECONDS = 5  # for the last bytes of answers, once all are whole
+
+
+def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal; `ready` is called when requests are accepted."""
+    Server(config_of(app), app, ready).run(sockets=[listener])
+
+
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """Say how an app is run: quietly, over plain HTTP."""
+    Connection.head_seconds = app.state.limits.head_seconds
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=FLUSH_SECONDS,
+    )
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which keeps its door open while the scheduler drains, so that new requests hear why they are refused."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._scheduler, self._ready = app.state.scheduler, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        drained = self._scheduler.draining and not self._scheduler.alive
+        return await super().on_tick(counter) or drained
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: not uvicorn's way, which would let it end the process after the server did."""
+        if self._scheduler.draining:
+            self.should_exit = self.force_exit = True
+        self._scheduler.drain()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a port; UsageError if that is not possible."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another --port or --host.") from error
+
+
+def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Read the key from a file or the environment; never from the command line, which every process can see."""
+    if file is None and KEY_VARIABLE not in environment:
+        return None
+    try:
+        key = (file.read_text("ascii") if file else environment[KEY_VARIABLE]).strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read the key from {file}: {error}.") from error
+    if not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError(
+            f"The key in {file or KEY_VARIABLE} is no key: letters, digits and signs, without spaces.",
+            "`openssl rand -hex 24` makes one.",
+        )
+    return key
+
+
+def check_host(host: str, key: str | None) -> None:
+    """Refuse to open the door to others without a key."""
+    if key is None and not is_loopback(host):
+        raise UsageError(
+            f"Everybody who reaches {host} could use the model.",
+            f"Give a key with --api-key-file FILE or in {KEY_VARIABLE}, or stay on 127.0.0.1.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def url_of(listener: socket.socket) -> str:
+    """Write down where a socket is reached: a wildcard address by this machine's loopback."""
+    host, port, *_ = listener.getsockname()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
