@@ -25,7 +25,7 @@ from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
-from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.run import Run, is_run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.precision import resolve
@@ -136,21 +136,26 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     return _open(path, load_config(None, settings))[0]
 
 
-def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
-    """Open a run or a model to be served under its name, and a run's base model beside it as NAME-base."""
-    config = load_config(None, settings)
-    tuned, trained = _open(run_or_model, config)
-    name = Path(run_or_model).resolve().name if Path(run_or_model).exists() else Path(run_or_model).name
-    engines = {name: tuned}
-    if with_base and (run := Run(Path(run_or_model))).config_file.is_file():
-        loaded = models.load(run.config().model.name)
-        own = open_encoder(None, loaded.tokenizer, models.max_positions(loaded.model.config))
-        encoder = own if own.template.name == "own" else trained  # the format it knows, or that of the run
+def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
+    """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
+    run = run if isinstance(run, Run) else open_run(run)
+    loaded = models.load(run.config().model.name)
+    positions = models.max_positions(loaded.model.config)
+    encoder = open_encoder(None, loaded.tokenizer, positions)
+    if encoder.template.name != "own":
+        encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
         models.fit_vocabulary(loaded.model, encoder.tokenizer)
-        engines[f"{name}-base"] = _engine(loaded.model, encoder, f"{name}-base", config)
-    for engine in engines.values():
+    return _engine(loaded.model, encoder, f"{run.path.resolve().name}-base", load_config(None, settings))
+
+
+def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
+    """Open what is served, by name: a run or a model, and a run's base beside it."""
+    engines = [load(run_or_model, settings=settings)]
+    if with_base and is_run(run_or_model):
+        engines.append(load_base(run_or_model, settings=settings))
+    for engine in engines:
         engine.release()
-    return engines
+    return {engine.name: engine for engine in engines}
 
 
 def generate(
@@ -178,7 +183,8 @@ def _open(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
     loaded = models.load(str(run_or_model))
     folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
     encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
-    return _engine(loaded.model, encoder, Path(run_or_model).name, config), encoder
+    name = Path(run_or_model).name or Path(run_or_model).resolve().name
+    return _engine(loaded.model, encoder, name, config), encoder
 
 
 def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:

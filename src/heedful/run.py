@@ -128,6 +128,10 @@ def open_run(path: Path | str) -> Run:
     return run
 
 
+def is_run(name: Path | str) -> bool:
+    return Run(Path(name)).config_file.is_file()
+
+
 def newest_run(out: Path | str | None) -> Run:
     """Open the run to resume: `out`, or the one of runs/ that was written to last."""
     if out is not None:

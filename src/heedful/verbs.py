@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from heedful.errors import UsageError
 from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
-from heedful.run import write_json
+from heedful.run import is_run, write_json
 
 
 def answer_one(
@@ -54,10 +55,17 @@ def talk(
 ) -> None:
     """Chat in the terminal, with a model of this machine or with a server's."""
     from heedful.serve.chat import chat
+    from heedful.serve.key import read_key
+    from heedful.serve.remote import connect
 
-    if (run_or_model is None) and url is None:
+    sampling = pipeline.sampling_of(load_config(None, settings))
+    if url is not None:
+        return chat(connect(url, run_or_model, read_key(key_file)), sampling, system)
+    if run_or_model is None:
         raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
-    chat(pipeline.load(str(run_or_model), settings=settings), pipeline.sampling_of(load_config(None, settings)), system)
+    engine = pipeline.load(run_or_model, settings=settings)
+    base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if is_run(run_or_model) else None
+    return chat(engine, sampling, system, base)
 
 
 def serve(
@@ -72,14 +80,15 @@ def serve(
         from heedful.serve import server
         from heedful.serve.app import create_app
         from heedful.serve.guard import Trust
+        from heedful.serve.key import check_host, read_key
         from heedful.serve.limits import Limits
     except ModuleNotFoundError as error:
         raise UsageError(
             "`heedful serve` needs more packages.", "Install them: pip install 'heedful[serve]'."
         ) from error
     key_file, hosts, origins = trusted
-    key = server.read_key(key_file)
-    server.check_host(address[0], key)
+    key = read_key(key_file)
+    check_host(address[0], key)
     listener = server.listen(*address)
     sampling = pipeline.sampling_of(load_config(None, settings))
     limits = Limits(answer_tokens=sampling.max_tokens) if "generate.max_tokens" in settings else Limits()

@@ -16,6 +16,7 @@ from tests.generate.conftest import Bytes
 from tests.models import tiny_model
 
 from heedful.generate.engine import Engine, Row
+from heedful.generate.sampling import recorded
 from heedful.serve.app import create_app
 from heedful.serve.limits import Limits
 from heedful.serve.server import Server, config_of, listen, url_of
@@ -36,7 +37,11 @@ class Saying(Engine):
     def choose(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         time.sleep(self.seconds)
         self.steps += 1
-        return [self.script[min(row.answered, len(self.script) - 1)] for row in rows]
+        tokens = [self.script[min(row.answered, len(self.script) - 1)] for row in rows]
+        for row, token, known in zip(rows, tokens, logits, strict=True):
+            if row.sampling.logprobs is not None:
+                row.choices.append((row.text.length, recorded(known, token, row.sampling.logprobs)))
+        return tokens
 
 
 @pytest.fixture(scope="session")

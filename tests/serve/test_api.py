@@ -93,14 +93,12 @@ def test_settings_change_what_is_sampled(client: TestClient) -> None:
 
 
 def test_penalties_mean_what_openai_says(client: TestClient) -> None:
-    """With a bias of 100 a token always comes first; what the penalties take off shows in what replaces it."""
-    a, b = ord("a"), ord("b")
-    bias = {str(a): 40.0, str(b): 39.0}
-    assert content(client, logit_bias=bias, max_tokens=4) == "aaaa"
-    assert content(client, logit_bias=bias, max_tokens=4, presence_penalty=2).startswith("ab")
-    freely = {str(a): 100.0, str(b): 100.0}
-    text = content(client, logit_bias=freely, max_tokens=40, frequency_penalty=2)
-    assert set(text) == {"a", "b"} and abs(text.count("a") - text.count("b")) < 20
+    """What each takes off a logit is tested in tests/generate; here, that they arrive."""
+    a = ord("a")
+    greedy = content(client, max_tokens=30)
+    for penalty in ("presence_penalty", "frequency_penalty"):
+        assert content(client, max_tokens=30, **{penalty: 2}) != greedy
+    assert content(client, logit_bias={str(a): 100}, max_tokens=4) == "aaaa"
     assert content(client, logit_bias={str(a): -100}, max_tokens=30).count("a") == 0
     repeated = content(client, max_tokens=30, repetition_penalty=10.0)
     assert len(set(repeated)) > len(set(content(client, max_tokens=30)))

@@ -13,7 +13,6 @@ from heedful.generate.engine import Engine
 from heedful.serve.app import create_app
 from heedful.serve.limits import Limits
 
-schemathesis.config  # noqa: B018  (the module's settings file is not read: nothing is configured outside of here)
 app = create_app({"tiny": Engine(tiny_model("llama"), Bytes(), "tiny")}, limits=Limits(answer_tokens=4))
 schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
 

@@ -1,4 +1,4 @@
-"""Requests that cannot be: each is met with 4xx in OpenAI's shape, which names the field, and costs the model nothing."""
+"""Requests that cannot be: each is met with 4xx in OpenAI's shape, names the field, and costs the model nothing."""
 
 from __future__ import annotations
 

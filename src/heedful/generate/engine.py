@@ -206,6 +206,10 @@ class Engine:
             token, _ = pick(alone(self.model, row.tokens), row.tokens, row.answered, row.sampling)
         return token
 
+    def count(self, messages: Sequence[Message]) -> int:
+        """Count the tokens of a prompt."""
+        return len(self.prompter.prompt_ids(messages))
+
     def row(self, index: int, prompt: Prompt, sampling: Sampling) -> Row:
         """Turn a prompt into the row that will hold its answer."""
         messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt

@@ -66,7 +66,7 @@ def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> tor
 def adjust(logits: torch.Tensor, answer: Sequence[int], sampling: Sampling) -> torch.Tensor:
     """Take the presence and frequency penalties off the answer's tokens and add the biases, as OpenAI defines them."""
     if answer and (sampling.presence_penalty or sampling.frequency_penalty):
-        ids, counts = torch.tensor(answer).unique(return_counts=True)
+        ids, counts = torch.unique(torch.tensor(answer), return_counts=True)
         logits = logits.index_add(0, ids, -(sampling.presence_penalty + sampling.frequency_penalty * counts).float())
     if sampling.logit_bias:
         biased, values = zip(*sampling.logit_bias, strict=True)

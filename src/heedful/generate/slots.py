@@ -126,8 +126,8 @@ class Slots:
 
     def _remember(self, units: Sequence[Unit]) -> None:
         """Keep what was read of whole units, for prompts to come."""
-        for unit in units if self._beginnings is not None else ():
-            if len(unit.tokens) == UNIT:
+        for unit in units:
+            if self._beginnings is not None and len(unit.tokens) == UNIT:
                 states = self._cache[:, unit.slots[0], unit.start : unit.start + UNIT]
                 self._beginnings.keep(unit.key, states)
 

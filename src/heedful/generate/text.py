@@ -78,19 +78,23 @@ class Spelling:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._added = tokenizer.added_tokens_decoder  # these stand for their names
+        self._added = tokenizer.added_tokens_decoder
         self._by_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
 
     def bytes_of(self, token: int) -> bytes:
-        """Give a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for an id without a token."""
-        name = self._tokenizer.convert_ids_to_tokens(token)
-        if name is None:
-            return b""
-        if token not in self._added and self._by_bytes:
+        """Give a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for a special token."""
+        name = self.name_of(token)
+        if token in self._added:
+            return b"" if self._added[token].special else name.encode()
+        if self._by_bytes:
             return bytes(map(_letters().__getitem__, name))
-        if token not in self._added and (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name)):  # sentencepiece's fallback
+        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name):  # sentencepiece's fallback
             return bytes([int(byte[1], 16)])
-        return str(name).replace("\u2581", " ").encode()
+        return name.replace("\u2581", " ").encode()
+
+    def name_of(self, token: int) -> str:
+        """Give a token's name in the vocabulary; "" for an id without a token."""
+        return str(self._tokenizer.convert_ids_to_tokens(token) or "")
 
 
 @cache

@@ -39,6 +39,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        scheduler.start()
         yield
         scheduler.close()
 
@@ -48,12 +49,12 @@ def create_app(
     app.include_router(routes(Desk(models, limits, defaults), scheduler, counters))
     for page in pages:
         app.include_router(page)
-    if trust.origins:
+    app.add_middleware(Guard, trust=trust, limits=limits, counters=counters)
+    if trust.origins:  # outside of the guard, so that a page can read why it was refused
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(trust.origins),
             allow_methods=["GET", "POST", "OPTIONS"],
             allow_headers=["*"],
         )
-    app.add_middleware(Guard, trust=trust, limits=limits, counters=counters)
     return app

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.generate.engine import Engine, Row
@@ -67,7 +69,7 @@ class Desk:
         rows = []
         for prompt in prompts:
             if isinstance(prompt, str):
-                rows.append(await self._tokenise("prompt", lambda text=prompt: plain_ids(engine, text, True)))
+                rows.append(await self._tokenise("prompt", partial(plain_ids, engine, prompt, True)))
             elif max(prompt, default=0) < vocabulary:
                 rows.append(prompt)
             else:
@@ -98,6 +100,8 @@ class Desk:
             return list(await asyncio.get_running_loop().run_in_executor(self._clerk, work))
         except HeedfulError as error:  # a template refuses some conversations
             raise refused(str(error), param) from error
+        except (UnicodeError, TypeError) as error:  # half a character
+            raise refused(f"{param}: this text is not Unicode.", param) from error
 
     def _sampling(self, body: Asking, engine: Engine, alternatives: int | None) -> Sampling:
         """Put what the request says over the defaults."""
@@ -120,7 +124,8 @@ class Desk:
         self, body: Asking, model: str, prompts: Sequence[list[int]], sampling: Sampling, limit: int | None
     ) -> Ask:
         """Make the rows; a prompt that leaves no room for the answer asked for is refused with both numbers."""
-        engine, n, rows = self.models[model], body.n or 1, []
+        engine, n = self.models[model], body.n or 1
+        rows: list[Row] = []
         for ids in prompts:
             room = engine.positions - len(ids)
             if not ids:
@@ -150,13 +155,9 @@ def plain_ids(engine: Engine, text: str, special: bool) -> list[int]:
     return list(engine.prompter.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
 
-def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
+def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:
     """List the prompts: a text, texts, tokens, or lists of tokens."""
-    if isinstance(prompt, str):
-        return [prompt]
-    if prompt and isinstance(prompt[0], int):
-        return [list(prompt)]  # type: ignore[arg-type]
-    return list(prompt)  # type: ignore[arg-type]
+    return [prompt] if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else list(prompt)
 
 
 def _bias(body: Asking, engine: Engine) -> tuple[tuple[int, float], ...]:

@@ -90,8 +90,7 @@ class Guard:
 
         try:
             headers = Headers(scope=scope)
-            if scope["method"] != "OPTIONS" or "origin" not in headers:  # a preflight carries no key
-                self.trust.check(scope["path"], headers)
+            self.trust.check(scope["path"], headers)
             body = await self._body(headers, receive)
         except Problem as problem:
             return await problem.response()(scope, receive, counted)

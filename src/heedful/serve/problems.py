@@ -31,7 +31,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.param, self.code = status, writable(message), param and writable(param), code
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
@@ -40,6 +40,11 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body(), self.status, self.headers)
+
+
+def writable(text: str) -> str:
+    """Replace halves of characters, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def refused(message: str, param: str | None, code: str | None = None) -> Problem:
@@ -92,13 +97,13 @@ def of_validation(error: RequestValidationError) -> Problem:
     first, *_ = errors = error.errors()
     if first["type"] == "json_invalid":
         return refused(f"The body is not JSON: {first.get('ctx', {}).get('error', 'it cannot be read')}.", None)
-    if len(first["loc"]) < 2:
-        return refused("The body must be a JSON object, sent with Content-Type: application/json.", None)
     # Where a value may be of several kinds each has its complaint; the one that got furthest says most.
     furthest = max((e for e in errors if e["loc"][:2] == first["loc"][:2]), key=lambda e: len(e["loc"]))
     cause = furthest.get("ctx", {}).get("error")
     if isinstance(problem := getattr(cause, "problem", None), Problem):  # what a model of ours found
         return problem
+    if len(first["loc"]) < 2:
+        return refused("The body must be a JSON object, sent with Content-Type: application/json.", None)
     name = ".".join(str(part) for part in furthest["loc"][1:] if not is_kind(part))
     return refused(f"{name}: {furthest['msg']}.", name)
 

@@ -90,14 +90,19 @@ class Text:
         """Write logprobs as four lists, one entry a token each."""
         if not self._logprobs:
             return None
-        tokens = [spelled(self._spelling, choice.token, choice.logprob)["token"] for choice in choices]
+        tokens = [spelled(self._spelling, choice.token, choice.logprob) for choice in choices]
         offsets = []
         for token in tokens:
             offsets.append(self._offsets.get(place, 0))
-            self._offsets[place] = offsets[-1] + len(token)
+            self._offsets[place] = offsets[-1] + len(token["token"]) * bool(token["bytes"])
         tops = [{spelled(self._spelling, t, p)["token"]: p for t, p in choice.top} for choice in choices]
         logprobs = [choice.logprob for choice in choices]
-        return {"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets}
+        return {
+            "tokens": [t["token"] for t in tokens],
+            "token_logprobs": logprobs,
+            "top_logprobs": tops,
+            "text_offset": offsets,
+        }
 
 
 class Envelope:
@@ -135,4 +140,5 @@ def usage(prompt_tokens: int, answers: Sequence[Completion]) -> Json:
 def spelled(spelling: Spelling, token: int, logprob: float) -> Json:
     """Write a token with its bytes: a token may be a part of a character, which only the bytes tell."""
     raw = spelling.bytes_of(token)
-    return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
+    text = raw.decode("utf-8", "replace") if raw else spelling.name_of(token)
+    return {"token": text, "logprob": logprob, "bytes": list(raw) if raw else None}

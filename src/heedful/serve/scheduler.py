@@ -73,7 +73,8 @@ class Lane:
         """Move rows from those that wait to those that run: as many as there is room for, some at a time."""
         waiting = [job.rows[place] for job, place in self.waiting]
         count = self._batch.room(waiting, self._limits.running, at_once=True)
-        tokens, rows = 0, []
+        tokens = 0
+        rows: list[Row] = []
         for row in waiting[:count]:
             tokens += row.prompt_tokens
             if rows and tokens > READ_TOKENS:
@@ -90,8 +91,9 @@ class Lane:
         self._batch.drop([row for row in self._batch.rows if row.index in gone])
         self.waiting = deque((job, place) for job, place in self.waiting if job not in jobs)
         self.running = {index: found for index, found in self.running.items() if index not in gone}
-        for job in jobs if problem else ():
-            job.tell(0, problem)
+        if problem is not None:
+            for job in jobs:
+                job.tell(0, problem)
 
     def jobs(self) -> set[Job]:
         return {job for job, _ in (*self.waiting, *self.running.values())}
@@ -107,8 +109,7 @@ class Scheduler:
         self._wake = threading.Condition()
         self._drained_by: float | None = None  # no job is taken any more, and none goes on after this time
         self._swept = 0.0
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
     def waiting(self) -> int:
@@ -126,7 +127,13 @@ class Scheduler:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        self._drained_by = None
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._thread.start()
 
     def submit(self, job: Job) -> None:
         """Take a job; raise a Problem if the queue is full or the server leaves."""
@@ -151,7 +158,8 @@ class Scheduler:
         with self._wake:
             self._drained_by = 0.0
             self._wake.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while self._gather():
