@@ -66,7 +66,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
     try:
         near = is_loopback(urlsplit(url).hostname or "")  # a proxy cannot reach this machine's own servers
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        options = {"headers": headers, "timeout": SILENCE_SECONDS, "trust_env": not near}
+        options: dict[str, Any] = {"headers": headers, "timeout": SILENCE_SECONDS, "trust_env": not near}
         reply = httpx2.get(f"{url}/models", **options)
         if reply.status_code != 200:
             raise UsageError(f"The server at {url} says: {_message(reply.text)}")
