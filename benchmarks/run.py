@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -114,8 +115,7 @@ class Bench:
         with open(log, "w", encoding="utf-8") as errors:
             ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environment, timeout=TIMEOUT)
         if ran.returncode:
-            lines = log.read_text(encoding="utf-8").strip().splitlines()
-            result: dict[str, Any] = {"left_out": f"failed: {lines[-1] if lines else ran.returncode}"}
+            result: dict[str, Any] = {"left_out": _end_of(ran.returncode, log)}
         else:
             result = json.loads(ran.stdout.splitlines()[-1])
         result["process_seconds"] = round(time.perf_counter() - started, 1)
@@ -134,6 +134,14 @@ def table(stored: dict[str, Any]) -> str:
             shown = results.spread(figures).show(4)
             lines.append(f"  {label:36} {shown:28} {first} / this: {against.show()}")
     return "\n".join(lines)
+
+
+def _end_of(code: int, log: Path) -> str:
+    """Say how a process ended: by a signal, as where memory runs out, or with the last line of its log."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"failed: {lines[-1] if lines else code}"
 
 
 def _brief(result: dict[str, Any]) -> str:

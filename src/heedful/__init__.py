@@ -1,7 +1,7 @@
 """From a file of instructions to an assistant, on the machine you have.
 
-The verbs of the command line under the same names, with the same defaults: `check`, `train`, `evaluate`, `generate`;
-and `load`, which opens a run or a model as an engine. Each imports what it needs when it is called.
+The verbs of the command line under the same names, with the same defaults: `check`, `train`, `evaluate`, `compare`,
+`generate`; and `load`, which opens a run or a model as an engine. Each imports what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heedful.pipeline import check as check
+    from heedful.pipeline import compare as compare
     from heedful.pipeline import evaluate as evaluate
     from heedful.pipeline import generate as generate
     from heedful.pipeline import load as load
     from heedful.pipeline import train as train
 
 __version__ = "0.1.0"
-__all__ = ["check", "evaluate", "generate", "load", "train"]
+__all__ = ["check", "compare", "evaluate", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("check", "load"):
+    if name in ("check", "compare", "load"):
         return getattr(importlib.import_module("heedful.pipeline"), name)
     if name in __all__:  # the stage's package, which can be called
         return importlib.import_module(f"heedful.{name}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heedful import talk
+from heedful import measure, talk
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 
@@ -24,7 +24,6 @@ app = typer.Typer(
 )
 
 Data = Annotated[str | None, typer.Argument(help="A file, folder, URL, data set id, builtin or builtin:zh.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")]
 RunOrModel = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or a model by name or folder.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="A short name, folder, .gguf file or hub id.")]
 Recipe = Annotated[str | None, typer.Option("--recipe", "--config", "-c", help="A YAML file of settings.")]
@@ -37,7 +36,9 @@ TemplateName = Annotated[str | None, typer.Option("--template", help="auto, alpa
 
 
 def emit(value: Any) -> None:
-    print(json_format.dumps(value, indent=1, ensure_ascii=False))
+    from heedful.report import screen
+
+    screen.out.out(json_format.dumps(value, indent=1, ensure_ascii=False), highlight=False)
 
 
 @app.command()
@@ -145,22 +146,7 @@ def train(
     return None
 
 
-@app.command()
-def evaluate(
-    run: RunPath,
-    data: Annotated[str | None, typer.Option("--data", help="Evaluate on all rows of this data set instead.")] = None,
-    settings: Set = None,
-    json: Json = False,
-) -> None:
-    """Score the base and the tuned model on the test rows."""
-    from heedful import pipeline
-    from heedful.report import screen
-
-    scores = pipeline.evaluate(run, data, settings=named(settings))
-    if json:
-        emit(scores)
-    else:
-        screen.show_evaluation(scores)
+measure.register(app)
 
 
 @app.command()

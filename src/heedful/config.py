@@ -90,6 +90,14 @@ class TrainConfig(Section):
     """Largest norm of the gradient."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What matrices are multiplied in; auto is bf16 where the hardware multiplies it natively. Masters are fp32."""
+    sharding: Literal["none", "full"] = "none"
+    """Under torchrun: whole weights and optimizer on every rank, or a share of them (FSDP2)."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4 keeps the frozen weights under adapters in 4 bits (QLoRA); it needs a GPU and `heedful[gpu]`."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw_8bit keeps AdamW's two moments in 8 bits; it needs a GPU and `heedful[gpu]`."""
+    activation_checkpointing: bool = False
+    """Compute each layer again in the backward pass instead of keeping what it computed: less memory, slower."""
     log_every: int = Field(1, ge=1)
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int | None = Field(None, ge=1)
@@ -210,6 +218,15 @@ def _conflicts(config: Config) -> list[str]:
         problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")
     if config.data.test_share + config.data.validation_share >= 1:
         problems.append("data.test_share and data.validation_share leave nothing to train on.")
+    if config.train.quantize == "nf4" and config.train.method == "full":
+        problems.append("train.quantize=nf4 freezes the weights, so it needs train.method=lora.")
+    if config.train.sharding == "full":
+        packed = [
+            f"train.{k}={v}"
+            for k, v in (("quantize", "nf4"), ("optimizer", "adamw_8bit"))
+            if getattr(config.train, k) == v
+        ]
+        problems += [f"{setting} cannot be shared out by train.sharding=full." for setting in packed]
     if config.train.method == "full":
         adapters = [leaf for leaf in changed(config) if leaf.startswith("train.lora_")]
         problems += [f"{leaf} has no meaning with train.method=full." for leaf in adapters]

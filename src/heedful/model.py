@@ -49,18 +49,37 @@ class Loaded:
     origin: str
 
 
-def load(name: str, dropout: float = 0.0) -> Loaded:
-    """Load a model by catalogue name, folder, .gguf file or Hugging Face id."""
+def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loaded:
+    """Load a model by catalogue name, folder, .gguf file or Hugging Face id; with `nf4`, in 4 bits, as `quantised`."""
     tokenizer, config, origin = load_tokenizer(name)
     _set_dropout(config, dropout)
     with _explained(name, origin):
         model = AutoModelForCausalLM.from_pretrained(
-            origin, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            origin,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **(quantised(nf4) if nf4 else {}),
         )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(f"{name}: the tokenizer has {len(tokenizer)} tokens, but the model only {rows} embeddings.")
     return Loaded(model.eval(), tokenizer, origin)
+
+
+def quantised(compute: torch.dtype) -> dict[str, Any]:
+    """Say how linear layers are read in NF4 with packed scales, and multiplied in `compute` (Dettmers et al. 2023)."""
+    how = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+    return {
+        "quantization_config": how,
+        "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+    }
 
 
 def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig, str]:

@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from heedful import data as data_stage
-from heedful import machine
 from heedful import model as models
-from heedful.config import Config, changed, load_config
+from heedful.config import Config, changed, load_config, split_override
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
-from heedful.errors import Interrupted, RunError, UsageError
-from heedful.evaluate.score import Answers, answer, evaluation, question, responses
+from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.evaluate.endpoint import Endpoint
+from heedful.evaluate.forgetting import probe, probe_rows
+from heedful.evaluate.held_back import rows_of
+from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
+from heedful.evaluate.rows import write_rows
+from heedful.evaluate.score import Answers, answer, question, responses, score_rows
+from heedful.evaluate.summary import compare as compare_runs
+from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
-from heedful.run import Run, is_run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
 from heedful.train.estimate import fit_to_memory
+from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages, keep_freed_pages
-from heedful.train.precision import resolve
+from heedful.train.precision import dtype_of, resolve
+from heedful.train.ranks import Ranks, together
 from heedful.train.session import Session, Surroundings
 
 Settings = Mapping[str, Any] | Sequence[str]
 WATCH = Watch(screen.say, screen.counting_bar)
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
-    "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "evaluate.after_training",
+    "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
+    "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision",
 }  # fmt: skip
 
@@ -62,57 +72,86 @@ def train(
     """Turn a file of instructions and a pretrained model into a tuned one; give its run.
 
     With a `budget`, in seconds from here to the exported model, the run is shortened to what this machine can do.
+    Under torchrun all ranks train the same run, and rank 0 alone evaluates it.
     """
     started = time.perf_counter()
-    config = configure(recipe, settings, data, model)
-    run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
-    config = _continued(run, config, recipe, settings) if resume else config
-    with _occupied(run, resume):
-        run.write_config(config)
-        splits, receipt = data_stage.load(config.data, WATCH)
-        tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
-        ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config), WATCH)
-        try:
-            config = fit_to_memory(config, model_config, ready, machine.free_memory())
-        except RunError:
-            if not resume:
-                run.config_file.unlink()  # so that the folder is free for another attempt
-            raise
-        run.write_config(config)
-        loaded = models.load(config.model.name, config.model.dropout)
-        write_json(run.receipt_file, ready.receipt)
-        session = Session(run, config, ready, loaded, surroundings(config, ready))
-        facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
-        write_json(run.provenance_file, provenance(**facts, changed=changed(config)))
-        if resume:
-            session.restore()
-        elif budget is not None:
-            session.pace.fit_into(budget, started)
-        signal = session.fit()
-        loss_plot(run.metrics(), run.loss_plot)
-        if signal:
-            raise Interrupted(signal)
-        session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
-        del session, loaded
-        give_back_pages()
-        if config.evaluate.after_training and splits.test:
-            evaluate_on(run, config, splits.test)
+    with together() as ranks:
+        if not ranks.leads:
+            screen.mute()
+        config = configure(recipe, settings, data, model)
+        resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
+        path, tree = ranks.told(lambda: _begun(config, recipe, settings, out, resume))
+        run, config = Run(Path(path)), Config.model_validate(tree)
+        _check(config, ranks, budget)
+        with _occupied(run, resume) if ranks.leads else nullcontext():
+            rows = _trained(run, config, ranks, resume, budget, started)
+    if ranks.leads and config.evaluate.after_training and rows:
+        evaluate_on(run, config, rows)
     return run
 
 
-def evaluate(run: Run | Path | str, data: str | None = None, *, settings: Settings = ()) -> dict[str, Any]:
-    """Answer the test rows, or all rows of `data`, with the base and the tuned model; score both."""
+def _trained(
+    run: Run, config: Config, ranks: Ranks, resume: bool, budget: float | None, started: float
+) -> Sequence[Conversation]:
+    """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
+    record = write_json if ranks.leads else lambda path, value: None
+    if ranks.leads:
+        run.write_config(config)
+    with ranks.first_here():
+        splits, receipt = data_stage.load(config.data, WATCH)
+        tokenizer, description, _ = models.load_tokenizer(config.model.name)
+        ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(description), WATCH)
+    config = _fitted(run, config, description, ready, ranks, resume)
+    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
+    loaded = models.load(config.model.name, config.model.dropout, nf4)
+    record(run.receipt_file, ready.receipt)
+    session = Session(run, config, ready, loaded, surroundings(config, ready), ranks)
+    facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
+    record(run.provenance_file, provenance(**facts, changed=changed(config), ranks=ranks.count))
+    if resume:
+        session.restore()
+    elif budget is not None:
+        session.pace.fit_into(budget, started)
+    signal = session.fit()
+    if ranks.leads:
+        loss_plot(run.metrics(), run.loss_plot)
+    if signal:
+        raise Interrupted(signal)
+    session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
+    del session, loaded
+    give_back_pages()
+    return splits.test
+
+
+def evaluate(
+    run: Run | Path | str,
+    data: str | None = None,
+    *,
+    settings: Settings = (),
+    judge: Endpoint | None = None,
+    judge_by: JudgeBy = "grade",
+) -> dict[str, Any]:
+    """Answer the test rows, or all rows of `data`, with the base and the tuned model; score both.
+
+    A `judge` is asked about the answers that are stored already, if they are those to the same rows.
+    """
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
-    if data is None:
-        return evaluate_on(run, config, data_stage.load(config.data)[0].test)
-    splits, _ = data_stage.load(config.data.model_copy(update={"path": data}))
-    rows = (*splits.train, *splits.validation, *splits.test)
-    return evaluate_on(run, config, sorted(rows, key=lambda row: row.place.row))
+    rows = rows_of(run, config, data, WATCH)
+    if judge is not None and not settings and is_answered(run, rows):
+        return judge_run(run, rows, judge, judge_by, WATCH)
+    scores = evaluate_on(run, config, rows)
+    return judge_run(run, rows, judge, judge_by, WATCH) if judge is not None else scores
+
+
+def compare(first: Run | Path | str, second: Run | Path | str, *, common: bool = False) -> dict[str, Any]:
+    """Compare two runs on the rows on which both were evaluated, the second against the first."""
+    first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
+    return compare_runs(first, second, common)
 
 
 def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
-    """Evaluate base and tuned on these rows; write evaluation.json and responses.json."""
+    """Evaluate base and tuned on these rows; write evaluation.json, responses.json and the scores by row."""
     tuned, trained = _open(run.path, config)
     answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
     loaded = models.load(config.model.name)
@@ -124,8 +163,11 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
         engine = _engine(loaded.model, own, "base", config)
         base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
     answers = base | answers
-    scores = evaluation(answers, rows, config.evaluate.decides)
+    scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
+    scores = evaluation(scored, config.evaluate.decides) | ({"forgetting": forgetting(probed)} if probed else {})
     write_json(run.responses_file, responses(answers, rows))
+    write_rows(run.scores_file, scored)
+    write_rows(run.probes_file, probed)
     write_json(run.evaluation_file, scores)
     return scores
 
@@ -151,7 +193,7 @@ def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
     """Open what is served, by name: a run or a model, and a run's base beside it."""
     engines = [load(run_or_model, settings=settings)]
-    if with_base and is_run(run_or_model):
+    if with_base and holds_run(run_or_model):
         engines.append(load_base(run_or_model, settings=settings))
     for engine in engines:
         engine.release()
@@ -200,7 +242,8 @@ def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config)
 
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
     with screen.counting_bar(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-        return answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+        answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+    return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
 
 def surroundings(config: Config, ready: Prepared) -> Surroundings:
@@ -217,18 +260,54 @@ def surroundings(config: Config, ready: Prepared) -> Surroundings:
 @contextmanager
 def _occupied(run: Run, resume: bool) -> Iterator[None]:
     """Hold the run's directory, which must be new unless the run is resumed."""
-    if run.config_file.exists() and not resume:
+    if holds_run(run.path) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
     make_directory(run)
     with lock(run):
         yield
 
 
+def _begun(
+    config: Config, recipe: str | None, settings: Settings, out: Path | str | None, resume: bool
+) -> tuple[str, dict[str, Any]]:
+    """Choose the run's directory and settle its settings, for all ranks."""
+    run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
+    config = _continued(run, config, recipe, settings) if resume else config
+    return str(run.path), config.model_dump(mode="json")
+
+
+def _check(config: Config, ranks: Ranks, budget: float | None) -> None:
+    """Refuse, before any work, what this machine or so many ranks cannot train."""
+    resolve(config.train.precision)
+    check_gpu(config.train)
+    ranks.check(config.train)
+    if budget is not None and ranks.count > 1:
+        raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
+
+
+def _fitted(
+    run: Run, config: Config, description: PretrainedConfig, ready: Prepared, ranks: Ranks, resume: bool
+) -> Config:
+    """Settle, for all ranks, how many tokens go into a forward; a run that does not fit leaves its folder free."""
+    try:
+        ranks.check_rows(len(ready.train))
+        config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
+    except HeedfulError:
+        if ranks.leads and not resume:
+            run.config_file.unlink()
+        raise
+    if ranks.leads:
+        run.write_config(config)
+    return config
+
+
 def _continued(run: Run, asked: Config, recipe: str | None, settings: Settings) -> Config:
     """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     kept = run.config()
     before = kept.model_dump(mode="json")
-    wanted = changed(asked)
+    named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
+    tree = asked.model_dump(mode="json")  # what was named counts, even where it is the default
+    wanted = changed(asked) | {leaf: tree[leaf.split(".")[0]][leaf.split(".")[1]] for leaf in named}
     refused = [
         f"{leaf} was {before[leaf.split('.')[0]][leaf.split('.')[1]]}, now {value}"
         for leaf, value in wanted.items()

@@ -46,6 +46,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A constraint on the answer that code can decide, as its row declares it: ("max_words", 20)."""
+
+    kind: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """The narrow waist between the formats of rows and the one encoder."""
 
@@ -53,6 +61,7 @@ class Conversation:
     messages: tuple[Message, ...]
     place: Place
     row: Row = field(default_factory=dict, compare=False)  # as read, so that results can be written beside it
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

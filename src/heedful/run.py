@@ -71,6 +71,18 @@ class Run:
         return self.path / "responses.json"
 
     @property
+    def scores_file(self) -> Path:
+        return self.path / "scores.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        return self.path / "forgetting.jsonl"
+
+    @property
+    def judge_file(self) -> Path:
+        return self.path / "judge.jsonl"
+
+    @property
     def loss_plot(self) -> Path:
         return self.path / "loss-plot.pdf"
 
@@ -118,18 +130,19 @@ def new_run(out: Path | str | None, stem: str) -> Run:
     return Run(root / f"{stem}-{number:03d}")
 
 
+def holds_run(path: Path | str) -> bool:
+    """Say whether a folder is a run's."""
+    return Run(Path(path)).config_file.is_file()
+
+
 def open_run(path: Path | str) -> Run:
     """Open a run that exists, or say that it does not."""
     run = Run(Path(path))
-    if not run.config_file.is_file():
+    if not holds_run(path):
         raise UsageError(
             f"{path} is not a run: it has no config.yaml.", "Give the folder that `heedful train` printed."
         )
     return run
-
-
-def is_run(name: Path | str) -> bool:
-    return Run(Path(name)).config_file.is_file()
 
 
 def newest_run(out: Path | str | None) -> Run:

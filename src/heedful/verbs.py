@@ -19,7 +19,7 @@ from heedful.errors import UsageError
 from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
-from heedful.run import is_run, write_json
+from heedful.run import holds_run, write_json
 
 
 def answer_one(
@@ -64,7 +64,7 @@ def talk(
     if run_or_model is None:
         raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
     engine = pipeline.load(run_or_model, settings=settings)
-    base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if is_run(run_or_model) else None
+    base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
     return chat(engine, sampling, system, base)
 
 

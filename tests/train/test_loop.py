@@ -216,7 +216,7 @@ def test_adapters_alone_learn_and_merge(tmp_path: Path) -> None:
         trained = session(tmp_path / kind, "train.method=lora", "train.lr=0.05", "train.keep=last", kind=kind)
         assert all("lora_" in name for name in trained.learner.parameters)
         assert not any("lm_head" in name for name in trained.learner.parameters)
-        model = trained.learner.accelerator.unwrap_model(trained.learner.model)
+        model = trained.learner.model
         frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
         before = {n: p.clone() for n, p in trained.learner.parameters.items()}
         trained.fit()
@@ -247,7 +247,7 @@ def test_the_saved_folder_stops_where_the_template_does(tmp_path: Path) -> None:
 
 def test_new_tokens_get_embeddings_and_no_adapters(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", tokenizer=plain_tokenizer(), eos_token_id=256)
-    model = trained.learner.accelerator.unwrap_model(trained.learner.model)
+    model = trained.learner.model
     assert model.get_input_embeddings().weight.shape[0] == 261
     trained.fit()
     for rows in (259, 300):  # also where the model has rows to spare

@@ -120,7 +120,7 @@ def test_the_learner_uses_one_denominator(limit: int) -> None:
     model.zero_grad()
     learner = Learner(model, collator("tree", 0.0, limit), TrainConfig(precision="fp32"), steps=4)
     learned = learner.learn(examples, 0)
-    got = torch.cat([gradient.flatten() for _, gradient in learner.optimizer._gradients()])
+    got = torch.cat([gradient.flatten() for _, gradient in learner.optimizer.gradients()])
     assert_equal((learned, got), (loss, gradient))
     validated, targets = learner.validate(examples)
     assert validated == pytest.approx(loss, rel=1e-5)

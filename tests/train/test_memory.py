@@ -9,6 +9,7 @@ import torch
 from tests.models import tiny_model
 from tests.train.sessions import Screen, assert_same, log, session, state
 
+from heedful.config import TrainConfig
 from heedful.errors import RunError
 from heedful.train import learner
 from heedful.train.estimate import estimate, fit_to_memory
@@ -47,6 +48,20 @@ def test_too_much_is_refused_with_the_nearest_setting_that_fits(tmp_path: Path) 
     assert isinstance(some, int) and 200 <= some < 4096
     with pytest.raises(RunError, match=r"GiB are free.*(method=lora|max_tokens|smaller model)"):
         fit_to_memory(config, model, ready, need.fixed)
+
+
+def test_shared_weights_and_layers_computed_again_need_less() -> None:
+    """A rank's share of masters is what remains; of a node, each layer's input and one layer's insides."""
+    model = tiny_model("llama", num_hidden_layers=8).config
+    plain = estimate(model, TrainConfig(), "bf16")
+    shared = estimate(model, TrainConfig(sharding="full"), "bf16", ranks=4)
+    assert shared.masters == plain.masters // 4
+    assert shared.gradients == plain.gradients * 2 // 4  # in fp32
+    assert shared.weights < plain.weights * 2  # what is gathered, with gradients; a tiny model's head is most of it
+    again = estimate(model, TrainConfig(activation_checkpointing=True), "bf16")
+    inputs = 8 * model.hidden_size * 2
+    assert inputs + plain.node // 8 <= again.node < plain.node // 2
+    assert (again.weights, again.masters) == (plain.weights, plain.masters)
 
 
 @pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
@@ -88,7 +103,7 @@ def test_a_row_that_does_not_fit_alone_ends_the_run_in_one_sentence(
 
     made = session(tmp_path)
     made.run.write_config(made.config)
-    monkeypatch.setattr(Learner, "_learn", never)
+    monkeypatch.setattr(Learner, "_forwards", never)
     with pytest.raises(RunError, match=r"single row.*encode\.max_tokens"):
         made.fit()
 
@@ -98,6 +113,6 @@ def test_other_errors_are_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.M
         raise RuntimeError("shapes do not match")
 
     made = session(tmp_path)
-    monkeypatch.setattr(Learner, "_learn", broken)
+    monkeypatch.setattr(Learner, "_forwards", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         made.fit()

@@ -14,10 +14,11 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
+from heedful.data.checks import FIELD, read_checks
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, check_turns, filled, message, shown, text_of
 from heedful.errors import DataError, did_you_mean
-from heedful.records import Conversation, Message, Place, Role, Row
+from heedful.records import Conversation, Message, Place, Role
 
 Fields = Mapping[str, Any]
 
@@ -58,7 +59,7 @@ class Format:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return (*(name for names in self.needs for name in names), *self.may)
+        return (*(name for names in self.needs for name in names), *self.may, FIELD)
 
     def fits(self, fields: Fields) -> bool:
         return all(any(name in fields for name in names) for names in self.needs)
@@ -155,10 +156,10 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     try:
         messages = _read(row, choice)
         check_turns(messages)
+        checks = read_checks(row.value.get(choice.columns.get(FIELD, FIELD)))
     except BadRow as bad:
         raise bad.at(row.place) from None
-    kept: Row = row.value
-    return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, kept)
+    return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
 
 
 def name_of(file: str, row: int) -> str:

@@ -58,7 +58,7 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
     nodes = 0
     for k in order:
         ids = examples[k].ids
-        shared = _shared_beginning(before, ids[:-1])
+        shared = shared_beginning(before, ids[:-1])
         ends[path[shared:]] = nodes
         fresh = ids[shared:-1]
         path = np.concatenate([path[:shared], np.arange(nodes, nodes + len(fresh))])
@@ -75,7 +75,7 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
     return Tree(np.concatenate(tokens).astype(np.int64), np.concatenate(depths), ends[:nodes], *edges)
 
 
-def _shared_beginning(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
+def shared_beginning(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
     """Count the tokens that two rows have in common at their start."""
     length = min(len(a), len(b))
     different = np.flatnonzero(a[:length] != b[:length])

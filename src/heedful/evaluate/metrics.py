@@ -78,6 +78,23 @@ def bleu(answer: str, reference: str) -> float:
     return float(_sacrebleu(_bleu_tokenizer(reference)).sentence_score(answer, [reference]).score)
 
 
+def corpus_counts(answer: str, reference: str) -> dict[str, list[int]]:
+    """Count what corpus BLEU and chrF add up over rows: n-grams found, wanted and in common, and lengths."""
+    return {
+        name: [int(count) for count in metric._extract_corpus_statistics([answer], [[reference]])[0]]
+        for name, metric in (
+            ("corpus_bleu", _sacrebleu(_bleu_tokenizer(reference))),
+            ("corpus_chrf", _sacrebleu("chrf")),
+        )
+    }
+
+
+def corpus_score(name: str, counts: Iterable[float]) -> float:
+    """Return corpus BLEU or chrF, 0 to 100, of counts summed over rows: sacrebleu's, each row in its own tokens."""
+    metric = _corpus_bleu() if name == "corpus_bleu" else _sacrebleu("chrf")
+    return float(metric._compute_score_from_stats([round(count) for count in counts]).score)
+
+
 def length_ratio(answer: str, reference: str) -> float:
     """Return the characters of the answer per character of the reference, outer white space stripped.
 
@@ -118,8 +135,13 @@ def words(text: str) -> list[str]:
     """
     folded = unicodedata.normalize("NFC", text).lower()
     bare = "".join(character for character in folded if unicodedata.category(character)[0] not in "PS")
-    tokens = _SPACELESS_CHARACTER.sub(r" \g<0> ", bare).split()
+    tokens = spaced(bare).split()
     return [token for token in tokens if token not in _ARTICLES] or tokens or folded.split()
+
+
+def spaced(text: str) -> str:
+    """Put spaces around each character of a script without spaces."""
+    return _SPACELESS_CHARACTER.sub(r" \g<0> ", text)
 
 
 def rouge_tokens(text: str) -> list[str]:
@@ -170,6 +192,14 @@ def _sacrebleu(kind: str) -> Any:
     return CHRF() if kind == "chrf" else BLEU(tokenize=kind, effective_order=True)
 
 
+@cache
+def _corpus_bleu() -> Any:
+    """Make the BLEU that turns sums into a score: over all four orders, unlike that of a sentence."""
+    from sacrebleu.metrics import BLEU
+
+    return BLEU()
+
+
 METRICS: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": exact_match,
     "normalised_match": normalised_match,
@@ -178,6 +208,8 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
     "chrf": chrf,
     "bleu": bleu,
     "length_ratio": length_ratio,
+    "distinct_1": lambda answer, _: distinct([answer], 1),
+    "distinct_2": lambda answer, _: distinct([answer], 2),
 }
 """What an answer scores against its reference."""
 
@@ -188,5 +220,16 @@ STOP_HEALTH: Mapping[str, Callable[[Completion], float]] = {
 }
 """How an answer ended: by a stop token or at the cap, one of the two; and whether in a loop, possible with either."""
 
-LOWER_IS_BETTER = frozenset({"nll", "length_capped", "looped"})
-UNDIRECTED = frozenset({"length_ratio"})
+RATIOS: Mapping[str, str] = {"nll": "targets", "bits_per_byte": "bytes"}
+"""Means per token or byte of the reference, not per row: each with what a row weighs in it."""
+
+CORPUS = ("corpus_bleu", "corpus_chrf")
+"""Scores of all answers at once, from counts that are summed over rows."""
+
+LOWER_IS_BETTER = frozenset({"nll", "bits_per_byte", "length_capped", "looped"})
+UNDIRECTED = frozenset({"length_ratio", "distinct_1", "distinct_2"})
+
+
+def higher_is_better(name: str) -> bool | None:
+    """Tell a score's direction; None if neither way is better."""
+    return None if name in UNDIRECTED else name not in LOWER_IS_BETTER

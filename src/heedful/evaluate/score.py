@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError
-from heedful.evaluate.likelihood import Likelihood, likelihood
-from heedful.evaluate.metrics import LOWER_IS_BETTER, METRICS, STOP_HEALTH
-from heedful.evaluate.stats import compare, interval, ratio_interval
+from heedful.evaluate.checks import check_scores
+from heedful.evaluate.likelihood import Likelihood, summed
+from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
+from heedful.evaluate.rows import Cell, RowScores, key_of
 from heedful.generate.engine import Engine
 from heedful.records import Completion, Conversation, Message, Sampling
-
-PAIRED = ("nll", "exact_match", "normalised_match", "token_f1", "rouge_l", "chrf", "bleu", *STOP_HEALTH)
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Answers:
 
     completions: list[Completion]
     likelihood: Likelihood
+    probes: Sequence[Cell] = ()  # see `forgetting`
 
 
 def question(conversation: Conversation) -> tuple[Message, ...]:
@@ -43,43 +44,40 @@ def answer(
     on_done: Callable[[int], None] | None = None,
 ) -> Answers:
     """Let a model answer every conversation's last question, and measure the reference answers."""
-    if not conversations:
-        raise DataError(
-            "There are no test rows to evaluate on.", "Give some with --data, or set data.test_share above 0."
-        )
     completions = engine.generate([question(c) for c in conversations], sampling, batch_size, on_done)
-    examples = [encoder.encode([_last_answer_only(c)])[0] for c in conversations]
-    if not all(examples):
-        raise DataError("A test row is longer than the model's limit.", "Set encode.long_rows=truncate.")
-    return Answers(completions, likelihood(engine.model, [example for row in examples for example in row]))
+    return Answers(completions, likelihood(engine, encoder, conversations))
 
 
-def row_scores(answers: Answers, conversations: Sequence[Conversation]) -> dict[str, list[float]]:
-    """Score each row on each metric."""
-    pairs = [(c.text, reference(row)) for c, row in zip(answers.completions, conversations, strict=True)]
-    scores = {name: [metric(*pair) for pair in pairs] for name, metric in METRICS.items()}
-    return scores | {name: [flag(c) for c in answers.completions] for name, flag in STOP_HEALTH.items()}
+def likelihood(engine: Engine, encoder: Encoder, conversations: Sequence[Conversation]) -> Likelihood:
+    """Measure the reference answers, stop token included; where one was cut to fit, what is left of it."""
+    examples, sizes = [], []
+    for conversation in conversations:
+        encoded, receipt = encoder.encode([_last_answer_only(conversation)])
+        if not encoded:
+            raise DataError(
+                f"{conversation.place}: the row is longer than the model's limit of {encoder.max_tokens} tokens.",
+                "Shorten it, or leave it out.",
+            )
+        text = reference(conversation)
+        if "answer" in receipt.truncated:
+            text = encoder.tokenizer.decode(encoded[0].ids[encoded[0].supervised], skip_special_tokens=True)
+        examples += encoded
+        sizes.append(max(1, len(text.encode())))
+    targets = [int(example.supervised.sum()) for example in examples]
+    return Likelihood(summed(engine.model, examples), targets, sizes)
 
 
-def evaluation(models: Mapping[str, Answers], conversations: Sequence[Conversation], decides: str) -> dict[str, Any]:
-    """Give evaluation.json: every model's scores with intervals, and `tuned` against `base` row by row."""
-    rows = {name: row_scores(answers, conversations) for name, answers in models.items()}
-    result: dict[str, Any] = {"rows": len(conversations), "decides": decides, "models": {}, "paired": {}}
-    for name, answers in models.items():
-        nll = ratio_interval(answers.likelihood.nll, answers.likelihood.targets)
-        scores = {"nll": nll, **{metric: interval(values) for metric, values in rows[name].items()}}
-        result["models"][name] = {metric: asdict(score) for metric, score in scores.items()}
-    if {"base", "tuned"} <= models.keys():
-        for metric in PAIRED:
-            higher = metric not in LOWER_IS_BETTER
-            if metric == "nll":
-                base, tuned = models["base"].likelihood, models["tuned"].likelihood
-                assert base.targets == tuned.targets, "both are measured on the same tokens"
-                comparison = compare(base.nll, tuned.nll, higher, base.targets)
-            else:
-                comparison = compare(rows["base"][metric], rows["tuned"][metric], higher)
-            result["paired"][metric] = asdict(comparison)
-    return result
+def score_rows(models: Mapping[str, Answers], conversations: Sequence[Conversation]) -> list[RowScores]:
+    """Score every row under every model."""
+    return [
+        RowScores(
+            conversation.id,
+            str(conversation.place),
+            key_of(conversation),
+            {name: _cell(answers, i, conversation) for name, answers in models.items()},
+        )
+        for i, conversation in enumerate(conversations)
+    ]
 
 
 def responses(models: Mapping[str, Answers], conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
@@ -89,16 +87,29 @@ def responses(models: Mapping[str, Answers], conversations: Sequence[Conversatio
         row = {**conversation.row, "place": str(conversation.place)}
         for name, answers in models.items():
             completion = answers.completions[i]
-            key = "model_response" if name == "tuned" else f"{name}_response"
+            key = response_key(name)
             row |= {key: completion.text, f"{key}_finish": completion.finish_reason}
         table.append(row)
     return table
 
 
+def response_key(model: str) -> str:
+    return "model_response" if model == "tuned" else f"{model}_response"
+
+
+def _cell(answers: Answers, i: int, conversation: Conversation) -> Cell:
+    completion, likely = answers.completions[i], answers.likelihood
+    pair = completion.text, reference(conversation)
+    nll, weights = likely.nll[i], {"targets": likely.targets[i], "bytes": likely.bytes[i]}
+    values = {"nll": nll / weights["targets"], "bits_per_byte": nll / math.log(2) / weights["bytes"]}
+    values |= {name: metric(*pair) for name, metric in METRICS.items()}
+    values |= {name: flag(completion) for name, flag in STOP_HEALTH.items()}
+    values |= check_scores(conversation.checks, completion.text)
+    return Cell(values, weights, corpus_counts(*pair))
+
+
 def _last_answer_only(conversation: Conversation) -> Conversation:
     """Leave only the last answer supervised, as it is the one that is generated."""
-    turns = [
-        Message(m.role, m.content, i == len(conversation.messages) - 1, m.input)
-        for i, m in enumerate(conversation.messages)
-    ]
-    return Conversation(conversation.id, tuple(turns), conversation.place, conversation.row)
+    last = len(conversation.messages) - 1
+    turns = tuple(replace(m, supervised=i == last) for i, m in enumerate(conversation.messages))
+    return replace(conversation, messages=turns)

@@ -27,6 +27,7 @@ POWER = 0.8
 RESAMPLES = 9_999  # up to 13 rows that differ have fewer sign flips than this: their test is exact
 DRAWS = 5_000_000  # values drawn for one interval: over 500 rows resample less often, but never less than
 FEWEST_RESAMPLES = 999
+CORPUS_RESAMPLES = 1_999  # BLEU of each is Python
 BATCH = 1_000_000  # values in memory at a time
 FEWEST_ROWS = 6  # 2 / 2**6 is the first p-value of a sign-flip test under 0.05
 MOST_ROWS = 1_000_000
@@ -57,7 +58,7 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
 def compare(
     base: Sequence[float],
     tuned: Sequence[float],
-    higher_is_better: bool,
+    higher_is_better: bool | None,
     denominators: Sequence[float] | None = None,
 ) -> Comparison:
     """Compare two models on the same rows, by the mean of tuned - base.
@@ -71,13 +72,48 @@ def compare(
     difference = float(differences.sum() / weights.sum())
     low, high = _bootstrap(differences, weights)
     p_value = _permutation_test(differences)
-    return Comparison(
-        difference,
-        min(low, difference),
-        max(high, difference),
-        p_value,
-        _verdict(differences, weights, p_value, higher_is_better),
-    )
+    if p_value < SIGNIFICANCE:
+        verdict = _direction(difference, higher_is_better)
+    else:
+        verdict = _within_noise(differences.size, int(np.count_nonzero(differences)), rows_needed(differences, weights))
+    return Comparison(difference, min(low, difference), max(high, difference), p_value, verdict)
+
+
+def corpus_interval(counts: Sequence[Sequence[float]], score: Callable[[Values], float]) -> Score:
+    """Return `score` of the counts summed over rows, [rows, counts], with its 95 % interval: rows drawn whole."""
+    table = np.asarray(counts, dtype=np.float64)
+    value = score(table.sum(axis=0))
+    low, high, _ = _corpus_bootstrap(len(table), lambda rows: score(table[rows].sum(axis=0)))
+    return Score(value, min(low, value), max(high, value), len(table))
+
+
+def corpus_compare(
+    base: Sequence[Sequence[float]], tuned: Sequence[Sequence[float]], score: Callable[[Values], float]
+) -> Comparison:
+    """Compare two models by a score of summed counts, higher being better; the p-value is that of `compare`.
+
+    The rows that would be needed follow from the bootstrap's standard error, which shrinks with their square root.
+    """
+    both, size = np.asarray([*base, *tuned], dtype=np.float64), len(base)
+
+    def difference(before: Any, after: Any) -> float:
+        return score(both[after].sum(axis=0)) - score(both[before].sum(axis=0))
+
+    rows = np.arange(size)
+    seen = difference(rows, rows + size)
+    low, high, error = _corpus_bootstrap(size, lambda drawn: difference(drawn, drawn + size))
+    changed = rows[(both[:size] != both[size:]).any(axis=1)]
+    p_value = 1.0
+    if changed.size > 1:  # each flip swaps the two answers of a row
+        flips = (rows, rows + size), difference
+        p_value = float(stats.permutation_test(*flips, permutation_type="samples", **_corpus_effort()).pvalue)
+    if p_value < SIGNIFICANCE:
+        verdict = _direction(seen, True)
+    else:
+        z = stats.norm.ppf(1 - SIGNIFICANCE / 2) + stats.norm.ppf(POWER)
+        needed = size * float((z * error / seen) ** 2) if seen else math.inf
+        verdict = _within_noise(size, changed.size, needed)
+    return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict)
 
 
 def rows_needed(differences: Values, weights: Values) -> float:
@@ -85,25 +121,29 @@ def rows_needed(differences: Values, weights: Values) -> float:
 
     n = ((z(1 - 0.05 / 2) + z(0.8)) * SD / effect)^2: two-sided 5 %, power 80 % (Cohen 1988, chapter 2; normal
     approximation). The SD of a ratio is that of its residuals (Cochran 1977, section 2.11); with equal weights it is
-    the usual one. Infinite where no effect was seen.
+    the usual one. Infinite where no effect was seen, or its spread is not known.
     """
     ratio = differences.sum() / weights.sum()
-    if ratio == 0:
+    if ratio == 0 or differences.size == 1:
         return math.inf
     spread = float(np.std((differences - ratio * weights) / weights.mean(), ddof=1))
     z = stats.norm.ppf(1 - SIGNIFICANCE / 2) + stats.norm.ppf(POWER)
     return float((z * spread / ratio) ** 2)
 
 
-def _verdict(differences: Values, weights: Values, p_value: float, higher_is_better: bool) -> str:
-    if p_value < SIGNIFICANCE:
-        return "better" if (differences.sum() > 0) == higher_is_better else "worse"
-    if not differences.any():
+def _direction(difference: float, higher_is_better: bool | None) -> str:
+    """Name a difference that is no noise; of a score that has no better end, only where it went."""
+    if higher_is_better is None:
+        return "higher" if difference > 0 else "lower"
+    return "better" if (difference > 0) == higher_is_better else "worse"
+
+
+def _within_noise(rows: int, changed: int, needed: float) -> str:
+    if not changed:
         return "within noise; no row differs"
-    if differences.size == 1:
+    if rows == 1:
         return "within noise; one row cannot tell"
-    rows = max(rows_needed(differences, weights), differences.size + 1, FEWEST_ROWS)
-    return f"within noise; {_about(rows)} rows would be needed to tell"
+    return f"within noise; {_about(max(needed, rows + 1, FEWEST_ROWS))} rows would be needed to tell"
 
 
 def _about(rows: float) -> str:
@@ -143,6 +183,22 @@ def _permutation_test(differences: Values) -> float:
         (changed,), mean, permutation_type="samples", vectorized=True, **_effort(changed.size)
     )
     return float(found.pvalue)
+
+
+def _corpus_bootstrap(rows: int, score: Callable[[Any], float]) -> tuple[float, float, float]:
+    """Return the 95 % percentile bootstrap interval of a score of drawn rows, and its standard error."""
+    if rows == 1:
+        value = score(np.zeros(1, np.int64))
+        return value, value, 0.0
+    found = stats.bootstrap(
+        (np.arange(rows),), score, confidence_level=CONFIDENCE, method="percentile", **_corpus_effort()
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high), float(found.standard_error)
+
+
+def _corpus_effort() -> dict[str, Any]:
+    """Return scipy's settings of resampling a score that is computed draw by draw."""
+    return {"n_resamples": CORPUS_RESAMPLES, "vectorized": False, "rng": np.random.default_rng(SEED)}
 
 
 def _effort(rows: int) -> dict[str, Any]:

@@ -149,37 +149,111 @@ def shorten(text: str, length: int) -> str:
 
 def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Print the scores of every model with their intervals, and what may be said of the difference."""
-    models = evaluation["models"]
-    table = Table(title=f"Scores on {evaluation['rows']} test rows, with 95 % intervals", title_justify="left")
-    for name in ("", *models, "tuned - base", "verdict"):
+    _show_scores(f"Scores on {evaluation['rows']} test rows", evaluation, "tuned - base")
+    _show_parts(evaluation, "tuned - base")
+    out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
+
+
+def show_comparison(result: Mapping[str, Any]) -> None:
+    """Print two runs' scores side by side, and which of their settings differ."""
+    for leaf, (first, second) in result["differences"].items():
+        out.print(Text(plain(f"{leaf}: {first} and {second}"), style="dim"))
+    _show_scores(f"Scores on {result['rows']} rows that both answered", result, "second - first")
+    _show_parts(result, "second - first")
+    if "note" in result:
+        out.print(Text(plain(result["note"])))
+    pair = result["paired"][result["decides"]]
+    verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
+    rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
+    first, second = result["runs"]
+    out.print(Text(plain(f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides.")), soft_wrap=True)
+
+
+def show_sweep(result: Mapping[str, Any]) -> None:
+    """Print one line a variant: its scores, and how it compares with the default."""
+    decides = result["decides"]
+    of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
+    table = Table(title=f"Sweep on {result['rows']} test rows{of_seeds}", title_justify="left")
+    shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
+    for name in ("variant", *(SHOWN.get(metric, metric) for metric in shown), "- default", "p", "verdict"):
+        table.add_column(name)
+    for entry in result["variants"]:
+        marks = [entry["name"] == result[role] for role in ("default", "winner")]
+        label = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
+        pair = entry["paired"].get(decides)
+        told = [f"{pair['difference']:+.3f}", f"{pair['p_value']:.3f}", pair["verdict"]] if pair else ["", "", ""]
+        table.add_row(Text(plain(label)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
+    out.print(table)
+    out.print(f"{SHOWN.get(decides, decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
+
+
+def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
+    """Print what an evaluation holds besides the scores of the answers."""
+    if "checks" in evaluation:
+        part = evaluation["checks"]
+        _show_scores(f"Constraints kept, on the {part['rows']} rows that declare some", part, difference)
+    if "judge" in evaluation:
+        part = evaluation["judge"]
+        _show_scores(f"Judged by {plain(part['model'])}" if "model" in part else "Judged", part, difference)
+        if "asked" in part:
+            tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
+            text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
+            out.print(text, style="dim" if not part["unscored"] else "yellow")
+        for entry in part.get("unscored_examples", ()):
+            told = entry.get("reason") or f"the reply {entry['reply']!r}"
+            out.print(Text(plain(f"  {entry['place']}, {entry['model']}: {shorten(told, 120)}"), style="dim"))
+    if "forgetting" in evaluation:
+        part = evaluation["forgetting"]
+        _show_scores(f"Forgetting, by {part['rows']} questions with four answers to choose from", part, difference)
+
+
+def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
+    """Print one part: a line a score."""
+    models = part["models"]
+    if not models:
+        return
+    table = Table(title=f"{title}, with 95 % intervals", title_justify="left")
+    for name in ("", *map(plain, models), difference, "verdict"):
         table.add_column(name)
     for metric in next(iter(models.values())):
-        if metric not in SHOWN:
+        if metric not in SHOWN and not metric.startswith("check_"):
             continue
-        pair = evaluation["paired"].get(metric)
-        difference = f"{pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair else ""
-        decides = " *" if metric == evaluation["decides"] else ""
-        cells = [
-            f"{scores[metric]['value']:.3f} [{scores[metric]['low']:.3f}, {scores[metric]['high']:.3f}]"
-            for scores in models.values()
-        ]
-        table.add_row(SHOWN[metric] + decides, *cells, difference, pair["verdict"] if pair else "")
+        pair = part["paired"].get(metric)
+        told = f"{pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair else ""
+        cells = [_interval(scores.get(metric)) for scores in models.values()]
+        label = SHOWN.get(metric, metric.removeprefix("check_").replace("_", " "))
+        decides = " *" if metric == part.get("decides") else ""
+        table.add_row(label + decides, *cells, told, pair["verdict"] if pair else "")
     out.print(table)
-    out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
+
+
+def _interval(score: Mapping[str, float] | None) -> str:
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" if score else ""
 
 
 SHOWN = {
     "nll": "NLL of the reference",
+    "bits_per_byte": "bits per byte of it",
     "exact_match": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
     "chrf": "chrF",
+    "corpus_bleu": "BLEU of all",
     "stopped": "stopped by itself",
     "looped": "fell into a loop",
+    "check_all": "all of a row's",
+    "chosen": "right answer likeliest",
+    "judge_score": "grade, 0 to 100",
+    "judge_wins": "pairs won",
 }
+
+
+def mute() -> None:
+    """Show nothing more but problems: another process shows what this one does too."""
+    out.quiet = err.quiet = True
 
 
 def problem(text: str) -> None:
     """Say on stderr what went wrong, in one sentence."""
-    err.print(Text(f"heedful: {plain(text)}"), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text(f"heedful: {plain(text)}"), soft_wrap=True)
     sys.stderr.flush()

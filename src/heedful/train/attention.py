@@ -1,8 +1,8 @@
 """Attention over a prefix tree, as a function that transformers' models call: registered under the name TREE.
 
-torch's attention kernel for CPUs spends most of a training step in its backward pass on trees of a few hundred nodes.
-This one takes the queries some hundred at a time, multiplies whole matrices, and computes the weights again in the
-backward pass, so that memory grows with the nodes and not with their square.
+torch's attention kernel for CPUs is quick forward; its backward pass is most of a training step on trees of a few
+hundred nodes. This one goes backward some hundred queries at a time, multiplies whole matrices, and computes the
+weights again, so that no layer keeps them.
 
 A query sees no node behind it (nodes lie in depth-first order), so a block of queries needs the keys up to its end
 alone. Layers with a sliding window count their distance along the path: by the depth of nodes, not by their place.
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -44,7 +45,7 @@ def tree_attention(
         raise NotImplementedError("scores that are capped, or have sinks")
     if sliding_window is not None and position_ids is None:
         raise NotImplementedError("a sliding window without the depths of the nodes")
-    bias = _bias(attention_mask, sliding_window, position_ids if sliding_window is not None else None)
+    bias = _bias(attention_mask, query.dtype, sliding_window, position_ids if sliding_window is not None else None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     mixed: torch.Tensor = _TreeAttention.apply(query[0], key[0], value[0], bias, scale)  # type: ignore[no-untyped-call]
     return mixed.transpose(0, 1)[None], None
@@ -55,14 +56,11 @@ class _TreeAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, value: Any, bias: Any, scale: float) -> torch.Tensor:
-        mixed = torch.empty_like(query)
-        for start, end in _blocks(query.shape[1]):
-            weights = _weights(query[:, start:end], key[:, :end], bias[start:end, :end], scale)
-            grouped = weights.to(value.dtype).view(len(key), -1, end)
-            mixed[:, start:end] = torch.bmm(grouped, value[:, :end]).view(len(query), end - start, -1)
+        grouped = len(query) != len(key)
+        mixed = scaled_dot_product_attention(query[None], key[None], value[None], bias, scale=scale, enable_gqa=grouped)
         ctx.save_for_backward(query, key, value, bias)
         ctx.scale = scale
-        return mixed
+        return mixed[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -72,20 +70,21 @@ class _TreeAttention(torch.autograd.Function):
             block, keys, rows = query[:, start:end], key[:, :end], len(key)
             weights = _weights(block, keys, bias[start:end, :end], ctx.scale)
             above = gradients[0][:, start:end].reshape(rows, -1, value.shape[-1])  # [key heads, queries, width]
-            to_value[:, :end] += torch.bmm(weights.to(value.dtype).view(rows, -1, end).transpose(1, 2), above)
-            to_weights = torch.bmm(above, value[:, :end].transpose(1, 2)).view_as(weights).float()
-            to_scores = torch._softmax_backward_data(to_weights, weights, -1, torch.float32).mul_(ctx.scale)
-            to_scores = to_scores.to(query.dtype).view(rows, -1, end)
+            to_value[:, :end] += torch.bmm(weights.view(rows, -1, end).transpose(1, 2), above)
+            to_weights = torch.bmm(above, value[:, :end].transpose(1, 2)).view_as(weights)
+            to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).view(rows, -1, end)
             to_query[:, start:end] = torch.bmm(to_scores, keys).view_as(block)
             to_key[:, :end] += torch.bmm(to_scores.transpose(1, 2), block.reshape(rows, -1, block.shape[-1]))
-        return to_query, to_key, to_value, None, None
+        return to_query.mul_(ctx.scale), to_key.mul_(ctx.scale), to_value, None, None
 
 
 def _weights(query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
-    """Give a block's attention weights, [heads, queries, keys] in fp32."""
-    grouped = query.reshape(len(key), -1, query.shape[-1])  # the query heads of a key head, one under the other
+    """Give a block's attention weights, [heads, queries, keys]; the softmax adds up in fp32 whatever their type."""
+    grouped = (query * scale).reshape(
+        len(key), -1, query.shape[-1]
+    )  # the query heads of a key head, one under the other
     scores = torch.bmm(grouped, key.transpose(1, 2)).view(len(query), query.shape[1], key.shape[1])
-    return scores.float().mul_(scale).add_(bias).softmax(-1)
+    return scores.add_(bias).softmax(-1)
 
 
 def _blocks(nodes: int) -> list[tuple[int, int]]:
@@ -93,12 +92,13 @@ def _blocks(nodes: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=2)  # a forward asks for it in every layer; tensors are told apart by identity
-def _bias(mask: torch.Tensor, window: int | None, depths: torch.Tensor | None) -> torch.Tensor:
+def _bias(mask: torch.Tensor, dtype: torch.dtype, window: int | None, depths: torch.Tensor | None) -> torch.Tensor:
     """Give [nodes, nodes] to add to scores: 0 where a node sees the other, so little elsewhere that its weight is 0."""
     visible = mask[0, 0]
     if window is not None and depths is not None:
         visible = visible & (depths[0][:, None] - depths[0][None, :] < window)
-    return torch.zeros(visible.shape, device=mask.device).masked_fill_(~visible, torch.finfo(torch.float32).min)
+    bias = torch.zeros(visible.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 AttentionInterface.register(TREE, tree_attention)

@@ -1,7 +1,7 @@
 """The input embedding's gradient: a few rows, added where they belong, instead of a dense matrix of zeros around them.
 
 A step looks up some hundred tokens of a vocabulary of fifty thousand. torch makes a gradient of the whole table for
-that, and adds it to the one of the output layer where the two share their weights: a tenth of a step on a CPU.
+that, and adds it to the one of the output layer where the two share their weights.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """The memory that a training will need, from the model's configuration alone: before a weight is read.
 
 Held to the end: fp32 masters and their two moments, the working copy, a gradient. Held in a forward: what autograd
-keeps at each node, counted by running the model without numbers (torch's meta device), and the logits.
+keeps at each node, counted by running the model without numbers (torch's meta device), and the logits. All of it is
+told for one rank: each holds the whole, or under `train.sharding=full` its share and the layers at work.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from heedful.config import Config, TrainConfig
@@ -23,6 +24,7 @@ from heedful.train.loss import NODES, takes_positions
 BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
 FEWEST = 16  # tokens of a forward that are worth asking for
+OUTSIDE = 4  # states of a node that are kept outside of layers
 PROBE = (32, 96)  # nodes of two forwards, whose difference is what a node costs
 
 
@@ -36,6 +38,7 @@ class Need:
     node: int  # what autograd keeps at a node
     logits: int  # at a node that predicts, with their gradient
     workspace: int  # of the loss's pieces
+    loading: int  # in fp32, before training begins; a GPU's memory sees nothing of it
 
     @property
     def fixed(self) -> int:
@@ -43,18 +46,18 @@ class Need:
 
     def at(self, nodes: int, predicting: float) -> int:
         """Give the most that is held at once, where so many nodes are in a forward and a share of them predicts."""
-        return self.fixed + int(nodes * (self.node + predicting * self.logits))
+        return max(self.loading, self.fixed + int(nodes * (self.node + predicting * self.logits)))
 
     def room(self, free: int, predicting: float) -> int:
         """Give how many nodes a forward may have within so many bytes."""
-        return int((free - self.fixed) / (self.node + predicting * self.logits))
-
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        left = free - self.fixed if free >= self.loading else 0
+        return int(left / (self.node + predicting * self.logits))
 
 
-def estimate(model: PretrainedConfig, config: TrainConfig, dtype: Literal["fp32", "bf16"] | None = None) -> Need:
-    """Count what training a model of this configuration holds."""
+def estimate(
+    model: PretrainedConfig, config: TrainConfig, dtype: Literal["fp32", "bf16"] | None = None, ranks: int = 1
+) -> Need:
+    """Count what one of the ranks that train a model of this configuration holds."""
     dtype = dtype or precision.resolve(config.precision)
     wide = BYTES[dtype]
     with torch.device("meta"):
@@ -63,20 +66,39 @@ def estimate(model: PretrainedConfig, config: TrainConfig, dtype: Literal["fp32"
     trained = _adapters(empty, config.lora_rank) if config.method == "lora" else parameters
     adapters = trained if config.method == "lora" else 0
     vocabulary = empty.get_input_embeddings().weight.shape[0]
+    packed = _linear(empty) if config.quantize == "nf4" else 0  # numbers of 4 bits, with scales of an eighth bit
+    master = 6 if config.optimizer == "adamw_8bit" else 12
     own = 0 if dtype == "fp32" and config.method == "full" else wide  # in fp32 the weight is its own master
-    return Need(
-        weights=own * (parameters + adapters),
-        masters=12 * trained,
+    need = Need(
+        weights=own * (parameters + adapters - packed) + packed * 33 // 64,
+        masters=master * trained,
         gradients=wide * trained,
-        node=_kept_at_a_node(empty),
+        node=_kept_again(empty) if config.activation_checkpointing else _kept_at_a_node(empty),
         logits=2 * wide * vocabulary,
         workspace=2 * 4 * NODES * vocabulary,
+        loading=0 if torch.cuda.is_available() else 4 * (parameters - packed) + packed * 33 // 64,
+    )
+    return _share(need, empty, wide * (parameters - trained + adapters), ranks) if config.sharding == "full" else need
+
+
+def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
+    """Divide what ranks share out, and add what each gathers: the layers at work, and what lies outside of layers."""
+    blocks = _blocks(model)
+    inside = [sum(p.numel() for p in block.parameters()) for block in blocks]
+    outside = sum(p.numel() for p in model.parameters()) - sum(inside)
+    wide = next(model.parameters()).element_size()
+    gathered = 2 * wide * (outside + 2 * max(inside, default=0))  # with gradients; the next layer is fetched early
+    return replace(
+        need,
+        weights=frozen // ranks + gathered,
+        masters=need.masters // ranks,
+        gradients=need.gradients * (4 // wide) // ranks,  # summed in fp32
     )
 
 
-def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int) -> Config:
+def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
-    need, share = estimate(model, config.train), predicting(ready)
+    need, share = estimate(model, config.train, ranks=ranks), predicting(ready)
     room, asked = need.room(free, share), config.encode.batch_tokens
     if asked == "auto":
         nodes, tokens = ready.longest, min(MOST_TOKENS, max(room, ready.longest, FEWEST))
@@ -86,7 +108,7 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
         return config.model_copy(
             update={"encode": config.encode.model_copy(update={"batch_tokens": tokens})},
         )
-    adapters = estimate(model, config.train.model_copy(update={"method": "lora"})).room(free, share)
+    adapters = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).room(free, share)
     if ready.longest <= room:
         fix = f"Set encode.batch_tokens={room}."
     elif config.train.method == "full" and ready.longest <= adapters:
@@ -116,11 +138,31 @@ def predicting(ready: Prepared) -> float:
     return float(answers / (answers + prompts))
 
 
-def _adapters(model: torch.nn.Module, rank: int) -> int:
+def _adapters(model: PreTrainedModel, rank: int) -> int:
     """Count the numbers of low-rank adapters beside every linear layer but the head."""
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head)
-    return sum(rank * sum(layer.weight.shape) for layer in layers)
+    return sum(rank * sum(layer.weight.shape) for layer in _linears(model))
+
+
+def _linear(model: PreTrainedModel) -> int:
+    """Count the numbers of every linear layer but the head."""
+    return sum(int(layer.weight.numel()) for layer in _linears(model))
+
+
+def _linears(model: PreTrainedModel) -> list[torch.nn.Linear | Conv1D]:
+    head = model.get_output_embeddings()
+    return [m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
+
+
+def _blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """List the repeated layers of a model."""
+    return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
+
+
+def _kept_again(model: PreTrainedModel) -> int:
+    """Give the bytes at a node where a layer keeps its input alone, and one layer at a time is computed again."""
+    layers = max(1, len(_blocks(model)))
+    width: int = int(model.config.get_text_config().hidden_size) * next(model.parameters()).element_size()
+    return (layers + OUTSIDE) * width + _kept_at_a_node(model) // layers
 
 
 def _kept_at_a_node(model: torch.nn.Module) -> int:

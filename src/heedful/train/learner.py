@@ -1,49 +1,54 @@
-"""A model that learns: weights, optimizer, schedule and devices. The only place that knows ranks."""
+"""A model that learns: weights, optimizer, schedule, and the share of the work that falls to this rank."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
 from heedful.encode.batch import Collator
+from heedful.errors import ModelError, RunError
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
+from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
 from heedful.train.loss import summed_nll
 from heedful.train.memory import halved, is_out_of_memory
-from heedful.train.optimizer import MasterAdamW
+from heedful.train.optimizer import MasterAdamW, Tensors
+from heedful.train.ranks import Ranks, alone, deal, shard
 
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
 
 
 class Learner:
-    """One optimizer step at a time over a group of examples, with one denominator for all of them."""
+    """One optimizer step at a time over a group of examples, with one denominator for all of them on all ranks."""
 
-    def __init__(self, model: PreTrainedModel, collator: Collator, config: TrainConfig, steps: int) -> None:
-        self.config, self.collator, self.steps = config, collator, steps
-        dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision.resolve(config.precision)]
-        AcceleratorState._reset_state()  # a process may train twice, on other devices
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        model = model.to(self.accelerator.device)
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = MasterAdamW(self.parameters, config, dtype)
-        for frozen in (p for p in model.parameters() if not p.requires_grad):
+    def __init__(
+        self, model: PreTrainedModel, collator: Collator, config: TrainConfig, steps: int, ranks: Ranks | None = None
+    ) -> None:
+        self.config, self.collator, self.steps, self.ranks = config, collator, steps, ranks or alone()
+        self.sharded = config.sharding == "full"
+        dtype = precision.dtype_of(config)
+        if config.activation_checkpointing:
+            _compute_again(model)
+        for frozen in (p for p in model.parameters() if not p.requires_grad and p.is_floating_point()):
             frozen.data = frozen.data.to(dtype)
-        # Across ranks the table's gradient has to be whole before it is reduced.
-        self.rows = RowGradient(model) if self.ranks == 1 else None
-        self.model = self.accelerator.prepare(model)
+        self.model = model
+        if self.sharded:
+            base: PreTrainedModel = model.get_base_model() if config.method == "lora" else model
+            shard(model, set(base._no_split_modules or ()), self.ranks, dtype)
+        else:
+            model.to(self.ranks.device)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        # A rank's share stays in fp32, as its own master: FSDP rounds what it gathers.
+        kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
+        self.optimizer = kind(self.parameters, config, torch.float32 if self.sharded else dtype)
+        self.rows = None if self.sharded else RowGradient(model)
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
-
-    @property
-    def ranks(self) -> int:
-        return int(self.accelerator.num_processes)
 
     def lr(self, step: int) -> float:
         """Give the learning rate of update `step` (from 0)."""
@@ -55,62 +60,111 @@ class Learner:
 
         Where memory runs out, the same group is tried again in smaller forwards.
         """
-        while True:
-            try:
-                return self._learn(examples, step)
-            except (MemoryError, RuntimeError) as error:
-                if self.ranks > 1 or not is_out_of_memory(error):
-                    raise
+        weight = self.collator.weight(examples)
+        while (nll := self._accumulate(examples, step, weight)) is None:
             self.optimizer.clear()
             if self.rows is not None:
                 self.rows.seen.clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
+        return nll / weight
 
-    def _learn(self, examples: Sequence[TokenizedExample], step: int) -> float:
+    def _accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> float | None:
+        """Add up the gradient on all ranks and give the group's loss in nats; None where memory ran out on one."""
+        nll, lack = 0.0, 0
+        try:
+            nll = self._forwards(examples, step, weight)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.sharded:
+                raise RunError(
+                    f"Memory ran out on rank {self.ranks.rank}, in the middle of a forward that all ranks compute.",
+                    "Lower encode.batch_tokens and continue with --resume.",
+                ) from error
+            lack = 1
+        if self.ranks.greatest(lack):
+            return None
+        if not self.sharded:
+            self._add_up_gradients()
+        return self.ranks.totals(nll)[0]
+
+    def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> float:
+        """Differentiate this rank's share of a group's loss; give that share in nats."""
         self.model.train()
-        torch.manual_seed(hash((self.config.seed, step, self.accelerator.process_index)))  # dropout
-        weight = self.collator.weight(examples)
-        nll = torch.zeros((), device=self.accelerator.device)
-        batches = list(self.collator.batches(examples[self.accelerator.process_index :: self.ranks]))
-        for i, batch in enumerate(batches):
-            last = i == len(batches) - 1
-            with self._sync_on(last):
-                part = summed_nll(self.model, self._move(batch))
-                # DDP averages the ranks' gradients; the loss is a sum over them.
-                self.accelerator.backward(part * (self.ranks / weight))
+        torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
+        nll = torch.zeros((), device=self.ranks.device)
+        mine = deal([len(example) for example in examples], self.ranks.count)[self.ranks.rank]
+        batches = list(self._batches(self.collator, [examples[i] for i in mine], examples[0]))
+        for i, (batch, counts) in enumerate(batches):
+            part = summed_nll(self.model, self._move(batch)) * counts
+            # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
+            (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
             if self.rows is not None:
                 self.rows.add()
-                if not last:
+                if i < len(batches) - 1:
                     self.optimizer.fold()
             nll += part.detach()
-        return float(self.accelerator.reduce(nll)) / weight
+        return float(nll)
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
-        norm = self.optimizer.norm()
+        norm = self.optimizer.norm((lambda squares: self.ranks.totals(squares)[0]) if self.sharded else float)
         if math.isfinite(norm) and math.isfinite(loss):
             limit = self.config.clip or math.inf
             self.optimizer.step(self.lr(step), min(1.0, limit / (norm + 1e-6)))
         self.optimizer.clear()
         return norm
 
-    def validate(self, examples: Iterable[TokenizedExample]) -> tuple[float, int]:
+    def validate(self, examples: Sequence[TokenizedExample]) -> tuple[float, int]:
         """Give the loss in nats per supervised token over all examples, and the number of those tokens."""
         nll, weight, targets = 0.0, 0.0, 0
+        collator = replace(self.collator, prompt_weight=0.0)
+        mine = [examples[i] for i in range(self.ranks.rank, len(examples), self.ranks.count)]
         self.model.eval()
-        with torch.inference_mode():
-            for batch in replace(self.collator, prompt_weight=0.0).batches(list(examples)):
-                nll += float(summed_nll(self.model, self._move(batch)))
-                weight += batch.weight
-                targets += batch.targets
-        return nll / weight, targets
+        with torch.no_grad() if self.sharded else torch.inference_mode():  # FSDP keeps what it gathers into
+            for batch, counts in self._batches(collator, mine, examples[0]):
+                nll += float(summed_nll(self.model, self._move(batch))) * counts
+                weight += batch.weight * counts
+                targets += batch.targets * counts
+        nll, weight, total = self.ranks.totals(nll, weight, targets)
+        return nll / weight, int(total)
 
-    def _sync_on(self, last: bool):  # type: ignore[no-untyped-def]  # accelerate's context is untyped
-        return torch.enable_grad() if last else self.accelerator.no_sync(self.model)
+    def weights(self) -> Tensors:
+        """Give the leader the masters of all trained weights, whole."""
+        return self.ranks.whole(self.optimizer.masters)
+
+    def moments(self) -> Tensors:
+        """Give the leader the optimizer's state, whole."""
+        return self.ranks.whole(self.optimizer.state())
+
+    def load(self, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
+        """Continue from what the leader read; the other ranks give nothing."""
+        self.optimizer.load(weights, moments, self.ranks.fill)
+
+    def _batches(
+        self, collator: Collator, mine: Sequence[TokenizedExample], other: TokenizedExample
+    ) -> Iterator[tuple[Batch, int]]:
+        """Give this rank's forwards, each with 1; sharded ranks compute in step, so one with fewer repeats with 0."""
+        batches = list(collator.batches(mine)) if mine else []
+        yield from ((batch, 1) for batch in batches)
+        if self.sharded:
+            spare = batches[-1] if batches else next(collator.batches([other]))
+            yield from [(spare, 0)] * (self.ranks.greatest(len(batches)) - len(batches))
+
+    def _add_up_gradients(self) -> None:
+        """Give every rank the sum of the ranks' gradients; what no rank has a gradient of stays without."""
+        if self.ranks.count == 1:
+            return
+        mine = {name for name, _ in self.optimizer.gradients()}
+        holders = self.ranks.totals(*(float(name in mine) for name in self.parameters))
+        for (name, p), held in zip(self.parameters.items(), holders, strict=True):
+            if held and name not in mine:
+                p.grad = torch.zeros_like(p)
+        self.ranks.add_up([gradient for _, gradient in self.optimizer.gradients()])
 
     def _move(self, batch: Batch) -> Batch:
-        device = self.accelerator.device
+        device = self.ranks.device
         if device.type == "cpu":
             return batch
         p = batch.predictions
@@ -134,3 +188,14 @@ def schedule(config: TrainConfig, step: int, steps: int) -> float:
     done = (step - warmup) / max(1, steps - warmup)
     falls = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
     return falls[config.schedule]
+
+
+def _compute_again(model: PreTrainedModel) -> None:
+    """Let the model forget what its layers compute, and compute it again in the backward pass."""
+    try:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(
+            f"{model.config.model_type} models cannot compute their layers a second time.",
+            "Leave train.activation_checkpointing at false.",
+        ) from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from heedful.config import TrainConfig
 from heedful.encode.batch import plan
 from heedful.errors import RunError
 from heedful.records import Progress, StepMetrics, TokenizedExample
-from heedful.run import Run
 from heedful.train.learner import Learner
 
 BAD_STEPS = 3  # updates in a row without a finite loss before the run is stopped
@@ -42,7 +42,7 @@ def fit(
     examples: Sequence[TokenizedExample],
     progress: Progress,
     config: TrainConfig,
-    run: Run,
+    log: Callable[[Mapping[str, Any]], None],
     hooks: Hooks,
 ) -> Progress:
     """Update the learner once per group, from `progress` on; give where it stopped.
@@ -71,9 +71,9 @@ def fit(
         hooks.show(metrics)
         last = progress.step >= learner.steps
         if progress.step % config.log_every == 0 or last:
-            run.log({"event": "step", **asdict(metrics)})
+            log({"event": "step", **asdict(metrics)})
         if bad_steps:
-            _note_bad_step(run, progress, [row.id for row in rows], bad_steps)
+            _note_bad_step(log, progress, [row.id for row in rows], bad_steps)
         stale = (progress.step % evaluate_every == 0 or last) and hooks.validate(progress)
         if group.ends_epoch or last:
             hooks.sample(progress)
@@ -104,9 +104,11 @@ def upcoming(rows: int, progress: Progress, config: TrainConfig, steps: int | No
                 return
 
 
-def _note_bad_step(run: Run, progress: Progress, rows: list[str], bad_steps: int) -> None:
+def _note_bad_step(
+    log: Callable[[Mapping[str, Any]], None], progress: Progress, rows: list[str], bad_steps: int
+) -> None:
     """Log an update that was skipped; stop when they do not end."""
-    run.log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
+    log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
     if bad_steps == BAD_STEPS:
         raise RunError(
             f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)}).",

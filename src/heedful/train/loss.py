@@ -70,6 +70,6 @@ def logits_at(model: PreTrainedModel, batch: Batch, nodes: torch.Tensor) -> torc
 
 def takes_positions(model: torch.nn.Module) -> bool:
     """Say whether the architecture can be asked for the logits of some positions alone."""
-    inner: Any = getattr(model, "module", model)  # DistributedDataParallel
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # peft
+    inner: Any = model
+    inner = inner.get_base_model() if hasattr(model, "get_base_model") else inner  # peft
     return "logits_to_keep" in inspect.signature(inner.forward).parameters

@@ -6,9 +6,11 @@ in fp32 that is updated, and is rounded into the model after each update. In fp3
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from heedful.config import TrainConfig
 
@@ -16,6 +18,7 @@ PIECE = 2**20  # numbers of a weight that are updated at a time, so that they st
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 Tensors = dict[str, torch.Tensor]
+Fill = Callable[[torch.Tensor, torch.Tensor | None], None]
 
 
 class MasterAdamW:
@@ -26,13 +29,27 @@ class MasterAdamW:
         self.parameters = parameters
         self.masters: Tensors = {name: p.detach() for name, p in parameters.items()}
         for p in parameters.values():
-            p.data = p.data.to(dtype)
-        self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
-        self.second = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+            if p.dtype != dtype:
+                p.data = p.data.to(dtype)
+        self.first = {name: self.blank(master) for name, master in self.masters.items()}
+        self.second = {name: self.blank(master) for name, master in self.masters.items()}
         self.steps = {name: torch.zeros((), device=master.device) for name, master in self.masters.items()}
+        device = next(iter(self.masters.values())).device
+        self.scratch = torch.empty(PIECE, device=device)  # one, so that it stays in the cache
+        # as a checkpoint names them
+        self.kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
         self.sums: Tensors = {}  # of gradients, in fp32, while an update takes several forwards
         decayed = {name for name, master in self.masters.items() if master.ndim >= 2 or config.decay_vectors}
         self.decay = {name: config.weight_decay if name in decayed else 0.0 for name in self.masters}
+
+    def blank(self, master: torch.Tensor) -> torch.Tensor:
+        """Give a moment of a weight before the first update."""
+        return torch.zeros_like(master)
+
+    def moments(self, name: str) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Give a weight's two moments, a piece at a time, to be changed in place until the next is asked for."""
+        both = (self.first[name], self.second[name])
+        yield from zip(*(torch.split(_local(moment).view(-1), PIECE) for moment in both), strict=True)
 
     def fold(self) -> None:
         """Add the gradients of one forward of several to their sums, which bf16 could not hold."""
@@ -41,28 +58,27 @@ class MasterAdamW:
                 self.sums[name] = self.sums[name].add_(p.grad) if name in self.sums else p.grad.float()
                 p.grad = None
 
-    def norm(self) -> float:
-        """Give the norm of the whole gradient."""
+    def norm(self, total: Callable[[float], float] = float) -> float:
+        """Give the norm of the whole gradient; `total` adds up squares over the ranks where each has a share of it."""
         squares = torch.zeros((), dtype=torch.float64)
-        for _, gradient in self._gradients():
-            for piece in torch.split(gradient.view(-1), PIECE):
-                numbers = piece.float()
+        for _, gradient in self.gradients():
+            for piece in torch.split(_local(gradient).view(-1), PIECE):
+                numbers = self._wide(piece)
                 squares += torch.dot(numbers, numbers).cpu()
-        return float(squares.sqrt())
+        return math.sqrt(total(float(squares)))
 
     def step(self, lr: float, scale: float = 1.0) -> None:
-        """Update masters and model with the gradient times `scale`."""
-        for name, gradient in self._gradients():
+        """Update masters and model with the gradient times `scale`, which uses the gradient up."""
+        divisor = None if scale == 1.0 else torch.full((), 1 / scale, device=self.scratch.device)
+        for name, gradient in self.gradients():
             self.steps[name] += 1
             master, shown = self.masters[name], self.parameters[name].data
-            moments = (self.first[name], self.second[name])
-            pieces = (torch.split(t.view(-1), PIECE) for t in (master, gradient, *moments, shown))
-            for weights, raw, first, second, copy in zip(*pieces, strict=True):
-                fresh = raw.float() if scale == 1.0 else raw.float() * scale
+            pieces = (torch.split(_local(t).view(-1), PIECE) for t in (master, gradient, shown))
+            for (first, second), weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
                 torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
-                    [weights], [fresh], [first], [second], [], [self.steps[name]],
+                    [weights], [self._wide(raw)], [first], [second], [], [self.steps[name]],
                     lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
-                    amsgrad=False, maximize=False,
+                    amsgrad=False, maximize=False, grad_scale=divisor,
                 )  # fmt: skip
                 if copy.dtype != weights.dtype:
                     copy.copy_(weights)
@@ -75,24 +91,32 @@ class MasterAdamW:
 
     def state(self) -> Tensors:
         """Give the moments as `parameter.moment`, with those weights left out that never had a gradient."""
-        kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
         moved = [name for name in self.masters if self.steps[name] > 0]
-        return {f"{name}.{kind}": tensors[name] for name in moved for kind, tensors in kinds.items()}
+        kinds = self.kinds.items()
+        return {f"{name}.{kind}": tensors[name] for name in moved for kind, tensors in kinds if name in tensors}
 
-    def load(self, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
-        """Continue from saved masters and moments."""
-        kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
+    def load(self, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor], fill: Fill) -> None:
+        """Continue from saved masters and moments; `fill` takes one to where it belongs, None where none was saved."""
         for name, master in self.masters.items():
-            master.copy_(weights[name])
+            fill(master, weights.get(name))
+            for kind, tensors in self.kinds.items():
+                if name in tensors:
+                    fill(tensors[name], moments.get(f"{name}.{kind}"))
             self.parameters[name].data.copy_(master)
-            for kind, tensors in kinds.items():
-                if f"{name}.{kind}" in moments:
-                    tensors[name].copy_(moments[f"{name}.{kind}"])
 
-    def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Give every weight's gradient that there is, each in the precision it was summed in."""
+    def _wide(self, piece: torch.Tensor) -> torch.Tensor:
+        """Give a piece of a gradient in fp32: itself, or a copy that lasts until the next."""
+        return piece if piece.dtype == torch.float32 else self.scratch[: piece.numel()].copy_(piece)
+
+    def gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Give every weight's gradient that there is, in the weights' order, in the precision it was summed in."""
         if self.sums:
             self.fold()
-            yield from self.sums.items()
+            yield from ((name, self.sums[name]) for name in self.parameters if name in self.sums)
             return
         yield from ((name, p.grad) for name, p in self.parameters.items() if p.grad is not None)
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """Give this rank's share of a tensor that is shared out, and any other as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

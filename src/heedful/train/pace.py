@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from heedful.config import load_config
@@ -45,8 +46,7 @@ class Pace:
             rows = len(session.some(session.ready.validation))
             rows += (session.config.train.evaluate_batches or 0) * session.config.train.batch_size
             costs.validation = measured(lambda: session.learner.validate(some)) * rows / len(some)
-        model = session.learner.accelerator.unwrap_model(session.learner.model)
-        costs.sample = measured(lambda: session.around.sample(model))
+        costs.sample = measured(lambda: session.around.sample(session.learner.model))
         folder = session.run.checkpoints / "measure-0"
         costs.export = measured(lambda: checkpoint.write(folder, session.learner.optimizer.masters))
         shutil.rmtree(folder)
@@ -62,8 +62,6 @@ class Pace:
     def fit_into(self, seconds: float, started: float) -> None:
         """Shorten the run, and its schedule, to end `seconds` after `started` (in time.perf_counter()), exported."""
         session, train = self.session, self.session.config.train
-        if session.learner.ranks > 1:
-            raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
         rows, most = len(session.ready.train), session.learner.steps
         self.budget = Budget(seconds, started + seconds, self.measure(), most)
         steps = self.budget.fit(train, rows, 0)
@@ -99,10 +97,15 @@ class Pace:
 
     def follow(self, step: int) -> None:
         """Take the total that was decided to count from `step` on, unless the run's length was changed since."""
-        if self.budget is None and self.session.run.budget_file.is_file():
-            totals = {int(start): total for start, total in read_json(self.session.run.budget_file).items()}
-            if totals[max(totals)] == self.session.config.train.max_steps:
-                self.session.learner.steps = total_at(totals, step)
+        if self.budget is None and self.kept and self.kept[max(self.kept)] == self.session.config.train.max_steps:
+            self.session.learner.steps = total_at(self.kept, step)
+
+    @cached_property
+    def kept(self) -> dict[int, int]:
+        """Give the totals that were decided before the run was interrupted."""
+        file = self.session.run.budget_file
+        totals = self.session.ranks.told(lambda: read_json(file) if file.is_file() else {})
+        return {int(start): total for start, total in totals.items()}
 
     def timed(self, part: str, hook: Callable[[Progress], T]) -> Callable[[Progress], T]:
         """Let a hook's time be known to the budget."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from heedful.config import TrainConfig
 from heedful.errors import UsageError
 
 
@@ -26,3 +27,8 @@ def resolve(precision: Literal["auto", "fp32", "bf16"], leaf: str = "train.preci
     if precision == "auto":
         return "bf16" if native_bf16() else "fp32"
     return precision
+
+
+def dtype_of(config: TrainConfig) -> torch.dtype:
+    """Give the type that a training multiplies in."""
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[resolve(config.precision)]

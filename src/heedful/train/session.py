@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -20,11 +20,13 @@ from heedful.model import Loaded
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run
 from heedful.train import checkpoint
+from heedful.train.checkpoint import Checkpoint
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, Hooks, fit, total_steps, upcoming
 from heedful.train.memory import keep_freed_pages
 from heedful.train.pace import Pace
 from heedful.train.probe import attend_by_tree, tree_is_exact
+from heedful.train.ranks import Ranks
 from heedful.train.signals import listen
 
 
@@ -48,7 +50,15 @@ class Surroundings:
 class Session:
     """Ties the learner to the run directory."""
 
-    def __init__(self, run: Run, config: Config, ready: Prepared, loaded: Loaded, around: Surroundings) -> None:
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        ready: Prepared,
+        loaded: Loaded,
+        around: Surroundings,
+        ranks: Ranks | None = None,
+    ) -> None:
         keep_freed_pages()
         self.run, self.config, self.ready, self.around = run, config, ready, around
         self.tokenizer = ready.encoder.tokenizer
@@ -69,9 +79,11 @@ class Session:
         self.weights = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
-        self.learner = Learner(model, collator, config.train, steps)
+        self.learner = Learner(model, collator, config.train, steps, ranks)
         self.learner.on_less_memory = self._say_less_memory
+        self.ranks = self.learner.ranks
         self.progress = Progress()
+        self.losses: list[float] = []  # of every validation so far; one that was not finite is never the best
         self.pace = Pace(self)
 
     @property
@@ -80,44 +92,68 @@ class Session:
         return {"model": self.weights, "examples": self.ready.fingerprint()}
 
     def restore(self) -> None:
-        """Continue from the newest intact checkpoint, or from the start."""
+        """Continue from the newest intact checkpoint, or from the start; the leader reads it for all."""
+        found: Checkpoint | None = None
+
+        def look() -> tuple[dict[str, Any], list[float | None]]:
+            nonlocal found
+            found = self._newest()
+            losses = [e["validation_loss"] for e in self.run.metrics() if e["event"] == "validation"]
+            return asdict(found.progress if found else Progress()), losses
+
+        progress, losses = self.ranks.told(look)
+        self.progress = Progress(**progress)
+        self.losses = [math.inf if loss is None else loss for loss in losses]
+        if self.progress.step:
+            self.learner.load(found.weights if found else {}, found.moments if found else {})
+
+    def _newest(self) -> Checkpoint | None:
+        """Find the checkpoint to continue from, and remove what the run left behind beyond it."""
         found = checkpoint.newest(self.run.checkpoints, self.around.say)
         if found is None:
             self.around.say("No checkpoint to resume from: starting at step 0.")
             checkpoint.forget_after(self.run.checkpoints, 0)
             self.run.cut_metrics(0)
-            return
+            return None
         for name, value in self.fingerprint.items():
             if found.fingerprint.get(name) != value:
                 raise RunError(
                     f"Cannot resume {self.run.path}: its {name} changed since {found.path.name} was saved.",
                     "Restore it, or start another run.",
                 )
-        self.learner.optimizer.load(found.weights, found.moments)
         checkpoint.forget_after(self.run.checkpoints, found.progress.step)
         self.run.cut_metrics(found.metrics_bytes)
-        self.progress = found.progress
         self.around.say(f"Resuming from {found.path.name}.")
+        return found
 
     def fit(self) -> int:
-        """Train to the end, or until a signal; give the signal or 0."""
+        """Train to the end, or until a signal on any rank; give the signal or 0."""
+        heard = 0
         self.pace.follow(self.progress.step)
-        if self.progress.step >= self.learner.steps or self._stale(self._validation_losses()):
+        if self.progress.step >= self.learner.steps or self._stale():
             return 0
         with self.around.bar(self.learner.steps, self.progress.step) as bar, listen() as stop:
             validate = self.pace.timed("validation", self._validator(bar))
             if self.progress.step == 0:
                 validate(self.progress)
             sample, save = self.pace.timed("sample", self._sample), self.pace.timed("save", self._save)
-            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), lambda: bool(stop))
-            self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self.run, hooks)
-        return stop.signal if self.progress.step < self.learner.steps else 0
+
+            def interrupted() -> bool:
+                nonlocal heard
+                heard = self.ranks.greatest(stop.signal)
+                return heard > 0
+
+            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), interrupted)
+            self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self._log, hooks)
+        return heard if self.progress.step < self.learner.steps else 0
 
     def export(self, extra: dict[str, Any]) -> None:
         """Write the run's model folder: the best or the last weights, adapters merged in."""
+        masters = self.learner.weights()
+        if not self.ranks.leads:
+            return
         best = checkpoint.best(self.run.checkpoints)
-        masters = self.learner.optimizer.masters
-        if self.config.train.keep == "best" and best is None and self._validation_losses():
+        if self.config.train.keep == "best" and best is None and self.losses:
             self.around.say("No validation was better than the one before training: the last weights are kept.")
         if self.config.train.keep == "best" and best is not None:
             checkpoint.verify(best)
@@ -132,9 +168,12 @@ class Session:
     def _tuned(self, masters: dict[str, torch.Tensor]) -> PreTrainedModel:
         """Give the tuned model in fp32; adapters are merged into the base's own weights, which bf16 rounded."""
         lora = self.config.train.method == "lora"
-        model = self.learner.accelerator.unwrap_model(self.learner.model)
-        if lora and model.dtype != torch.float32:
-            model = models.adapt(models.load(self.origin).model, self.config.train)
+        model = self.learner.model
+        rounded = lora and (model.dtype != torch.float32 or self.config.train.quantize == "nf4")
+        if self.learner.sharded or rounded:
+            model = models.load(self.origin, self.config.model.dropout).model
+            models.fit_vocabulary(model, self.tokenizer)
+            model = models.adapt(model, self.config.train) if lora else model
         parameters = dict(model.named_parameters())
         for name, master in masters.items():
             parameters[name].data = master
@@ -166,26 +205,25 @@ class Session:
             if self.config.train.evaluate_batches:
                 event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
             event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
-            earlier = self._validation_losses()
-            self.run.log(event)
+            self._log(event)
             bar.validation = loss
             self.around.say(f"step {progress.step}: validation loss {loss:.4f}")
-            if progress.step and loss < min(earlier, default=math.inf) and self.config.train.keep == "best":
-                folder = self.run.checkpoints / f"best-{progress.step:06d}"
-                checkpoint.write(folder, self.learner.optimizer.masters, state={"step": progress.step})
-                checkpoint.prune(self.run.checkpoints)
-            return self._stale([*earlier, loss])
+            if progress.step and loss < min(self.losses, default=math.inf) and self.config.train.keep == "best":
+                self._write_best(progress.step)
+            self.losses.append(loss if math.isfinite(loss) else math.inf)
+            return self._stale()
 
         return validate
 
-    def _validation_losses(self) -> list[float]:
-        """List every validation's loss so far; one that was not finite is never the best."""
-        losses = (e["validation_loss"] for e in self.run.metrics() if e["event"] == "validation")
-        return [math.inf if loss is None else loss for loss in losses]
+    def _write_best(self, step: int) -> None:
+        weights = self.learner.weights()
+        if self.ranks.leads:
+            checkpoint.write(self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step})
+            checkpoint.prune(self.run.checkpoints)
 
-    def _stale(self, losses: list[float]) -> bool:
+    def _stale(self) -> bool:
         """Say whether the last `patience` validations brought no new best."""
-        patience = self.config.train.patience
+        patience, losses = self.config.train.patience, self.losses
         return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
     def some(self, examples: Sequence[TokenizedExample]) -> Sequence[TokenizedExample]:
@@ -206,24 +244,32 @@ class Session:
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
         self.around.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
-        self.run.log({"event": "memory", "batch_tokens": tokens})
-        self.config = load_config(self.run.config_file, {"encode.batch_tokens": tokens})
-        self.run.write_config(self.config)
+        self._log({"event": "memory", "batch_tokens": tokens})
+        if self.ranks.leads:
+            self.config = load_config(self.run.config_file, {"encode.batch_tokens": tokens})
+            self.run.write_config(self.config)
 
     def _epoch(self, progress: Progress) -> float:
         return round(progress.step * self.config.train.batch_size / len(self.ready.train), 4)
 
+    def _log(self, event: Mapping[str, Any]) -> None:
+        if self.ranks.leads:
+            self.run.log(event)
+
     def _sample(self, progress: Progress) -> None:
-        model = self.learner.accelerator.unwrap_model(self.learner.model)
-        sample = self.around.sample(model)
+        if not self.ranks.leads or self.learner.sharded:  # which could only answer together
+            return
+        sample = self.around.sample(self.learner.model)
         if sample is not None:
             prompt, text = sample
-            self.run.log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
+            self._log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
             self.around.say(f"sample: {prompt!r} -> {text!r}")
 
     def _save(self, progress: Progress) -> None:
+        weights, moments = self.learner.weights(), self.learner.moments()
+        if not self.ranks.leads:
+            return
         folder = self.run.checkpoints / f"step-{progress.step:06d}"
         size = self.run.sync_metrics()
-        weights, moments = self.learner.optimizer.masters, self.learner.optimizer.state()
         checkpoint.save(folder, weights, moments, progress, size, self.fingerprint)
         checkpoint.prune(self.run.checkpoints)

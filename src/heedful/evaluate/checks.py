@@ -1,0 +1,81 @@
+"""Does an answer keep the constraints that its row declares? Decided by code: the same answer always scores the same.
+
+Outer white space of an answer does not count. Upper and lower case are alike, except to `matches` and `case`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import regex
+
+from heedful.evaluate.metrics import normalised_match, spaced
+from heedful.records import Check
+
+PASSED = "check_all"
+PREFIX = "check_"
+SECONDS = 5.0  # for one pattern: some of them would take years
+
+
+def check_scores(checks: Sequence[Check], answer: str) -> dict[str, float]:
+    """Give 1 or 0 for each check, and for all of them together under `check_all`; nothing where none is declared."""
+    scores = {PREFIX + check.kind: float(passes(check, answer)) for check in checks}
+    return scores and {PASSED: float(all(scores.values())), **scores}
+
+
+def passes(check: Check, answer: str) -> bool:
+    return RULES[check.kind](answer.strip(), check.value)
+
+
+def count_words(text: str) -> int:
+    """Count what white space parts and holds a letter or digit; in scripts without spaces, each character."""
+    return sum(any(map(str.isalnum, word)) for word in spaced(text).split())
+
+
+def is_json(text: str) -> bool:
+    """Say whether a text is JSON and nothing else; NaN and Infinity, which Python would take, are not."""
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _has(answer: str, text: str) -> bool:
+    """Say whether the text stands in the answer, as words of its own where its ends are letters or digits."""
+    before, after = (r"(?<!\w)" if text[:1].isalnum() else ""), (r"(?!\w)" if text[-1:].isalnum() else "")
+    if spaced(text) != text:  # a script that does not part words
+        before = after = ""
+    return re.search(before + re.escape(text.casefold()) + after, answer.casefold()) is not None
+
+
+def _matches(answer: str, pattern: str) -> bool:
+    """Search for a pattern; one that is not decided in time counts as not found."""
+    try:
+        return regex.search(pattern, answer, timeout=SECONDS) is not None
+    except TimeoutError:
+        return False
+
+
+RULES: Mapping[str, Callable[[str, Any], bool]] = {
+    "valid_json": lambda answer, _: is_json(answer),
+    "min_words": lambda answer, count: count_words(answer) >= count,
+    "max_words": lambda answer, count: 1 <= count_words(answer) <= count,
+    "max_characters": lambda answer, count: 1 <= len(answer) <= count,
+    "lines": lambda answer, count: sum(bool(line.strip()) for line in answer.splitlines()) == count,
+    "contains": lambda answer, texts: all(_has(answer, text) for text in texts),
+    "not_contains": lambda answer, texts: bool(answer) and not any(_has(answer, text) for text in texts),
+    "one_of": lambda answer, texts: any(normalised_match(answer, text) for text in texts),
+    "starts_with": lambda answer, text: answer.casefold().startswith(text.casefold()),
+    "ends_with": lambda answer, text: answer.casefold().endswith(text.casefold()),
+    "matches": _matches,
+    "case": lambda answer, case: answer.isupper() if case == "upper" else answer.islower(),
+}
+"""By kind: (the answer without outer white space, the value declared) -> kept or not. An empty answer keeps none."""

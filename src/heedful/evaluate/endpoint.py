@@ -1,0 +1,192 @@
+"""One question at a time to an OpenAI-compatible server that may be busy, broken or gone.
+
+Retries what may pass (429, 5xx, a closed or silent connection, what is no answer), waits as long as the server asks,
+and says in one sentence why nothing came. The key goes to the one address that was named: redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx2
+
+from heedful.errors import HeedfulError, UsageError
+
+ATTEMPTS = 4
+TIMEOUT = 60.0  # seconds without a byte
+LONGEST_WAIT = 60.0  # seconds, whatever the server asks
+LARGEST = 1 << 20  # bytes of an answer
+LONGEST_REPLY = 512  # tokens: an integer, and room for models that think first
+PASSING = {408, 409, 425, 429}
+MUST_END = {401, 403, 404}
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+Messages = Sequence[Mapping[str, str]]
+
+
+class NoReply(HeedfulError):
+    """A question that got no reply: refused for what it is, or (`fatal`) as any other would be."""
+
+    def __init__(self, reason: str, refused: bool = False, fatal: bool = False) -> None:
+        super().__init__(reason)
+        self.refused, self.fatal = refused, fatal
+
+
+class _Passing(Exception):
+    """A fault that may pass; `wait` is what the server asks for, in seconds."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass
+class Endpoint:
+    """A server's chat completions, and the model asked there. The key is never shown: not in errors, not in repr."""
+
+    url: str
+    model: str
+    key: str = field(default="", repr=False)
+    timeout: float = TIMEOUT
+    backoff: float = 1.0  # seconds before the second attempt; doubled before each further one
+
+    def __post_init__(self) -> None:
+        self.url = completions_url(self.url)
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        self._client = httpx2.Client(
+            headers=headers,
+            timeout=self.timeout,
+            follow_redirects=False,
+            trust_env=urlsplit(self.url).hostname not in LOOPBACK,
+        )
+
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let threads that still try come to their end."""
+        self._stopped.set()
+
+    def body(self, messages: Messages) -> dict[str, Any]:
+        """Give what is asked for: as repeatable as the server can."""
+        return {
+            "model": self.model,
+            "messages": list(messages),
+            "temperature": 0,
+            "seed": 123,
+            "max_tokens": LONGEST_REPLY,
+        }
+
+    def ask(self, messages: Messages) -> Reply:
+        """Get a reply; NoReply after ATTEMPTS tries, or at once where trying again cannot help."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._once(messages)
+            except _Passing as fault:
+                if attempt == ATTEMPTS or self._stopped.is_set():
+                    raise NoReply(f"{fault} ({attempt} attempts)") from None
+                usual = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                self._stopped.wait(min(fault.wait if fault.wait is not None else usual, LONGEST_WAIT))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(self, messages: Messages) -> Reply:
+        try:
+            with self._client.stream("POST", self.url, json=self.body(messages)) as response:
+                content = self._read(response)
+        except httpx2.TimeoutException:
+            raise _Passing(f"no answer within {self.timeout:g} s") from None
+        except httpx2.ConnectError as error:
+            raise _Passing(f"cannot connect: {error}") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise _Passing(f"the connection broke: {error or type(error).__name__}") from None
+        return _reply(content)
+
+    def _read(self, response: httpx2.Response) -> bytes:
+        """Read an answer, at most LARGEST bytes of it; raise for every status but 200."""
+        status = response.status_code
+        told = f"it answers {status} {response.reason_phrase}".strip()
+        if status in PASSING or status >= 500:
+            raise _Passing(told, _retry_after(response.headers.get("Retry-After")))
+        if response.is_redirect:
+            raise NoReply(f"{told}: redirects are not followed", fatal=True)
+        content, deadline = b"", time.monotonic() + 10 * self.timeout
+        for piece in response.iter_bytes():
+            content += piece
+            if len(content) > LARGEST:
+                raise NoReply(f"its answer is larger than {LARGEST >> 20} MiB", refused=True)
+            if time.monotonic() > deadline:
+                raise _Passing(f"its answer took longer than {10 * self.timeout:g} s")
+        if status != httpx2.codes.OK:
+            why = _reason(content).replace(self.key or "\0", "***")
+            raise NoReply(f"{told}: {why}".rstrip(": "), refused=True, fatal=status in MUST_END)
+        return content
+
+
+def completions_url(url: str) -> str:
+    """Complete the address of a server, as http://127.0.0.1:11434/v1, to that of its chat completions."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--judge {url} is no address.", "Write it as http://127.0.0.1:11434/v1.")
+    if parts.username or parts.password:
+        raise UsageError(
+            "--judge holds a name or password.", "Give the key in HEEDFUL_JUDGE_KEY or with --judge-key-file."
+        )
+    path = parts.path.rstrip("/")
+    path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _reply(content: bytes) -> Reply:
+    try:
+        answer = json.loads(content)
+        text = answer["choices"][0]["message"]["content"]
+        usage = answer.get("usage") or {}
+        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise _Passing("its answer is no chat completion") from None
+    if not isinstance(text, str):
+        raise _Passing("its answer holds no text")
+    return Reply(text, *counts)
+
+
+def _reason(content: bytes) -> str:
+    """Give what an error's body says, in one line."""
+    try:
+        told = json.loads(content)
+        told = told.get("error", told)
+        told = told.get("message", told) if isinstance(told, dict) else told
+    except (ValueError, AttributeError, RecursionError):
+        told = content.decode("utf-8", "replace")
+    return " ".join(str(told).split())[:200]
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Read a Retry-After header: seconds, or a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None

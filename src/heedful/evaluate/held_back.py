@@ -1,0 +1,55 @@
+"""The rows that a run may be judged by: those it never saw, or those of a file that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heedful import data as data_stage
+from heedful.config import Config, DataConfig
+from heedful.errors import DataError, RunError, UsageError
+from heedful.records import Conversation, Watch
+from heedful.run import Run, read_json
+
+READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
+
+
+def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) -> Sequence[Conversation]:  # noqa: B008
+    """Give the run's test rows, or all rows of `data`; `config` is the run's with what was asked for now.
+
+    Raises RunError for a run that never finished, DataError where no rows are, or no longer the same.
+    """
+    if not (run.model / "config.json").is_file():
+        raise RunError(
+            f"{run.path} holds no model: its training never finished.",
+            f"Continue it with heedful train --resume --out {run.path}.",
+        )
+    trained_on = run.config().data
+    if data is not None:
+        return _all_rows(config.data, trained_on, data, watch)
+    if config.data != trained_on:
+        raise UsageError(
+            "The data settings of a finished run decide which rows it never saw, and stay as they are.",
+            "Name other rows with --data.",
+        )
+    splits, receipt = data_stage.load(config.data, watch)
+    if receipt.sha256 != read_json(run.provenance_file).get("data"):
+        raise DataError(
+            f"{config.data.path} is not what {run.path} was trained on, so it does not tell which rows were held back.",
+            "Restore the file, or name rows with --data.",
+        )
+    if not len(splits.test):
+        raise DataError(
+            f"{run.path} held no test rows back.",
+            "Name some with --data, or train with data.test_share above 0 (0.1 holds back a tenth).",
+        )
+    return splits.test
+
+
+def _all_rows(asked: DataConfig, trained_on: DataConfig, data: str, watch: Watch) -> Sequence[Conversation]:
+    """Read a file in its own format, whatever the run's was, unless a format is asked for now."""
+    defaults = DataConfig()
+    kept = {name: getattr(asked, name) for name in READ_ANEW if getattr(asked, name) != getattr(trained_on, name)}
+    fresh = {name: getattr(defaults, name) for name in READ_ANEW}
+    splits, _ = data_stage.load(asked.model_copy(update={**fresh, **kept, "path": data}), watch)
+    rows = (*splits.train, *splits.validation, *splits.test)
+    return sorted(rows, key=lambda row: (row.place.file, row.place.row))

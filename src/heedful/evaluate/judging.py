@@ -1,0 +1,80 @@
+"""A run's stored answers -> what a judge says of them, written into its evaluation.json and scores.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from heedful.evaluate.endpoint import Endpoint
+from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
+from heedful.evaluate.rows import key_of, read_rows, write_rows
+from heedful.evaluate.score import question, reference, response_key
+from heedful.evaluate.summary import evaluation, with_verdicts
+from heedful.records import Conversation, Watch
+from heedful.run import Run, read_json, write_json
+
+JudgeBy = Literal["grade", "pairs", "both"]
+
+
+def is_answered(run: Run, rows: Sequence[Conversation]) -> bool:
+    """Say whether the run's stored answers are those to these rows."""
+    if not all(file.is_file() for file in (run.scores_file, run.responses_file, run.evaluation_file)):
+        return False
+    return [row.key for row in read_rows(run.scores_file)] == [key_of(row) for row in rows]
+
+
+def judge_run(run: Run, rows: Sequence[Conversation], judge: Endpoint, by: JudgeBy, watch: Watch) -> dict[str, Any]:
+    """Let a judge score the stored answers to these rows; give evaluation.json with its part.
+
+    Raises RunError if the judge is down; what it said is kept, and the same call goes on from there.
+    """
+    scored = read_rows(run.scores_file)
+    models = list(scored[0].cells)
+    stored = zip(rows, read_json(run.responses_file), strict=True)
+    judged = [
+        Judged(str(row.place), _asked(row), reference(row), {model: told[response_key(model)] for model in models})
+        for row, told in stored
+    ]
+    pairs = by != "grade" and {"base", "tuned"} <= set(models)
+    questions = len(rows) * (len(models) * (by != "pairs") + 2 * pairs)
+    verdicts: dict[str, Verdicts] = {}
+    with watch.count(f"Asking {judge.model} about {len(rows)} rows", questions) as on_done:
+        replies = Replies(judge, run.judge_file, on_done)
+        if by != "pairs":
+            verdicts["judge_score"] = grade(judged, replies)
+        if pairs:
+            verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
+    scored = with_verdicts(scored, verdicts)
+    before = read_json(run.evaluation_file)
+    result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
+    result |= evaluation(scored, before["decides"])
+    result["judge"] |= {"url": judge.url, "model": judge.model, **_told(verdicts)}
+    write_rows(run.scores_file, scored)
+    write_json(run.evaluation_file, result)
+    return result
+
+
+def _told(verdicts: dict[str, Verdicts]) -> dict[str, Any]:
+    """Add up what the judging took, and what could not be scored."""
+    every = verdicts.values()
+    unscored = [entry for said in every for entry in said.unscored]
+    told: dict[str, Any] = {
+        "asked": sum(said.asked for said in every),
+        "unscored": len(unscored),
+        "unscored_examples": unscored[:5],
+        "tokens": {
+            "prompt": sum(said.prompt_tokens for said in every),
+            "completion": sum(said.completion_tokens for said in every),
+        },
+    }
+    wins = verdicts.get("judge_wins")
+    return told | ({"decided_by_order": wins.decided_by_order} if wins else {})
+
+
+def _asked(row: Conversation) -> str:
+    """Give what stands before the answer as text: the one question, or every turn with its role."""
+    turns = question(row)
+    texts = ["\n\n".join(part for part in (m.content, m.input) if part) for m in turns]
+    if len(turns) == 1:
+        return texts[0]
+    return "\n\n".join(f"{m.role}: {text}" for m, text in zip(turns, texts, strict=True))

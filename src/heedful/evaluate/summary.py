@@ -1,0 +1,123 @@
+"""Scores by row -> evaluation.json: every part in one shape, {"rows", "models", "paired"}. No torch in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from heedful.errors import UsageError
+from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
+from heedful.run import Run, read_json
+
+if TYPE_CHECKING:
+    from heedful.evaluate.judge import Verdicts
+
+CHECK, JUDGE = "check_", "judge_"
+
+
+def evaluation(rows: Sequence[RowScores], decides: str, pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:
+    """Give every model's scores with intervals and the pair compared row by row; checks, where rows declare them."""
+    found = names(cell for row in rows for cell in row.cells.values())
+    usual = [name for name in found if not name.startswith((CHECK, JUDGE))]
+    result = {"rows": len(rows), "decides": decides, **summary(rows, usual, pair)}
+    return result | _part("checks", CHECK, rows, found, pair) | _part("judge", JUDGE, rows, found, pair)
+
+
+def _part(
+    name: str, prefix: str, rows: Sequence[RowScores], found: Sequence[str], pair: tuple[str, str]
+) -> dict[str, Any]:
+    """Summarise the rows that have a score of this kind."""
+    having = [row for row in rows if any(n.startswith(prefix) for cell in row.cells.values() for n in cell.values)]
+    return {name: summary(having, [n for n in found if n.startswith(prefix)], pair)} if having else {}
+
+
+def forgetting(rows: Sequence[RowScores], pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:
+    """Give the part on the probes: all together, then each family, in the same shape."""
+    families = dict.fromkeys(row.family for row in rows)
+    return summary(rows, pair=pair) | {
+        "families": {family: summary([row for row in rows if row.family == family], pair=pair) for family in families}
+    }
+
+
+def with_verdicts(rows: Sequence[RowScores], verdicts: Mapping[str, Verdicts]) -> list[RowScores]:
+    """Put what a judge said, by metric, into the rows' scores, in place of what one said before."""
+    told = []
+    for i, row in enumerate(rows):
+        cells = {}
+        for model, cell in row.cells.items():
+            values = {name: value for name, value in cell.values.items() if not name.startswith(JUDGE)}
+            for metric, said in verdicts.items():
+                value = said.scores[model][i] if model in said.scores else None
+                values |= {metric: value} if value is not None else {}
+            cells[model] = Cell(values, cell.weights, cell.counts)
+        told.append(RowScores(row.id, row.place, row.key, cells, row.family))
+    return told
+
+
+def compare(first: Run, second: Run, common: bool = False) -> dict[str, Any]:
+    """Compare the tuned models of two runs on the same rows, metric by metric: the second against the first.
+
+    Raises UsageError if the runs were evaluated on different rows, unless only the `common` ones are wanted.
+    """
+    pair = (str(first.path), str(second.path))
+    if first.path.resolve() == second.path.resolve():
+        raise UsageError(f"{first.path} is both runs.", "Give two different ones.")
+    evaluations = [read_json(run.evaluation_file) for run in _evaluated(first, second)]
+    rows = _joined(first, second, pair, common)
+    if evaluations[0].get("judge", {}).get("model") != evaluations[1].get("judge", {}).get("model"):
+        rows = with_verdicts(rows, {})  # two judges have two scales
+    result = {"runs": list(pair), "differences": _differences(first, second)}
+    result |= evaluation(rows, evaluations[0]["decides"], pair)
+    if evaluations[0]["decides"] != evaluations[1]["decides"]:
+        result["note"] = f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."
+    probes = _probes(first, second, pair)
+    return result | ({"forgetting": forgetting(probes, pair)} if probes else {})
+
+
+def _evaluated(*runs: Run) -> tuple[Run, ...]:
+    for run in runs:
+        if not run.evaluation_file.is_file():
+            raise UsageError(f"{run.path} was not evaluated yet.", f"Run heedful evaluate {run.path}.")
+    return runs
+
+
+def _joined(first: Run, second: Run, pair: tuple[str, str], common: bool) -> list[RowScores]:
+    """Put two runs' rows side by side, by what is said in them."""
+    sides = [read_rows(run.scores_file) for run in (first, second)]
+    by_key = [dict(zip(unique(row.key for row in rows), rows, strict=True)) for rows in sides]
+    shared = [key for key in by_key[0] if key in by_key[1]]
+    if not shared:
+        counts = f"{len(sides[0])} and {len(sides[1])}"
+        raise UsageError(f"{pair[0]} and {pair[1]} have no row in common ({counts} rows).", "Use --data on both.")
+    if not common and not len(sides[0]) == len(sides[1]) == len(shared):
+        raise UsageError(
+            f"The runs were evaluated on different rows: {pair[0]} on {len(sides[0])}, {pair[1]} on {len(sides[1])}, "
+            f"of which {len(shared)} are the same.",
+            "Add --common to compare on those, or evaluate both with the same --data.",
+        )
+    return [_side_by_side(by_key[0][key], by_key[1][key], pair) for key in shared]
+
+
+def _probes(first: Run, second: Run, pair: tuple[str, str]) -> list[RowScores]:
+    """Put two runs' probes side by side; none if a run has none."""
+    if not (first.probes_file.is_file() and second.probes_file.is_file()):
+        return []
+    others = {row.key: row for row in read_rows(second.probes_file)}
+    rows = [row for row in read_rows(first.probes_file) if row.key in others]
+    return [_side_by_side(row, others[row.key], pair) for row in rows]
+
+
+def _side_by_side(one: RowScores, other: RowScores, pair: tuple[str, str]) -> RowScores:
+    cells = dict(zip(pair, (one.cells["tuned"], other.cells["tuned"]), strict=True))
+    return RowScores(one.id, one.place, one.key, cells, one.family)
+
+
+def _differences(first: Run, second: Run) -> dict[str, list[Any]]:
+    """List the settings in which two runs differ."""
+    one, other = (run.config().model_dump(mode="json") for run in (first, second))
+    return {
+        f"{section}.{leaf}": [value, other[section][leaf]]
+        for section, leaves in one.items()
+        for leaf, value in leaves.items()
+        if value != other[section][leaf] and f"{section}.{leaf}" != "encode.batch_tokens"
+    }

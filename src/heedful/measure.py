@@ -1,0 +1,126 @@
+"""The verbs that measure: evaluate, compare, sweep. What is typed on the command line -> the pipeline -> the screen."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from heedful.arguments import named
+from heedful.errors import UsageError
+
+if TYPE_CHECKING:
+    from heedful.evaluate.endpoint import Endpoint
+
+KEY = "HEEDFUL_JUDGE_KEY"  # the environment variable that may hold the judge's key
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A short name, folder, .gguf file or hub id.")]
+Recipe = Annotated[str | None, typer.Option("--recipe", "--config", "-c", help="A YAML file of settings.")]
+Data = Annotated[str | None, typer.Argument(help="A file, folder, URL, data set id, builtin or builtin:zh.")]
+
+
+def register(app: typer.Typer) -> None:
+    for verb in (evaluate, compare, sweep):
+        app.command()(verb)
+
+
+def evaluate(
+    run: RunPath,
+    data: Annotated[str | None, typer.Option("--data", help="Evaluate on all rows of this data set instead.")] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="URL", help="Let a model of an OpenAI-compatible server judge.")
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option("--judge-model", help="The judge's name there.")] = None,
+    judge_by: Annotated[
+        Literal["grade", "pairs", "both"],
+        typer.Option("--judge-by", help="Grade answers from 0 to 100, compare pairs in both orders, or both."),
+    ] = "grade",
+    judge_key_file: Annotated[
+        Path | None, typer.Option("--judge-key-file", help=f"A file that holds the judge's key; or set {KEY}.")
+    ] = None,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Score the base and the tuned model on the test rows."""
+    endpoint = endpoint_of(judge, judge_model, judge_key_file)
+    from heedful import pipeline
+    from heedful.report import screen
+
+    scores = pipeline.evaluate(run, data, settings=named(settings), judge=endpoint, judge_by=judge_by)
+    if json:
+        _emit(scores)
+    else:
+        screen.show_evaluation(scores)
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run to compare with.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that may be better.")],
+    common: Annotated[bool, typer.Option("--common", help="Use only the rows that both were evaluated on.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare two runs on the same rows, score by score."""
+    from heedful.evaluate.summary import compare as compare_runs
+    from heedful.report import screen
+    from heedful.run import open_run
+
+    result = compare_runs(open_run(run_a), open_run(run_b), common)
+    if json:
+        _emit(result)
+    else:
+        screen.show_comparison(result)
+
+
+def sweep(
+    data: Data = None,
+    vary: Annotated[
+        list[str] | None, typer.Option("--vary", metavar="SECTION.KEY=VALUE,VALUE", help="Try each of these values.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each variant this many times.")] = 1,
+    model: Model = None,
+    recipe: Recipe = None,
+    settings: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder of the sweep's runs.")] = None,
+    json: Json = False,
+) -> None:
+    """Train every combination of settings, one after another; compare them, and write the winner's recipe."""
+    from heedful import sweep as grid
+    from heedful.report import screen
+
+    result = grid.sweep(
+        data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=named(settings), out=out
+    )
+    if json:
+        _emit(result)
+    else:
+        screen.show_sweep(result)
+
+
+def endpoint_of(url: str | None, model: str | None, key_file: Path | None) -> Endpoint | None:
+    """Make the judge that was named; UsageError if half of it is missing."""
+    if url is None:
+        if model is not None or key_file is not None:
+            raise UsageError("A judge needs --judge URL.", "Write it as --judge http://127.0.0.1:11434/v1.")
+        return None
+    if model is None:
+        raise UsageError("--judge needs --judge-model NAME.", "Its server lists the names under /models.")
+    from heedful.evaluate.endpoint import Endpoint
+
+    try:
+        key = os.environ.get(KEY, "") if key_file is None else key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read --judge-key-file {key_file}: {getattr(error, 'strerror', error)}.") from None
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("The judge's key holds characters that no key has.", "It is one line of plain letters.")
+    return Endpoint(url, model, key)
+
+
+def _emit(value: Any) -> None:
+    print(json_format.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,212 @@
+"""A grid of settings, each trained with several seeds, one run after another; then one table and the winner's recipe.
+
+A run that is finished is not repeated, one that was killed goes on. Variants are compared on the same held-back rows,
+each row's score averaged over the seeds, against the variant that the defaults and the recipe give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from heedful import pipeline
+from heedful.config import LEAVES, Config, dump_config, load_config
+from heedful.errors import Interrupted, UsageError, did_you_mean
+from heedful.evaluate.metrics import higher_is_better
+from heedful.evaluate.rows import Cell, RowScores, comparison, names, read_rows, score
+from heedful.report import screen
+from heedful.run import Run, atomic_write, make_directory, write_json
+
+FIXED = {  # what a sweep may not vary, and why
+    "train.seed": "--seeds gives each variant its seeds",
+    "evaluate.decides": "the deciding score is chosen once, before",
+    "evaluate.after_training": "every run of a sweep is evaluated",
+}
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One cell of the grid: its settings, and its runs, one a seed."""
+
+    name: str
+    settings: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+
+def sweep(
+    data: str | None = None,
+    *,
+    vary: Sequence[str],
+    seeds: int = 1,
+    model: str | None = None,
+    recipe: str | None = None,
+    settings: pipeline.Settings = (),
+    out: Path | str | None = None,
+) -> dict[str, Any]:
+    """Train and evaluate every variant with every seed; give sweep.json, which lies beside the winner's recipe."""
+    base = pipeline.configure(recipe, settings, data, model)
+    folder = Path(out) if out is not None else Path("runs") / f"sweep-{Path(base.data.path).stem}"
+    variants = grid([axis_of(text) for text in vary], folder, [base.train.seed + k for k in range(seeds)])
+    configs = {run.path: _config(base, v, run) for v in variants for run in v.runs}
+    _check_earlier(configs)
+    make_directory(Run(folder))
+    for number, (path, config) in enumerate(configs.items(), 1):
+        screen.say(f"Run {number} of {len(configs)}: {path}")
+        _finish(Run(path), config)
+    default = next((v for v in variants if _is_default(v, base)), variants[0])
+    result = table(variants, default, base.evaluate.decides)
+    winner = next(v for v in variants if v.name == result["winner"])
+    atomic_write(folder / "winner.yaml", dump_config(configs[winner.runs[0].path]))
+    result["recipe"] = str(folder / "winner.yaml")
+    write_json(folder / "sweep.json", result)
+    return result
+
+
+def axis_of(text: str) -> tuple[str, list[Any]]:
+    """Read SECTION.KEY=VALUE,VALUE; a list in brackets, as in [a, b], is one value."""
+    leaf, equals, listed = text.partition("=")
+    leaf = leaf.strip()
+    if leaf not in LEAVES:
+        raise UsageError(f"--vary {text}: there is no setting '{leaf}'.", did_you_mean(leaf, LEAVES))
+    why = FIXED.get(leaf) or ("every run must be judged by the same rows" if leaf.startswith("data.") else "")
+    if why:
+        raise UsageError(f"--vary {leaf} is not possible: {why}.")
+    try:
+        values = yaml.safe_load(f"[{listed}]")
+    except yaml.YAMLError:
+        values = []
+    if not equals or not values or None in values or len({str(value) for value in values}) < len(values):
+        raise UsageError(f"--vary {text} lists no values, or one twice.", "Write --vary train.lr=5e-5,1e-4.")
+    return leaf, values
+
+
+def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[int]) -> list[Variant]:
+    """Give every combination of the axes' values, with a folder for each of its seeds."""
+    leaves = [leaf for leaf, _ in axes]
+    if not axes or len(set(leaves)) < len(leaves):
+        raise UsageError("A sweep varies each setting once, and at least one.", "Add --vary train.lr=5e-5,1e-4.")
+    found = []
+    for values in product(*(values for _, values in axes)):
+        settings = dict(zip(leaves, values, strict=True))
+        name = " ".join(f"{leaf.partition('.')[2]}={value}" for leaf, value in settings.items())
+        plain = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
+        runs = tuple(Run(folder / plain / f"seed-{seed}") for seed in seeds)
+        found.append(Variant(name, settings, runs))
+    if len({v.runs[0].path for v in found}) < len(found):
+        raise UsageError("Two variants of the sweep would share a folder.", "Give values that differ in letters.")
+    return found
+
+
+def _config(base: Config, variant: Variant, run: Run) -> Config:
+    """Give one run's settings; a value that cannot be is found here, before anything is trained."""
+    fixed = {"train.seed": int(run.path.name.removeprefix("seed-")), "evaluate.after_training": True}
+    return load_config(None, _leaves(base), variant.settings, fixed)
+
+
+def _check_earlier(configs: Mapping[Path, Config]) -> None:
+    """Refuse a folder in which runs of other settings lie."""
+    for path, config in configs.items():
+        if Run(path).config_file.is_file():
+            kept, asked = (_comparable(c) for c in (Run(path).config(), config))
+            other = [leaf for leaf in asked if asked[leaf] != kept[leaf]]
+            if other:
+                was = ", ".join(f"{leaf} was {kept[leaf]}, now {asked[leaf]}" for leaf in other)
+                raise UsageError(f"{path} holds a run with other settings: {was}.", "Choose another --out.")
+
+
+def _comparable(config: Config) -> dict[str, Any]:
+    leaves = _leaves(config)
+    del leaves["encode.batch_tokens"]  # fitted to memory when a run starts
+    return leaves
+
+
+def _finish(run: Run, config: Config) -> None:
+    """Train and evaluate a run, or what is missing of it."""
+    if run.scores_file.is_file() and run.evaluation_file.is_file():
+        screen.say("It is finished already.")
+        return
+    if (run.model / "config.json").is_file() and run.config_file.is_file():
+        pipeline.evaluate(run)
+        return
+    try:
+        if run.config_file.is_file():
+            pipeline.train(out=run.path, resume=True)
+        else:
+            pipeline.train(settings=_leaves(config), out=run.path)
+    except Interrupted:
+        screen.say("The same sweep command continues here.")
+        raise
+    if not run.evaluation_file.is_file():
+        raise UsageError("A sweep needs test rows, and none were held back.", "Set data.test_share above 0.")
+
+
+def _is_default(variant: Variant, base: Config) -> bool:
+    """Say whether a variant is what would be trained without any --vary."""
+    return _comparable(load_config(None, _leaves(base), variant.settings)) == _comparable(base)
+
+
+def _leaves(config: Config) -> dict[str, Any]:
+    tree = config.model_dump(mode="json")
+    return {f"{section}.{leaf}": value for section, part in tree.items() for leaf, value in part.items()}
+
+
+def table(variants: Sequence[Variant], default: Variant, decides: str) -> dict[str, Any]:
+    """Compare every variant with the default; the winner is the one whose deciding score is best."""
+    columns = {v.name: averaged([read_rows(run.scores_file) for run in v.runs]) for v in variants}
+    entries = [_entry(v, columns[v.name], columns[default.name], decides) for v in variants]
+    _adjust(entries, decides)
+    sign = 1 if higher_is_better(decides) else -1
+    winner = max(entries, key=lambda entry: sign * entry["scores"][decides]["value"])
+    rows = len(columns[default.name])
+    return {
+        "rows": rows, "seeds": len(default.runs), "decides": decides, "default": default.name,
+        "winner": winner["name"], "variants": entries,
+    }  # fmt: skip
+
+
+def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], decides: str) -> dict[str, Any]:
+    """Give a variant's line of the table: its scores, that of each seed, and how it compares."""
+    metrics = names(cells)
+    scores = {metric: asdict(found) for metric in metrics if (found := score(cells, metric))}
+    seeds = [[row.cells["tuned"] for row in read_rows(run.scores_file)] for run in variant.runs]
+    pairs = {metric: comparison(default, cells, metric) for metric in metrics} if cells is not default else {}
+    return {
+        "name": variant.name,
+        "settings": dict(variant.settings),
+        "runs": [str(run.path) for run in variant.runs],
+        "scores": scores,
+        "by_seed": [found.value for of_seed in seeds if (found := score(of_seed, decides))],
+        "paired": {metric: asdict(pair) for metric, pair in pairs.items() if pair},
+    }
+
+
+def averaged(seeds: Sequence[Sequence[RowScores]]) -> list[Cell]:
+    """Average the tuned models' scores of each row over the seeds; counts of corpus scores are added."""
+    if len({tuple(row.key for row in rows) for rows in seeds}) > 1:
+        raise UsageError("The runs of the sweep were evaluated on different rows.", "Evaluate them without --data.")
+    cells = []
+    for of_row in zip(*seeds, strict=True):
+        found = [row.cells["tuned"] for row in of_row]
+        shared = [metric for metric in found[0].values if all(metric in cell.values for cell in found)]
+        values = {metric: float(np.mean([cell.values[metric] for cell in found])) for metric in shared}
+        sums = {name: np.sum([cell.counts[name] for cell in found], axis=0).tolist() for name in found[0].counts}
+        cells.append(Cell(values, found[0].weights, sums))
+    return cells
+
+
+def _adjust(entries: Sequence[dict[str, Any]], decides: str) -> None:
+    """Correct the deciding p-values for their number (Holm 1979): of twenty variants one looks better by chance."""
+    pairs = sorted((e["paired"][decides] for e in entries if decides in e["paired"]), key=lambda pair: pair["p_value"])
+    largest = 0.0
+    for rank, pair in enumerate(pairs):
+        largest = max(largest, min(1.0, pair["p_value"] * (len(pairs) - rank)))
+        pair["p_value_of_all"] = largest
+        if pair["verdict"] in ("better", "worse") and largest >= SIGNIFICANCE:
+            pair["verdict"] = f"within noise, counting that {len(pairs)} variants were tried"

@@ -1,0 +1,27 @@
+"""What only a GPU trains: settings that need one, and bitsandbytes from the extra `gpu`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+
+from heedful.config import TrainConfig
+from heedful.errors import UsageError
+
+
+def check_gpu(config: TrainConfig) -> None:
+    """Refuse what this machine cannot train for want of a GPU or of bitsandbytes."""
+    settings = {"train.quantize=nf4": config.quantize == "nf4", "train.optimizer=adamw_8bit": _packed(config)}
+    wanted = " and ".join(setting for setting, asked in settings.items() if asked)
+    if wanted and not torch.cuda.is_available():
+        raise UsageError(
+            f"{wanted} needs an NVIDIA GPU, which this machine does not have (or torch does not see).",
+            "Leave it out: --method lora needs little memory too.",
+        )
+    if wanted and find_spec("bitsandbytes") is None:
+        raise UsageError(f"{wanted} needs bitsandbytes.", "Install it: pip install 'heedful[gpu]'.")
+
+
+def _packed(config: TrainConfig) -> bool:
+    return config.optimizer == "adamw_8bit"

@@ -1,0 +1,245 @@
+"""The processes that train one model together: which one this is, what they tell each other, who speaks for all.
+
+Rank 0 leads: it alone writes, reads checkpoints and shows progress. Whatever decides what happens next (a signal, a
+loss, where a run goes on) is told to all, so that every rank takes the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate.state import PartialState
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from heedful import machine
+from heedful.config import TrainConfig
+from heedful.errors import RunError, UsageError
+
+PATIENCE = timedelta(days=1)  # for a rank that prepares data or exports; one that ended is noticed at once
+ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
+BUCKET = 2**23  # numbers of gradients that are added up in one go
+MEETINGS = itertools.count()  # of this process with others: a program may train several times
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all: its number, how many there are, its device, and where they leave word when one fails."""
+
+    rank: int
+    count: int
+    device: torch.device
+    board: Store | None = None
+    restarted: bool = False  # by torchrun, after a rank had ended
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def told(self, find: Callable[[], Any]) -> Any:
+        """Let the leader find out something that JSON can say, and give it to every rank."""
+        if self.count == 1:
+            return find()
+        text = json.dumps(find()).encode() if self.leads else b""
+        size = torch.tensor([len(text)], device=self.device)
+        dist.broadcast(size, 0)
+        letters = torch.tensor(list(text), dtype=torch.uint8, device=self.device)
+        letters = letters if self.leads else torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        dist.broadcast(letters, 0)
+        return json.loads(bytes(letters.tolist()))
+
+    def totals(self, *numbers: float) -> list[float]:
+        """Add up numbers over the ranks."""
+        return self._reduced(numbers, dist.ReduceOp.SUM)
+
+    def greatest(self, number: int) -> int:
+        """Give the greatest of the ranks' numbers."""
+        return int(self._reduced([number], dist.ReduceOp.MAX)[0])
+
+    def free_memory(self) -> int:
+        """Give the bytes that every rank can have: the least of their devices', or of their machines' shares."""
+        if self.device.type == "cuda":
+            free = torch.cuda.mem_get_info(self.device)[0]
+        else:
+            free = machine.free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return -self.greatest(-free)
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        self.totals(0)
+
+    @contextmanager
+    def first_here(self) -> Iterator[None]:
+        """Let the first rank of each machine go first: the others find in the cache what it made."""
+        with PartialState().local_main_process_first():
+            yield
+
+    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors, the same on every rank but for their numbers, by their sums over the ranks, in fp32."""
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1).float() for tensor in bucket])
+            dist.all_reduce(flat)
+            for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def fill(self, target: torch.Tensor, value: torch.Tensor | None) -> None:
+        """Give every rank the leader's value, or its shard of it; None leaves the target as the leader has it."""
+        if isinstance(target, DTensor):
+            whole = torch.zeros(target.shape, device=self.device)
+            if self.leads and value is not None:
+                whole.copy_(value)
+            target.copy_(distribute_tensor(whole, target.device_mesh, target.placements))
+            return
+        if value is not None:
+            target.copy_(value)
+        if self.count > 1:
+            dist.broadcast(target, 0)
+
+    def whole(self, tensors: Tensors) -> Tensors:
+        """Give the leader all tensors, gathered from their shards one at a time; the others get none."""
+        whole = {}
+        for name, tensor in tensors.items():
+            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if self.leads:
+                whole[name] = full.cpu() if isinstance(tensor, DTensor) else full
+        return whole
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse what cannot be trained on so many ranks."""
+        if config.sharding == "full" and self.count == 1:
+            raise UsageError(
+                "train.sharding=full shares the weights out over several ranks, but this is a single process.",
+                "Start it with `torchrun --nproc_per_node 2 -m heedful train ...`, or leave train.sharding at none.",
+            )
+        if self.count > config.batch_size:
+            raise UsageError(
+                f"{self.count} ranks are more than the {config.batch_size} rows of an update: some would have no work.",
+                "Raise train.batch_size, or start fewer ranks.",
+            )
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse a data set that has no row for each rank."""
+        if self.count > rows:
+            raise UsageError(f"{self.count} ranks are more than the {rows} training rows.", "Start fewer ranks.")
+
+    def _reduced(self, numbers: Sequence[float], how: Any) -> list[float]:
+        if self.count == 1:
+            return list(numbers)
+        tensor = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, how)
+        return tensor.tolist()
+
+    def _missing(self) -> list[int]:
+        """Call the roll: give the ranks that do not answer. Who still computes comes to it at its next exchange."""
+        assert self.board is not None
+        self.board.set(f"here/{self.rank}", "")
+        missing, until = [rank for rank in range(self.count) if rank != self.rank], time.monotonic() + ROLL_CALL
+        while len(missing) > 1 and time.monotonic() < until:
+            time.sleep(0.1)
+            missing = [rank for rank in missing if not self.board.check([f"here/{rank}"])]
+        return missing
+
+    def _spoken_for(self, error: Exception) -> BaseException:
+        """Give the error that this rank ends with: the first to fail says why, the others follow without a word."""
+        assert self.board is not None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway, as soon as it has told why
+        if _is_parted(error) and not self.board.check(["failed"]):
+            gone = ", ".join(f"rank {rank}" for rank in self._missing())
+            error = RunError(
+                f"Rank {self.rank} lost {gone}: it was killed, or its machine is gone.",
+                "`torchrun --max-restarts N` starts them again; otherwise heedful train --resume continues the run.",
+            )
+        mine = f"{self.rank} {getattr(error, 'exit_code', 1)}"
+        first = self.board.compare_set("failed", "", mine).decode()
+        return error if first == mine else SystemExit(int(first.split()[1]))
+
+
+def alone() -> Ranks:
+    """Give the only process of a training."""
+    return Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def together() -> Iterator[Ranks]:
+    """Join the processes that torchrun started; without it, be alone. Of an error that ends them, one rank speaks."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield alone()
+        return
+    ranks = _join()
+    try:
+        yield ranks
+        ranks.wait()
+    except Exception as error:
+        raise ranks._spoken_for(error) from error
+    finally:
+        dist.destroy_process_group()
+        PartialState._reset_state()
+
+
+def _join() -> Ranks:
+    """Meet the other ranks, at a board of this attempt's own: an earlier one left its addresses on torchrun's."""
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, hosts)
+    board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
+    gpu = torch.cuda.is_available()
+    dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
+    return Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)
+
+
+def deal(work: Sequence[int], count: int) -> list[list[int]]:
+    """Deal items out so that each of `count` hands has about the same work: the largest first, to the emptiest hand.
+
+    [5, 3, 3, 1] for two hands are [0, 3] and [1, 2]: 6 and 6. A hand keeps its items in their order.
+    """
+    hands: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for item in sorted(range(len(work)), key=lambda item: -work[item]):
+        emptiest = loads.index(min(loads))
+        hands[emptiest].append(item)
+        loads[emptiest] += work[item]
+    return [sorted(hand) for hand in hands]
+
+
+def shard(model: torch.nn.Module, blocks: set[str], ranks: Ranks, dtype: torch.dtype) -> None:
+    """Leave each rank a share of every weight (FSDP2); a block's weights are whole while it computes, in `dtype`."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(ranks.device.type, (ranks.count,))
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for module in [module for module in model.modules() if type(module).__name__ in blocks]:
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+
+
+def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Cut a sequence of tensors into runs of at most BUCKET numbers, or of one tensor."""
+    bucket: list[torch.Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(t.numel() for t in bucket) + tensor.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def _is_parted(error: Exception) -> bool:
+    """Say whether an error is a broken exchange between ranks; gloo has no type for it."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -1,0 +1,247 @@
+"""evaluate, compare and sweep on real runs of a tiny model, and one sentence for each thing that cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import make_rows
+from tests.evaluate.fake_judge import Judge, serving
+
+import heedful
+from heedful import pipeline, sweep
+from heedful.cli import main
+from heedful.errors import DataError, HeedfulError, UsageError
+from heedful.evaluate.endpoint import Endpoint
+from heedful.run import Run, read_json
+
+QUICK = {
+    "train.epochs": 1, "encode.template": "chatml", "generate.max_tokens": 6, "train.precision": "fp32",
+    "generate.precision": "fp32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 rows, every second with constraints on its answer."""
+    path = tmp_path_factory.mktemp("rows") / "rows.json"
+    made: list[dict[str, Any]] = [
+        {**row, "checks": {"max_words": 3}} if i % 2 else row for i, row in enumerate(make_rows(60))
+    ]
+    path.write_text(json.dumps(made), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(rows: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pipeline.train(str(rows), model=str(tiny_folder), settings=QUICK, out=tmp_path_factory.mktemp("runs") / "a")
+
+
+@pytest.fixture
+def copy(run: Run, tmp_path: Path) -> Run:
+    """A run that a test may spoil."""
+    shutil.copytree(run.path, tmp_path / "copy")
+    return Run(tmp_path / "copy")
+
+
+@pytest.fixture
+def judge() -> Iterator[Judge]:
+    with serving() as server:
+        yield server
+
+
+def said(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run the command line in this process; give its exit code and what it said on stderr."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    return int(end.value.code or 0), told
+
+
+def test_every_run_is_evaluated_whole(run: Run) -> None:
+    found = read_json(run.evaluation_file)
+    assert found.keys() == {"rows", "decides", "models", "paired", "checks", "forgetting"}
+    assert found["forgetting"]["rows"] == 124
+    assert found["forgetting"]["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict"}
+    assert found["checks"]["models"]["tuned"]["check_max_words"]["n"] == found["checks"]["rows"] > 0
+    lines = [json.loads(line) for line in run.scores_file.read_text().splitlines()]
+    assert len(lines) == found["rows"]
+    assert lines[0].keys() >= {"id", "place", "models"}
+    assert lines[0]["models"].keys() == {"base", "tuned"}
+    assert heedful.evaluate(run) == found
+
+
+def test_rows_of_another_format_are_evaluated(copy: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    turns = [{"role": "user", "content": "Say red."}, {"role": "assistant", "content": "red"}]
+    other.write_text(json.dumps({"messages": turns}) + "\n")
+    copy.write_config(
+        copy.config().model_copy(update={"data": copy.config().data.model_copy(update={"format": "alpaca"})})
+    )
+    assert pipeline.evaluate(copy, str(other))["rows"] == 1
+
+
+def test_what_cannot_be_evaluated_is_one_sentence(
+    copy: Run, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(["evaluate", tmp_path / "none"], capsys)[0] == 2
+    code, told = said(["evaluate", copy.path, "--data", tmp_path / "none.json"], capsys)
+    assert code == 3 and "none.json" in told
+    strange = tmp_path / "strange.json"
+    strange.write_text('[{"foo": "a", "bar": "b"}]')
+    code, told = said(["evaluate", copy.path, "--data", strange], capsys)
+    assert code == 3 and "no known format" in told
+    code, told = said(["evaluate", copy.path, "--set", "data.test_share=0.5"], capsys)
+    assert code == 2 and "which rows it never saw" in told
+    code, told = said(["evaluate", copy.path, "--judge-model", "x"], capsys)
+    assert code == 2 and "--judge URL" in told
+    facts = read_json(copy.provenance_file)
+    copy.provenance_file.write_text(json.dumps({**facts, "data": "0" * 64}))
+    code, told = said(["evaluate", copy.path], capsys)
+    assert code == 3 and "is not what" in told and str(rows) in told
+    shutil.rmtree(copy.model)
+    code, told = said(["evaluate", copy.path], capsys)
+    assert code == 1 and "never finished" in told and "--resume" in told
+
+
+def test_an_empty_test_part_says_how_to_get_one(rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    none = pipeline.train(
+        str(rows), model=str(tiny_folder), settings={**QUICK, "data.test_share": 0}, out=tmp_path / "none"
+    )
+    with pytest.raises(
+        DataError, match=r"held no test rows back. Name some with --data, or train with data.test_share"
+    ):
+        pipeline.evaluate(none)
+
+
+def test_two_runs_are_compared_row_by_row(run: Run, copy: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = heedful.compare(run, copy)
+    assert found["runs"] == [str(run.path), str(copy.path)]
+    assert found["decides"] == "rouge_l"
+    assert found["paired"].keys() >= {"nll", "bits_per_byte", "rouge_l", "corpus_bleu", "stopped", "distinct_2"}
+    assert all(pair["verdict"] == "within noise; no row differs" for pair in found["paired"].values())
+    assert found["forgetting"]["paired"]["chosen"]["difference"] == 0
+    assert found["checks"]["models"].keys() == set(found["runs"])
+    assert said(["compare", run.path, copy.path], capsys)[0] == 0
+
+
+def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Run) -> None:
+    lines = copy.scores_file.read_text().splitlines(keepends=True)
+    copy.scores_file.write_text("".join(lines[:-2]))
+    with pytest.raises(UsageError, match=rf"of which {len(lines) - 2} are the same. Add --common"):
+        heedful.compare(run, copy)
+    assert heedful.compare(run, copy, common=True)["rows"] == len(lines) - 2
+    copy.scores_file.write_text("".join(line.replace('"key": "', '"key": "x') for line in lines))
+    with pytest.raises(UsageError, match="no row in common"):
+        heedful.compare(run, copy, common=True)
+    with pytest.raises(UsageError, match="is both runs"):
+        heedful.compare(run, run)
+    copy.evaluation_file.unlink()
+    with pytest.raises(UsageError, match="was not evaluated yet"):
+        heedful.compare(run, copy)
+
+
+def test_a_judge_scores_what_is_stored(copy: Run, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "evaluate_on", None)  # nothing is answered again
+    before = read_json(copy.evaluation_file)
+    judge.reply = lambda content: "80" if "answer " in content and "<<answer A" not in content else "T"
+    found = pipeline.evaluate(copy, judge=Endpoint(judge.url, "grader"), judge_by="both")
+    assert found == read_json(copy.evaluation_file)
+    assert {name: part for name, part in found.items() if name != "judge"} == before
+    part = found["judge"]
+    assert part["models"]["tuned"]["judge_score"]["value"] == 80
+    assert part["models"]["tuned"]["judge_wins"]["value"] == 0.5
+    assert (part["model"], part["asked"], part["unscored"]) == ("grader", 4 * found["rows"], 0)
+    assert part["tokens"] == {"prompt": 400 * found["rows"], "completion": 8 * found["rows"]}
+
+
+def test_a_judge_that_is_down_is_named_and_what_it_scored_is_kept(
+    copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", copy.path, "--judge", judge.url, "--judge-model", "grader"]
+    judge.always = (403, "no")
+    code, told = said(arguments, capsys)
+    assert code == 1 and judge.url in told and "403" in told
+    judge.always, judge.reply = None, "11/10"
+    assert said(arguments, capsys)[0] == 0
+    part = read_json(copy.evaluation_file)["judge"]
+    assert part["unscored"] == part["asked"] == 2 * part["rows"]
+    assert part["models"] == {}
+    assert part["unscored_examples"][0]["reply"] == "11/10"
+
+
+def test_a_sweep_is_trained_once_and_compared(
+    rows: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {
+        "vary": ["train.lr=1e-4,1e-2"], "seeds": 2, "model": str(tiny_folder), "settings": QUICK,
+        "out": tmp_path / "sweep",
+    }  # fmt: skip
+    found = sweep.sweep(str(rows), **asked)
+    assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]
+    assert found["default"] == "lr=1e-4"  # train.lr is 1e-4 by default, but no setting says so: the first
+    first, second = found["variants"]
+    assert first["paired"] == {} and second["paired"]["rouge_l"].keys() >= {"difference", "p_value_of_all", "verdict"}
+    assert len(first["by_seed"]) == 2
+    each = [read_json(Path(path) / "evaluation.json")["models"]["tuned"]["nll"]["value"] for path in second["runs"]]
+    assert second["scores"]["nll"]["value"] == pytest.approx(sum(each) / 2)
+    assert read_json(tmp_path / "sweep" / "sweep.json") == found
+    winner = pipeline.configure(found["recipe"], (), None, None)
+    assert str(winner.train.lr) in {"0.0001", "0.01"} and winner.data.path == str(rows)
+
+    trained: list[Any] = []
+    monkeypatch.setattr(pipeline, "train", lambda *a, **k: trained.append(k) or pytest.fail("a run was repeated"))
+    assert sweep.sweep(str(rows), **asked) == found
+    with pytest.raises(UsageError, match=r"other settings: train.epochs was 1, now 2"):
+        sweep.sweep(str(rows), **{**asked, "settings": {**QUICK, "train.epochs": 2}})
+    monkeypatch.undo()
+
+    run = Run(Path(second["runs"][0]))  # as if killed: between training and evaluation, and before any checkpoint
+    run.scores_file.unlink()
+    other = Run(Path(second["runs"][1]))
+    for entry in ("model", "checkpoints"):
+        shutil.rmtree(other.path / entry)
+    other.evaluation_file.unlink()
+    other.scores_file.unlink()
+    again = sweep.sweep(str(rows), **asked)
+    assert again["variants"][1]["scores"]["nll"] == second["scores"]["nll"]
+    heedful_sweep = ["sweep", rows, "--vary", "train.lr=1e-4,1e-2", "--seeds", 2, "-m", tiny_folder]
+    settings = [word for leaf, value in QUICK.items() for word in ("--set", f"{leaf}={value}")]
+    assert said([*heedful_sweep, *settings, "--out", tmp_path / "sweep"], capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("vary", "told"),
+    [
+        ([], "at least one"),
+        (["train.lr"], "lists no values"),
+        (["train.lr=1e-4,1e-4"], "one twice"),
+        (["train.lrr=1"], "Did you mean 'train.lr'"),
+        (["train.seed=1,2"], "--seeds"),
+        (["data.seed=1,2"], "judged by the same rows"),
+        (["train.lr=1e-4", "train.lr=1e-3"], "each setting once"),
+        (["train.epochs=1,-1"], "train.epochs"),
+        (["train.method=full,qlora"], "train.method"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_before_it_trains(vary: list[str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(HeedfulError) as error:
+        sweep.sweep("builtin", vary=vary, out=tmp_path / "sweep")
+    assert told in str(error.value)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_p_values_of_many_variants_are_adjusted() -> None:
+    entries = [{"paired": {"nll": {"p_value": p, "verdict": "better"}}} for p in (0.04, 0.01, 0.03)]
+    sweep._adjust([{"paired": {}}, *entries], "nll")
+    pairs = [entry["paired"]["nll"] for entry in entries]
+    assert [pair["p_value_of_all"] for pair in pairs] == pytest.approx([0.06, 0.03, 0.06])  # Holm, by hand
+    assert [pair["verdict"] for pair in pairs] == [
+        "within noise, counting that 3 variants were tried", "better",
+        "within noise, counting that 3 variants were tried",
+    ]  # fmt: skip

@@ -1,0 +1,291 @@
+"""Two real processes under torchrun train as one does: order, loss and checkpoints; when one dies, both end.
+
+Starting processes is what takes time here, so `trained` performs all trainings in three starts, by trainings.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.conftest import make_rows
+from tests.train import trainings
+
+from heedful.train.ranks import deal
+
+SHORT = ("train.precision=fp32", "evaluate.after_training=false", "generate.max_tokens=3", "train.batch_size=4")
+EVEN = ("train.schedule=constant", "train.warmup=0", "train.save_every=2")
+SHARDING = {"one": "none", "two": "none", "sharded": "full"}
+SMALL = "encode.batch_tokens=256"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+def settings(*some: str) -> list[str]:
+    return [word for setting in some for word in ("--set", setting)]
+
+
+def lines(rows: Path, model: Path) -> dict[str, list[dict[str, Any]]]:
+    """Give the trainings of one process, of two, and of one again."""
+
+    def training(name: str, how: str, *more: str, data: Path = rows, **other: Any) -> dict[str, Any]:
+        wanted = settings(*SHORT, f"train.sharding={SHARDING[how]}", *more)
+        first = ["train", str(data), "--model", str(model), "--epochs", "1", *wanted]
+        return {"name": f"{name}-{how}", "arguments": first, **other}
+
+    def resumed(before: str, after: str) -> dict[str, Any]:
+        more = settings("train.max_steps=7", f"train.sharding={SHARDING[after]}")
+        again = ["train", "--resume", *more]
+        return {"name": f"resumed-{before}-{after}", "arguments": again, "start": f"part-{before}"}
+
+    course = ("train.evaluate_every=3", "train.save_every=5")
+    plan: dict[str, list[dict[str, Any]]] = {"first": [], "two": [], "last": []}
+    for how in SHARDING:
+        plan["first" if how == "one" else "two"] += [
+            training("full", how, SMALL, *course),
+            training("lora", how, SMALL, *course, "train.method=lora"),
+            training("bf16", how, SMALL, "train.precision=bf16", bf16=True),
+            training("part", how, *EVEN, "train.max_steps=4"),
+        ]
+    plan["first"] += [
+        training("whole", "one", *EVEN, "train.max_steps=7"),
+        training("alone", "one", "train.sharding=full"),
+    ]
+    plan["two"] += [
+        *(resumed(before, after) for before in SHARDING for after in ("two", "sharded") if before != after),
+        training("memory", "two", *course, "encode.layout=padded", memory=256),
+        training("many", "two", "train.batch_size=1"),
+        training("few", "two", "data.test_share=0", "data.validation_share=0", data=rows.with_name("one.json")),
+        training("kind", "two", "train.sharding=half"),
+        training("budget", "two"),
+        training("again", "two", out="full-two"),
+    ]
+    next(one for one in plan["two"] if one["name"] == "budget-two")["arguments"] += ["--budget", "5m"]
+    # The last, as the other rank learns of it by the end of the process.
+    plan["two"].append(training("memory", "sharded", "encode.layout=padded", memory=256))
+    plan["last"] += [resumed("two", "one"), resumed("sharded", "one")]
+    return plan
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+class Trained:
+    """The trainings' folder, what was said in each, and the exit codes of its ranks."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.said: dict[str, str] = {}
+        self.shown: dict[str, str] = {}
+
+    def perform(self, start: tuple[str, ...], trainings_file: Path) -> None:
+        line = [*start, trainings.__file__, str(trainings_file)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        for text, parts in ((done.stderr, self.said), (done.stdout, self.shown)):
+            for part in text.split("\n== ")[1:]:
+                name, _, words = part.partition("\n")
+                parts[name] = parts.get(name, "") + words
+
+    def codes(self, name: str) -> list[int]:
+        return [int(file.read_text()) for file in sorted(self.home.glob(f"{name}.*.exit"))]
+
+    def events(self, name: str, *kinds: str) -> list[dict[str, Any]]:
+        return [event for event in events(self.home / name) if event["event"] in kinds]
+
+    def assert_same_course(self, name: str, other: str, tolerance: float = 1e-5) -> None:
+        """The same rows in the same order, and the same numbers; sharded ranks give no samples."""
+        ours, theirs = (self.events(each, "step", "validation") for each in (name, other))
+        assert [e["event"] for e in ours] == [e["event"] for e in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.keys() == b.keys()
+            for key in a.keys() - {"event", "seconds"}:
+                assert a[key] == pytest.approx(b[key], rel=tolerance, abs=tolerance), (name, key, a, b)
+
+    def assert_same_model(self, name: str, other: str) -> None:
+        ours, theirs = (load_file(self.home / each / "model" / "model.safetensors") for each in (name, other))
+        assert ours.keys() == theirs.keys()
+        for key, weight in ours.items():
+            torch.testing.assert_close(weight, theirs[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.fixture(scope="module")
+def odd_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which 4 n + 1 are trained on: the last update of an epoch has one row, so that a rank has none."""
+    path = tmp_path_factory.mktemp("data") / "rows.json"
+    path.write_text(json.dumps(make_rows(34)), encoding="utf-8")
+    path.with_name("one.json").write_text(json.dumps(make_rows(1)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(odd_rows: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    made = Trained(tmp_path_factory.mktemp("trained"))
+    for part, some in lines(odd_rows, tiny_folder).items():
+        file = made.home / f"{part}.json"
+        file.write_text(json.dumps(some))
+        made.perform(TORCHRUN if part == "two" else (sys.executable,), file)
+    return made
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("how", ["two", "sharded"])
+def test_any_number_of_ranks_takes_the_same_course(trained: Trained, how: str, method: str) -> None:
+    assert trained.codes(f"{method}-{how}") == [0, 0], trained.said[f"{method}-{how}"]
+    receipt = json.loads((trained.home / f"{method}-one" / "receipt.json").read_text())
+    assert receipt["encoding"]["rows"] % 4 == 1  # a short last group
+    trained.assert_same_course(f"{method}-{how}", f"{method}-one")
+    trained.assert_same_model(f"{method}-{how}", f"{method}-one")
+
+
+@pytest.mark.parametrize(("how", "ranks"), [("one", 1), ("two", 2), ("sharded", 2)])
+def test_one_rank_speaks_and_writes_and_no_library_does(trained: Trained, how: str, ranks: int) -> None:
+    name = f"lora-{how}"
+    assert trained.shown[name].count("talk to it with") == 1
+    assert trained.said[name].count("step 3: validation loss") == 1
+    assert "Warning" not in trained.said[name]
+    assert json.loads((trained.home / name / "provenance.json").read_text())["ranks"] == ranks
+    assert not list(trained.home.rglob("*.tmp*"))
+
+
+@pytest.mark.parametrize("how", ["two", "sharded"])
+def test_bf16_takes_the_same_course_but_for_rounding(trained: Trained, how: str) -> None:
+    """Emulated where the processor lacks it; the masters stay fp32 either way."""
+    assert trained.codes(f"bf16-{how}") == [0, 0], trained.said[f"bf16-{how}"]
+    losses = [[e["loss"] for e in trained.events(f"bf16-{each}", "step")] for each in (how, "one")]
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+    assert losses[0] != [e["loss"] for e in trained.events(f"full-{how}", "step")]  # it was bf16
+    newest = max((trained.home / f"bf16-{how}" / "checkpoints").glob("step-*"))
+    assert {w.dtype for w in load_file(newest / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("before", list(SHARDING))
+@pytest.mark.parametrize("after", list(SHARDING))
+def test_a_checkpoint_resumes_on_other_ranks(trained: Trained, before: str, after: str) -> None:
+    """One process and back, whole and sharded: the course is that of the run that was never interrupted."""
+    if before == after:
+        pytest.skip("test_resume.py compares bits")
+    name = f"resumed-{before}-{after}"
+    assert set(trained.codes(name)) == {0}, trained.said[name]
+    assert trained.said[name].count("Resuming from step-000004") == 1
+    ours, theirs = (trained.events(each, "step") for each in (name, "whole-one"))
+    assert [e["step"] for e in ours] == [1, 2, 3, 4, 5, 6, 7]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+    trained.assert_same_model(name, "whole-one")
+
+
+def test_where_one_rank_lacks_memory_all_ranks_halve_alike(trained: Trained) -> None:
+    assert trained.codes("memory-two") == [0, 0], trained.said["memory-two"]
+    smaller = trained.events("memory-two", "memory")
+    assert smaller and trained.said["memory-two"].count("Memory ran out") == len(smaller)
+    trained.assert_same_course("memory-two", "full-one")
+
+
+def test_sharded_ranks_end_where_one_lacks_memory(trained: Trained) -> None:
+    """Its forward is everybody's: the others wait in it."""
+    assert trained.codes("memory-sharded") == [1, 1]
+    assert trained.said["memory-sharded"].count("heedful: ") == 1
+    assert "Memory ran out on rank 1" in trained.said["memory-sharded"]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("alone-one", "single process"),
+        ("many-two", "2 ranks are more than the 1 rows of an update"),
+        ("few-two", "2 ranks are more than the 1 training rows"),
+        ("kind-two", "train.sharding=half cannot be: input should be 'none' or 'full'"),
+        ("budget-two", "--budget is for one process"),
+    ],
+)
+def test_what_ranks_cannot_train_is_refused_in_one_sentence(trained: Trained, name: str, what: str) -> None:
+    assert set(trained.codes(name)) == {2}
+    assert trained.said[name].count("heedful: ") == 1
+    assert what in trained.said[name]
+    assert not (trained.home / name / "config.yaml").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused_once(trained: Trained) -> None:
+    assert trained.codes("again-two") == [2, 2]
+    assert trained.said["again-two"].count("already holds a run") == 1
+    assert trained.said["again-two"].count("heedful: ") == 1
+
+
+def steps_of(run: Path) -> int:
+    try:
+        return (run / "metrics.jsonl").read_bytes().count(b'"event": "step"')
+    except OSError:
+        return 0
+
+
+def workers(launcher: int) -> list[int]:
+    """Give the process ids of the ranks, in their order."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    found = {}
+    for child in children:
+        surroundings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        found |= {int(line[5:]): int(child) for line in surroundings if line.startswith(b"RANK=")}
+    return [found[rank] for rank in sorted(found)]
+
+
+def started(run: Path, rows: Path, model: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
+    """Start a long run on two ranks, and wait until it trains."""
+    long = ["train", str(rows), "--model", str(model), "--epochs", "500", *settings(*SHORT, *more), "--out", str(run)]
+    launch = [*TORCHRUN, f"--max-restarts={restarts}", "-m", "heedful", *long]
+    process = subprocess.Popen(launch, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 100
+    while steps_of(run) < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize(("killed", "sharding"), [(0, "full"), (1, "none")])
+def test_a_rank_that_is_killed_ends_the_others_by_name_and_torchrun_starts_again(
+    killed: int, sharding: str, odd_rows: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """With `--max-restarts` the same command continues from the last checkpoint; without, torchrun gives up."""
+    run, again = tmp_path / "run", sharding == "full"
+    wanted = (f"train.sharding={sharding}", "train.save_every=2", "train.max_steps=40", "train.evaluate_every=40")
+    process = started(run, odd_rows, tiny_folder, *wanted, restarts=int(again))
+    os.kill(workers(process.pid)[killed], signal.SIGKILL)
+    _, said = process.communicate(timeout=100)
+    assert said.count("heedful: ") == 1
+    assert f"heedful: Rank {1 - killed} lost rank {killed}" in said, said
+    assert (process.returncode == 0) == again
+    assert said.count("Resuming from step-") == again
+    if again:
+        assert [e["step"] for e in events(run) if e["event"] == "step"] == list(range(1, 41))
+
+
+def test_a_signal_saves_once_and_ends_every_rank(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    process = started(tmp_path / "run", odd_rows, tiny_folder)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert said.count("Interrupted; the run is saved") == 1, said
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert int(saved.name[5:]) == steps_of(tmp_path / "run")
+
+
+def test_work_is_dealt_evenly_and_wholly() -> None:
+    assert deal([5, 3, 3, 1], 2) == [[0, 3], [1, 2]]
+    assert deal([7, 7], 1) == [[0, 1]]
+    assert deal([4], 3) == [[0], [], []]
+    lengths = [90, 5, 40, 40, 7, 30, 11, 60]
+    hands = deal(lengths, 3)
+    assert sorted(item for hand in hands for item in hand) == list(range(8))
+    loads = [sum(lengths[item] for item in hand) for hand in hands]
+    assert max(loads) - min(loads) < 10

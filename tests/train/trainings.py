@@ -1,0 +1,52 @@
+"""Several trainings in one process, or under torchrun in each of several: what test_ranks.py starts once for all.
+
+Its argument is a file of trainings: {"name", "arguments" of heedful, and if need be "out": another name for the folder,
+"start": a run to copy first, "bf16": pretend that the processor has it, "memory": the nodes of a forward above which
+rank 1 has no memory left}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedful.cli import main
+from heedful.train import learner, precision
+
+RANK = int(os.environ.get("RANK", "0"))
+whole, native_bf16 = learner.summed_nll, precision.native_bf16
+
+
+def perform(training: dict[str, Any], home: Path) -> None:
+    """Train once; the exit code goes into a file, and what is said is marked with the training's name."""
+    if RANK == 0:
+        if "start" in training:
+            shutil.copytree(home / training["start"], home / training["name"])
+        for stream in (sys.stdout, sys.stderr):
+            print(f"\n== {training['name']}", file=stream, flush=True)
+
+    def sometimes(model: Any, batch: Any) -> torch.Tensor:
+        if RANK == 1 and torch.is_grad_enabled() and batch.input_ids.numel() > training["memory"]:
+            raise MemoryError
+        return whole(model, batch)
+
+    learner.summed_nll = sometimes if "memory" in training else whole
+    precision.native_bf16 = (lambda: True) if training.get("bf16") else native_bf16
+    code: Any = 0
+    try:
+        main([*training["arguments"], "--out", str(home / training.get("out", training["name"]))])
+    except SystemExit as left:
+        code = left.code or 0
+    (home / f"{training['name']}.{RANK}.exit").write_text(str(code))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for one in json.loads(Path(sys.argv[1]).read_text()):
+        perform(one, Path(sys.argv[1]).parent)
