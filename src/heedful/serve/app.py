@@ -39,7 +39,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        scheduler.start()
+        if not scheduler.alive:
+            scheduler.start()
         yield
         scheduler.close()
 

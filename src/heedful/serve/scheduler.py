@@ -1,4 +1,4 @@
-"""One thread runs the models; requests join and leave their running batches.
+"""One thread runs the models, at best the process's first; requests join and leave their running batches.
 
 A job is one request: the rows of its answers, and a function that takes their events, called from the thread. A row's
 answer is the same in any company (see `generate`), so nothing here decides over what is said, only over when.
@@ -109,7 +109,8 @@ class Scheduler:
         self._wake = threading.Condition()
         self._drained_by: float | None = None  # no job is taken any more, and none goes on after this time
         self._swept = 0.0
-        self._thread: threading.Thread | None = None
+        self._taking = False  # `run` is under way
+        self._done = threading.Event()
 
     @property
     def waiting(self) -> int:
@@ -127,13 +128,32 @@ class Scheduler:
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._taking and not self._done.is_set()
 
     def start(self) -> None:
-        """Begin to take jobs."""
-        self._drained_by = None
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
-        self._thread.start()
+        """Run in a thread of its own."""
+        self._taking, self._drained_by = True, None
+        self._done.clear()
+        threading.Thread(target=self.run, name="models", daemon=True).start()
+
+    def expect(self) -> None:
+        """Say that `run` is about to be called."""
+        self._taking = True
+
+    def run(self) -> None:
+        """Run the models in this thread until they are drained.
+
+        The thread that loaded them is the fastest: OpenMP keeps a team of workers for each thread that computes, and
+        where there are more of them than cores they sleep between two operations instead of waiting awake.
+        """
+        self._taking = True
+        try:
+            while self._gather():
+                for lane in self.lanes.values():
+                    if lane.busy:
+                        lane.turn()
+        finally:
+            self._done.set()
 
     def submit(self, job: Job) -> None:
         """Take a job; raise a Problem if the queue is full or the server leaves."""
@@ -152,20 +172,17 @@ class Scheduler:
                 self._drained_by = time.monotonic() + self.limits.drain_seconds
             self._wake.notify()
 
-    def close(self) -> None:
-        """End the thread; what was not answered is told so."""
-        self.drain()
+    def stop(self) -> None:
+        """End what runs at once; who waits for it is told so."""
         with self._wake:
             self._drained_by = 0.0
             self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
 
-    def _run(self) -> None:
-        while self._gather():
-            for lane in self.lanes.values():
-                if lane.busy:
-                    lane.turn()
+    def close(self) -> None:
+        """Stop, and wait until `run` has ended."""
+        self.stop()
+        if self._taking:
+            self._done.wait()
 
     def _gather(self) -> bool:
         """Take in new jobs and let others go; wait while there is nothing to do. Say whether to go on."""

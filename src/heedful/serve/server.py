@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -16,8 +18,22 @@ FLUSH_SECONDS = 5  # for the last bytes of answers, once all are whole
 
 
 def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until a signal; `ready` is called when requests are accepted."""
-    Server(config_of(app), app, ready).run(sockets=[listener])
+    """Serve until a signal: the models in this thread, which must be the process's first, HTTP in another."""
+    scheduler, server = app.state.scheduler, Server(config_of(app), app, ready)
+
+    def serve() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            scheduler.drain()
+
+    http = threading.Thread(target=serve, name="http")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)
+    scheduler.expect()
+    http.start()
+    scheduler.run()
+    http.join()
 
 
 def config_of(app: FastAPI) -> uvicorn.Config:
@@ -52,9 +68,10 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or drained
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal: not uvicorn's way, which would let it end the process after the server did."""
+        """Take a signal: let answers end, or at the second one do not."""
         if self._scheduler.draining:
             self.should_exit = self.force_exit = True
+            self._scheduler.stop()
         self._scheduler.drain()
 
 
