@@ -23,7 +23,8 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     files = "config.yaml provenance.json receipt.json metrics.jsonl evaluation.json responses.json loss-plot.pdf"
-    for name in [*files.split(), "loss-plot.svg", "model/model.safetensors", "model/chat_template.jinja"]:
+    more = "loss-plot.svg report.html data-map.json model/README.md model/model.safetensors model/chat_template.jinja"
+    for name in [*files.split(), *more.split()]:
         assert (run / name).is_file(), name
     result = json.loads(done.stdout)
     assert result["run"] == "run"
@@ -51,6 +52,14 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
     out = heedful("generate", "run", "--data", rows_file, "--out", "answers.json", "--max-tokens", 4)
     assert out.returncode == 0, out.stderr
     assert len(json.loads((tmp_path / "answers.json").read_text())) == 80
+
+    page = (run / "report.html").read_text(encoding="utf-8")
+    written = heedful("report", "run")
+    assert written.stdout.strip() == "run/report.html"
+    assert (run / "report.html").read_text(encoding="utf-8") == page
+    look = json.loads(heedful("check", "--run", "run", "--show", 3, "--json").stdout)["look"]
+    assert [row["place"].startswith(f"{rows_file}:") for row in look] == [True] * 3
+    assert "Most worth a look" in heedful("check", "--run", "run").stdout
 
     taken = heedful("train", rows_file, "--model", tiny_folder, "--out", "run")
     assert taken.returncode == 2

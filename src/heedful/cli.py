@@ -13,6 +13,7 @@ import typer
 from heedful import measure, talk
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.report import command as report_command
 
 app = typer.Typer(
     name="heedful",
@@ -64,9 +65,15 @@ def check(
     template: TemplateName = None,
     show: Annotated[int, typer.Option("--show", min=0, help="Print this many rows as the model sees them.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Store the receipt in this file.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="List the rows that a run found most suspect.")] = None,
     json: Json = False,
 ) -> None:
-    """Read and encode a data set; print its receipt and store it."""
+    """Read and encode a data set; print its receipt and store it. Or list what a run found suspect in its data."""
+    if run is not None:
+        from heedful import suspects
+
+        suspects.show(run, show or 10, json)
+        return
     from heedful import pipeline
     from heedful.catalogue import cache_home
     from heedful.report import screen
@@ -81,10 +88,10 @@ def check(
     screen.say(f"The receipt is stored in {out}.")
     if json:
         emit({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
-        return
-    screen.show_receipt(ready.receipt)
-    for conversation in ready.splits.train[:show]:
-        screen.show_segments(str(conversation.place), ready.encoder.template.segments(conversation.messages))
+    else:
+        screen.show_receipt(ready.receipt)
+        for row in ready.splits.train[:show]:
+            screen.show_segments(str(row.place), ready.encoder.template.segments(row.messages))
 
 
 @app.command()
@@ -142,7 +149,7 @@ def train(
         return None
     if evaluation:
         screen.show_evaluation(evaluation)
-    screen.out.print(f"The run lies in {run.path}; talk to it with: heedful chat {run.path}", soft_wrap=True)
+    screen.out.print(f"Its report: {run.report_file}; talk to it with: heedful chat {run.path}", soft_wrap=True)
     return None
 
 
@@ -210,6 +217,9 @@ def doctor(
     examination.examine(data, model, recipe, named(settings), json)
 
 
+report_command.register(app)
+
+
 def list_settings() -> None:
     from rich.table import Table
 
@@ -260,7 +270,3 @@ def _quieten_libraries() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-
-
-if __name__ == "__main__":
-    main()

@@ -146,6 +146,11 @@ class EvaluateConfig(Section):
     """The one score that the verdict rests on, chosen before."""
 
 
+class RunConfig(Section):
+    track: Literal["tensorboard", "trackio", "mlflow", "wandb"] | None = None
+    """Send the numbers of metrics.jsonl to this tracker as well; nothing is sent anywhere if not set."""
+
+
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -153,6 +158,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    run: RunConfig = RunConfig()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -162,6 +168,7 @@ SECTIONS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
+    "run": RunConfig,
 }
 LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
 

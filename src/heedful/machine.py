@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -50,6 +51,12 @@ def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/pr
     except (OSError, KeyError, ValueError):
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     return min([available, *(max(0, limit - used) for limit, used in _limits(cgroup))])
+
+
+def peak_memory() -> int:
+    """Give the most bytes of memory that this process held at any time."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def matmul_rate(precision: Literal["fp32", "bf16"], shape: Shape = SQUARE) -> float:

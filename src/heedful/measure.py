@@ -65,12 +65,16 @@ def compare(
     common: Annotated[bool, typer.Option("--common", help="Use only the rows that both were evaluated on.")] = False,
     json: Json = False,
 ) -> None:
-    """Compare two runs on the same rows, score by score."""
+    """Compare two runs on the same rows, score by score, and write a page of it into the second."""
     from heedful.evaluate.summary import compare as compare_runs
     from heedful.report import screen
+    from heedful.report.page import compare_page
     from heedful.run import open_run
 
-    result = compare_runs(open_run(run_a), open_run(run_b), common)
+    first, second = open_run(run_a), open_run(run_b)
+    result = compare_runs(first, second, common)
+    page = compare_page(first, second, result, second.path / f"compare-{first.path.name}.html")
+    screen.say(f"The comparison as a page: {page}")
     if json:
         _emit(result)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,11 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from heedful import data as data_stage
+from heedful import machine
 from heedful import model as models
-from heedful.config import Config, changed, load_config, split_override
+from heedful.begin import Settings, begun, occupied
+from heedful.config import Config, changed, load_config
+from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
@@ -30,9 +33,18 @@ from heedful.evaluate.summary import compare as compare_runs
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
-from heedful.report import screen
+from heedful.report import screen, track
+from heedful.report.card import write_card
+from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
+from heedful.run import (
+    Run,
+    holds_run,
+    open_run,
+    provenance,
+    read_json,
+    write_json,
+)
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages, keep_freed_pages
@@ -40,13 +52,7 @@ from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, together
 from heedful.train.session import Session, Surroundings
 
-Settings = Mapping[str, Any] | Sequence[str]
 WATCH = Watch(screen.say, screen.counting_bar)
-MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
-    "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
-    "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
-    "evaluate.decides", "generate.batch_size", "generate.precision",
-}  # fmt: skip
 
 
 def check(
@@ -80,13 +86,16 @@ def train(
             screen.mute()
         config = configure(recipe, settings, data, model)
         resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
-        path, tree = ranks.told(lambda: _begun(config, recipe, settings, out, resume))
+        path, tree = ranks.told(lambda: begun(config, recipe, settings, out, resume))
         run, config = Run(Path(path)), Config.model_validate(tree)
+        track.check(config)
         _check(config, ranks, budget)
-        with _occupied(run, resume) if ranks.leads else nullcontext():
+        with occupied(run, resume) if ranks.leads else nullcontext():
             rows = _trained(run, config, ranks, resume, budget, started)
-    if ranks.leads and config.evaluate.after_training and rows:
-        evaluate_on(run, config, rows)
+    if ranks.leads:
+        if config.evaluate.after_training and rows:
+            evaluate_on(run, config, rows)
+        publish(run)
     return run
 
 
@@ -105,7 +114,7 @@ def _trained(
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(config.model.name, config.model.dropout, nf4)
     record(run.receipt_file, ready.receipt)
-    session = Session(run, config, ready, loaded, surroundings(config, ready), ranks)
+    session = Session(run, config, ready, loaded, surroundings(config, ready, run if ranks.leads else None), ranks)
     facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
     record(run.provenance_file, provenance(**facts, changed=changed(config), ranks=ranks.count))
     if resume:
@@ -115,9 +124,12 @@ def _trained(
     signal = session.fit()
     if ranks.leads:
         loss_plot(run.metrics(), run.loss_plot)
+        orders = [session.order(epoch) for epoch in range(config.train.epochs)]
+        write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
     if signal:
         raise Interrupted(signal)
     session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
+    record(run.provenance_file, read_json(run.provenance_file) | {"peak_memory": machine.peak_memory()})
     del session, loaded
     give_back_pages()
     return splits.test
@@ -138,16 +150,24 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
     rows = rows_of(run, config, data, WATCH)
-    if judge is not None and not settings and is_answered(run, rows):
-        return judge_run(run, rows, judge, judge_by, WATCH)
-    scores = evaluate_on(run, config, rows)
-    return judge_run(run, rows, judge, judge_by, WATCH) if judge is not None else scores
+    answered = judge is not None and not settings and is_answered(run, rows)
+    scores = {} if answered else evaluate_on(run, config, rows)
+    if judge is not None:
+        scores = judge_run(run, rows, judge, judge_by, WATCH)
+    publish(run)
+    return scores
 
 
 def compare(first: Run | Path | str, second: Run | Path | str, *, common: bool = False) -> dict[str, Any]:
     """Compare two runs on the rows on which both were evaluated, the second against the first."""
     first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
     return compare_runs(first, second, common)
+
+
+def publish(run: Run) -> None:
+    """Write what people read of a run: report.html, and the model's card."""
+    screen.say(f"The report: {write_report(run)}")
+    write_card(run)
 
 
 def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
@@ -246,34 +266,22 @@ def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversat
     return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
 
-def surroundings(config: Config, ready: Prepared) -> Surroundings:
-    """Let the session speak to the terminal, and show after each epoch how the first validation row is answered."""
+def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Surroundings:
+    """Let the session speak to the terminal, send a run's numbers to its tracker, and show after each epoch how the
+    first validation row is answered."""
     row = next(part[0] for part in (ready.splits.validation, ready.splits.test, ready.splits.train) if part)
 
     def sample(model: PreTrainedModel) -> tuple[str, str]:
         completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]
         return row.messages[-2].content, completion.text
 
-    return Surroundings(screen.say, screen.training_bar, sample)
+    @contextmanager
+    def bar(total: int, done: int) -> Iterator[screen.TrainingBar]:
+        following = track.tracking(run, config) if run else nullcontext(lambda: None)
+        with screen.training_bar(total, done) as shown, following as shown.also:
+            yield shown
 
-
-@contextmanager
-def _occupied(run: Run, resume: bool) -> Iterator[None]:
-    """Hold the run's directory, which must be new unless the run is resumed."""
-    if holds_run(run.path) and not resume:
-        raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
-    make_directory(run)
-    with lock(run):
-        yield
-
-
-def _begun(
-    config: Config, recipe: str | None, settings: Settings, out: Path | str | None, resume: bool
-) -> tuple[str, dict[str, Any]]:
-    """Choose the run's directory and settle its settings, for all ranks."""
-    run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
-    config = _continued(run, config, recipe, settings) if resume else config
-    return str(run.path), config.model_dump(mode="json")
+    return Surroundings(screen.say, bar, sample)
 
 
 def _check(config: Config, ranks: Ranks, budget: float | None) -> None:
@@ -299,20 +307,3 @@ def _fitted(
     if ranks.leads:
         run.write_config(config)
     return config
-
-
-def _continued(run: Run, asked: Config, recipe: str | None, settings: Settings) -> Config:
-    """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
-    kept = run.config()
-    before = kept.model_dump(mode="json")
-    named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
-    tree = asked.model_dump(mode="json")  # what was named counts, even where it is the default
-    wanted = changed(asked) | {leaf: tree[leaf.split(".")[0]][leaf.split(".")[1]] for leaf in named}
-    refused = [
-        f"{leaf} was {before[leaf.split('.')[0]][leaf.split('.')[1]]}, now {value}"
-        for leaf, value in wanted.items()
-        if leaf not in MAY_CHANGE and before[leaf.split(".")[0]][leaf.split(".")[1]] != value
-    ]
-    if refused:
-        raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
-    return load_config(run.config_file, {leaf: value for leaf, value in wanted.items() if leaf in MAY_CHANGE})

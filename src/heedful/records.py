@@ -108,6 +108,15 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Through which predictions each example runs with its supervised tokens; a shared one counts for each."""
+
+    ids: tuple[str, ...]  # of the examples
+    example: NDArray[np.int64]  # [supervised tokens]: which of the examples
+    prediction: NDArray[np.int64]  # [supervised tokens]: which of the predictions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """One forward: what goes in, who sees whom, what must be predicted. Never shifted, never padded by id."""
 
@@ -118,6 +127,7 @@ class Batch:
     weight: float  # sum of predictions.weight: the batch's share of the update's one denominator
     targets: int  # supervised tokens, each example counted
     tokens: int  # tokens of the examples, before anything was shared or padded
+    runs: Runs
 
 
 @dataclass(frozen=True, slots=True)

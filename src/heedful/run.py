@@ -55,6 +55,14 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def row_losses_file(self) -> Path:
+        return self.path / "row-losses.bin"
+
+    @property
+    def data_map_file(self) -> Path:
+        return self.path / "data-map.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -81,6 +89,10 @@ class Run:
     @property
     def judge_file(self) -> Path:
         return self.path / "judge.jsonl"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def loss_plot(self) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 
 from heedful import pipeline
+from heedful.begin import Settings
 from heedful.config import LEAVES, Config, dump_config, load_config
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
@@ -47,7 +48,7 @@ def sweep(
     seeds: int = 1,
     model: str | None = None,
     recipe: str | None = None,
-    settings: pipeline.Settings = (),
+    settings: Settings = (),
     out: Path | str | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate every variant with every seed; give sweep.json, which lies beside the winner's recipe."""

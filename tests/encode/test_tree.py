@@ -62,4 +62,17 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[Row], order) -> None: 
     shuffled = list(rows)
     order.shuffle(shuffled)
     a, b = grow(rows, [1.0] * 7), grow(shuffled, [1.0] * 7)
-    assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in Tree.__slots__)
+    by_row = {"example", "edge"}
+    assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in set(Tree.__slots__) - by_row)
+
+
+@given(rows=ROWS)
+@settings(deadline=None)
+def test_each_row_runs_through_its_own_edges(rows: list[Row]) -> None:
+    tree = grow(rows, [1.0] * 7)
+    where = paths(tree)
+    for k, row in enumerate(rows):
+        edges = tree.edge[tree.example == k]
+        assert [(*where[tree.source[e]], int(tree.target[e])) for e in edges] == [
+            row[: end + 1] for end in range(1, len(row))
+        ]

@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+import tests.models
 import torch
 from tests.models import KINDS, WINDOWED, tiny_model
 from transformers import PreTrainedModel
@@ -170,15 +171,11 @@ def test_a_window_wider_than_every_path_is_no_obstacle() -> None:
                      "attn_implementation": "eager"}),
     ],
 )  # fmt: skip
-def test_the_probe_sees_models_that_go_by_the_row(kind: str, changes: dict[str, object]) -> None:
-    import tests.models as tiny
-
-    tiny._CONFIG.setdefault(kind, {})
-    try:
-        model = tiny_model(kind, **changes)
-    finally:
-        del tiny._CONFIG[kind]
-    assert not tree_is_exact(model, 40)
+def test_the_probe_sees_models_that_go_by_the_row(
+    kind: str, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tests.models._CONFIG, kind, tests.models._CONFIG.get(kind, {}))
+    assert not tree_is_exact(tiny_model(kind, **changes), 40)
 
 
 def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatch: pytest.MonkeyPatch) -> None:

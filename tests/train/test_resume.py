@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
@@ -66,6 +67,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, name: str, step: int) 
     assert resumed.fit() == 0
     assert_same(state(whole), state(resumed))
     assert log(whole) == log(resumed)
+    assert whole.run.row_losses_file.read_bytes() == resumed.run.row_losses_file.read_bytes()
     assert whole.progress == resumed.progress
     names = [sorted(f.name for f in trained.run.checkpoints.iterdir()) for trained in (whole, resumed)]
     assert names[0] == names[1]
@@ -127,6 +129,17 @@ def test_other_data_or_another_model_cannot_be_resumed(tmp_path: Path, what: str
     other = session(tmp_path / "run", "train.method=lora", **changed)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="examples changed" if what == "rows" else "model changed"):
         other.restore()
+
+
+def test_losses_of_rows_that_are_trained_again_are_forgotten(tmp_path: Path) -> None:
+    """Killed at step 11, resumed at 8 of 6 an epoch: two groups of the second epoch were learned."""
+    killed = session(tmp_path / "run", "train.save_every=4", screen=crash_at(11))
+    with pytest.raises(Crash):
+        killed.fit()
+    assert np.isfinite(killed.row_losses.per_token()[0]).sum(axis=1).tolist() == [22, 20]
+    resumed = session(tmp_path / "run", "train.save_every=4")
+    resumed.restore()
+    assert np.isfinite(resumed.row_losses.per_token()[0]).sum(axis=1).tolist() == [22, 8]
 
 
 def test_the_log_is_cut_back_even_if_it_lost_its_end(tmp_path: Path) -> None:

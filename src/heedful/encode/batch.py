@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from heedful.encode.tree import build_tree
-from heedful.records import Batch, Predictions, TokenizedExample
+from heedful.records import Batch, Predictions, Runs, TokenizedExample
 
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
 MOST_TOKENS = 4096  # in one forward, where memory has room: more are no faster
@@ -105,7 +105,7 @@ def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.fl
     width = max(len(example) for example in examples) - 1
     input_ids = torch.full((len(examples), width), pad_id)
     attention = torch.zeros((len(examples), width), dtype=torch.int64)
-    sources, targets, counts = [], [], []
+    sources, targets, counts, flags = [], [], [], []
     for row, (example, weight) in enumerate(zip(examples, weights, strict=True)):
         length = len(example) - 1
         input_ids[row, :length] = torch.from_numpy(example.ids[:-1].astype(np.int64))
@@ -114,9 +114,14 @@ def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.fl
         sources.append(row * width + learned)
         targets.append(example.ids[1:][learned].astype(np.int64))
         counts.append(weight[1:][learned])
+        flags.append(example.supervised[1:][learned])
     position_ids = torch.arange(width).expand(len(examples), width)
     edges = (np.concatenate(column) for column in (sources, targets, counts))
-    return _batch(examples, input_ids, position_ids, attention, Predictions(*map(torch.from_numpy, edges)))
+    predictions = Predictions(*map(torch.from_numpy, edges))
+    supervised = np.flatnonzero(np.concatenate(flags))
+    owners = np.repeat(np.arange(len(examples)), [len(column) for column in counts])
+    runs = Runs(tuple(example.id for example in examples), owners[supervised], supervised)
+    return _batch(examples, input_ids, position_ids, attention, predictions, runs)
 
 
 def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
@@ -124,7 +129,9 @@ def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.floa
     nodes = build_tree(examples, weights).filled_up(NODES, pad_id)
     predictions = Predictions(*map(torch.from_numpy, (nodes.source, nodes.target, nodes.weight)))
     input_ids, position_ids = torch.from_numpy(nodes.tokens)[None], torch.from_numpy(nodes.depths)[None]
-    return _batch(examples, input_ids, position_ids, torch.from_numpy(nodes.visibility())[None, None], predictions)
+    visibility = torch.from_numpy(nodes.visibility())[None, None]
+    runs = Runs(tuple(example.id for example in examples), nodes.example, nodes.edge)
+    return _batch(examples, input_ids, position_ids, visibility, predictions, runs)
 
 
 Layout = Callable[[Sequence[TokenizedExample], Sequence[NDArray[np.float32]], int], Batch]
@@ -144,11 +151,12 @@ def _batch(
     position_ids: torch.Tensor,
     attention: torch.Tensor,
     predictions: Predictions,
+    runs: Runs,
 ) -> Batch:
     weight = float(predictions.weight.sum(dtype=torch.float64))
     targets = sum(int(np.count_nonzero(example.supervised)) for example in examples)
     tokens = sum(len(example) for example in examples)
-    return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens)
+    return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, runs)
 
 
 def _parts(examples: Sequence[TokenizedExample], limit: int) -> Iterator[list[TokenizedExample]]:

@@ -41,6 +41,10 @@ class Examples(Sequence[TokenizedExample]):
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def number(self, at: int) -> int:
+        """Give the number of the conversation that an example was made from; some were too long to become one."""
+        return int(self._rows[at])
+
     @overload
     def __getitem__(self, at: int) -> TokenizedExample: ...
     @overload

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from heedful.data.rows import Rows
 from heedful.encode.batch import MOST_TOKENS, Collator, plan
 from heedful.encode.examples import FORMAT, Examples, ids_type, write_examples
 from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
+from heedful.encode.view import token_view
 from heedful.errors import DataError
-from heedful.records import Conversation, Splits, TokenizedExample, Watch
+from heedful.records import Conversation, Splits, Watch
 from heedful.store import Facts, kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
+BINS = 30  # of a histogram, at most
+SHOWN = 3  # rows of which the receipt holds every token
 LONG = 50_000  # rows that make somebody wait
 
 
@@ -31,8 +35,8 @@ class Prepared:
 
     splits: Splits
     encoder: Encoder
-    train: Sequence[TokenizedExample]
-    validation: Sequence[TokenizedExample]
+    train: Examples
+    validation: Examples
     receipt: dict[str, Any]
     longest: int  # tokens of the longest example to train on
     hashes: tuple[str, str]  # of the examples of train and validation
@@ -59,7 +63,10 @@ def prepare(
     validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
     encoding = _describe(encoder, train, EncodingReceipt(**facts["receipt"]))
     encoding["batch_widths"] = batch_widths(config, train)
-    receipt = {"data": data_receipt, "encoding": encoding}
+    shown = [
+        token_view(encoder, train[k], str(splits.train[train.number(k)].place)) for k in range(min(SHOWN, len(train)))
+    ]
+    receipt = {"data": data_receipt, "encoding": encoding, "rows": shown}
     hashes = facts["sha256"], others["sha256"]
     return Prepared(splits, encoder, train, validation, receipt, int(train.tokens.max()), hashes)
 
@@ -113,6 +120,8 @@ def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> 
         "stop_supervised": counts.stop_supervised,
         "prompt_tokens": spread(examples.tokens - examples.answer_tokens),
         "answer_tokens": spread(examples.answer_tokens),
+        "prompt_lengths": histogram(examples.tokens - examples.answer_tokens),
+        "answer_lengths": histogram(examples.answer_tokens),
         "truncated": counts.truncated,
         "dropped": counts.dropped,
         "special_tokens_in_text": counts.special_tokens_in_text,
@@ -129,3 +138,15 @@ def spread(values: NDArray[np.uint32]) -> dict[str, float]:
         "max": float(values.max()),
         "sum": float(values.sum()),
     }
+
+
+def histogram(values: NDArray[np.uint32]) -> dict[str, list[int]]:
+    """Count rows by length: bins of one width, a round number of tokens, from 0 to the longest row."""
+    width = next(w for w in _round_widths() if values.max() < w * BINS)
+    edges = np.arange(0, int(values.max()) + width + 1, width)
+    return {"edges": edges.tolist(), "rows": np.histogram(values, edges)[0].tolist()}
+
+
+def _round_widths() -> Iterator[int]:
+    """Give 1, 2, 5, 10, 20, 50, ..."""
+    return (number * 10**power for power in count() for number in (1, 2, 5))

@@ -31,6 +31,8 @@ class Tree:
     source: NDArray[np.int64]  # [edges]: the node before
     target: NDArray[np.int64]  # [edges]: the token after
     weight: NDArray[np.float32]  # [edges]: summed over the examples that run through
+    example: NDArray[np.int64]  # [supervised tokens]: whose token it is
+    edge: NDArray[np.int64]  # [supervised tokens]: where it is predicted
 
     def visibility(self) -> NDArray[np.bool_]:
         """Give [nodes, nodes]: row i marks the nodes that node i sees."""
@@ -51,7 +53,7 @@ class Tree:
 def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]]) -> Tree:
     """Merge examples into their prefix tree; `weights[k][t]` is what predicting token t of example k counts."""
     order = sorted(range(len(examples)), key=lambda k: examples[k].ids.tolist())
-    tokens, depths, sources, targets, counts = [], [], [], [], []
+    tokens, depths, sources, targets, counts, owners, flags = [], [], [], [], [], [], []
     ends = np.zeros(sum(len(example) for example in examples), dtype=np.int64)
     path = np.zeros(0, dtype=np.int64)  # the nodes of the example before
     before = np.zeros(0, dtype=np.int32)
@@ -70,9 +72,13 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
         sources.append(path[learned])
         targets.append(ids[1:][learned])
         counts.append(weights[k][1:][learned])
+        owners.append(np.full(len(learned), k))
+        flags.append(examples[k].supervised[1:][learned])
     ends[path] = nodes
-    edges = _merge_edges(np.concatenate(sources), np.concatenate(targets), np.concatenate(counts))
-    return Tree(np.concatenate(tokens).astype(np.int64), np.concatenate(depths), ends[:nodes], *edges)
+    edges, edge = _merge_edges(np.concatenate(sources), np.concatenate(targets), np.concatenate(counts))
+    supervised = np.concatenate(flags)
+    runs = np.concatenate(owners)[supervised], edge[supervised]
+    return Tree(np.concatenate(tokens).astype(np.int64), np.concatenate(depths), ends[:nodes], *edges, *runs)
 
 
 def shared_beginning(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
@@ -84,8 +90,8 @@ def shared_beginning(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
 
 def _merge_edges(
     source: NDArray[np.int64], target: NDArray[np.int32], weight: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Add up the weights of edges that several examples run through."""
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.int64]]:
+    """Add up the weights of edges that several examples run through; say which edge each became."""
     keys, inverse = np.unique(source << 32 | target, return_inverse=True)
     merged = np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.float32)
-    return keys >> 32, keys & 0xFFFFFFFF, merged
+    return (keys >> 32, keys & 0xFFFFFFFF, merged), inverse.astype(np.int64)

@@ -24,6 +24,9 @@ Event = Mapping[str, Any]
 Values = NDArray[np.float64]
 
 BLUE, VERMILION, INK, FAINT = "#0072B2", "#D55E00", "#333333", "#8A8A8A"  # Okabe and Ito's, told apart by everyone
+GRID = "#E6E6E6"
+ON_DARK = {BLUE: "#6cb4ee", VERMILION: "#f2955b", INK: "#d9dce1", FAINT: "#8a9099", GRID: "#2b2f36"}
+WIDE, NARROW = (7.2, 4.2), (4.4, 3.6)  # inches
 SMOOTH_FROM = 40  # points; fewer are read as they are
 MARKERS_TO = 40  # points; more would hide their line
 STYLE: dict[Any, Any] = {
@@ -63,24 +66,45 @@ class Curve:
 def loss_plot(events: Sequence[Event], out: Path) -> None:
     """Draw training and validation loss over epochs and tokens seen; write them as `out` with .pdf and with .svg."""
     from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        _save(_drawn(events, WIDE), out)
+
+
+def loss_pictures(events: Sequence[Event]) -> dict[str, bytes]:
+    """Draw the same for a page: SVGs without a ground, wide and narrow, for a light and for a dark page."""
+    from matplotlib import rc_context
+
+    pictures = {}
+    with rc_context(STYLE):
+        for shape, size in (("wide", WIDE), ("narrow", NARROW)):
+            light = _svg(_drawn(events, size), facecolor="none")
+            pictures[f"{shape}_light"] = light
+            for color, on_dark in ON_DARK.items():
+                light = light.replace(color.lower().encode(), on_dark.encode())
+            pictures[f"{shape}_dark"] = light
+    return pictures
+
+
+def _drawn(events: Sequence[Event], size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure
 
     steps = [event for event in events if event["event"] == "step"]
     validations = [event for event in events if event["event"] == "validation"]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained", facecolor="white")
-        axes = figure.subplots()
-        _prepare(axes, end=max((event["epoch"] for event in steps + validations), default=0) or 1)
-        _draw_curves(axes, steps, validations)
-        _draw_tokens(axes, steps + validations)
-        _save(figure, out)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.set_facecolor("none")
+    _prepare(axes, end=max((event["epoch"] for event in steps + validations), default=0) or 1)
+    _draw_curves(axes, steps, validations)
+    _draw_tokens(axes, steps + validations)
+    return figure
 
 
 def _prepare(axes: Axes, end: float) -> None:
     """Set up the axes from epoch 0 to the end, with lines to read a loss by and nothing else."""
     axes.set(xlabel="Epochs", ylabel="Loss (nats per token)", xlim=(-0.02 * end, 1.02 * end))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -175,7 +199,13 @@ def _draw_tokens(axes: Axes, events: Sequence[Event]) -> None:
 
 
 def _save(figure: Figure, out: Path) -> None:
-    for suffix, undated in ((".pdf", {"CreationDate": None}), (".svg", {"Date": None})):
-        content = BytesIO()
-        figure.savefig(content, format=suffix[1:], metadata=undated)
-        atomic_write(out.with_suffix(suffix), content.getvalue())
+    content = BytesIO()
+    figure.savefig(content, format="pdf", metadata={"CreationDate": None})
+    atomic_write(out.with_suffix(".pdf"), content.getvalue())
+    atomic_write(out.with_suffix(".svg"), _svg(figure))
+
+
+def _svg(figure: Figure, **style: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None}, **style)
+    return content.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,7 @@ class TrainingBar:
         self.progress, self.task, self.total = progress, task, total
         self.validation = float("nan")
         self.seen: list[tuple[float, int]] = []
+        self.also: Callable[[], None] = lambda: None  # is called after each step
 
     def step(self, metrics: StepMetrics) -> None:
         """Show a step; where there is no terminal, one plain line about every twentieth of the run."""
@@ -47,6 +48,7 @@ class TrainingBar:
         self.progress.update(self.task, completed=metrics.step, description=text)
         if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
             err.print(f"step {metrics.step}/{self.total}  {text}")
+        self.also()
 
 
 @contextmanager
@@ -79,12 +81,12 @@ def show_receipt(receipt: Mapping[str, Any]) -> None:
     )
     table.add_column(style="bold")
     table.add_column()
-    for name, value in _data_lines(data) + _encoding_lines(encoding):
+    for name, value in data_lines(data) + encoding_lines(encoding):
         table.add_row(name, Text(plain(value)))
     out.print(table)
 
 
-def _data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     skipped = sum(data["skipped"].values())
     reasons = f" ({', '.join(f'{count} {reason}' for reason, count in data['skipped'].items())})" if skipped else ""
     leaks = ", ".join(f"{part}: {count['exact']} exact, {count['near']} near" for part, count in data["leaks"].items())
@@ -101,7 +103,7 @@ def _data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*lines, ("columns not read", ", ".join(data["not_read"]))] if data["not_read"] else lines
 
 
-def _encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
+def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = encoding["rows"]
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     return [

@@ -16,7 +16,7 @@ from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
 from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
-from heedful.train.loss import summed_nll
+from heedful.train.loss import example_nll, prediction_nll, summed_nll
 from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW, Tensors
 from heedful.train.ranks import Ranks, alone, deal, shard
@@ -48,6 +48,7 @@ class Learner:
         kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
         self.optimizer = kind(self.parameters, config, torch.float32 if self.sharded else dtype)
         self.rows = None if self.sharded else RowGradient(model)
+        self.row_nll: list[float] = []  # of the last group's examples: the NLL of all their supervised tokens
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     def lr(self, step: int) -> float:
@@ -61,19 +62,20 @@ class Learner:
         Where memory runs out, the same group is tried again in smaller forwards.
         """
         weight = self.collator.weight(examples)
-        while (nll := self._accumulate(examples, step, weight)) is None:
+        while (sums := self._accumulate(examples, step, weight)) is None:
             self.optimizer.clear()
             if self.rows is not None:
                 self.rows.seen.clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
+        nll, *self.row_nll = sums
         return nll / weight
 
-    def _accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> float | None:
-        """Add up the gradient on all ranks and give the group's loss in nats; None where memory ran out on one."""
-        nll, lack = 0.0, 0
+    def _accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float] | None:
+        """Add up the gradient on all ranks; give the loss of the group and of each row, or None if memory ran out."""
+        sums, lack = [0.0] * (1 + len(examples)), 0
         try:
-            nll = self._forwards(examples, step, weight)
+            sums = self._forwards(examples, step, weight)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -87,17 +89,21 @@ class Learner:
             return None
         if not self.sharded:
             self._add_up_gradients()
-        return self.ranks.totals(nll)[0]
+        return self.ranks.totals(*sums)
 
-    def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> float:
-        """Differentiate this rank's share of a group's loss; give that share in nats."""
+    def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float]:
+        """Differentiate this rank's share of a group's loss; give that share in nats, then what each row cost."""
         self.model.train()
         torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
         nll = torch.zeros((), device=self.ranks.device)
         mine = deal([len(example) for example in examples], self.ranks.count)[self.ranks.rank]
         batches = list(self._batches(self.collator, [examples[i] for i in mine], examples[0]))
+        each_nll: list[torch.Tensor] = []
         for i, (batch, counts) in enumerate(batches):
-            part = summed_nll(self.model, self._move(batch)) * counts
+            moved = self._move(batch)
+            each = prediction_nll(self.model, moved)
+            each_nll.append(each.detach())
+            part = (each * moved.predictions.weight).sum() * counts
             # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
             (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
             if self.rows is not None:
@@ -105,7 +111,10 @@ class Learner:
                 if i < len(batches) - 1:
                     self.optimizer.fold()
             nll += part.detach()
-        return float(nll)
+        rows: dict[str, float] = {}
+        for (batch, counts), each in zip(batches, each_nll, strict=True):  # only now: a GPU would have to wait for it
+            rows |= example_nll(batch.runs, each) if counts else {}
+        return [float(nll), *(rows.get(example.id, 0.0) for example in examples)]
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
@@ -169,14 +178,12 @@ class Learner:
             return batch
         p = batch.predictions
         predictions = Predictions(p.source.to(device), p.target.to(device), p.weight.to(device))
-        return Batch(
-            batch.input_ids.to(device),
-            batch.position_ids.to(device),
-            batch.attention.to(device),
-            predictions,
-            batch.weight,
-            batch.targets,
-            batch.tokens,
+        return replace(
+            batch,
+            input_ids=batch.input_ids.to(device),
+            position_ids=batch.position_ids.to(device),
+            attention=batch.attention.to(device),
+            predictions=predictions,
         )
 
 

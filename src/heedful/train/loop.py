@@ -25,6 +25,7 @@ class Hooks:
     sample: Callable[[Progress], None]
     save: Callable[[Progress], None]
     show: Callable[[StepMetrics], None]
+    keep: Callable[[int, list[int], list[float], list[int]], None]  # epoch, rows, the NLL and the tokens of each
     interrupted: Callable[[], bool]
 
 
@@ -56,6 +57,7 @@ def fit(
         rows = [examples[i] for i in group.rows]
         loss = learner.learn(rows, progress.step)
         grad_norm = learner.update(progress.step, loss)
+        hooks.keep(progress.epoch, group.rows, learner.row_nll, [int(row.supervised.sum()) for row in rows])
         bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
         progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
         metrics = StepMetrics(

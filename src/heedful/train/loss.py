@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful.records import Batch
+from heedful.records import Batch, Runs
 
 NODES = 64  # whose logits are handled together
 
@@ -16,6 +17,13 @@ NODES = 64  # whose logits are handled together
 def summed_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """Sum the weighted negative log-likelihood, in nats, over a batch's predictions."""
     return (prediction_nll(model, batch) * batch.predictions.weight).sum()
+
+
+def example_nll(runs: Runs, nll: torch.Tensor) -> dict[str, float]:
+    """Sum a batch's [predictions] for each example that runs through them, over its supervised tokens alone."""
+    found = nll.double().cpu().numpy()
+    sums = np.bincount(runs.example, weights=found[runs.prediction], minlength=len(runs.ids))
+    return dict(zip(runs.ids, sums.tolist(), strict=True))
 
 
 def prediction_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

@@ -8,12 +8,16 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful import model as models
 from heedful.config import Config, load_config
+from heedful.data.row_losses import RowLosses
+from heedful.encode.batch import plan
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model import Loaded
@@ -84,6 +88,7 @@ class Session:
         self.ranks = self.learner.ranks
         self.progress = Progress()
         self.losses: list[float] = []  # of every validation so far; one that was not finite is never the best
+        self.row_losses = RowLosses(run.row_losses_file, len(ready.train))
         self.pace = Pace(self)
 
     @property
@@ -114,6 +119,7 @@ class Session:
             self.around.say("No checkpoint to resume from: starting at step 0.")
             checkpoint.forget_after(self.run.checkpoints, 0)
             self.run.cut_metrics(0)
+            self.row_losses.forget_from(0)
             return None
         for name, value in self.fingerprint.items():
             if found.fingerprint.get(name) != value:
@@ -123,6 +129,7 @@ class Session:
                 )
         checkpoint.forget_after(self.run.checkpoints, found.progress.step)
         self.run.cut_metrics(found.metrics_bytes)
+        self._forget_rows(found.progress)
         self.around.say(f"Resuming from {found.path.name}.")
         return found
 
@@ -143,7 +150,7 @@ class Session:
                 heard = self.ranks.greatest(stop.signal)
                 return heard > 0
 
-            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), interrupted)
+            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), self._keep_row_losses, interrupted)
             self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self._log, hooks)
         return heard if self.progress.step < self.learner.steps else 0
 
@@ -241,6 +248,21 @@ class Session:
         """Give the groups of the whole run, from `start` on."""
         return upcoming(len(self.ready.train), start, self.config.train, self.learner.steps)
 
+    def _keep_row_losses(self, epoch: int, rows: list[int], nll: list[float], tokens: list[int]) -> None:
+        if self.ranks.leads:
+            self.row_losses.keep(epoch, rows, nll, tokens)
+
+    def _forget_rows(self, progress: Progress) -> None:
+        """Forget the losses of rows that will be trained on again."""
+        epoch, rows = progress.epoch, progress.cursor * self.config.train.batch_size
+        self.row_losses.forget_from(epoch, self.order(epoch)[:rows].tolist())
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Give the rows of an epoch as they are learned."""
+        train = self.config.train
+        groups = plan(len(self.ready.train), train.batch_size, train.seed, epoch, train.drop_last)
+        return np.concatenate([np.array(group, np.int64) for group in groups])
+
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
         self.around.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
@@ -271,5 +293,6 @@ class Session:
             return
         folder = self.run.checkpoints / f"step-{progress.step:06d}"
         size = self.run.sync_metrics()
+        self.row_losses.sync()
         checkpoint.save(folder, weights, moments, progress, size, self.fingerprint)
         checkpoint.prune(self.run.checkpoints)

@@ -1,0 +1,55 @@
+"""Where a run begins: its folder and its settings, new or taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from heedful.config import Config, changed, load_config, split_override
+from heedful.errors import UsageError
+from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run
+
+Settings = Mapping[str, Any] | Sequence[str]
+MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
+    "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
+    "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
+    "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
+}  # fmt: skip
+
+
+@contextmanager
+def occupied(run: Run, resume: bool) -> Iterator[None]:
+    """Hold the run's directory, which must be new unless the run is resumed."""
+    if holds_run(run.path) and not resume:
+        raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
+    make_directory(run)
+    with lock(run):
+        yield
+
+
+def begun(
+    config: Config, recipe: str | None, settings: Settings, out: Path | str | None, resume: bool
+) -> tuple[str, dict[str, Any]]:
+    """Choose the run's directory and settle its settings, for all ranks."""
+    run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
+    config = _continued(run, config, recipe, settings) if resume else config
+    return str(run.path), config.model_dump(mode="json")
+
+
+def _continued(run: Run, asked: Config, recipe: str | None, settings: Settings) -> Config:
+    """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
+    kept = run.config()
+    before = kept.model_dump(mode="json")
+    named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
+    tree = asked.model_dump(mode="json")  # what was named counts, even where it is the default
+    wanted = changed(asked) | {leaf: tree[leaf.split(".")[0]][leaf.split(".")[1]] for leaf in named}
+    refused = [
+        f"{leaf} was {before[leaf.split('.')[0]][leaf.split('.')[1]]}, now {value}"
+        for leaf, value in wanted.items()
+        if leaf not in MAY_CHANGE and before[leaf.split(".")[0]][leaf.split(".")[1]] != value
+    ]
+    if refused:
+        raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
+    return load_config(run.config_file, {leaf: value for leaf, value in wanted.items() if leaf in MAY_CHANGE})

@@ -1,0 +1,139 @@
+"""model/README.md: what somebody who finds the folder should know, as Hugging Face reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from heedful import __version__
+from heedful.catalogue import CATALOGUE
+from heedful.report import facts as told
+from heedful.report.facts import Facts
+from heedful.report.scores import LABELS, score_table, verdict
+from heedful.run import Run, atomic_write
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHARES = {"train": "learned from", "validation": "for the validation loss", "test": "for the scores"}
+
+
+def write_card(run: Run) -> Path:
+    """Write the model card of a finished run; give its path."""
+    path = run.model / "README.md"
+    atomic_write(path, card(run))
+    return path
+
+
+def card(run: Run) -> str:
+    """Give the model card."""
+    facts = Facts(run)
+    model, data = facts.names
+    evaluation, encoding = facts.evaluation, facts.receipt["encoding"]
+    word = verdict(evaluation, "base", "tuned", "The tuned model", "the base model") if evaluation else None
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True)
+    text: str = environment.get_template("card.md").render(
+        front=f"---\n{yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True)}---",
+        name=_line(run.path.name),
+        base=_line(model),
+        data=_line(data),
+        version=__version__,
+        verdict=word["sentence"] if word else "",
+        fence="```",
+        template=encoding["template"],
+        stop=encoding["stop_token"],
+        rows=_rows(facts),
+        training=_training(facts),
+        scores=score_table(evaluation, evaluation["rows"]) if evaluation else None,
+        evaluated=f"{evaluation['rows']:,}" if evaluation else "",
+        limits=_limits(facts),
+    )
+    return text
+
+
+def front_matter(facts: Facts) -> dict[str, Any]:
+    """Give what the Hub reads; a licence only where it is known."""
+    name = facts.config.model.name
+    entry = CATALOGUE.get(name)
+    hub_id = entry.hub_id if entry else name if _is_hub_id(name) else None
+    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    front |= {"license": entry.licence.lower()} if entry else {}
+    front |= {"base_model": hub_id, "base_model_relation": "finetune"} if hub_id else {}
+    front["tags"] = ["heedful", "instruction-tuning", facts.config.train.method]
+    if facts.evaluation:
+        front["model-index"] = [{"name": facts.run.path.name, "results": [_result(facts)]}]
+    return front
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not Path(name).exists() and not name.startswith((".", "/", "~"))
+
+
+def _result(facts: Facts) -> dict[str, Any]:
+    """Give the tuned model's scores in the form of the Hub's model index."""
+    scores = facts.evaluation["models"]["tuned"]
+    sha = facts.receipt["data"]["sha256"]
+    return {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": facts.names[1], "type": "instructions", "revision": sha},
+        "metrics": [
+            {"type": metric, "name": LABELS.get(metric, (metric,))[0], "value": round(float(score["value"]), 6),
+             "args": {"low": round(float(score["low"]), 6), "high": round(float(score["high"]), 6), "rows": score["n"]}}
+            for metric, score in scores.items()
+        ],
+    }  # fmt: skip
+
+
+def _rows(facts: Facts) -> list[tuple[str, str]]:
+    """Tell which rows were used, and which dropped and why."""
+    data, encoding = facts.receipt["data"], facts.receipt["encoding"]
+    skipped = ", ".join(f"{count:,} ({reason})" for reason, count in data["skipped"].items()) or "none"
+    used = ", ".join(f"{data['sizes'][part]:,} {what}" for part, what in SHARES.items())
+    leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
+    cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
+    return [
+        ("file", f"`{_line(facts.names[1])}`, sha256 `{data['sha256']}`"),
+        ("rows", f"{data['read']:,} read, {data['kept']:,} kept; dropped: {_line(skipped)}"),
+        ("split", f"{data['split']}: {used}"),
+        ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near"),
+        ("questions of held-back rows that stand in the training rows", leaks or "none"),
+        ("rows too long to be encoded whole", f"{cut}; dropped for it: {len(encoding['dropped'])}"),
+    ]
+
+
+def _training(facts: Facts) -> list[tuple[str, str]]:
+    config, steps = facts.config, facts.of("step")
+    told_changed = ", ".join(f"`{row['name']}={_line(row['value'])}`" for row in told.settings(facts))
+    rows = [
+        ("method", {"full": "all weights", "lora": "LoRA adapters, merged into the weights"}[config.train.method]),
+        ("updates", f"{steps[-1]['step']:,} of {config.train.batch_size} rows" if steps else "unknown"),
+        ("loss", {"response": "on the answers' tokens", "all": "on all tokens"}[config.encode.supervise]),
+        ("settings that differ from heedful's defaults", told_changed or "none"),
+    ]
+    return [*rows, *(row for row in told.origin(facts) if row[0] in ("Python", "packages"))]
+
+
+def _limits(facts: Facts) -> list[str]:
+    """Say what these figures do not show."""
+    evaluation = facts.evaluation
+    limits = [
+        "The model says what is likely after such data; it may be wrong, and does not know when it is.",
+        "What the base model got wrong about people and the world, this one may get wrong as well.",
+    ]
+    if evaluation:
+        limits.append(
+            f"The scores are on {evaluation['rows']:,} rows of the same data set: they say little of other kinds of "
+            "questions. Likeness to a reference is not the same as being right."
+        )
+    held = facts.receipt["data"]["sizes"]
+    if not held["validation"]:
+        limits.append("No rows were held back for a validation loss: the last weights are kept, not the best.")
+    if evaluation and "forgetting" not in evaluation:
+        limits.append("What it forgot of what the base model knew was not measured.")
+    return limits
+
+
+def _line(text: str) -> str:
+    """Keep a name from the outside on one line of Markdown, as text: no markup, no tags."""
+    return "".join(f"\\{c}" if c in "`*_[]<>|\\" else c for c in " ".join(str(text).split()))

@@ -1,0 +1,206 @@
+"""What the files of a run tell, as the lines of a page. What a file does not hold is left out, never guessed."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from heedful.config import Config, changed, dump_config
+from heedful.report.screen import data_lines, encoding_lines
+from heedful.run import Run, read_json
+
+Lines = list[tuple[str, str]]
+MACHINE = {"data.path", "encode.batch_tokens"}  # settings that a reproduction names by itself or finds out
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run by its files, each read when it is asked for; None where it is not there (yet)."""
+
+    run: Run
+
+    @cached_property
+    def config(self) -> Config:
+        return self.run.config()
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        return self.run.metrics()
+
+    @cached_property
+    def receipt(self) -> Any:
+        return _read(self.run.receipt_file)
+
+    @cached_property
+    def provenance(self) -> Any:
+        return _read(self.run.provenance_file)
+
+    @cached_property
+    def evaluation(self) -> Any:
+        return _read(self.run.evaluation_file)
+
+    @cached_property
+    def responses(self) -> Any:
+        return _read(self.run.responses_file)
+
+    @cached_property
+    def data_map(self) -> Any:
+        return _read(self.run.data_map_file)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == kind]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Name the model and the data."""
+        return Path(self.config.model.name).name, Path(self.config.data.path).name
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return dict(self.receipt["data"]["columns"]) if self.receipt else {}
+
+
+def _read(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def progress(facts: Facts) -> dict[str, str]:
+    """Say how far a run came that has no scores."""
+    steps = facts.of("step")
+    if facts.run.model.is_dir():
+        command = f"heedful evaluate {shlex.quote(str(facts.run.path))}"
+        return {"word": "Trained", "sentence": f"There are no scores yet: {command} gives them."}
+    if not steps:
+        return {"word": "Begun", "sentence": "No update was made yet."}
+    last = steps[-1]
+    loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f} nats per token"
+    return {
+        "word": f"Step {last['step']:,}",
+        "sentence": f"{last['epoch']:.2f} epochs of {facts.config.train.epochs}, loss {loss}. The run is not finished.",
+    }
+
+
+def curves_in_words(facts: Facts) -> str:
+    """Say what the loss curves show."""
+    parts = []
+    losses = [event["loss"] for event in facts.of("step") if event["loss"] is not None]
+    if losses:
+        tenth = max(1, len(losses) // 10)
+        start, end = statistics.fmean(losses[:tenth]), statistics.fmean(losses[-tenth:])
+        parts.append(f"The training loss goes from {start:.3f} to {end:.3f} (means of the first and the last tenth)")
+    held = [event for event in facts.of("validation") if event["validation_loss"] is not None]
+    if held:
+        best = min(held, key=lambda event: event["validation_loss"])
+        parts.append(
+            f"the validation loss from {held[0]['validation_loss']:.3f} to {held[-1]['validation_loss']:.3f}, "
+            f"lowest at step {best['step']:,} with {best['validation_loss']:.3f}"
+        )
+    text = ", ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else "No finite loss was logged."
+
+
+def speed(facts: Facts) -> Lines:
+    """Tell how fast the training went, and what it took."""
+    steps = facts.of("step")
+    if not steps:
+        return []
+    seconds = [event["seconds"] for event in steps]
+    tokens = [after["tokens"] - before["tokens"] for before, after in zip([{"tokens": 0}, *steps], steps, strict=False)]
+    every = facts.config.train.log_every
+    lines = [("updates", f"{steps[-1]['step']:,}, {facts.config.train.batch_size} rows each")]
+    lines += [("an update takes", f"{statistics.median(seconds):.2f} s (median)")]
+    if every == 1:  # otherwise the seconds of the steps between are not known
+        lines += [
+            ("in all", duration(sum(seconds)) + ", validation, samples and checkpoints not counted"),
+            ("tokens", f"{sum(tokens):,} at {sum(tokens) / sum(seconds):,.0f} a second"),
+        ]
+    told = facts.provenance or {}
+    if "peak_memory" in told:
+        lines.append(("memory", f"{told['peak_memory'] / 2**30:.2f} GiB at most"))
+    if "cpus" in told:
+        lines.append(("machine", f"{told['cpus']} cores, {told['platform']}"))
+    smaller = facts.of("memory")
+    if smaller:
+        lines.append(("memory ran out", f"forwards became smaller {len(smaller)} times"))
+    skipped = facts.of("skipped")
+    if skipped:
+        lines.append(("updates skipped", f"{len(skipped)}, as their loss or gradient was not finite"))
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Write 3 min 20 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def data_facts(facts: Facts) -> tuple[Lines, Lines]:
+    return data_lines(facts.receipt["data"]), encoding_lines(facts.receipt["encoding"])
+
+
+def settings(facts: Facts) -> list[dict[str, str]]:
+    """List the settings that differ from the defaults."""
+    default = Config().model_dump(mode="json")
+    return [
+        {"name": leaf, "value": written(value), "default": written(default[leaf.split(".")[0]][leaf.split(".")[1]])}
+        for leaf, value in changed(facts.config).items()
+    ]
+
+
+def written(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def differences(a: Config, b: Config) -> list[dict[str, Any]]:
+    """List the settings in which two runs differ."""
+    trees = [config.model_dump(mode="json") for config in (a, b)]
+    leaves = [f"{section}.{key}" for section, keys in trees[0].items() for key in keys]
+    rows = [{"name": leaf, "values": [written(tree[leaf.split(".")[0]][leaf.split(".")[1]]) for tree in trees]}
+            for leaf in leaves]  # fmt: skip
+    return [row for row in rows if row["values"][0] != row["values"][1]]
+
+
+def command(facts: Facts) -> str:
+    """Give the one command that trains the same model from the same data on such a machine."""
+    config = facts.config
+    words = ["heedful", "train", config.data.path, "--model", config.model.name]
+    for leaf, value in changed(config).items():
+        if leaf not in MACHINE | {"model.name"}:
+            words += ["--set", f"{leaf}={_yaml(value)}"]
+    return shlex.join(words)
+
+
+def _yaml(value: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+
+
+def origin(facts: Facts) -> Lines:
+    """Tell from what the run came: data, weights, versions."""
+    told: Mapping[str, Any] = facts.provenance or {}
+    packages = ", ".join(f"{name} {version}" for name, version in told.get("packages", {}).items())
+    rows = [
+        ("started", told.get("started")),
+        ("command", shlex.join(told["command"]) if "command" in told else None),
+        ("data", f"{facts.config.data.path}, sha256 {told['data']}" if "data" in told else None),
+        (
+            "model",
+            f"{told['model']}, weights {told.get('fingerprint', {}).get('model', '?')}" if "model" in told else None,
+        ),
+        ("examples", told.get("fingerprint", {}).get("examples")),
+        ("Python", told.get("python")),
+        ("packages", packages or None),
+    ]
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def yaml_of(facts: Facts) -> str:
+    return dump_config(facts.config)

@@ -1,0 +1,208 @@
+"""A run -> one HTML file that needs nothing else: what the run's files tell, shown by the templates beside this module.
+
+The page may run its own script and use its own style, known by their hashes, and may ask no network for anything. All
+that comes from data or a model is escaped by Jinja, or packed and set as text by the script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from heedful import __version__
+from heedful.data.datamap import KINDS, LIMITS
+from heedful.data.row_losses import RowLosses
+from heedful.report import facts as told
+from heedful.report.answers import answered, key_of, packed
+from heedful.report.facts import Facts
+from heedful.report.figures import histogram_plot, map_plot
+from heedful.report.plots import loss_pictures
+from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
+from heedful.run import Run, atomic_write
+
+TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = {
+    "curves": "Learning", "scores": "Scores", "answers": "Answers", "data": "Data", "map": "Data map",
+    "tokens": "Tokens", "speed": "Speed", "origin": "Origin",
+}  # fmt: skip
+Part = dict[str, Any]
+
+
+def write_report(run: Run) -> Path:
+    """Write the run's report.html; give its path."""
+    atomic_write(run.report_file, report(run))
+    return run.report_file
+
+
+def report(run: Run, live: str = "") -> str:
+    """Give the page of one run; `live` names the state that a served page is compared by."""
+    facts = Facts(run)
+    model, data = facts.names
+    parts = _parts(facts)
+    word, top = told.progress(facts), []
+    if facts.evaluation:
+        word = verdict(facts.evaluation, "base", "tuned", "The tuned model", "the base model")
+        top = figures(facts.evaluation, "base", "tuned")
+    return _render(
+        "report.html",
+        live,
+        title=f"{model} on {data}: {word['word']}",
+        over=f"{model}, trained on {data}",
+        verdict=word,
+        figures=[*top, *_sizes(facts)],
+        where=run.path.name,
+        sections=[(id, name) for id, name in SECTIONS.items() if id == "origin" or parts[id]],
+        **parts,
+    )
+
+
+def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Path) -> Path:
+    """Write the page of two runs. `comparison` has the shape of evaluation.json: its first model is A, its second B."""
+    both = Facts(run_a), Facts(run_b)
+    a, b = list(comparison["models"])[:2]
+    names = {a: run_a.path.name, b: run_b.path.name}
+    rows = comparison["rows"]
+    runs = [{"name": facts.run.path.name, "curves": _curves(facts)} for facts in both]
+    answers = _side_by_side(*both)
+    html = _render(
+        "compare.html",
+        "",
+        title=f"{names[a]} and {names[b]}",
+        over=f"{names[a]} (A) and {names[b]} (B)",
+        verdict=verdict(comparison, a, b, names[b], names[a]),
+        figures=figures(comparison, a, b),
+        where=f"{names[a]} and {names[b]}",
+        sections=[
+            ("scores", "Scores"), *([("answers", "Answers")] if answers else []),
+            *((f"curves-{k}", run["name"]) for k, run in enumerate(runs, 1) if run["curves"]),
+            ("settings", "Settings"),
+        ],
+        scores=score_table(comparison, rows, names) | {"hint": f"On the same {rows:,} rows, with 95 % intervals."},
+        further=further(comparison, names),
+        answers=answers,
+        runs=runs,
+        differences=told.differences(both[0].config, both[1].config),
+    )  # fmt: skip
+    atomic_write(path, html)
+    return path
+
+
+def _parts(facts: Facts) -> Part:
+    """Give what each section shows; a section without anything to show is None."""
+    evaluation = facts.evaluation
+    return {
+        "curves": _curves(facts),
+        "scores": score_table(evaluation, evaluation["rows"]) if evaluation else None,
+        "stops": stop_health(evaluation) if evaluation else "",
+        "further": further(evaluation) if evaluation else [],
+        "answers": answered(facts.responses, facts.columns, NAMES) if facts.responses else None,
+        "data": _data(facts),
+        "map": _map(facts),
+        "tokens": (facts.receipt or {}).get("rows"),
+        "speed": told.speed(facts),
+        "settings": told.settings(facts),
+        "command": told.command(facts),
+        "origin": told.origin(facts),
+        "config": told.yaml_of(facts),
+    }
+
+
+def _sizes(facts: Facts) -> list[Part]:
+    """Give how many rows were learned from."""
+    if not facts.receipt:
+        return []
+    sizes = facts.receipt["data"]["sizes"]
+    held = " and ".join(f"{sizes[part]:,} for {part}" for part in ("validation", "test") if sizes[part])
+    note = f"held back: {held}" if held else "none held back"
+    return [{"name": "Rows learned from", "before": None, "after": f"{sizes['train']:,}", "note": note}]
+
+
+def _curves(facts: Facts) -> Part | None:
+    if not facts.of("step") and not facts.of("validation"):
+        return None
+    pictures = {
+        name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+        for name, svg in loss_pictures(facts.events).items()
+    }
+    return {"pictures": pictures, "alt": told.curves_in_words(facts)}
+
+
+def _data(facts: Facts) -> Part | None:
+    if not facts.receipt or "data" not in facts.receipt:
+        return None
+    rows, encoding = told.data_facts(facts)
+    lengths = {name: facts.receipt["encoding"].get(f"{name}_lengths") for name in ("prompt", "answer")}
+    plots = {f"{name}s": histogram_plot(counts) if counts else None for name, counts in lengths.items()}
+    return {"rows": rows, "encoding": encoding, **plots}
+
+
+def _map(facts: Facts) -> Part | None:
+    """Give the data map: a point for each row, and the rows to look at, which the run keeps with their text."""
+    kept = facts.data_map
+    if not kept or not kept["look"]:
+        return None
+    nll, _ = RowLosses(facts.run.row_losses_file, kept["rows"]).per_token()
+    epochs = len(nll)
+    x_name = "loss in the first epoch (nats per token)"
+    y_name = "loss in the last" if epochs > 1 else "the same loss"
+    counts = {kind: f"{kept[kind]:,}" for kind in ("easy", "hard", "suspect")}
+    alt = (
+        f"{kept['rows']:,} training rows by their loss in the first epoch and in the last. Rows under the dotted line "
+        f"became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
+    )
+    look = [
+        {**row, "losses": " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])}
+        for row in kept["look"][:10]
+    ]
+    plot = map_plot(nll[0], nll[-1], [KINDS[kind] for kind in kept["kinds"]], (x_name, y_name))
+    return {"hint": LIMITS, "alt": alt, "look": look, "plot": plot, **counts}
+
+
+def _side_by_side(a: Facts, b: Facts) -> Part | None:
+    """Pack what two runs answered to the same rows."""
+    if not a.responses or not b.responses:
+        return None
+    key = key_of("tuned")
+    of_b = {row["place"]: row for row in b.responses}
+    pairs = [(row, of_b[row["place"]]) for row in a.responses if row["place"] in of_b]
+    if not pairs:
+        return None
+    answers = [[row[key] for row in pair] for pair in pairs]
+    finish = [[row.get(f"{key}_finish", "") for row in pair] for pair in pairs]
+    return packed([row for row, _ in pairs], a.columns, answers, finish, [f.run.path.name for f in (a, b)])
+
+
+def _render(template: str, live: str = "", **values: Any) -> str:
+    script, style = (_text(name) for name in ("page.js", "page.css"))
+    news = "connect-src 'self'; " if live else ""
+    policy = (
+        f"default-src 'none'; img-src data:; {news}style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    html: str = (
+        _environment()
+        .get_template(template)
+        .render(live=live, policy=policy, style=Markup(style), script=Markup(script), version=__version__, **values)
+    )
+    return html
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+@cache
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,191 @@
+"""evaluation.json in words, and as the table of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heedful.evaluate.metrics import LOWER_IS_BETTER
+from heedful.report.figures import interval_plot
+
+LABELS = {  # score -> its name, and what there is to know
+    "nll": ("NLL of the reference", "nats per token, lower is better"),
+    "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
+    "exact_match": ("Exact match", "share of the rows"),
+    "normalised_match": ("Match", "but for case, articles and punctuation"),
+    "token_f1": ("Token F1", ""),
+    "rouge_l": ("ROUGE-L", ""),
+    "chrf": ("chrF", "0 to 100"),
+    "bleu": ("BLEU", "0 to 100"),
+    "corpus_bleu": ("BLEU of all rows together", "0 to 100"),
+    "corpus_chrf": ("chrF of all rows together", "0 to 100"),
+    "judge_score": ("Judge's grade", "0 to 100"),
+    "judge_wins": ("Judge prefers it", "share of the rows, both orders asked"),
+    "length_ratio": ("Length", "of the answer, where the reference is 1"),
+    "stopped": ("Stopped by itself", "share of the rows"),
+    "length_capped": ("Cut at the limit", "share of the rows, lower is better"),
+    "looped": ("Fell into a loop", "share of the rows, lower is better"),
+}
+PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped", "judge_wins"}
+HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
+OPEN = {"nll", "bits_per_byte", "length_ratio"}  # without an upper end
+NAMES = {"base": "Before", "tuned": "After", "base_own_template": "Before, in its own template"}
+FIGURES = ("exact_match", "stopped")  # told at the top of the page, beside the one that decides
+DECIDED = {"better": "Better", "worse": "Worse", "within": "Within noise"}
+
+
+def name_of(metric: str) -> str:
+    return LABELS.get(metric, (metric.replace("_", " ").capitalize(), ""))[0]
+
+
+def shown(metric: str, value: float, sign: bool = False) -> str:
+    """Write a score as it is read: 25.5 %, 63.4, 0.647."""
+    plus = "+" if sign else ""
+    if metric in PERCENT:
+        text = f"{value * 100:{plus}.1f}\u00a0%"
+    else:
+        text = f"{value:{plus}.1f}" if metric in HUNDREDS else f"{value:{plus}.3f}"
+    return text.replace("-", "−")
+
+
+def probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def tone(verdict: str) -> str:
+    """Give the first word of a verdict that has a colour."""
+    return verdict if verdict in ("better", "worse") else ""
+
+
+def score_table(evaluation: Mapping[str, Any], rows: int, names: Mapping[str, str] = NAMES) -> dict[str, Any]:
+    """Lay out the scores of all models, with their intervals as pictures."""
+    models: Mapping[str, Mapping[str, Any]] = evaluation["models"]
+    order = sorted(models, key=lambda name: name == "tuned")  # what came out stands last
+    metrics = [metric for metric in models[order[-1]] if all(metric in models[name] for name in order)]
+    metrics.sort(key=lambda metric: metric != evaluation.get("decides"))
+    return {
+        "columns": [names.get(name, name) for name in order],
+        "rows": [_score_row(evaluation, metric, order, names) for metric in metrics],
+        "hint": f"On {rows:,} rows that were held back, each score with the interval in which it lies at 95 %.",
+    }
+
+
+def _score_row(
+    evaluation: Mapping[str, Any], metric: str, order: Sequence[str], names: Mapping[str, str]
+) -> dict[str, Any]:
+    scores = [evaluation["models"][name][metric] for name in order]
+    top = max(score["high"] for score in scores) * 1.02 if metric in OPEN else 100 if metric in HUNDREDS else 1
+    top = max(top, *(score["high"] for score in scores))
+    cells = [{name: shown(metric, score[name]) for name in ("value", "low", "high")} for score in scores]
+    spoken = (
+        f"{names.get(name, name)} {cell['value']} ({cell['low']} to {cell['high']})"
+        for name, cell in zip(order, cells, strict=True)
+    )
+    return {
+        "name": name_of(metric),
+        "hint": LABELS.get(metric, ("", ""))[1],
+        "decides": metric == evaluation.get("decides"),
+        "cells": cells,
+        "plot": interval_plot(scores, min(0.0, *(score["low"] for score in scores)), top),
+        "alt": f"{name_of(metric)}: {'; '.join(spoken)}",
+        "pair": _pair(metric, evaluation.get("paired", {}).get(metric)),
+    }
+
+
+def _pair(metric: str, pair: Mapping[str, Any] | None) -> dict[str, str] | None:
+    if pair is None:
+        return None
+    numbers = {name: shown(metric, pair[name], sign=True) for name in ("difference", "low", "high")}
+    verdict = pair["verdict"]
+    return {**numbers, "p": probability(pair["p_value"]), "verdict": verdict, "tone": tone(verdict)}
+
+
+FURTHER = {  # parts of an evaluation that may be there -> their names, and what they are
+    "checks": ("What rows ask for in so many words", "Constraints that rows declare, checked by code on {rows} rows."),
+    "judge": ("What a judge says", "A model that was asked about {rows} answers."),
+    "forgetting": ("Did it forget?", "{rows} short questions that have nothing to do with the data, asked of both."),
+}
+SHAPE = {"rows", "models", "paired", "families"}
+
+
+def further(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> list[dict[str, Any]]:
+    """Lay out the parts that an evaluation may have besides its own scores, each in the same shape as the whole."""
+    parts = []
+    for key, (name, hint) in FURTHER.items():
+        part = evaluation.get(key)
+        if not part or not part.get("models"):
+            continue
+        families = [
+            {"name": family.replace("_", " "), "table": score_table(own, own["rows"], names)}
+            for family, own in part.get("families", {}).items()
+        ]
+        others = [(fact.replace("_", " "), plainly(value)) for fact, value in part.items() if fact not in SHAPE]
+        table = score_table(part, part["rows"], names)
+        hint = hint.format(rows=f"{part['rows']:,}")
+        parts.append({"name": name, "hint": hint, "table": table, "facts": others, "families": families})
+    return parts
+
+
+def plainly(value: Any) -> str:
+    """Write a value of JSON as a person would."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(name).replace('_', ' ')} {plainly(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plainly, value))
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str, other: str) -> dict[str, str]:
+    """Say what the score that decides allows to say."""
+    metric, models = evaluation["decides"], evaluation["models"]
+    pair = evaluation.get("paired", {}).get(metric)
+    if pair is None:
+        return {"word": "Scored", "sentence": f"There is nothing to compare {subject} with."}
+    values = [shown(metric, models[name][metric]["value"]) for name in (before, after)]
+    word = DECIDED.get(pair["verdict"].split()[0], pair["verdict"])
+    change = "fell" if pair["difference"] < 0 else "rose"
+    measured = (
+        f"{name_of(metric)}, chosen before to decide, {change} from {values[0]} to {values[1]} "
+        f"({shown(metric, pair['difference'], True)}; 95 % interval {shown(metric, pair['low'], True)} to "
+        f"{shown(metric, pair['high'], True)}; p {probability(pair['p_value'])}) on {evaluation['rows']:,} rows."
+    )
+    claims = {
+        "Better": f"{subject} is better than {other}, beyond what chance would give.",
+        "Worse": f"{subject} is worse than {other}, beyond what chance would give.",
+    }
+    claim = claims.get(word, f"{subject} and {other} cannot be told apart: {pair['verdict']}.")
+    return {"word": word, "sentence": f"{claim} {measured}"}
+
+
+def figures(evaluation: Mapping[str, Any], before: str, after: str) -> list[dict[str, Any]]:
+    """Give the few numbers that stand at the top."""
+    chosen = list(dict.fromkeys([evaluation["decides"], *FIGURES]))
+    models = evaluation["models"]
+    return [
+        {
+            "name": name_of(metric),
+            "before": shown(metric, models[before][metric]["value"]),
+            "after": shown(metric, models[after][metric]["value"]),
+            "note": _direction(metric),
+        }
+        for metric in chosen
+        if metric in models.get(before, {}) and metric in models.get(after, {})
+    ]
+
+
+def _direction(metric: str) -> str:
+    return "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+
+
+def stop_health(evaluation: Mapping[str, Any]) -> str:
+    """Say in a sentence how answers ended."""
+    scores = evaluation["models"].get("tuned", {})
+    if not {"stopped", "length_capped", "looped"} <= scores.keys():
+        return ""
+    counts = {name: round(scores[name]["value"] * scores[name]["n"]) for name in ("stopped", "length_capped", "looped")}
+    n = scores["stopped"]["n"]
+    low = shown("stopped", scores["stopped"]["low"])
+    return (
+        f"After training, {counts['stopped']:,} of {n:,} answers end by themselves (at least {low} of all, at 95 %), "
+        f"{counts['length_capped']:,} are cut at the limit, and {counts['looped']:,} fall into a loop."
+    )

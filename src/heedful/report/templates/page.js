@@ -1,0 +1,151 @@
+"use strict";
+// Shows the rows that lie in the page, packed, a screenful at a time. Text of rows is only ever set as text.
+(() => {
+  const ROWS = 20;
+  const LONGEST = 600; // tokens of a text that are compared; a longer one is shown unmarked
+
+  function make(tag, className, ...children) {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    element.append(...children);
+    return element;
+  }
+
+  async function unpack(element) {
+    const bytes = Uint8Array.from(atob(element.textContent.trim()), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  }
+
+  const tokensOf = (text) => text.match(/[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu) || [];
+
+  // Mark the tokens of `text` that are not in its longest common subsequence with `other`.
+  function marked(text, other) {
+    if (other === null || text === other) return [text];
+    const a = tokensOf(text), b = tokensOf(other);
+    if (a.length > LONGEST || b.length > LONGEST) return [text];
+    const width = b.length + 1;
+    const common = new Uint16Array((a.length + 1) * width);
+    for (let i = a.length - 1; i >= 0; i--)
+      for (let j = b.length - 1; j >= 0; j--)
+        common[i * width + j] = a[i] === b[j]
+          ? common[(i + 1) * width + j + 1] + 1
+          : Math.max(common[(i + 1) * width + j], common[i * width + j + 1]);
+    const parts = [];
+    const add = (token, differs) => {
+      const last = parts[parts.length - 1];
+      if (last && last.differs === differs) last.text += token;
+      else parts.push({ text: token, differs });
+    };
+    for (let i = 0, j = 0; i < a.length; ) {
+      if (j < b.length && a[i] === b[j]) { add(a[i], false); i++; j++; }
+      else if (j < b.length && common[i * width + j + 1] > common[(i + 1) * width + j]) j++;
+      else { add(a[i], true); i++; }
+    }
+    return parts.flatMap(({ text, differs }) => {
+      if (!differs || !text.trim()) return [text];
+      const [, before, inner, after] = text.match(/^(\s*)([^]*?)(\s*)$/);
+      return [before, make("mark", "", inner), after];
+    });
+  }
+
+  const first = (row) => row.scores && row.scores[0];
+  const last = (row) => row.scores && row.scores[row.scores.length - 1];
+  const gain = (row) => last(row) - first(row);
+  const exact = (row, k) => row.answers[k].trim() === row.reference.trim();
+  const FILTERS = {
+    all: () => true,
+    gained: (row) => gain(row) > 0,
+    lost: (row) => gain(row) < 0,
+    exact: (row) => exact(row, row.answers.length - 1),
+    wrong: (row) => !exact(row, row.answers.length - 1),
+    same: (row) => row.answers[0].trim() === row.answers[row.answers.length - 1].trim(),
+    endless: (row) => row.finish[row.finish.length - 1] !== "stop",
+  };
+  const ORDERS = {
+    file: () => 0,
+    gained: (x, y) => gain(y) - gain(x),
+    lost: (x, y) => gain(x) - gain(y),
+    longest: (x, y) => y.answers[y.answers.length - 1].length - x.answers[x.answers.length - 1].length,
+  };
+
+  function cell(name, text, other) {
+    const shown = make("p", text.length > 700 ? "text long" : "text", ...marked(text, other));
+    if (!text.trim()) shown.append(make("span", "soft", "(empty)"));
+    if (text.length > 700) shown.tabIndex = 0; // so that a keyboard can scroll it
+    return make("div", "", make("h3", "", name), shown);
+  }
+
+  function card(row, columns, against) {
+    const end = row.answers.length - 1;
+    const meta = make("div", "meta", make("span", "", row.place));
+    if (exact(row, end)) meta.append(make("span", "badge", "exact"));
+    if (row.finish[end] && row.finish[end] !== "stop") meta.append(make("span", "badge bad", "did not stop"));
+    if (row.scores)
+      meta.append(make("span", "", `ROUGE-L ${row.scores.map((s) => s.toFixed(2)).join(" → ")}`));
+    const texts = make("div", "texts", cell("Reference", row.reference, null));
+    row.answers.forEach((text, k) => {
+      const others = { reference: row.reference, other: row.answers[k === end ? 0 : end], none: null };
+      texts.append(cell(columns[k], text, others[against]));
+    });
+    const [question, ...more] = row.question.split("\n\n");
+    const head = make("div", "", make("p", "question text", question));
+    if (more.length) head.append(make("p", more.join("\n\n").length > 700 ? "more text long" : "more text", more.join("\n\n")));
+    head.append(meta);
+    return make("article", "answer", head, texts);
+  }
+
+  async function showAnswers() {
+    const packed = document.getElementById("rows");
+    if (!packed) return;
+    const { columns, rows } = await unpack(packed);
+    const at = (id) => document.getElementById(id);
+    const list = at("answer-list");
+    for (const row of rows)
+      row.hay = [row.question, row.reference, row.place, ...row.answers].join("\n").toLowerCase();
+    let page = 0;
+    const show = () => {
+      const words = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = FILTERS[at("filter").value];
+      const found = rows.filter((row) => wanted(row) && words.every((word) => row.hay.includes(word)));
+      if (at("order").value !== "file") found.sort(ORDERS[at("order").value]);
+      const pages = Math.max(1, Math.ceil(found.length / ROWS));
+      page = Math.min(page, pages - 1);
+      const against = at("against").value;
+      const shown = found.slice(page * ROWS, (page + 1) * ROWS);
+      list.replaceChildren(...shown.map((row) => card(row, columns, against)));
+      if (!found.length) list.append(make("p", "soft", "No row fits."));
+      at("count").textContent = `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
+      at("page").textContent = `page ${page + 1} of ${pages}`;
+      at("previous").disabled = page === 0;
+      at("next").disabled = page === pages - 1;
+    };
+    const restart = () => { page = 0; show(); };
+    at("search").addEventListener("input", restart);
+    for (const id of ["filter", "order", "against"]) at(id).addEventListener("change", restart);
+    const turn = (by) => { page += by; show(); at("answers").scrollIntoView(); };
+    at("previous").addEventListener("click", () => turn(-1));
+    at("next").addEventListener("click", () => turn(1));
+    show();
+  }
+
+  // A page that is served while its run goes on asks for news, and takes over what changed.
+  async function follow() {
+    const answer = await fetch("/state", { cache: "no-store" }).catch(() => null);
+    if (answer && answer.ok) {
+      const state = await answer.text();
+      if (state !== document.documentElement.dataset.live) {
+        const fresh = new DOMParser().parseFromString(await (await fetch("/", { cache: "no-store" })).text(), "text/html");
+        for (const name of ["header", "main"])
+          document.querySelector(name).replaceWith(document.adoptNode(fresh.querySelector(name)));
+        document.documentElement.dataset.live = fresh.documentElement.dataset.live;
+        document.title = fresh.title;
+        await showAnswers();
+      }
+    }
+    setTimeout(follow, 2000);
+  }
+
+  showAnswers();
+  if (document.documentElement.dataset.live) setTimeout(follow, 2000);
+})();

@@ -1,0 +1,37 @@
+"""`heedful check --run RUN`: the rows of its data that a training found most suspect."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from heedful.errors import UsageError
+from heedful.report import screen
+from heedful.run import open_run, read_json
+
+LONGEST = 200  # characters of a text
+
+
+def show(path: Path, count: int, as_json: bool) -> None:
+    """Print the first rows of the run's data map, each with its place, its losses and why it is listed."""
+    run = open_run(path)
+    if not run.data_map_file.exists():
+        raise UsageError(f"{path} has no data map yet.", "It is written when the training ends or is interrupted.")
+    found = read_json(run.data_map_file)
+    if as_json:
+        print(json_format.dumps({**found, "look": found["look"][:count]}, indent=1, ensure_ascii=False))
+        return
+    title = (
+        f"{found['rows']:,} training rows: {found['easy']:,} easy, {found['hard']:,} hard, {found['suspect']:,} suspect"
+    )
+    table = Table(title=f"{title}. Most worth a look:", title_justify="left", show_lines=True)
+    for name in ("where", "question", "answer in the data", "loss by epoch", "why"):
+        table.add_column(name, overflow="fold")
+    for row in found["look"][:count]:
+        losses = " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])
+        texts = (screen.shorten(screen.plain(row[name]), LONGEST) for name in ("question", "answer"))
+        table.add_row(*map(Text, (screen.plain(row["place"]), *texts, losses, row["why"])))
+    screen.out.print(table)

@@ -1,0 +1,58 @@
+"""The model card, read by the Hub's own loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+from tests.report.runs import finished_run
+
+from heedful.config import load_config
+from heedful.report.card import write_card
+from heedful.run import read_json, write_json
+
+
+def test_the_hub_reads_the_card(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    loaded = ModelCard.load(write_card(run))
+    data = loaded.data.to_dict()
+    assert data["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert data["license"] == "apache-2.0"
+    assert data["pipeline_tag"] == "text-generation"
+    results = {result.metric_type: result for result in loaded.data.eval_results or []}
+    assert results["rouge_l"].metric_value == 0.6
+    assert results["rouge_l"].metric_args == {"low": 0.55, "high": 0.65, "rows": 40}
+    assert results["rouge_l"].dataset_revision == "ab" * 32
+
+
+def test_the_card_accounts_for_the_rows(tmp_path: Path) -> None:
+    text = ModelCard.load(write_card(finished_run(tmp_path / "mine"))).text
+    assert "ab" * 32 in text
+    assert "130 read, 124 kept; dropped: 6 (" in text
+    assert "<script>" not in text
+    assert "80 learned from, 4 for the validation loss, 40 for the scores" in text
+    assert (
+        "| ROUGE-L (decides) | 0.300 [0.250, 0.350] | 0.600 [0.550, 0.650] | +0.300 [+0.200, +0.400] | better |" in text
+    )
+
+
+def test_a_model_of_unknown_licence_claims_none(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.evaluation_file.unlink()
+    run.write_config(load_config(run.config_file, {"model.name": str(tmp_path / "a-folder")}))
+    data = ModelCard.load(write_card(run)).data.to_dict()
+    assert "license" not in data
+    assert "base_model" not in data
+    assert "model-index" not in data
+
+
+def test_a_card_without_validation_rows_says_so(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    receipt = read_json(run.receipt_file)
+    receipt["data"]["sizes"]["validation"] = 0
+    write_json(run.receipt_file, receipt)
+    scores = read_json(run.evaluation_file)
+    del scores["forgetting"]
+    write_json(run.evaluation_file, scores)
+    assert "What it forgot of what the base model knew was not measured." in write_card(run).read_text(encoding="utf-8")
+    assert "the last weights are kept, not the best" in write_card(run).read_text(encoding="utf-8")
