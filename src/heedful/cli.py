@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from heedful import measure
+from heedful import measure, talk
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
@@ -165,20 +165,8 @@ def generate(
         verbs.answer_one(run_or_model, prompt or "", input, system, asked, as_json=json)
 
 
-@app.command()
-def chat(
-    run_or_model: RunOrModel,
-    system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens")] = None,
-    settings: Set = None,
-) -> None:
-    """Talk to a run or a model in the terminal."""
-    from heedful import verbs
-
-    verbs.talk(
-        run_or_model, system, named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
-    )
+app.command()(talk.chat)
+app.command()(talk.serve)
 
 
 @app.command()

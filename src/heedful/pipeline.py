@@ -192,6 +192,28 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     return _open(path, load_config(None, settings))[0]
 
 
+def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
+    """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
+    run = run if isinstance(run, Run) else open_run(run)
+    loaded = models.load(run.config().model.name)
+    positions = models.max_positions(loaded.model.config)
+    encoder = open_encoder(None, loaded.tokenizer, positions)
+    if encoder.template.name != "own":
+        encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
+        models.fit_vocabulary(loaded.model, encoder.tokenizer)
+    return _engine(loaded.model, encoder, f"{run.path.resolve().name}-base", load_config(None, settings))
+
+
+def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
+    """Open what is served, by name: a run or a model, and a run's base beside it."""
+    engines = [load(run_or_model, settings=settings)]
+    if with_base and holds_run(run_or_model):
+        engines.append(load_base(run_or_model, settings=settings))
+    for engine in engines:
+        engine.release()
+    return {engine.name: engine for engine in engines}
+
+
 def generate(
     run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
 ) -> list[Completion]:
@@ -217,7 +239,8 @@ def _open(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
     loaded = models.load(str(run_or_model))
     folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
     encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
-    return _engine(loaded.model, encoder, Path(run_or_model).name, config), encoder
+    name = Path(run_or_model).name or Path(run_or_model).resolve().name
+    return _engine(loaded.model, encoder, name, config), encoder
 
 
 def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:

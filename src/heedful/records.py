@@ -156,7 +156,10 @@ class StepMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one answer is decoded. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 leave all tokens in."""
+    """How one answer is decoded. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 leave all tokens in.
+
+    `repetition_penalty` looks at prompt and answer, `presence_penalty` and `frequency_penalty` at the answer alone.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -165,6 +168,20 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    min_p: float = 0.0  # of the likeliest token's probability
+    presence_penalty: float = 0.0  # off the logit of a token that the answer holds
+    frequency_penalty: float = 0.0  # off its logit, each time that the answer holds it
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token id, what is added to its logit
+    logprobs: int | None = None  # record each choice, with so many alternatives
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A token that was chosen, its log-probability under the model itself, and the likeliest tokens with theirs."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)

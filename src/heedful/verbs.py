@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from heedful.errors import UsageError
 from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
-from heedful.run import write_json
+from heedful.run import holds_run, write_json
 
 
 def answer_one(
@@ -49,11 +50,52 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     screen.say(f"{len(rows)} answers are in {out}.")
 
 
-def talk(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> None:
-    """Chat in the terminal."""
+def talk(
+    run_or_model: str | None, url: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
+) -> None:
+    """Chat in the terminal, with a model of this machine or with a server's."""
     from heedful.serve.chat import chat
+    from heedful.serve.key import read_key
+    from heedful.serve.remote import connect
 
-    chat(pipeline.load(run_or_model, settings=settings), pipeline.sampling_of(load_config(None, settings)), system)
+    sampling = pipeline.sampling_of(load_config(None, settings))
+    if url is not None:
+        return chat(connect(url, run_or_model, read_key(key_file)), sampling, system)
+    if run_or_model is None:
+        raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
+    engine = pipeline.load(run_or_model, settings=settings)
+    base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
+    return chat(engine, sampling, system, base)
+
+
+def serve(
+    run_or_model: str,
+    address: tuple[str, int],
+    trusted: tuple[Path | None, Sequence[str], Sequence[str]],
+    settings: Mapping[str, Any],
+    with_base: bool,
+) -> None:
+    """Serve a run or a model until a signal; `trusted` are the key's file, host names and origins."""
+    try:
+        from heedful.serve import server
+        from heedful.serve.app import create_app
+        from heedful.serve.guard import Trust
+        from heedful.serve.key import check_host, read_key
+        from heedful.serve.limits import Limits
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "`heedful serve` needs more packages.", "Install them: pip install 'heedful[serve]'."
+        ) from error
+    key_file, hosts, origins = trusted
+    key = read_key(key_file)
+    check_host(address[0], key)
+    listener = server.listen(*address)
+    sampling = pipeline.sampling_of(load_config(None, settings))
+    limits = Limits(answer_tokens=sampling.max_tokens) if "generate.max_tokens" in settings else Limits()
+    models = pipeline.load_served(run_or_model, with_base, settings=settings)
+    app = create_app(models, Trust(key, frozenset(hosts), frozenset(origins)), limits, sampling)
+    names = " and ".join(models)
+    server.run(app, listener, lambda: screen.say(f"{names} at {server.url_of(listener)}/v1; Ctrl-C ends."))
 
 
 def list_models(as_json: bool) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers import MinPLogitsWarper as MinP
 from transformers import TemperatureLogitsWarper as Temperature
 from transformers import TopKLogitsWarper as TopK
 from transformers import TopPLogitsWarper as TopP
 
-from heedful.generate.sampling import candidates, gumbel, mass_above, penalise, pick
+from heedful.generate.sampling import adjust, candidates, gumbel, mass_above, penalise, pick
 from heedful.records import Sampling
 
 LOGITS = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
@@ -24,6 +25,8 @@ LOGITS = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
         {"temperature": 1.4, "top_p": 0.7},
         {"temperature": 0.9, "top_k": 12, "top_p": 0.8},
         {"temperature": 1.2, "top_k": 7, "repetition_penalty": 1.5},
+        {"temperature": 1.3, "min_p": 0.1},
+        {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.05},
     ],
 )
 def test_tokens_are_drawn_with_the_probabilities_of_transformers(settings: dict[str, float]) -> None:
@@ -36,6 +39,8 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(settings: dict[
         processors.append(TopK(sampling.top_k))
     if sampling.top_p < 1:
         processors.append(TopP(sampling.top_p))
+    if sampling.min_p:
+        processors.append(MinP(sampling.min_p))
     expected = processors(torch.tensor([tokens]), LOGITS[None].clone())[0].softmax(0)
     draws = [pick(LOGITS, tokens, step, sampling)[0] for step in range(4000)]
     found = torch.bincount(torch.tensor(draws), minlength=40) / len(draws)
@@ -119,3 +124,17 @@ def test_mass_above_as_documented() -> None:
     parts = torch.tensor([0.3, 0.5, 0.2])
     for ratio, low, high in [(1.0, [0.5, 0.0, 0.8], [0.5, 0.0, 0.8]), (2.0, [0.0, 0.0, 0.5], [0.7, 0.3, 0.8])]:
         torch.testing.assert_close(torch.stack(mass_above(parts, ratio)), torch.tensor([low, high]))
+
+
+def test_presence_frequency_and_bias_move_logits_as_openai_defines_it() -> None:
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((2, 7.0), (3, -1.0)))
+    moved = adjust(torch.zeros(6), [1, 4, 1, 1, 3], sampling)
+    assert moved.tolist() == [0.0, -0.5 - 0.75, 7.0, -0.75 - 1.0, -0.75, 0.0]
+    assert adjust(LOGITS, [], Sampling(presence_penalty=2)) is LOGITS
+
+
+def test_penalties_look_at_the_answer_and_not_at_the_prompt() -> None:
+    likeliest = int(LOGITS.argmax())
+    sampling = Sampling(presence_penalty=2.0, frequency_penalty=2.0)
+    assert pick(LOGITS, [likeliest] * 5, 0, sampling)[0] == likeliest
+    assert pick(LOGITS, [likeliest] * 5, 5, sampling)[0] != likeliest

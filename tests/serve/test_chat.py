@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tests.generate.conftest import Bytes
@@ -29,7 +28,9 @@ class Scripted:
         self.positions = positions
         self.asked: list[list[tuple[str, str]]] = []
         self.seeds: list[int] = []
-        self.prompter = SimpleNamespace(prompt_ids=lambda messages: [0] * sum(len(m.content) for m in messages))
+
+    def count(self, messages: Sequence[Message]) -> int:
+        return sum(len(message.content) for message in messages)
 
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
         self.asked.append([(message.role, message.content) for message in prompt])
@@ -51,9 +52,15 @@ class Said:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
-    def run(engine: object, lines: str, sampling: Sampling = Sampling(), system: str | None = None) -> Said:  # noqa: B008
+    def run(
+        engine: object,
+        lines: str,
+        sampling: Sampling = Sampling(),  # noqa: B008
+        system: str | None = None,
+        other: object = None,
+    ) -> Said:
         monkeypatch.setattr("sys.stdin", io.StringIO(lines))
-        chat(engine, sampling, system)  # type: ignore[arg-type]
+        chat(engine, sampling, system, other)  # type: ignore[arg-type]
         return Said(*capsys.readouterr())
 
     return run
@@ -134,7 +141,7 @@ def test_unknown_commands_are_met_with_the_nearest(run) -> None:  # type: ignore
 
 def test_help_names_every_command(run) -> None:  # type: ignore[no-untyped-def]
     notes = run(Scripted(), "/help\n").notes
-    assert all(f"/{name}" in notes for name in ("retry", "undo", "system", "save", "help", "quit"))
+    assert all(f"/{name}" in notes for name in ("retry", "undo", "system", "set", "compare", "save", "help", "quit"))
 
 
 def test_oldest_turns_leave_first_and_it_is_said_once(run) -> None:  # type: ignore[no-untyped-def]
@@ -179,6 +186,35 @@ def test_bytes_that_are_no_utf8_do_no_harm(run, tmp_path: Path) -> None:  # type
     engine = Scripted(["1"])
     run(engine, f"caf\udce9\n/save {tmp_path}/x.jsonl\n")
     assert engine.asked == [[("user", "caf\ufffd")]]
+
+
+def test_set_changes_the_sampling(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"])
+    said = run(engine, "/set seed 5\n/set temperature hot\n/set top_p 2\n/set tempature 1\n/set\na\n")
+    assert engine.seeds == [5]
+    lines = said.notes.splitlines()
+    assert lines[0] == "seed is 5 now."
+    assert lines[1] == "temperature is a number."
+    assert "Impossible sampling: top_p=2.0" in lines[2]
+    assert lines[3] == "There is no setting 'tempature'. Did you mean 'temperature'?"
+    assert "temperature 0.0" in lines and "top_p 1.0" in lines
+
+
+def test_compare_asks_the_other_model_and_leaves_no_trace(run) -> None:  # type: ignore[no-untyped-def]
+    engine, base = Scripted(["tuned"], ["later"]), Scripted(["base\x1b[31m"])
+    said = run(engine, "a\n/compare\nb\n", system="S", other=lambda: base)
+    assert said.out == "tuned\nbase\nlater\n"
+    assert base.asked == [[("system", "S"), ("user", "a")]]
+    assert engine.asked[1] == [("system", "S"), ("user", "a"), ("assistant", "tuned"), ("user", "b")]
+    assert "There is no message yet." in run(Scripted(), "/compare\n", other=lambda: base).notes
+    assert "no other model" in run(Scripted(["1"]), "a\n/compare\n").notes
+
+
+def test_lines_between_fences_are_one_message(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"], ["2"])
+    run(engine, '"""first\n  /second\n\nthird"""\n"""one"""\n')
+    assert engine.asked[0] == [("user", "first\n  /second\n\nthird")]
+    assert engine.asked[1][-1] == ("user", "one")
 
 
 def test_with_a_real_engine(run) -> None:  # type: ignore[no-untyped-def]

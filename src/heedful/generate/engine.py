@@ -10,21 +10,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.errors import ModelError
+from heedful.generate.beginnings import Beginnings
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, alone
 from heedful.generate.probe import faithful, independent
-from heedful.generate.sampling import check, pick
+from heedful.generate.sampling import check, is_arg_max, pick, recorded
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
 from heedful.model import max_positions
-from heedful.records import Completion, FinishReason, Message, Sampling
+from heedful.records import Choice, Completion, FinishReason, Message, Sampling
 
 Prompt = str | Sequence[Message]
 GREEDY = Sampling()
@@ -58,11 +59,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row took one more token: the text that became certain, and the answer if it is whole."""
+    """A row took one more token: the text that became certain, the answer if it is whole, and the choices behind
+    that text where the row records them."""
 
     row: int
     text: str
     completion: Completion | None
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(eq=False)
@@ -76,6 +79,7 @@ class Row:
     limit: int  # most tokens of the answer
     text: TextStream
     started: float = 0.0  # when it joined a batch
+    choices: list[tuple[int, Choice]] = field(default_factory=list)  # not told yet, and where their texts begin
 
     @property
     def answered(self) -> int:
@@ -98,6 +102,12 @@ class Row:
             return piece, None
         piece += self.text.flush()
         return piece, "stop" if self.text.stopped else "length"
+
+    def told(self) -> tuple[Choice, ...]:
+        """Give the choices whose text has begun to be given out, each once."""
+        count = sum(start < len(self.text.text) for start, _ in self.choices)
+        told, self.choices = self.choices[:count], self.choices[count:]
+        return tuple(choice for _, choice in told)
 
     def completion(self, reason: FinishReason) -> Completion:
         answer, seconds = tuple(self.tokens[self.prompt_tokens :]), time.perf_counter() - self.started
@@ -160,6 +170,15 @@ class Engine:
         while running.rows:
             yield from running.step()
 
+    def release(self) -> None:
+        """Free the model's own matrices where the Decoder has copies; the model is of no other use from then on."""
+        if self.decoder is None:
+            return
+        looked_up = {id(part.weight) for part in self.model.modules() if isinstance(part, torch.nn.Embedding)}
+        for weight in self.model.parameters():
+            if id(weight) not in looked_up:
+                weight.data = weight.data.new_empty(0)
+
     def choose(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """Choose each row's next token, the same in any company."""
         self.counts.tokens += len(rows)
@@ -167,10 +186,16 @@ class Engine:
         if not all(map(math.isfinite, likeliest)):
             raise ModelError("The model computes no numbers (its logits are NaN or infinite).", "Was it trained?")
         for i, row in enumerate(rows):
-            if self.decoder is None:
-                tokens[i] = self._pick(row, logits[i])
-            elif row.sampling.temperature or row.sampling.repetition_penalty != 1:
-                tokens[i], _ = pick(logits[i], row.tokens, row.answered, row.sampling)
+            known = logits[i]
+            if self.decoder is None and row.sampling.logprobs is not None:
+                known = alone(self.model, row.tokens)
+            elif self.decoder is None:
+                tokens[i] = self._pick(row, known)
+                continue
+            if not is_arg_max(row.sampling) or self.decoder is None:
+                tokens[i], _ = pick(known, row.tokens, row.answered, row.sampling)
+            if row.sampling.logprobs is not None:
+                row.choices.append((row.text.length, recorded(known, tokens[i], row.sampling.logprobs)))
         return tokens
 
     def _pick(self, row: Row, logits: torch.Tensor) -> int:
@@ -181,10 +206,17 @@ class Engine:
             token, _ = pick(alone(self.model, row.tokens), row.tokens, row.answered, row.sampling)
         return token
 
+    def count(self, messages: Sequence[Message]) -> int:
+        """Count the tokens of a prompt."""
+        return len(self.prompter.prompt_ids(messages))
+
     def row(self, index: int, prompt: Prompt, sampling: Sampling) -> Row:
         """Turn a prompt into the row that will hold its answer."""
         messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt
-        tokens = list(self.prompter.prompt_ids(messages))
+        return self.continuing(index, list(self.prompter.prompt_ids(messages)), sampling)
+
+    def continuing(self, index: int, tokens: list[int], sampling: Sampling) -> Row:
+        """Make the row whose answer continues these tokens."""
         if len(tokens) >= self.positions:
             raise ModelError(
                 f"A prompt of {len(tokens)} tokens leaves no room in a model of {self.positions} positions.",
@@ -198,10 +230,10 @@ class Engine:
 class Running:
     """A running batch: rows join at any time, and leave when their answers are whole or nobody waits for them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, beginnings: Beginnings | None = None) -> None:
         self.engine = engine
         self.rows: list[Row] = []
-        self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder)
+        self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder, beginnings)
 
     def join(self, rows: Sequence[Row]) -> list[Event]:
         """Read the prompts of new rows; give their first tokens' events."""
@@ -212,13 +244,13 @@ class Running:
         self.rows += rows
         return self._take(joined, logits)
 
-    def room(self, waiting: Sequence[Row], most: int) -> int:
+    def room(self, waiting: Sequence[Row], most: int, at_once: bool = False) -> int:
         """Say how many of the waiting rows should join now; at least one if none is running.
 
         Reading a few prompts costs as much as reading many, so they wait until a quarter of the places is free; rows
-        that are padded together wait for an empty batch.
+        that are padded together wait for an empty batch. With `at_once` they wait for a place alone.
         """
-        if self.rows and (not self._batch.exact or len(self.rows) > most * 3 // 4):
+        if self.rows and not at_once and (not self._batch.exact or len(self.rows) > most * 3 // 4):
             return 0
         count, longest = len(self.rows), max((row.longest for row in self.rows), default=0)
         for joining, row in enumerate(waiting):
@@ -243,7 +275,7 @@ class Running:
         for row, token in zip(rows, self.engine.choose(rows, logits), strict=True):
             piece, reason = row.accept(token, self.engine.prompter.stop_ids)
             completion = row.completion(reason) if reason else None
-            events.append(Event(row.index, piece, completion))
+            events.append(Event(row.index, piece, completion, row.told() if row.choices else ()))
             done += [row] if reason else []
         self.drop(done)
         return events

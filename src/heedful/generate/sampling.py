@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from heedful.errors import UsageError
-from heedful.records import Sampling
+from heedful.records import Choice, Sampling
 
 
 def check(sampling: Sampling) -> Sampling:
@@ -27,6 +27,7 @@ def check(sampling: Sampling) -> Sampling:
         f"temperature={sampling.temperature} (at least 0)": not 0 <= sampling.temperature < float("inf"),
         f"top_k={sampling.top_k} (at least 0)": sampling.top_k < 0,
         f"top_p={sampling.top_p} (above 0, at most 1)": not 0 < sampling.top_p <= 1,
+        f"min_p={sampling.min_p} (from 0 to 1)": not 0 <= sampling.min_p <= 1,
         f"repetition_penalty={sampling.repetition_penalty} (above 0)": not sampling.repetition_penalty > 0,
     }
     if any(wrong.values()):
@@ -42,7 +43,7 @@ def pick(
     """Choose the token after `tokens`, of which `answered` are answer; say whether the choice is clear."""
     penalty = sampling.repetition_penalty
     tolerance *= max(penalty, 1 / penalty)  # the penalty stretches logits, and their noise with them
-    scores = penalise(logits, tokens, penalty)
+    scores = adjust(penalise(logits, tokens, penalty), tokens[len(tokens) - answered :], sampling)
     if sampling.temperature == 0:
         ids = inside = None
     else:
@@ -62,6 +63,30 @@ def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> tor
     return logits.index_put((seen,), torch.where(old < 0, old * penalty, old / penalty))
 
 
+def adjust(logits: torch.Tensor, answer: Sequence[int], sampling: Sampling) -> torch.Tensor:
+    """Take the presence and frequency penalties off the answer's tokens and add the biases, as OpenAI defines them."""
+    if answer and (sampling.presence_penalty or sampling.frequency_penalty):
+        ids, counts = torch.unique(torch.tensor(answer), return_counts=True)
+        logits = logits.index_add(0, ids, -(sampling.presence_penalty + sampling.frequency_penalty * counts).float())
+    if sampling.logit_bias:
+        biased, values = zip(*sampling.logit_bias, strict=True)
+        logits = logits.index_add(0, torch.tensor(biased), torch.tensor(values, dtype=torch.float32))
+    return logits
+
+
+def is_arg_max(sampling: Sampling) -> bool:
+    """Say whether the likeliest token is taken, whatever came before."""
+    neutral = (sampling.temperature, sampling.presence_penalty, sampling.frequency_penalty) == (0, 0, 0)
+    return neutral and sampling.repetition_penalty == 1 and not sampling.logit_bias
+
+
+def recorded(logits: torch.Tensor, token: int, alternatives: int) -> Choice:
+    """Note a choice with its log-probability and those of the likeliest tokens."""
+    logprobs = logits.log_softmax(0)
+    values, ids = logprobs.topk(min(alternatives, len(logits)))
+    return Choice(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+
+
 def candidates(logits: torch.Tensor, sampling: Sampling, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Give the ids that may be sampled, and which of them no noise could leave out; both [candidates]."""
     maybe = inside = torch.ones_like(logits, dtype=torch.bool)
@@ -69,9 +94,15 @@ def candidates(logits: torch.Tensor, sampling: Sampling, tolerance: float) -> tu
         *_, last_in, first_out = logits.topk(sampling.top_k + 1).values
         maybe, inside = logits >= last_in - tolerance, logits > first_out + tolerance
     if sampling.top_p < 1:
-        return nucleus(logits, (maybe, inside), sampling, min(tolerance / sampling.temperature, 30.0))
-    ids = maybe.nonzero()[:, 0]
-    return ids, inside[ids]
+        ids, inside = nucleus(logits, (maybe, inside), sampling, min(tolerance / sampling.temperature, 30.0))
+    else:
+        ids = maybe.nonzero()[:, 0]
+        inside = inside[ids]
+    if sampling.min_p:
+        above = logits[ids] - logits.max() - sampling.temperature * math.log(sampling.min_p)
+        kept = above >= -tolerance
+        ids, inside = ids[kept], (inside & (above > tolerance))[kept]
+    return ids, inside
 
 
 def nucleus(

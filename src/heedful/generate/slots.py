@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
+from heedful.generate.beginnings import Beginnings, extended
 from heedful.generate.decoder import Decoder
 from heedful.generate.linear import blocks
 
 COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
 UNIT = 16  # tokens of a prompt that are read, and shared, together
 READ_TOKENS = 1024  # most tokens of one reading forward
+ROOM_TOKENS = 2**16  # most columns of all slots that are kept although the rows of the moment do not need them
 READ_COLUMNS = 2**15  # most columns that the keys of one reading forward may have, over all its units
 
 
@@ -29,6 +31,7 @@ class Unit:
     tokens: tuple[int, ...]
     level: int
     slots: list[int] = field(default_factory=list)  # to whose slots it must be written
+    key: bytes = b""  # stands for all tokens up to its end
     holder: int | None = None  # an earlier row that has it
     followers: dict[tuple[int, ...], Unit] = field(default_factory=dict)
 
@@ -42,8 +45,9 @@ class Slots:
 
     exact = True  # logits are a function of the row's own tokens, bit for bit
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, beginnings: Beginnings | None = None) -> None:
         self.decoder = decoder
+        self._beginnings = beginnings  # read by rows that may have left
         self._prompts: list[Sequence[int]] = []
         self._lengths: list[int] = []
         self._cache = self._room(0, 0)
@@ -54,10 +58,11 @@ class Slots:
         first = len(self._lengths)
         self._prompts += prompts
         self._lengths += map(len, prompts)
-        self._reserve(len(self._lengths), max(map(len, prompts)) + UNIT)
+        self._reserve(len(self._lengths), max(self._lengths) + UNIT)
         states = torch.zeros(len(prompts), self.decoder.head.shape[1]).to(self._cache)
         for units in batches(self._plan(first)):
             read = self._read(units)
+            self._remember(units)
             ends = [(i, slot, self._lengths[slot] - 1 - u.start) for i, u in enumerate(units) for slot in u.slots]
             ends = [(i, slot, at) for i, slot, at in ends if at < UNIT]
             states[[slot - first for _, slot, _ in ends]] = read[[i * UNIT + at for i, _, at in ends]]
@@ -108,16 +113,30 @@ class Slots:
             for level, start in enumerate(range(0, len(prompt), UNIT)):
                 tokens = tuple(prompt[start : start + UNIT])
                 if tokens not in unit.followers:
-                    unit.followers[tokens] = Unit(tokens, level)
+                    unit.followers[tokens] = Unit(tokens, level, key=extended(unit.key, tokens))
                     units.append(unit.followers[tokens])
                 unit = unit.followers[tokens]
                 if slot < first:
                     unit.holder = slot
                 elif unit.holder is not None and start + UNIT < len(prompt):
                     self._copy(unit.holder, slot, slice(start, start + UNIT))
-                else:
+                elif start + UNIT >= len(prompt) or not self._recall(unit, slot):
                     unit.slots.append(slot)
         return sorted((unit for unit in units if unit.slots), key=lambda unit: unit.level)
+
+    def _remember(self, units: Sequence[Unit]) -> None:
+        """Keep what was read of whole units, for prompts to come."""
+        for unit in units:
+            if self._beginnings is not None and len(unit.tokens) == UNIT:
+                states = self._cache[:, unit.slots[0], unit.start : unit.start + UNIT]
+                self._beginnings.keep(unit.key, states)
+
+    def _recall(self, unit: Unit, slot: int) -> bool:
+        """Write what an earlier prompt read of this unit into a slot; say whether there was any."""
+        states = self._beginnings.find(unit.key) if self._beginnings is not None else None
+        if states is not None:
+            self._cache[:, slot, unit.start : unit.start + UNIT] = states
+        return states is not None
 
     def _read(self, units: Sequence[Unit]) -> torch.Tensor:
         """Run units through the model, each after what stands before it in its slot; give [units * UNIT, width]."""
@@ -171,12 +190,18 @@ class Slots:
 
     def _reserve(self, slots: int, columns: int) -> None:
         """Make room for so many slots and columns, and for more of what was too small."""
-        _, had_slots, had_columns, *_ = old = self._cache.shape
+        old = self._cache
+        _, had_slots, had_columns, *_ = old.shape
         if slots <= had_slots and columns <= had_columns:
             return
-        columns = had_columns if columns <= had_columns else round_up(max(columns, had_columns * 3 // 2), COLUMNS)
-        cache = self._room(max(slots, had_slots), columns)
-        cache[:, : old[1], : old[2]] = self._cache
+        more = had_columns if columns <= had_columns else round_up(max(columns, had_columns * 3 // 2), COLUMNS)
+        if max(slots, had_slots) * more <= ROOM_TOKENS:
+            slots, columns = max(slots, had_slots), more
+        else:  # many short rows were here before and few long ones are now, or the other way round
+            columns = round_up(columns, COLUMNS)
+        cache = self._room(slots, columns)
+        kept = min(slots, had_slots), min(columns, had_columns)
+        cache[:, : kept[0], : kept[1]] = old[:, : kept[0], : kept[1]]
         self._cache = cache
         self._rotations = self.decoder.rotations(columns)
 

@@ -6,7 +6,9 @@ beginning of what may become a stop string.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +26,11 @@ class TextStream:
         self._ids: list[int] = []
         self._start = self._read = 0  # ids[start:read] are known text, kept as left context of what comes
         self._held = ""  # text that may be the beginning of a stop string
+
+    @property
+    def length(self) -> int:
+        """The characters known so far, those held back included."""
+        return len(self.text) + len(self._held)
 
     def push(self, token: int) -> str:
         """Take a token; give the text that is now certain."""
@@ -64,3 +71,35 @@ def held_back(text: str, stops: Sequence[str]) -> int:
     """Count the characters at the end of `text` that a stop string may begin with: 'so be<' and '</s>' give 1."""
     longest = max((len(stop) - 1 for stop in stops), default=0)
     return next((n for n in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-n:]) for s in stops)), 0)
+
+
+class Spelling:
+    """The bytes that each token of a tokenizer stands for."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._added = tokenizer.added_tokens_decoder
+        self._by_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
+
+    def bytes_of(self, token: int) -> bytes:
+        """Give a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for a special token."""
+        name = self.name_of(token)
+        if token in self._added:
+            return b"" if self._added[token].special else name.encode()
+        if self._by_bytes:
+            return bytes(map(_letters().__getitem__, name))
+        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name):  # sentencepiece's fallback
+            return bytes([int(byte[1], 16)])
+        return name.replace("\u2581", " ").encode()
+
+    def name_of(self, token: int) -> str:
+        """Give a token's name in the vocabulary; "" for an id without a token."""
+        return str(self._tokenizer.convert_ids_to_tokens(token) or "")
+
+
+@cache
+def _letters() -> dict[str, int]:
+    """Tabulate the printable letter by which byte-level tokenizers name each byte (GPT-2's alphabet)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte if byte in plain else 256 + others.index(byte)): byte for byte in range(256)}

@@ -6,17 +6,20 @@ clipboard. The conversation itself is kept as the model said it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 from rich.console import Console
 
+from heedful.catalogue import cache_home
 from heedful.errors import HeedfulError, did_you_mean
-from heedful.generate.engine import Engine
+from heedful.generate.sampling import check
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.clean import clean, clean_stream
 
@@ -24,22 +27,42 @@ HELP = """\
 /retry          answer the last message again, with another seed
 /undo           take back the last message and its answer
 /system TEXT    set the system message; without TEXT, none
+/set NAME VALUE change how answers are sampled, as in /set temperature 0.7; without NAME, list it
+/compare        let the other model answer the last message too (a run's base)
 /save FILE      append the conversation to FILE, as a line that `heedful train` reads
 /help           this list
 /quit           leave, as Ctrl-D does; Ctrl-C stops an answer
+\"\"\"             begins and ends a message of several lines
 A line that begins with a space is a message, even if / follows."""
+
+
+FENCE = '"""'
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+SETTINGS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", *PENALTIES)
 
 
 class Leave(Exception):
     """The user wants to go."""
 
 
-def chat(engine: Engine, sampling: Sampling, system: str | None = None) -> None:
-    """Talk with an engine until the user leaves or the input ends."""
-    talk = Talk(engine, sampling, system)
+class Speaker(Protocol):
+    """What answers: an Engine, or a model of a server."""
+
+    name: str
+    positions: int
+
+    def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]: ...
+    def count(self, messages: Sequence[Message]) -> int: ...
+
+
+Other: TypeAlias = Callable[[], Speaker]
+
+
+def chat(engine: Speaker, sampling: Sampling, system: str | None = None, other: Other | None = None) -> None:
+    """Talk with an engine until the user leaves or the input ends; `other` opens what /compare asks."""
+    talk = Talk(engine, sampling, system, other)
     if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):  # not on every system
-            import readline  # noqa: F401  (gives `input` its arrow keys and its history)
+        remember_lines()
         talk.say(f"{engine.name or 'The model'} listens. /help lists the commands.")
     while True:
         try:
@@ -52,9 +75,37 @@ def chat(engine: Engine, sampling: Sampling, system: str | None = None) -> None:
             return
 
 
+def remember_lines() -> None:
+    """Give `input` its arrow keys, and the lines of earlier talks."""
+    with contextlib.suppress(ImportError, OSError):  # not on every system, and the cache may be closed to us
+        import readline
+
+        file = cache_home() / "chat_history"
+        if file.exists():
+            readline.read_history_file(file)
+        readline.set_history_length(1000)
+        atexit.register(keep_lines, file)
+
+
+def keep_lines(file: Path) -> None:
+    """Write down the lines that were typed, for their owner alone."""
+    import readline
+
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(0o600)
+        readline.write_history_file(file)
+
+
 def read_line() -> str:
-    """Read a line, with a prompt where a person types; bytes that are no UTF-8 become U+FFFD."""
+    """Read a line, or all lines between two FENCEs, with a prompt where a person types; other bytes than UTF-8 become
+    U+FFFD."""
     line = input("> " if sys.stdin.isatty() else "")
+    if line.startswith(FENCE):
+        lines = [line[len(FENCE) :]]
+        while not lines[-1].endswith(FENCE) or (len(lines) == 1 and not lines[0]):
+            lines.append(input(". " if sys.stdin.isatty() else ""))
+        line = " " + "\n".join(lines)[: -len(FENCE)]  # the space makes it a message, whatever it begins with
     return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -62,9 +113,10 @@ def read_line() -> str:
 class Talk:
     """A conversation in progress and the engine that answers it."""
 
-    engine: Engine
+    engine: Speaker
     sampling: Sampling
     system: str | None = None
+    other: Other | None = None  # opens the model to compare with
     turns: list[Message] = field(default_factory=list)  # user, assistant, user, assistant, ...
     retries: int = 0
     told: bool = False  # that old turns are left out
@@ -84,6 +136,8 @@ class Talk:
             "retry": self.retry,
             "undo": lambda _: self.say(f"Taken back: {self.take_back()}"),
             "system": self.instruct,
+            "set": self.set,
+            "compare": self.compare,
             "save": self.save,
             "help": lambda _: self.say(HELP),
             "quit": self.leave,
@@ -110,10 +164,10 @@ class Talk:
             else:
                 self.turns.pop()
 
-    def stream(self, said: list[str]) -> Iterator[str]:
+    def stream(self, said: list[str], speaker: Speaker | None = None) -> Iterator[str]:
         """Yield the pieces of the next answer, and keep them in `said`."""
         sampling = replace(self.sampling, seed=self.sampling.seed + self.retries)
-        for piece in self.engine.stream(self.messages(), sampling):
+        for piece in (speaker or self.engine).stream(self.messages(), sampling):
             if not isinstance(piece, Completion):
                 said.append(piece)
                 yield piece
@@ -123,15 +177,12 @@ class Talk:
         head = [Message("system", self.system)] if self.system else []
         room = self.engine.positions - min(self.sampling.max_tokens, self.engine.positions // 2)
         oldest = 0
-        while oldest + 1 < len(self.turns) and self.count([*head, *self.turns[oldest:]]) > room:
+        while oldest + 1 < len(self.turns) and self.engine.count([*head, *self.turns[oldest:]]) > room:
             oldest += 2
         if oldest and not self.told:
             self.told = True
             self.say("The conversation is longer than the model's context: from here its oldest turns are left out.")
         return [*head, *self.turns[oldest:]]
-
-    def count(self, messages: list[Message]) -> int:
-        return len(self.engine.prompter.prompt_ids(messages))
 
     def retry(self, _: str = "") -> None:
         """Answer the last message again."""
@@ -140,6 +191,37 @@ class Talk:
         self.retries += 1
         if text := self.take_back():
             self.answer(text)
+
+    def compare(self, _: str) -> None:
+        """Let the other model answer the last message, without a trace in the conversation."""
+        if not self.turns:
+            raise HeedfulError("There is no message yet.")
+        if self.other is None:
+            raise HeedfulError("There is no other model to compare with.", "A run has one: its base.")
+        answer = self.turns.pop()
+        try:
+            speaker = self.other()
+            self.say(f"{speaker.name}:")
+            for piece in clean_stream(self.stream([], speaker)):
+                self.answers.out(piece, end="", highlight=False)
+            self.answers.out()
+        finally:
+            self.turns.append(answer)
+
+    def set(self, text: str) -> None:
+        """Change a setting, or list them."""
+        name, _, value = text.partition(" ")
+        if not name:
+            return self.say("\n".join(f"{name} {getattr(self.sampling, name)}" for name in SETTINGS))
+        if name not in SETTINGS:
+            raise HeedfulError(f"There is no setting '{name}'. {did_you_mean(name, SETTINGS)}".strip())
+        kind = type(getattr(self.sampling, name))
+        try:
+            changed: Any = {name: kind([value.strip()] if value.strip() else ()) if kind is tuple else kind(value)}
+        except ValueError as error:
+            raise HeedfulError(f"{name} is {'a whole number' if kind is int else 'a number'}.") from error
+        self.sampling = check(replace(self.sampling, **changed))
+        return self.say(f"{name} is {getattr(self.sampling, name)} now.")
 
     def take_back(self) -> str:
         """Remove the last message and its answer; give the message."""

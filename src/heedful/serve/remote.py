@@ -1,0 +1,104 @@
+"""A server that speaks OpenAI's language, seen as the engine that the terminal chat talks to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from heedful.errors import ModelError, UsageError
+from heedful.records import Completion, Message, Sampling
+from heedful.serve.key import is_loopback
+
+SILENCE_SECONDS = 120.0  # longest wait for a next word
+UNKNOWN_POSITIONS = 4096  # where a server does not tell its context
+
+
+@dataclass
+class Remote:
+    """One model of a server."""
+
+    url: str  # ends in /v1
+    name: str
+    positions: int
+    options: Mapping[str, Any]  # of every request
+
+    def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
+        """Give an answer's text piece by piece, then the whole Completion; ModelError if the server refuses."""
+        body = {"model": self.name, "messages": [{"role": m.role, "content": m.content} for m in prompt]}
+        text, reason = "", "stop"
+        try:
+            asked = {**body, **_settings(sampling, self.positions), "stream": True}
+            with httpx2.stream("POST", f"{self.url}/chat/completions", json=asked, **self.options) as reply:
+                if reply.status_code != 200:
+                    reply.read()
+                    raise ModelError(f"The server says: {_message(reply.text)}")
+                for line in reply.iter_lines():
+                    if not line.startswith("data:") or line == "data: [DONE]":
+                        continue
+                    event = json.loads(line[5:])
+                    if "error" in event:
+                        raise ModelError(f"The server says: {_message(line[5:])}")
+                    for choice in event.get("choices", []):
+                        reason = choice.get("finish_reason") or reason
+                        if piece := choice.get("delta", {}).get("content"):
+                            text += piece
+                            yield piece
+        except (httpx2.HTTPError, ValueError) as error:
+            raise ModelError(f"The server at {self.url} does not answer: {error}.") from error
+        yield Completion(text, (), "length" if reason == "length" else "stop", 0, 0.0)
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """Guess the tokens of a prompt, rather too many: hardly any text has more than one for two bytes."""
+        return sum(len(message.content.encode()) // 2 + 8 for message in messages)
+
+
+def connect(url: str, model: str | None, key: str | None) -> Remote:
+    """Find a server's model: the one named, or its first; UsageError if there is none."""
+    url = url.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url} is no URL of a server.", "Write it as http://127.0.0.1:8000.")
+    url = url if url.endswith("/v1") else f"{url}/v1"
+    try:
+        near = is_loopback(urlsplit(url).hostname or "")  # a proxy cannot reach this machine's own servers
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        options: dict[str, Any] = {"headers": headers, "timeout": SILENCE_SECONDS, "trust_env": not near}
+        reply = httpx2.get(f"{url}/models", **options)
+        if reply.status_code != 200:
+            raise UsageError(f"The server at {url} says: {_message(reply.text)}")
+        listed = {entry["id"]: entry for entry in reply.json()["data"]}
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"No server answers at {url}: {error}.", "Is it running?") from error
+    if not listed or (model is not None and model not in listed):
+        raise UsageError(f"The server at {url} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
+    name = model or next(iter(listed))
+    return Remote(url, name, int(listed[name].get("max_model_len") or UNKNOWN_POSITIONS), options)
+
+
+def _settings(sampling: Sampling, positions: int) -> dict[str, Any]:
+    """Say how to sample; fields that only some servers know are left out if neutral."""
+    room = min(sampling.max_tokens, positions // 2)  # which the chat leaves
+    known: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": room}
+    optional: Mapping[str, tuple[Any, Any]] = {
+        "top_p": (sampling.top_p, 1.0),
+        "top_k": (sampling.top_k, 0),
+        "min_p": (sampling.min_p, 0.0),
+        "repetition_penalty": (sampling.repetition_penalty, 1.0),
+        "presence_penalty": (sampling.presence_penalty, 0.0),
+        "frequency_penalty": (sampling.frequency_penalty, 0.0),
+        "seed": (sampling.seed, 0),
+        "stop": (list(sampling.stop), []),
+    }
+    return known | {name: value for name, (value, neutral) in optional.items() if value != neutral}
+
+
+def _message(text: str) -> str:
+    """Take the sentence out of an error in OpenAI's shape, or give the beginning of whatever it is."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text.strip()[:200] or "nothing"

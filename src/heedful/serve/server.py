@@ -1,0 +1,92 @@
+"""An app on a socket, until a signal: the first one drains, the second ends at once."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from heedful.errors import UsageError
+from heedful.serve.connection import Connection
+
+FLUSH_SECONDS = 5  # for the last bytes of answers, once all are whole
+
+
+def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal: the models in this thread, which must be the process's first, HTTP in another."""
+    scheduler, server = app.state.scheduler, Server(config_of(app), app, ready)
+
+    def serve() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            scheduler.drain()
+
+    http = threading.Thread(target=serve, name="http")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)
+    scheduler.expect()
+    http.start()
+    scheduler.run()
+    http.join()
+
+
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """Say how an app is run: quietly, over plain HTTP."""
+    Connection.head_seconds = app.state.limits.head_seconds
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=FLUSH_SECONDS,
+    )
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which keeps its door open while the scheduler drains, so that new requests hear why they are refused."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._scheduler, self._ready = app.state.scheduler, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        drained = self._scheduler.draining and not self._scheduler.alive
+        return await super().on_tick(counter) or drained
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: let answers end, or at the second one do not."""
+        if self._scheduler.draining:
+            self.should_exit = self.force_exit = True
+            self._scheduler.stop()
+        self._scheduler.drain()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a port; UsageError if that is not possible."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another --port or --host.") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Write down where a socket is reached: a wildcard address by this machine's loopback."""
+    host, port, *_ = listener.getsockname()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

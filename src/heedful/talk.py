@@ -1,0 +1,52 @@
+"""The verbs through which people reach a model, `chat` and `serve`: their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.arguments import named
+from heedful.options import RunOrModel, Set
+
+Temperature = Annotated[float | None, typer.Option("--temperature")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens")]
+KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file with the key; or HEEDFUL_API_KEY.")]
+Names = Annotated[list[str] | None, typer.Option("--allow-host", help="A host name under which clients may come.")]
+Origins = Annotated[list[str] | None, typer.Option("--allow-origin", help="An origin whose pages may ask (CORS).")]
+
+
+def chat(
+    run_or_model: Annotated[str | None, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or a model.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Talk to an OpenAI-compatible server instead.")] = None,
+    key_file: KeyFile = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    settings: Set = None,
+) -> None:
+    """Talk to a run, a model or a server in the terminal."""
+    from heedful import verbs
+
+    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    verbs.talk(run_or_model, url, key_file, system, asked)
+
+
+def serve(
+    run_or_model: RunOrModel,
+    host: Annotated[str, typer.Option("--host", help="The address; any but loopback needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    key_file: KeyFile = None,
+    allow_host: Names = None,
+    allow_origin: Origins = None,
+    with_base: Annotated[bool, typer.Option("--base/--no-base", help="Serve a run's base model too.")] = True,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    settings: Set = None,
+) -> None:
+    """Serve a run or a model to OpenAI's clients."""
+    from heedful import verbs
+
+    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    verbs.serve(run_or_model, (host, port), (key_file, allow_host or (), allow_origin or ()), asked, with_base)

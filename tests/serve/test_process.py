@@ -1,0 +1,142 @@
+"""`heedful serve` as a process: its door, its key, its end; and clients that send slowly, or what is no HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.serve.conftest import CHAT, Make, asking
+
+from heedful.errors import UsageError
+from heedful.generate.engine import Engine
+from heedful.serve.key import check_host, is_loopback, read_key
+from heedful.serve.limits import Limits
+from heedful.serve.server import listen
+
+KEY = "long-and-s3cret"
+Serve = Callable[..., tuple[str, "subprocess.Popen[str]"]]
+
+
+@pytest.fixture
+def serve(tiny_folder: Path, tmp_path: Path) -> Iterator[Serve]:
+    """Start the command; give its URL, once it says that it listens, and the process."""
+    processes = []
+
+    def start(*options: str, **variables: str) -> tuple[str, subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "heedful", "serve", str(tiny_folder), "--port", "0", *options]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, **variables}
+        )
+        processes.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "tiny-llama at http://" in line, line + process.stderr.read()
+        return line.split(" at ")[1].split("/v1")[0], process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_sigterm_lets_answers_end(serve: Serve) -> None:
+    url, process = serve("--max-tokens", "300")
+    with httpx2.stream("POST", f"{url}{CHAT}", json=asking(stream=True), timeout=60) as reply:
+        pieces = reply.iter_text()
+        next(pieces)
+        process.send_signal(signal.SIGTERM)
+        text = "".join(pieces)
+    assert text.endswith("data: [DONE]\n\n")
+    assert process.wait(60) == 0
+    assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
+
+
+def test_the_key_is_seen_nowhere(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(KEY + "\n")
+    url, process = serve("--api-key-file", str(file), "--host", "0.0.0.0")
+    assert httpx2.get(f"{url}/v1/models").status_code == 401
+    assert httpx2.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+    assert KEY not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert KEY not in process.stderr.read()  # type: ignore[union-attr]
+
+
+def test_other_addresses_need_a_key(heedful: Any, tiny_folder: Path) -> None:
+    done = heedful("serve", tiny_folder, "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "Everybody who reaches 0.0.0.0 could use the model." in done.stderr
+    for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8"):
+        check_host(host, None)
+    for host in ("0.0.0.0", "::", "192.168.0.1", "example.com", ""):
+        assert not is_loopback(host)
+        with pytest.raises(UsageError):
+            check_host(host, None)
+
+
+def test_keys_are_read_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("abc\n")
+    assert read_key(file, {"HEEDFUL_API_KEY": "other"}) == "abc"
+    assert read_key(None, {"HEEDFUL_API_KEY": " env "}) == "env"
+    assert read_key(None, {}) is None
+    for text in ("", "a b", "schlüssel"):
+        file.write_text(text)
+        with pytest.raises(UsageError):
+            read_key(file, {})
+    with pytest.raises(UsageError, match="Cannot read the key"):
+        read_key(tmp_path / "none", {})
+
+
+def test_a_taken_port_is_a_sentence() -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(UsageError, match="Choose another --port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def raw(client: httpx2.Client, *pieces: bytes, wait: float = 0.0) -> bytes:
+    """Send bytes piece by piece, `wait` seconds apart, and read until the other side closes."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as connection:
+        answer = b""
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(wait)
+            while data := connection.recv(65536):
+                answer += data
+        except (ConnectionError, BrokenPipeError):
+            pass
+        return answer
+
+
+def test_slow_heads_and_bodies_are_cut_off(live: Make, engine: Engine) -> None:
+    client = live({"tiny": engine}, limits=Limits(head_seconds=0.3, body_seconds=0.3))
+    assert raw(client) == b""
+    assert raw(client, *[b"G"] * 2, b"ET / HTTP/1.1\r\nHost: localhost\r\n", b"X: y\r\n" * 9, wait=0.2) == b""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+    assert b" 408 " in raw(client, head, b"{", wait=0.1).splitlines()[0]
+    twice = raw(client, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET", wait=0.5)
+    assert twice.count(b"HTTP/1.1") == 1
+    assert client.get("/health").status_code == 200
+
+
+def test_what_is_no_http_is_refused_in_the_same_shape(live: Make, engine: Engine) -> None:
+    client = live({"tiny": engine})
+    for sent, status in ((b"NONSENSE\r\n\r\n", b" 400 "), (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, b" 431 ")):
+        answer = raw(client, sent)
+        assert status in answer.splitlines()[0]
+        assert b'{"error":{"message":' in answer
+    no_host = raw(client, b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert no_host.splitlines()[0].split()[1] in (b"400", b"403")
+    for path in (b"/..%2f..%2fetc/passwd", b"//etc/passwd", b"/v1/../../etc/passwd", b"/page/..%2f..%2fetc/passwd"):
+        answer = raw(client, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b" 404 " in answer.splitlines()[0] and b"root:" not in answer

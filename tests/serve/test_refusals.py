@@ -1,0 +1,265 @@
+"""Requests that cannot be: each is met with 4xx in OpenAI's shape, names the field, and costs the model nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.serve.conftest import CHAT, asking, serving
+
+from heedful.generate.engine import Engine
+from heedful.serve.app import create_app
+from heedful.serve.guard import Trust
+from heedful.serve.limits import Limits
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.fixture(scope="module")
+def strict(engine: Engine) -> Iterator[TestClient]:
+    """A client of a server whose model must not be touched."""
+    untouched = Engine(engine.model, engine.prompter, "tiny")
+    untouched.choose = None  # type: ignore[assignment, method-assign]
+    with serving({"tiny": untouched}) as client:
+        yield client
+
+
+def refused(reply: Any, status: int = 400) -> dict[str, Any]:
+    """Check that a reply is an error in OpenAI's shape; give what it says."""
+    assert reply.status_code == status, reply.text
+    error: dict[str, Any] = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"] and "Traceback" not in error["message"]
+    return error
+
+
+FIELDS: list[tuple[str, Any]] = [
+    ("messages", []),
+    ("messages", None),
+    ("messages", "Hello"),
+    ("messages.0.role", [{"role": "root", "content": "x"}]),
+    ("messages.0.role", [{"content": "x"}]),
+    ("messages.0.content", [{"role": "user"}]),
+    ("messages.0.content", [{"role": "user", "content": 7}]),
+    ("messages.0.content", [{"role": "assistant", "content": None}]),
+    ("messages.0.content.0.type", [{"role": "user", "content": [IMAGE]}]),
+    ("messages.0.content.1.text", [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text"}]}]),
+    ("messages.0.tool_calls", [{"role": "assistant", "content": "x", "tool_calls": [TOOL]}]),
+    ("messages", [{"role": "user", "content": "x"}] * 257),
+    ("temperature", -1),
+    ("temperature", float("nan")),
+    ("temperature", float("inf")),
+    ("temperature", 1e9),
+    ("temperature", "hot"),
+    ("temperature", True),
+    ("top_p", 0),
+    ("top_p", 1.1),
+    ("top_k", -2),
+    ("min_p", 2),
+    ("max_tokens", 0),
+    ("max_tokens", -1),
+    ("max_tokens", 1.5),
+    ("max_completion_tokens", 0),
+    ("n", 0),
+    ("n", 1000),
+    ("n", 2),  # without a temperature
+    ("seed", 2**70),
+    ("stop", ""),
+    ("stop", ["a"] * 100),
+    ("stop.1", ["a", ""]),
+    ("presence_penalty", 3),
+    ("frequency_penalty", -3),
+    ("repetition_penalty", 0),
+    ("logit_bias", {"259": 1}),
+    ("logit_bias", {"-1": 1}),
+    ("logit_bias", {"a": 1}),
+    ("logit_bias.5", {"5": 1000}),
+    ("stream_options", {"include_usage": True}),
+    ("stream", "yes"),
+    ("top_logprobs", 3),
+    ("logprobs", 3),
+    ("model", 5),
+    ("tools", [TOOL]),
+    ("tool_choice", "required"),
+    ("functions", [{"name": "f"}]),
+    ("response_format", {"type": "json_object"}),
+    ("response_format", {"type": "json_schema", "json_schema": {}}),
+    ("modalities", ["text", "audio"]),
+    ("audio", {"voice": "alloy", "format": "wav"}),
+    ("reasoning_effort", "high"),
+    ("chat_template", "{{ messages }}"),
+    ("chat_template_kwargs", {"x": 1}),
+    ("web_search_options", {}),
+    ("temprature", 1),
+]
+
+
+@pytest.mark.parametrize(("param", "value"), FIELDS, ids=lambda part: str(part)[:40])
+def test_a_wrong_field_is_named(strict: TestClient, param: str, value: Any) -> None:
+    body = asking() | {param.split(".")[0]: value}
+    reply = strict.post(CHAT, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    error = refused(reply)
+    assert error["param"] == param
+    assert param.split(".")[0] in error["message"] or "messages" in error["message"] or "choices" in error["message"]
+
+
+def test_unknown_fields_get_a_suggestion(strict: TestClient) -> None:
+    error = refused(strict.post(CHAT, json=asking(temprature=1)))
+    assert "Did you mean 'temperature'?" in error["message"] and error["code"] == "unknown_parameter"
+    assert refused(strict.post(CHAT, json=asking(tools=[TOOL])))["code"] == "unsupported_parameter"
+
+
+def test_fields_that_ask_for_nothing_are_accepted(client: TestClient) -> None:
+    harmless = {
+        "user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "safety_identifier": "s",
+        "prompt_cache_key": "k", "parallel_tool_calls": True, "tools": [], "tool_choice": "auto", "n": 1,
+        "response_format": {"type": "text"}, "modalities": ["text"], "logit_bias": {}, "stop": None, "seed": None,
+        "stream": False, "stream_options": None, "functions": None, "max_completion_tokens": 2, "max_tokens": 2,
+    }  # fmt: skip
+    assert client.post(CHAT, json=asking(**harmless)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"[1]", b"null", b'"x"', b"\xff\xfe", b'{"messages": [' + b"[" * 100_000, b"{}", b"0" * 5000],
+    ids=lambda body: repr(body[:12]),
+)
+def test_what_is_no_request_is_refused(strict: TestClient, body: bytes) -> None:
+    refused(strict.post(CHAT, content=body, headers={"Content-Type": "application/json"}))
+
+
+def test_lone_surrogates_are_refused(strict: TestClient) -> None:
+    body = '{"messages": [{"role": "user", "content": "\\ud800"}]}'
+    refused(strict.post(CHAT, content=body, headers={"Content-Type": "application/json"}))
+
+
+def test_other_content_types_are_refused(strict: TestClient) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+        refused(strict.post(CHAT, content=json.dumps(asking()), headers={"Content-Type": kind}))
+
+
+def test_unknown_models_and_routes(strict: TestClient) -> None:
+    error = refused(strict.post(CHAT, json=asking(model="gpt-9")), 404)
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+    refused(strict.get("/v1/models/gpt-9"), 404)
+    refused(strict.post("/v1/embeddings", json={}), 404)
+    refused(strict.get("/../../etc/passwd"), 404)
+    refused(strict.get(CHAT), 405)
+    refused(strict.request("TRACE", "/v1/models"), 405)
+    refused(strict.delete("/v1/models/tiny"), 405)
+
+
+@pytest.mark.parametrize("body", [{}, {"prompt": "a", "messages": []}, {"prompt": "a", "messages": [1]}, {"prompt": 5}])
+def test_tokenize_refuses_too(strict: TestClient, body: dict[str, Any]) -> None:
+    refused(strict.post("/tokenize", json=body))
+
+
+@pytest.mark.parametrize("prompt", ["", [], [[]], ["x"] * 9, [300], [-1], [[1], "x"], [2**40], {"a": 1}, None])
+def test_prompts_that_cannot_be(strict: TestClient, prompt: Any) -> None:
+    assert refused(strict.post("/v1/completions", json={"prompt": prompt}))["param"].startswith("prompt")
+
+
+def test_large_bodies_are_not_read(strict: TestClient) -> None:
+    refused(strict.post(CHAT, json=asking("x" * 10_000_000)), 413)
+    pieces = (b"x" * 100_000 for _ in range(100))
+    refused(strict.post(CHAT, content=pieces, headers={"Content-Type": "application/json"}), 413)
+
+
+KEY = "s3cret-Key"
+WRONG = [
+    None,
+    "Bearer",
+    "Bearer wrong",
+    f"Basic {KEY}",
+    KEY,
+    f"Bearer {KEY}x",
+    f"Bearer {KEY[:-1]}",
+    "Bearer schlüssel",
+]
+
+
+@pytest.fixture(scope="module")
+def locked(engine: Engine) -> Iterator[TestClient]:
+    with serving({"tiny": engine}, trust=Trust(KEY)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("given", WRONG)
+def test_every_route_but_health_needs_the_key(locked: TestClient, given: str | None) -> None:
+    headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+    for route in [route for route in locked.app.routes if "{" not in getattr(route, "path", "{")]:  # type: ignore[attr-defined]
+        if route.path in ("/health", "/healthz"):
+            continue
+        for method in route.methods:
+            reply = locked.request(method, route.path, headers=headers)
+            assert reply.status_code == 401, route.path
+            assert reply.headers["www-authenticate"] == "Bearer"
+            assert KEY not in reply.text
+    assert (
+        refused(locked.post(f"{CHAT}?api_key={KEY}", json=asking(), headers=headers), 401)["code"] == "invalid_api_key"
+    )
+    assert locked.get("/health").status_code == 200
+
+
+def test_the_key_opens(locked: TestClient) -> None:
+    for scheme in ("Bearer", "bearer"):
+        reply = locked.post(CHAT, json=asking(max_tokens=1), headers={"Authorization": f"{scheme} {KEY}"})
+        assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.com", "evil.com:8000", "localhost.evil.com", "127.0.0.1.evil.com", "", "a b", "[::1"]
+)
+def test_foreign_hosts_are_refused(client: TestClient, host: str) -> None:
+    assert refused(client.get("/v1/models", headers={"Host": host}), 403)["code"] == "host_not_allowed"
+    assert refused(client.get("/health", headers={"Host": host}), 403)
+
+
+def test_own_hosts_are_let_in(engine: Engine) -> None:
+    with serving({"tiny": engine}, trust=Trust(hosts=frozenset({"models.lan"}))) as client:
+        for host in ("localhost", "localhost:8000", "127.0.0.1:99", "[::1]:8000", "192.168.0.7", "models.lan:80"):
+            assert client.get("/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.com", "null", "http://localhost:1", "https://localhost.evil.com", "x"])
+def test_pages_of_other_origins_are_refused(client: TestClient, origin: str) -> None:
+    headers = {"Origin": origin}
+    reply = client.post(CHAT, json=asking(max_tokens=1), headers=headers)
+    assert refused(reply, 403)["code"] == "origin_not_allowed"
+    preflight = client.options(CHAT, headers={**headers, "Access-Control-Request-Method": "POST"})
+    assert preflight.status_code in (403, 405)
+    for answered in (reply, preflight):
+        assert not any(name.startswith("access-control") for name in answered.headers)
+
+
+def test_the_own_origin_may_ask(client: TestClient) -> None:
+    reply = client.post(CHAT, json=asking(max_tokens=1), headers={"Origin": "http://localhost"})
+    assert reply.status_code == 200 and "access-control-allow-origin" not in reply.headers
+
+
+def test_cors_is_for_those_that_were_named(engine: Engine) -> None:
+    trust = Trust(KEY, origins=frozenset({"http://chat.lan:3000"}))
+    with serving({"tiny": engine}, trust=trust) as client:
+        asked = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        preflight = client.options(CHAT, headers={"Origin": "http://chat.lan:3000", **asked})
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == "http://chat.lan:3000"
+        assert "access-control-allow-credentials" not in preflight.headers
+        headers = {"Origin": "http://chat.lan:3000", "Authorization": f"Bearer {KEY}"}
+        reply = client.post(CHAT, json=asking(max_tokens=1), headers=headers)
+        assert reply.headers["access-control-allow-origin"] == "http://chat.lan:3000"
+        refused(client.post(CHAT, json=asking(), headers={**headers, "Origin": "http://evil.com"}), 403)
+        unlocked = client.post(CHAT, json=asking(), headers={"Origin": "http://chat.lan:3000"})
+        assert refused(unlocked, 401) and unlocked.headers["access-control-allow-origin"] == "http://chat.lan:3000"
+
+
+def test_the_document_describes_the_routes(engine: Engine) -> None:
+    paths = create_app({"tiny": engine}, limits=Limits()).openapi()["paths"]
+    assert {CHAT, "/v1/completions", "/v1/models", "/tokenize", "/health", "/metrics"} <= set(paths)
