@@ -12,6 +12,7 @@ import typer
 
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.serve import feedback_command
 
 app = typer.Typer(
     name="heedful",
@@ -233,6 +234,9 @@ def doctor(
     from heedful import doctor as examination
 
     examination.examine(data, model, recipe, named(settings), json)
+
+
+feedback_command.register(app)
 
 
 def list_settings() -> None:

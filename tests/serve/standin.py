@@ -52,7 +52,9 @@ def stand_in(script: Script, run: Run | None) -> FastAPI:
         body = await request.json()
         script.asked.append(body)
         if refusal := script.refuse(body):
-            return JSONResponse({"error": refusal[1]}, refusal[0], headers={"Retry-After": "3"} if refusal[0] == 429 else {})
+            return JSONResponse(
+                {"error": refusal[1]}, refusal[0], headers={"Retry-After": "3"} if refusal[0] == 429 else {}
+            )
         return StreamingResponse(_stream(script, body), media_type="text/event-stream")
 
     app.include_router(page_routes("tiny", run))

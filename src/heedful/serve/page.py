@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 import heedful
+from heedful.errors import HeedfulError
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, Opinion
 
@@ -52,22 +53,27 @@ def page_routes(name: str, run: Run | None) -> APIRouter:
 
     @router.get("/feedback")
     def counts() -> dict[str, int]:
-        return _of_run(feedback).counts()
+        return _counts(feedback)
 
     @router.post("/feedback")
     def put(opinion: Opinion) -> dict[str, int]:
-        _of_run(feedback).put(opinion)
-        return _of_run(feedback).counts()
+        return _counts(feedback, opinion)
 
     _add_files(router)
     _add_report(router, run)
     return router
 
 
-def _of_run(feedback: Feedback | None) -> Feedback:
+def _counts(feedback: Feedback | None, opinion: Opinion | None = None) -> dict[str, int]:
+    """Keep an opinion, if there is one; count what is kept."""
     if feedback is None:
         raise HTTPException(404, "Feedback is kept beside a run, and this server has only a model.")
-    return feedback
+    try:
+        if opinion is not None:
+            feedback.put(opinion)
+        return feedback.counts()
+    except HeedfulError as error:
+        raise HTTPException(500, str(error)) from error
 
 
 def _add_files(router: APIRouter) -> None:
