@@ -2,7 +2,8 @@
 
 The files are read from the package once, by name, so no path of a request is ever a path on the disk. The page may run
 scripts and styles from this server and nothing else; the report, which is one file with its own scripts, is shown in a
-sandbox without origin and without network. What lies under /page/ is open to whoever may connect; the rest asks for the key.
+sandbox without origin and without network. What lies under /page/ is open to whoever may connect; the rest asks for
+the key.
 """
 
 from __future__ import annotations

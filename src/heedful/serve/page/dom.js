@@ -7,12 +7,13 @@ export function h(spec, attributes = {}, ...children) {
   const [tag, ...classes] = spec.split(".");
   const element = document.createElement(tag);
   if (classes.length) element.className = classes.join(" ");
+  const shown = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  for (const child of shown) element.append(child); // before dir="auto", which would look at all of them for each
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name in element && !name.includes("-")) element[name] = value;
     else if (value !== null) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 

@@ -102,7 +102,8 @@ function link(scan) {
 }
 
 function address(scan) {
-  if (scan.text[scan.at] !== "h" || /[\w(\]]/.test(scan.text[scan.at - 1] ?? "")) return false;
+  const before = scan.text.slice(Math.max(0, scan.at - 2), scan.at);
+  if (scan.text[scan.at] !== "h" || /\w$/.test(before) || before === "](") return false; // the last: an image's
   ADDRESS.lastIndex = scan.at;
   const found = ADDRESS.exec(scan.text)?.[0].replace(/[.,;:!?)\]*_]+$/, "");
   return Boolean(found) && push(scan, anchor(found, found), scan.at + found.length);

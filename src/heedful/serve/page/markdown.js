@@ -16,15 +16,16 @@ const DEEPEST = 8;
 /** Show a text in an element; blocks that are as before stay as they are, so a growing answer changes only its end. */
 export function showMarkdown(element, text) {
   const found = blocks(text.split(/\r?\n/), 0);
+  const shown = [...element.children];
   found.forEach((block, index) => {
-    const old = element.children[index];
+    const old = shown[index];
     if (old?.shows === block.source) return;
     const built = block.build();
     built.shows = block.source;
     if (old) old.replaceWith(built);
     else element.append(built);
   });
-  while (element.children.length > found.length) element.lastElementChild.remove();
+  for (const old of shown.slice(found.length)) old.remove();
 }
 
 /** Cut lines into blocks: { source, build }, where equal sources build equal elements. */

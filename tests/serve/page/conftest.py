@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from tests.browser import Browser, chromium
-from tests.serve.pages import Page
-from tests.serve.standin import Script, serving, stand_in
+from tests.serve.page.pages import Page
+from tests.serve.page.standin import Script, serving, stand_in
 
 from heedful.config import Config
 from heedful.run import Run

@@ -10,8 +10,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 from tests.browser import Browser
-from tests.serve.pages import Page
-from tests.serve.standin import Script
+from tests.serve.page.pages import Page
+from tests.serve.page.standin import Script
 
 from heedful import data
 from heedful.config import load_config
@@ -398,8 +398,8 @@ def test_old_probabilities_make_room_before_anything_is_lost(open_page: Open) ->
         const [old, fresh] = [filled(), filled()];
         await store.put(old);
         const write = store.write.bind(store);
-        let full = true;
-        store.write = (one) => full && !(full = false) ? Promise.reject(new DOMException("", "QuotaExceededError")) : write(one);
+        const full = [new DOMException("", "QuotaExceededError")];
+        store.write = (one) => full.length ? Promise.reject(full.pop()) : write(one);
         await store.put(fresh);
         const again = await openStore();
         await again.load();

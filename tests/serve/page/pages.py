@@ -103,9 +103,8 @@ class Page:
 
     def js(self, body: str, *arguments: Any) -> Any:
         """Run an async function's body in the page; give what it returns."""
-        code = (
-            f"const done = arguments[arguments.length - 1]; (async (...args) => {{ {body} }})(...arguments).then(done)"
-        )
+        run = f"(async (...args) => {{ {body} }})(...arguments).then(done, (error) => done(`failed: ${{error}}`))"
+        code = f"const done = arguments[arguments.length - 1]; {run}"
         return self.browser.execute_async_script(code, *arguments)
 
     def downloaded(self, pattern: str) -> Path:
