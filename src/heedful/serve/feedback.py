@@ -55,7 +55,8 @@ class Opinion(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_learned(self) -> Self:
-        """Refuse at the door what `heedful train` would refuse later."""
+        """Refuse at the door what `heedful train` would refuse later, and what no file can hold."""
+        f"{self.model}{self.answer}{self.better}".encode()  # half a surrogate pair raises a ValueError
         lesson = "-" if self.lesson is None else self.lesson
         turns = [(turn.role, turn.content) for turn in self.messages] + [("assistant", lesson)]
         try:

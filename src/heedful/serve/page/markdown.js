@@ -134,8 +134,8 @@ function list(lines, depth) {
 }
 
 function listItem([first, ...rest], depth) {
-  const margins = rest.filter((line) => line.trim()).map((line) => /^\s*/.exec(line)[0].length);
-  const margin = Math.min(...margins, 12);
+  const indents = rest.filter((line) => line.trim()).map((line) => /^\s*/.exec(line)[0].length);
+  const margin = indents.reduce((least, indent) => Math.min(least, indent), 12);
   const built = inside([first, ...rest.map((line) => line.slice(Math.min(margin, /^\s*/.exec(line)[0].length)))], depth);
   const plain = built.length && built[0].tagName === "P" ? [...built.shift().childNodes] : []; // a tight list has no paragraphs
   return h("li", { dir: "auto" }, plain, built);
