@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tests.browser import Browser, console, forget_logs, requested
@@ -46,7 +46,7 @@ class Page:
             try:
                 if found := until():
                     return found
-            except StaleElementReferenceException:
+            except (NoSuchElementException, StaleElementReferenceException):
                 pass
             time.sleep(0.02)
         raise AssertionError(f"it never came; the page says: {self.text('body')}")
@@ -85,7 +85,8 @@ class Page:
 
     def choose(self, mode: str) -> None:
         """Choose the model, or "Side by side"."""
-        self.browser.execute_script("arguments[0].click()", self.one(f'.models input[value="{mode}"]'))
+        (choice,) = self.browser.find_elements(By.CSS_SELECTOR, f'.models input[value="{mode}"]')
+        self.browser.execute_script("arguments[0].click()", choice)
 
     def send(self, text: str) -> None:
         """Send a message and wait for its answers."""

@@ -131,6 +131,7 @@ class App {
     conversation.exchanges.push(exchange);
     const answers = exchange.lanes.map((lane) => this.run(exchange, lane, this.settings.temperature));
     history.replaceState(null, "", `#/c/${conversation.id}`);
+    this.keep(); // with its prompt, should the tab be closed before the answer is whole
     this.show();
     speak(exchange.lanes.map((lane) => t("thinks", { model: this.nameOf(lane) })).join(" "));
     return Promise.all(answers);

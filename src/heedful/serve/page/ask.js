@@ -15,7 +15,7 @@ export async function ask({ conversation, exchange, lane, answer, settings, sign
   for (let dropped = 0; dropped <= turns; dropped += 1) {
     const messages = messagesFor(conversation, exchange, lane.model, dropped);
     problem = await attempt(request(lane.model, messages, answer, settings), answer, signal, onChange);
-    answer.trimmed = dropped > 0;
+    answer.trimmed = dropped > 0 && !problem;
     if (problem?.code !== "context_length_exceeded") break; // else once more, without the oldest turn
   }
   answer.seconds = (performance.now() - started) / 1000;

@@ -7,14 +7,13 @@ import { LANGUAGES, t } from "./text.js";
 /** Open the settings. `change(name, value)` takes each change; `exportAll` saves every conversation. */
 export function openSettings({ settings, conversation, change, exportAll }) {
   const dialog = byId("settings");
-  const close = iconButton("close", t("close"), () => dialog.close());
-  const redraw = () => fill(dialog, close, { settings, conversation, change, exportAll }, redraw);
+  const redraw = () => fill(dialog, { settings, conversation, change, exportAll }, redraw);
   redraw();
   dialog.onclick = (event) => event.target === dialog && dialog.close();
   dialog.showModal();
 }
 
-function fill(dialog, close, context, redraw) {
+function fill(dialog, context, redraw) {
   const { settings, conversation, change } = context;
   const number = (name, limits) => numberField(name, settings, limits, change);
   const reset = () => {
@@ -23,7 +22,7 @@ function fill(dialog, close, context, redraw) {
   };
   const system = h("textarea", { id: "system", rows: 3, value: conversation.system, oninput: () => change("system", system.value) });
   dialog.replaceChildren(
-    h("header", {}, h("h2", { id: "settings-title" }, t("settings")), close),
+    h("header", {}, h("h2", { id: "settings-title" }, t("settings")), iconButton("close", t("close"), () => dialog.close())),
     field("system", t("system"), system, t("systemHint")),
     h("h3", {}, t("sampling"), h("button.link", { type: "button", onclick: reset }, t("reset"))),
     number("temperature", { min: 0, max: 2, step: 0.1, hint: t("temperatureHint") }),
@@ -80,6 +79,7 @@ export function askKey(wrong) {
   const form = h("form", { method: "dialog" },
     h("h2", { id: "key-title" }, t("keyTitle")),
     h("p.quiet", {}, t("keyText")),
+    h("input", { type: "text", autocomplete: "username", value: "heedful", hidden: true }), // for password managers
     field("key-field", t("key"), input),
     wrong && h("p.error", { role: "alert" }, t("keyWrong")),
     h("div.row", {}, h("button.primary", { type: "submit" }, t("enter"))));

@@ -45,10 +45,9 @@ export function tokenView(tokens) {
 
 function tokenSpan(token, index) {
   const label = t("probability", { token: token.text.trim() || t("space"), percent: percent(token.logprob) });
-  const span = h("span.token", { tabIndex: index ? -1 : 0, role: "img", "aria-label": label }, token.text);
+  const span = h("span.token", { tabIndex: index ? -1 : 0, role: "img", "aria-label": label }, token.text.replaceAll("\n", "↵\n"));
   span.index = index;
   span.style.setProperty("--doubt", (1 - Math.exp(token.logprob)).toFixed(3));
-  if (token.text.includes("\n")) span.classList.add("breaks");
   return span;
 }
 
