@@ -40,7 +40,8 @@ def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
     page.choose("both")
     page.send("Hello")
     answers = page.wait(lambda: page.js(KEPT))
-    asked = """const body = { model: args[0], messages: [{ role: "user", content: "Hello" }], temperature: 0, max_tokens: 256 };
+    asked = """const messages = [{ role: "user", content: "Hello" }];
+    const body = { model: args[0], messages, temperature: 0, max_tokens: 256 };
     const headers = { Authorization: "Bearer secret", "Content-Type": "application/json" };
     const answer = await fetch("/v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body) });
     return (await answer.json()).choices[0].message.content;"""
