@@ -60,7 +60,7 @@ class Opinion(BaseModel):
         lesson = "-" if self.lesson is None else self.lesson
         turns = [(turn.role, turn.content) for turn in self.messages] + [("assistant", lesson)]
         try:
-            check_turns([message(role, text, "messages") for role, text in turns])  # type: ignore[arg-type]
+            check_turns([message(role, text, "messages") for role, text in turns])
         except DataError as error:
             raise ValueError(str(error)) from None
         return self
