@@ -14,6 +14,7 @@ from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
+from heedful.serve import feedback_command
 
 app = typer.Typer(
     name="heedful",
@@ -201,6 +202,7 @@ def doctor(
 
 
 report_command.register(app)
+feedback_command.register(app)
 
 
 def list_settings() -> None:

@@ -19,7 +19,7 @@ from heedful.errors import UsageError
 from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
-from heedful.run import holds_run, write_json
+from heedful.run import Run, holds_run, write_json
 
 
 def answer_one(
@@ -82,6 +82,7 @@ def serve(
         from heedful.serve.guard import Trust
         from heedful.serve.key import check_host, read_key
         from heedful.serve.limits import Limits
+        from heedful.serve.page import page_routes
     except ModuleNotFoundError as error:
         raise UsageError(
             "`heedful serve` needs more packages.", "Install them: pip install 'heedful[serve]'."
@@ -93,9 +94,11 @@ def serve(
     sampling = pipeline.sampling_of(load_config(None, settings))
     limits = Limits(answer_tokens=sampling.max_tokens) if "generate.max_tokens" in settings else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
-    app = create_app(models, Trust(key, frozenset(hosts), frozenset(origins)), limits, sampling)
-    names = " and ".join(models)
-    server.run(app, listener, lambda: screen.say(f"{names} at {server.url_of(listener)}/v1; Ctrl-C ends."))
+    page = page_routes(next(iter(models)), Run(Path(run_or_model)) if holds_run(run_or_model) else None)
+    app = create_app(models, Trust(key, frozenset(hosts), frozenset(origins)), limits, sampling, [page])
+    names, url = " and ".join(models), server.url_of(listener)
+    told = f"{names} at {url}\nA page to talk to it, and the API under /v1. Ctrl-C ends."
+    server.run(app, listener, lambda: screen.say(told))
 
 
 def list_models(as_json: bool) -> None:

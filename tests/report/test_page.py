@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -12,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser import Browser, chromium, console, forget_logs, requested
 from tests.report.runs import EVIL, evaluation, finished_run
 
 from heedful.config import load_config
 from heedful.report.page import compare_page, report, write_report
 from heedful.run import Run, write_json
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="there is no browser: apt-get install chromium chromium-driver"
-)
-Browser = Any
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +24,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    selenium = pytest.importorskip("selenium", reason="the browser tests need selenium (the dev extra)")
-    del selenium
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.binary_location = CHROMIUM or ""
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("downloads")) as driver:
+        yield driver
 
 
 def visit(browser: Browser, path: Path, scheme: str = "light", width: int = 1280) -> None:
-    for log in ("browser", "performance"):
-        browser.get_log(log)
+    forget_logs(browser)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -67,12 +48,6 @@ def wait(condition: Callable[[], Any], seconds: float = 20) -> Any:
     raise AssertionError("it did not come")
 
 
-def asked_for(browser: Browser) -> list[str]:
-    """List the addresses that the browser asked for."""
-    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-
-
 def choose(browser: Browser, id: str, value: str) -> str:
     """Choose or type something; give what the page counts then."""
     script = """const e = document.getElementById(arguments[0]); e.value = arguments[1];
@@ -87,20 +62,18 @@ def shown(browser: Browser) -> list[str]:
     )
 
 
-@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_opens_without_network_or_complaint(browser: Browser, page: Path, scheme: str, width: int) -> None:
     visit(browser, page, scheme, width)
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
-    assert [url[:60] for url in asked_for(browser) if not url.startswith("data:")] == [page.as_uri()[:60]]
+    assert console(browser) == []
+    assert [url[:60] for url in requested(browser)] == [page.as_uri()[:60]]
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     image = browser.execute_script("const i = document.querySelector('picture img'); return [i.naturalWidth, i.alt]")
     assert image[0] > 100
     assert "loss" in image[1]
 
 
-@needs_browser
 def test_rows_are_text(browser: Browser, page: Path) -> None:
     """A row with markup, or one that would end the script that holds it, shows as it is."""
     visit(browser, page)
@@ -111,7 +84,6 @@ def test_rows_are_text(browser: Browser, page: Path) -> None:
     assert EVIL in browser.execute_script("return document.getElementById('tokens').textContent")
 
 
-@needs_browser
 def test_filters_and_pages_work(browser: Browser, page: Path) -> None:
     visit(browser, page)
     assert choose(browser, "search", "row 18)") == "1 of 40 rows"
@@ -131,7 +103,6 @@ def test_filters_and_pages_work(browser: Browser, page: Path) -> None:
     assert browser.execute_script("return document.getElementById('next').disabled")
 
 
-@needs_browser
 def test_words_that_differ_are_marked(browser: Browser, page: Path) -> None:
     visit(browser, page)
     choose(browser, "search", "Say word 2.")
@@ -160,7 +131,6 @@ return worst;
 """
 
 
-@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_and_pictures_have_words(browser: Browser, page: Path, scheme: str) -> None:
     visit(browser, page, scheme)
@@ -178,7 +148,6 @@ def test_text_has_contrast_and_pictures_have_words(browser: Browser, page: Path,
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-@needs_browser
 def test_ten_thousand_rows_stay_small_and_open(browser: Browser, tmp_path: Path) -> None:
     path = write_report(finished_run(tmp_path / "large", rows=10_000, trained=10_000))
     assert path.stat().st_size < 5_000_000
@@ -186,13 +155,12 @@ def test_ten_thousand_rows_stay_small_and_open(browser: Browser, tmp_path: Path)
     assert choose(browser, "search", "row 10000)") == "1 of 10,000 rows"
 
 
-@needs_browser
 def test_two_runs_on_one_page(browser: Browser, tmp_path: Path) -> None:
     a, b = finished_run(tmp_path / "first"), finished_run(tmp_path / "second")
     b.write_config(load_config(b.config_file, {"train.epochs": 3}))
     path = compare_page(a, b, evaluation(names=("first", "second"), verdict="within noise"), tmp_path / "compare.html")
     visit(browser, path)
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    assert console(browser) == []
     text = browser.execute_script("return document.body.textContent")
     assert "second and first cannot be told apart: within noise." in text
     assert "train.epochs" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.report.runs import finished_run
-from tests.report.test_page import Browser, browser, needs_browser, wait  # noqa: F401 (a fixture)
+from tests.report.test_page import Browser, browser, wait  # noqa: F401 (a fixture)
 
 from heedful.errors import UsageError
 from heedful.report.watch import Watcher
@@ -62,7 +62,6 @@ def test_a_port_in_use_is_said(served: tuple[Watcher, Run]) -> None:
         Watcher(served[1], served[0].server_address[1])
 
 
-@needs_browser
 def test_the_page_follows_without_being_opened_again(browser: Browser, served: tuple[Watcher, Run]) -> None:  # noqa: F811
     server, run = served
     run.evaluation_file.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,8 +40,9 @@ def serve(tiny_folder: Path, tmp_path: Path) -> Iterator[Serve]:
         processes.append(process)
         assert process.stderr is not None
         line = process.stderr.readline()
-        assert "tiny-llama at http://" in line, line + process.stderr.read()
-        return line.split(" at ")[1].split("/v1")[0], process
+        told = re.fullmatch(r"tiny-llama at (\S+)\n", line)
+        assert told, line
+        return told[1], process
 
     yield start
     for process in processes:

@@ -1,0 +1,154 @@
+// One lane of an exchange: a model's answer, its other versions, and what can be done with it.
+
+import { saidBy, shownAnswer } from "./conversation.js";
+import { copyText, fit, h, iconButton } from "./dom.js";
+import { showMarkdown } from "./markdown.js";
+import { t } from "./text.js";
+import { tokenView } from "./tokens.js";
+
+export class AnswerView {
+  /** `act` does what buttons ask for: retry, rate, improve, keep; `label` names the model, or is null where there is one. */
+  constructor(lane, { label, rates, act, isRunning }) {
+    Object.assign(this, { lane, label, rates, act, isRunning, mode: "text", timer: null, cost: 0 });
+    this.head = h("header");
+    this.body = h("div.body");
+    this.foot = h("footer");
+    this.element = h("article.answer", { "aria-label": label ?? lane.model }, this.head, this.body, this.foot);
+    this.show();
+  }
+
+  get answer() {
+    return shownAnswer(this.lane);
+  }
+
+  /** The answer grew: show it soon, and the slower that is, the less often. */
+  changed() {
+    if (!this.isRunning(this.answer)) this.show();
+    else this.timer ??= setTimeout(() => this.grow(), Math.max(30, 4 * this.cost));
+  }
+
+  grow() {
+    const started = performance.now();
+    this.timer = null;
+    this.showBody();
+    this.cost = performance.now() - started;
+    this.act.grown();
+  }
+
+  show() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    const running = this.isRunning(this.answer);
+    this.element.setAttribute("aria-busy", String(running));
+    this.head.replaceChildren(...this.headParts());
+    this.head.hidden = !this.head.childElementCount;
+    this.showBody();
+    this.foot.replaceChildren(...(running || this.mode === "improve" ? [] : [this.outcome(), this.buttons()]));
+  }
+
+  headParts() {
+    const { answers, shown } = this.lane;
+    const parts = this.label ? [h("span.label", { title: this.lane.model }, this.label)] : [];
+    if (answers.length < 2 || this.isRunning(this.answer)) return parts;
+    const go = (step) => {
+      this.lane.shown += step;
+      this.mode = "text";
+      this.show();
+      this.act.keep();
+    };
+    const versions = [
+      iconButton("left", t("before"), () => go(-1), { disabled: shown === 0 }),
+      h("span.number", {}, `${shown + 1} / ${answers.length}`),
+      iconButton("right", t("after"), () => go(1), { disabled: shown === answers.length - 1 }),
+    ];
+    return [...parts, h("span.versions", {}, versions)];
+  }
+
+  showBody() {
+    const kind = this.mode === "text" ? "markdown" : this.mode;
+    if (kind !== "markdown" || !this.body.classList.contains(kind)) this.body.replaceChildren();
+    this.body.className = `body ${kind}`;
+    if (kind === "tokens") this.body.append(tokenView(this.answer.tokens));
+    else if (kind === "improve") this.body.append(this.improveForm());
+    else this.showText();
+  }
+
+  showText() {
+    if (this.isRunning(this.answer) && !this.answer.text) this.body.replaceChildren(h("span.dots", { role: "img", "aria-label": t("thinking") }));
+    else showMarkdown(this.body, saidBy(this.lane));
+  }
+
+  /** Say how the answer ended, where that is not plain to see. */
+  outcome() {
+    const { finish, error, text, better, trimmed, tokens } = this.answer;
+    const notes = [
+      better !== null && h("span.tag", {}, t("improved")),
+      finish === "error" && h("span.error", { role: "alert" }, error),
+      finish === "stopped" && h("span", {}, t("stopped")),
+      finish === "length" && h("span", {}, t("lengthEnd", { n: tokens.length })),
+      finish === "stop" && !text.trim() && h("span", {}, t("empty")),
+      trimmed && h("span", {}, t("trimmed")),
+    ];
+    return h("p.outcome", {}, notes.filter(Boolean));
+  }
+
+  buttons() {
+    const { rating, text, error } = this.answer;
+    const copy = iconButton("copy", t("copy"), () => copyText(saidBy(this.lane), copy));
+    const pressed = (on) => ({ "aria-pressed": String(on) });
+    const rate = (value) => this.act.rate(rating === value ? null : value);
+    const tokens = () => this.turn(this.mode === "tokens" ? "text" : "tokens");
+    const retry = iconButton("retry", t("retry"), this.act.retry);
+    if (error || !text.trim()) return h("div.actions.kept", {}, retry);
+    return h("div.actions", {}, [
+      copy,
+      retry,
+      this.rates && iconButton("up", t("good"), () => rate("up"), pressed(rating === "up")),
+      this.rates && iconButton("down", t("bad"), () => rate("down"), pressed(rating === "down")),
+      this.rates && iconButton("pen", t("better"), () => this.turn("improve")),
+      iconButton("tokens", t("tokens"), tokens, pressed(this.mode === "tokens")),
+      h("span.facts", { title: this.how() }, this.facts()),
+    ]);
+  }
+
+  facts() {
+    const { tokens, seconds } = this.answer;
+    return t("facts", { n: tokens.length, seconds: seconds.toFixed(1) });
+  }
+
+  how() {
+    const { temperature, seed } = this.answer;
+    return temperature > 0 ? t("factsFree", { temperature, seed }) : t("factsFree", { temperature, seed: "-" });
+  }
+
+  turn(mode) {
+    this.mode = mode;
+    this.show();
+  }
+
+  improveForm() {
+    const field = h("textarea", { value: saidBy(this.lane), "aria-label": t("betterField"), oninput: () => fit(field) });
+    const save = (event) => {
+      event.preventDefault();
+      const text = field.value.trim();
+      this.mode = "text";
+      this.act.improve(text && text !== this.answer.text.trim() ? text : null);
+    };
+    requestAnimationFrame(() => (fit(field), field.focus()));
+    return editForm(field, t("betterField"), t("save"), save, () => this.turn("text"));
+  }
+}
+
+/** A text field with the two ways to leave it; Escape is the second. */
+export function editForm(field, hint, action, onsubmit, oncancel) {
+  const onkeydown = (event) => {
+    if (event.key === "Escape") oncancel();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  };
+  const buttons = [
+    h("button.quiet", { type: "button", onclick: oncancel }, t("cancel")),
+    h("button.primary", { type: "submit" }, action),
+  ];
+  const form = h("form.edit", { onsubmit, onkeydown }, field, h("div.row", {}, h("span.quiet", {}, hint), buttons));
+  return form;
+}

@@ -1,0 +1,269 @@
+// heedful's page: what it knows, and what happens when something is asked for. The screen follows from the data.
+
+import * as api from "./api.js";
+import { ask } from "./ask.js";
+import { addAnswer, newConversation, newExchange, saidBy, shownAnswer, titleOf, toOpinion, toRow } from "./conversation.js";
+import { byId, download, fit, h, icon, speak, toast } from "./dom.js";
+import { labelFrame, showList, showModels, showRun, slideSidebar } from "./frame.js";
+import { askKey, openSettings } from "./settings.js";
+import { loadSettings, openStore, saveSettings } from "./store.js";
+import { speakLanguage, t } from "./text.js";
+import { Thread } from "./thread.js";
+
+const FREER = 0.7; // the temperature of another try, where the setting would give the same answer again
+
+class App {
+  async start() {
+    this.settings = loadSettings();
+    this.runs = new Map(); // answer -> AbortController
+    this.applyAppearance();
+    this.store = await openStore();
+    if (!this.store.lasting) toast(t("forgetful"));
+    await this.store.load();
+    this.mendUnfinished();
+    await this.meetServer();
+    this.thread = new Thread(this);
+    this.conversation = newConversation(this.settings.system);
+    this.listen();
+    slideSidebar();
+    this.route();
+  }
+
+  /** Ask the server what it is; a key is asked for as long as it wants one. */
+  async meetServer(wrong = false) {
+    try {
+      this.about = await api.about();
+      this.models = await api.models();
+    } catch (error) {
+      if (error.status !== 401) return this.serverIsAway(error);
+      api.setKey(await askKey(wrong));
+      return this.meetServer(true);
+    }
+    const base = this.models.find((name) => this.models.includes(name.replace(/-base$/, "")) && name.endsWith("-base"));
+    this.pair = base ? { tuned: base.replace(/-base$/, ""), base } : null;
+    this.rates = Boolean(this.about.run);
+    return null;
+  }
+
+  serverIsAway(error) {
+    Object.assign(this, { about: { run: null, report: false }, models: [""], pair: null, rates: false });
+    toast(error.status ? t("failed", { reason: error.message }) : t("unreachable"));
+  }
+
+  /** Which model answers: a name, or "both". */
+  get mode() {
+    const { mode } = this.settings;
+    if (!this.pair) return this.models[0];
+    return mode === "both" || this.models.includes(mode) ? mode : this.pair.tuned;
+  }
+
+  labelOf(model) {
+    if (!this.pair) return null;
+    return { [this.pair.tuned]: t("tuned"), [this.pair.base]: t("base") }[model] ?? model;
+  }
+
+  isRunning(answer) {
+    return this.runs.has(answer);
+  }
+
+  // What the screen shows
+
+  show() {
+    labelFrame();
+    byId("open-run").hidden = !this.about.run;
+    showModels({ ...this.pair, only: this.pair ? null : this.models[0], mode: this.mode, choose: (mode) => this.change("mode", mode) });
+    this.showList();
+    this.thread.show(this.conversation);
+    this.showComposer();
+  }
+
+  showList() {
+    showList(this.store.list(), this.conversation, (one) => this.remove(one));
+    document.title = [titleOf(this.conversation), "heedful"].filter(Boolean).join(" · ");
+  }
+
+  showComposer() {
+    const running = this.thread.running(this.conversation).length > 0;
+    const [send, prompt] = [byId("send"), byId("prompt")];
+    send.replaceChildren(icon(running ? "stop" : "send"));
+    send.title = running ? t("stop") : t("send");
+    send.setAttribute("aria-label", send.title);
+    send.disabled = !running && !prompt.value.trim();
+    prompt.placeholder = t("ask");
+    byId("export").disabled = !this.conversation.exchanges.length;
+  }
+
+  applyAppearance() {
+    this.settings.language = speakLanguage(this.settings.language);
+    document.documentElement.dataset.theme = this.settings.theme;
+  }
+
+  /** Go where the address says: a conversation, the run, or a new conversation. */
+  route() {
+    const [, place, id] = location.hash.split("/");
+    const run = place === "run" && this.about.run;
+    byId("run").hidden = !run;
+    for (const part of ["thread", "composer", "models", "export"]) byId(part).hidden = Boolean(run);
+    if (place === "c" && this.store.kept.has(id)) this.conversation = this.store.kept.get(id);
+    else if (!run && this.conversation.exchanges.length) this.conversation = newConversation(this.settings.system);
+    this.show();
+    if (run) showRun(this.about).catch((error) => this.tell(error));
+    else byId("prompt").focus({ preventScroll: true });
+  }
+
+  // What can be asked for
+
+  send(prompt) {
+    const models = this.mode === "both" ? [this.pair.tuned, this.pair.base] : [this.mode];
+    this.begin(newExchange(prompt, models));
+  }
+
+  /** Ask a changed prompt in place of an exchange and of all that followed it. */
+  resend(exchange, prompt) {
+    this.stop();
+    const at = this.conversation.exchanges.indexOf(exchange);
+    this.conversation.exchanges.splice(at);
+    this.begin(newExchange(prompt, exchange.lanes.map((lane) => lane.model)));
+  }
+
+  begin(exchange) {
+    const { conversation } = this;
+    conversation.exchanges.push(exchange);
+    const answers = exchange.lanes.map((lane) => this.run(exchange, lane, this.settings.temperature));
+    history.replaceState(null, "", `#/c/${conversation.id}`);
+    this.keep(); // with its prompt, should the tab be closed before the answer is whole
+    this.show();
+    speak(exchange.lanes.map((lane) => t("thinks", { model: this.nameOf(lane) })).join(" "));
+    return Promise.all(answers);
+  }
+
+  retry(exchange, lane) {
+    const done = this.run(exchange, lane, this.settings.temperature || FREER);
+    this.show();
+    return done;
+  }
+
+  /** Fill a new answer in a lane. The seed moves on with each try, so a fixed one does not repeat an answer. */
+  async run(exchange, lane, temperature) {
+    const { conversation, settings } = this;
+    const seed = settings.seed === null ? crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 : settings.seed + lane.answers.length;
+    const [answer, controller] = [addAnswer(lane, { temperature, seed }), new AbortController()];
+    this.runs.set(answer, controller);
+    const onChange = () => this.thread.changed(lane);
+    const problem = await ask({ conversation, exchange, lane, answer, settings, signal: controller.signal, onChange });
+    this.runs.delete(answer);
+    this.thread.changed(lane);
+    this.showComposer();
+    if (conversation.exchanges.includes(exchange)) await this.keep(conversation);
+    speak(t("says", { model: this.nameOf(lane), text: answer.error ?? saidBy(lane) }));
+    if (problem?.status === 401) await this.meetServer().then(() => this.show());
+  }
+
+  nameOf(lane) {
+    return this.labelOf(lane.model) ?? lane.model;
+  }
+
+  stop() {
+    for (const answer of this.thread.running(this.conversation)) this.runs.get(answer).abort();
+  }
+
+  /** Keep what somebody thinks of an answer: here, and beside the run. */
+  async judge(exchange, lane, opinion) {
+    const answer = shownAnswer(lane);
+    const before = { rating: answer.rating, better: answer.better };
+    Object.assign(answer, opinion);
+    this.thread.changed(lane);
+    try {
+      await api.sendFeedback(toOpinion(this.conversation, exchange, lane));
+      if (answer.better && opinion.better) toast(t("thanks"));
+    } catch (error) {
+      Object.assign(answer, before);
+      this.thread.changed(lane);
+      this.tell(error);
+    }
+    await this.keep();
+  }
+
+  /** Keep a conversation in the browser. */
+  async keep(conversation = this.conversation) {
+    if (conversation.exchanges.length) await this.store.put(conversation).catch(() => toast(t("full")));
+    this.showList();
+  }
+
+  async remove(conversation) {
+    if (conversation === this.conversation) this.stop();
+    await this.store.remove(conversation.id);
+    const undo = async () => {
+      await this.keep(conversation);
+    };
+    toast(t("deleted"), { label: t("undo"), run: undo });
+    if (conversation === this.conversation) location.hash = "#/";
+    else this.showList();
+  }
+
+  /** Save conversations as rows that `heedful train` reads. */
+  export(conversations) {
+    const rows = conversations.map(toRow).filter(Boolean);
+    if (!rows.length) return toast(t("nothingToExport"));
+    const name = rows.length === 1 ? titleOf(conversations.find(toRow)).replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40) : "conversations";
+    download(`heedful-${name.replace(/^-|-$/g, "")}.json`, `${JSON.stringify(rows, null, 1)}\n`, "application/json");
+    return toast(t("exported"));
+  }
+
+  change(name, value) {
+    this.settings[name] = value;
+    if (name === "system") this.conversation.system = value;
+    saveSettings(this.settings);
+    if (name === "theme" || name === "language") this.applyAppearance();
+    if (name === "language" || name === "mode") this.show();
+    if (name === "system") this.keep();
+  }
+
+  tell(error) {
+    toast(error.status === 0 ? t("unreachable") : t("failed", { reason: error.message }));
+  }
+
+  /** Answers that a closed tab left unfinished were stopped. */
+  mendUnfinished() {
+    for (const { exchanges } of this.store.list()) {
+      for (const lane of exchanges.flatMap((exchange) => exchange.lanes)) {
+        for (const answer of lane.answers) answer.finish ??= "stopped";
+      }
+    }
+  }
+
+  listen() {
+    const prompt = byId("prompt");
+    prompt.addEventListener("input", () => (fit(prompt), this.showComposer()));
+    prompt.addEventListener("keydown", (event) => {
+      const sends = event.key === "Enter" && !event.shiftKey && !event.isComposing; // Enter also chooses among characters
+      if (!sends) return;
+      event.preventDefault();
+      if (!this.thread.running(this.conversation).length) byId("composer").requestSubmit(); // a typed Enter stops nothing
+    });
+    byId("composer").addEventListener("submit", (event) => (event.preventDefault(), this.submit(prompt)));
+    document.addEventListener("keydown", (event) => event.key === "Escape" && !event.defaultPrevented && this.stop());
+    addEventListener("hashchange", () => this.route());
+    byId("skip").onclick = (event) => (event.preventDefault(), prompt.focus());
+    byId("new").onclick = () => (location.hash === "#/" || location.hash === "" ? this.route() : (location.hash = "#/"));
+    byId("open-run").onclick = () => (location.hash = "#/run");
+    byId("export").onclick = () => this.export([this.conversation]);
+    byId("open-settings").onclick = () => openSettings({
+      settings: this.settings,
+      conversation: this.conversation,
+      change: (name, value) => this.change(name, value),
+      exportAll: () => this.export(this.store.list()),
+    }); // prettier-ignore
+  }
+
+  submit(prompt) {
+    if (this.thread.running(this.conversation).length) return this.stop();
+    const text = prompt.value.trim();
+    if (!text) return null;
+    prompt.value = "";
+    fit(prompt);
+    return this.send(text);
+  }
+}
+
+new App().start();

@@ -1,0 +1,60 @@
+// Ask a model for an answer, and fill the answer as it comes.
+
+import { streamChat } from "./api.js";
+import { messagesFor, turnsBefore } from "./conversation.js";
+import { t } from "./text.js";
+import { keepToken } from "./tokens.js";
+
+const ALTERNATIVES = 5;
+
+/** Fill an answer. It always ends with a `finish`: stop, length, stopped or error. Returns the error, if there is one. */
+export async function ask({ conversation, exchange, lane, answer, settings, signal, onChange }) {
+  const started = performance.now();
+  const turns = turnsBefore(conversation, exchange, lane.model).length;
+  let problem = null;
+  for (let dropped = 0; dropped <= turns; dropped += 1) {
+    const messages = messagesFor(conversation, exchange, lane.model, dropped);
+    problem = await attempt(request(lane.model, messages, answer, settings), answer, signal, onChange);
+    answer.trimmed = dropped > 0 && !problem;
+    if (problem?.code !== "context_length_exceeded") break; // else once more, without the oldest turn
+  }
+  answer.seconds = (performance.now() - started) / 1000;
+  if (problem) Object.assign(answer, { finish: "error", error: sentence(problem) });
+  answer.finish ??= "stop";
+  onChange();
+  return problem;
+}
+
+function request(model, messages, answer, settings) {
+  const { topP, maxTokens, repetition } = settings;
+  const sampled = answer.temperature > 0 && { top_p: topP, seed: answer.seed };
+  const penalty = repetition !== 1 && { repetition_penalty: repetition };
+  const seen = { logprobs: true, top_logprobs: ALTERNATIVES };
+  return { model, messages, temperature: answer.temperature, max_tokens: maxTokens, ...seen, ...sampled, ...penalty };
+}
+
+async function attempt(body, answer, signal, onChange) {
+  try {
+    for await (const { choices } of streamChat(body, signal)) {
+      const [choice] = choices;
+      if (!choice) continue; // the chunk that only counts
+      answer.text += choice.delta?.content ?? "";
+      answer.tokens.push(...(choice.logprobs?.content ?? []).map(keepToken));
+      answer.finish = choice.finish_reason ?? answer.finish;
+      onChange();
+    }
+    return null;
+  } catch (error) {
+    if (error.name !== "AbortError") return error;
+    answer.finish = "stopped";
+    return null;
+  }
+}
+
+/** Say what went wrong in the user's language where this page knows it, else in the server's words. */
+function sentence(error) {
+  if (error.status === 0) return t(error.message === "unreachable" ? "unreachable" : "failed", { reason: error.message });
+  if (error.code === "context_length_exceeded") return t("tooLong");
+  if (error.wait) return t("busy", { n: error.wait });
+  return t("failed", { reason: error.message });
+}

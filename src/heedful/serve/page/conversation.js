@@ -1,0 +1,85 @@
+// A conversation as plain data, and what can be read out of it. Nothing here touches the page.
+//
+// conversation  { id, updated, system, exchanges }
+// exchange      { id, prompt, lanes }            one prompt; a lane for each model that was asked
+// lane          { model, answers, shown }        the versions of its answer, and which is looked at
+// answer        { id, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better }
+
+const id = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
+
+export const newConversation = (system) => ({ id: id(), updated: Date.now(), system, exchanges: [] });
+
+export const newExchange = (prompt, models) => ({
+  id: id(),
+  prompt,
+  lanes: models.map((model) => ({ model, answers: [], shown: 0 })),
+});
+
+/** Begin an answer in a lane; it is what the lane shows from now on. */
+export function addAnswer(lane, { temperature, seed }) {
+  const answer = { id: id(), text: "", tokens: [], finish: null, error: null, trimmed: false, seconds: 0, temperature, seed, rating: null, better: null };
+  lane.shown = lane.answers.push(answer) - 1;
+  return answer;
+}
+
+export const shownAnswer = (lane) => lane.answers[lane.shown];
+
+/** Give what counts as said: the user's better answer before the model's own. */
+export const saidBy = (lane) => shownAnswer(lane)?.better ?? shownAnswer(lane)?.text ?? "";
+
+/** Choose the lane that a conversation goes on with: what the user liked, else the first. */
+export function preferredLane(exchange) {
+  const liked = (lane) => shownAnswer(lane)?.better || shownAnswer(lane)?.rating === "up";
+  return exchange.lanes.find(liked) ?? exchange.lanes[0];
+}
+
+const system = (conversation) => (conversation.system.trim() ? [{ role: "system", content: conversation.system }] : []);
+
+/** Give the turns before an exchange as pairs of messages: a model sees its own answers where it gave some. */
+export function turnsBefore(conversation, exchange, model) {
+  const earlier = conversation.exchanges.slice(0, conversation.exchanges.indexOf(exchange));
+  return earlier
+    .map((one) => [one.prompt, saidBy(one.lanes.find((lane) => lane.model === model) ?? preferredLane(one))])
+    .filter(([, answer]) => answer.trim())
+    .map(([prompt, answer]) => [
+      { role: "user", content: prompt },
+      { role: "assistant", content: answer },
+    ]);
+}
+
+/** Give the messages that ask for an answer to an exchange, without the oldest `dropped` turns. */
+export function messagesFor(conversation, exchange, model, dropped = 0) {
+  const turns = turnsBefore(conversation, exchange, model).slice(dropped);
+  return [...system(conversation), ...turns.flat(), { role: "user", content: exchange.prompt }];
+}
+
+/** Give a conversation as a row that `heedful train` reads, or null. An answer that was rated bad is not learned. */
+export function toRow(conversation) {
+  const finished = conversation.exchanges.map((one) => [one, preferredLane(one)]).filter(([, lane]) => saidBy(lane).trim());
+  const learned = ([, lane]) => shownAnswer(lane).better || shownAnswer(lane).rating !== "down";
+  if (!finished.some(learned)) return null;
+  const turns = finished.flatMap((turn) => [
+    { role: "user", content: turn[0].prompt },
+    { role: "assistant", content: saidBy(turn[1]), ...(!learned(turn) && { weight: 0 }) },
+  ]);
+  return { messages: [...system(conversation), ...turns] };
+}
+
+/** Give what is kept of an answer beside the run. */
+export function toOpinion(conversation, exchange, lane) {
+  const answer = shownAnswer(lane);
+  return {
+    id: answer.id,
+    model: lane.model,
+    messages: messagesFor(conversation, exchange, lane.model),
+    answer: answer.text,
+    rating: answer.rating,
+    better: answer.better,
+  };
+}
+
+/** Name a conversation by its first words. */
+export function titleOf(conversation) {
+  const first = conversation.exchanges[0]?.prompt.replace(/\s+/g, " ").trim() ?? "";
+  return first.length > 60 ? `${[...first].slice(0, 60).join("")}…` : first;
+}
