@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from heedful import ship
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 
@@ -233,6 +234,9 @@ def doctor(
     from heedful import doctor as examination
 
     examination.examine(data, model, recipe, named(settings), json)
+
+
+ship.register(app)
 
 
 def list_settings() -> None:

@@ -19,10 +19,13 @@ from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
-from heedful.errors import Interrupted, RunError, UsageError
+from heedful.errors import DataError, Interrupted, RunError, UsageError
 from heedful.evaluate.score import Answers, answer, evaluation, question, responses
+from heedful.export.artefact import Exported, carry_out
+from heedful.export.job import plan
+from heedful.export.reference import QUESTIONS
 from heedful.generate.engine import Engine, Prompt
-from heedful.records import Completion, Conversation, Sampling, Watch
+from heedful.records import Completion, Conversation, Message, Sampling, Watch
 from heedful.report import screen
 from heedful.report.plots import loss_plot
 from heedful.run import Run, lock, make_directory, new_run, newest_run, open_run, provenance, write_json
@@ -143,6 +146,31 @@ def generate(
     config = load_config(None, settings)
     engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model, settings=settings)
     return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
+
+
+def export(
+    run: Run | Path | str,
+    to: str = "hf",
+    *,
+    quantize: str | None = None,
+    adapter: bool = False,
+    out: Path | str | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
+    run = run if isinstance(run, Run) else open_run(run)
+    job = plan(run, to, quantize, adapter, out, force)
+    return carry_out(job, _questions(run.config()), WATCH)
+
+
+def _questions(config: Config) -> list[tuple[Message, ...]]:
+    """Give some test rows' questions; those of the set that ships, where the run's data is not there any more."""
+    try:
+        splits, _ = data_stage.load(config.data)
+    except (DataError, UsageError):
+        splits, _ = data_stage.load(config.data.model_copy(update={"path": "builtin", "format": "auto", "columns": {}}))
+    rows = next(part for part in (splits.test, splits.validation, splits.train) if part)
+    return [question(row) for row in rows[: 10 * QUESTIONS]]
 
 
 def configure(recipe: str | None, settings: Settings, data: str | None, model: str | None) -> Config:

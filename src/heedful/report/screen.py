@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -177,6 +178,27 @@ SHOWN = {
     "stopped": "stopped by itself",
     "looped": "fell into a loop",
 }
+
+
+def show_export(path: Path, receipt: Mapping[str, Any], checks: Sequence[tuple[str, str]]) -> None:
+    """Show where an export lies, its files, and how it was held against the run."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, file in receipt["files"].items():
+        table.add_row(name, f"{file['bytes'] / 2**20:,.1f} MiB")
+    for what, found in checks:
+        table.add_row(what, found)
+    out.print(table)
+    out.print(f"The same model as the run's, in {receipt['precision']}: {path}", soft_wrap=True)
+
+
+def show_shipment(folder: Path, files: Mapping[str, int], repository: str, public: bool) -> None:
+    """Show what an upload consists of, and who will see it."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, size in files.items():
+        table.add_row(name, f"{size / 2**20:,.1f} MiB")
+    out.print(table)
+    seen = "public: everyone sees it" if public else "private"
+    out.print(f"{folder} -> {repository} ({seen})", soft_wrap=True)
 
 
 def problem(text: str) -> None:
