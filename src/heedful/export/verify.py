@@ -40,7 +40,7 @@ MERGED = 1e-4  # of logits in fp32, adapters beside the base against adapters ad
 class Bounds:
     """What rounding to a precision may do: mean divergence in nats a token, and the margin of a near tie in logits.
 
-    At least three times what was measured on SmolLM2-135M and on tiny random models; None: told, not judged.
+    They follow the size of each rounding; with a tie of None answers are told and not judged.
     """
 
     divergence: float
