@@ -52,7 +52,7 @@ def write_gguf(file: Path, folder: Path, config: PretrainedConfig, encoder: Enco
     writer.close()
 
 
-def stored_as(name: str, shape: tuple[int, ...], kind: str) -> Kind:
+def stored_as(name: str, shape: tuple[int, ...], kind: str) -> Any:
     """Choose a tensor's type: rows that do not fill blocks are kept in f16, embeddings are spared the 4 bits."""
     if len(shape) == 1 or name == "position_embd.weight":
         return Kind.F32
@@ -62,7 +62,7 @@ def stored_as(name: str, shape: tuple[int, ...], kind: str) -> Kind:
     return wanted if shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0 else Kind.F16
 
 
-def _numbers(name: str, weight: torch.Tensor, stored: Kind) -> Any:
+def _numbers(name: str, weight: torch.Tensor, stored: Any) -> Any:
     numbers = gguf.quantize(np.ascontiguousarray(weight.float().numpy()), stored)
     if stored == Kind.F16 and not np.isfinite(numbers).all():
         raise ExportError(f"{name} has weights beyond what f16 can hold.", "Choose --quantize bf16.")

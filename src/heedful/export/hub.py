@@ -39,7 +39,7 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
 def send(shipment: Shipment) -> str:
     """Make the repository if it is not there, and upload; give its address. A public one is not written to unasked."""
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     api, name = HfApi(), shipment.repository

@@ -68,8 +68,8 @@ def refer(model: PreTrainedModel, encoder: Encoder, questions: Sequence[Conversa
     if not asked:
         raise ExportError("No question fits this model, so an export could not be checked.")
     completions = Engine(model, encoder).generate([messages for messages, _ in asked], Sampling(ANSWER_TOKENS))
-    conversations, ids = zip(*asked, *golden, strict=True)
-    reference = Reference(list(conversations), list(ids), [], [])
+    both = [*asked, *golden]
+    reference = Reference([messages for messages, _ in both], [ids for _, ids in both], [], [])
     for (_, prompt), completion in zip(asked, completions, strict=True):
         answer = list(completion.token_ids)
         logits = _logits(model, [*prompt, *answer], len(answer) + 1)

@@ -131,7 +131,7 @@ def _sentencepiece(described: dict[str, Any]) -> bool:
         return bool(before[0].get("prepend_scheme") != "never")
     if not (replaces and keeps):
         raise ExportError(f"llama.cpp knows no tokenizer like this model's ({_name(described)}).", "Use --to hf.")
-    return kinds[0] == "Prepend"
+    return bool(kinds[0] == "Prepend")
 
 
 def _ignores(model: dict[str, Any]) -> bool:
