@@ -96,7 +96,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def push(hub: Hub, *arguments: object, token: str = "right") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "heedful", "push", *map(str, arguments), "--to", "me/tuned"]
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": token}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
 
 
 def test_nothing_is_sent_unless_told(hub: Hub, exported: Path) -> None:
