@@ -8,7 +8,10 @@ DATA ?= builtin
 SPLIT ?= leak_aware
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check bench bench-encode bench-quick bench-peers setup setup-dev clean
+# where heedful looks for llama.cpp when it checks an exported GGUF file
+LLAMA_CPP := $(or $(HEEDFUL_LLAMA_CPP),$(or $(HEEDFUL_HOME),$(HOME)/.cache/heedful)/llama.cpp)
+
+.PHONY: demo test check bench bench-encode bench-quick bench-peers llama-cpp setup setup-dev clean
 
 demo: setup
 	$(BIN)/heedful demo
@@ -66,6 +69,12 @@ $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@echo "Installing the peers that heedful is measured against"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
+
+# llama.cpp for the tests of the export, which skip what needs it where it is missing
+llama-cpp: $(LLAMA_CPP)/node_modules/node-llama-cpp/package.json
+$(LLAMA_CPP)/node_modules/node-llama-cpp/package.json:
+	@mkdir -p $(LLAMA_CPP) && cp benchmarks/package.json $(LLAMA_CPP)/
+	cd $(LLAMA_CPP) && npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund || echo "llama.cpp is left out"
 
 # llama.cpp, prebuilt: the package's own scripts, which could download or compile, are not run.
 .bench/.installed: benchmarks/package.json

@@ -25,9 +25,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what tests read and encode out of the user's cache, but use the models that are converted there."""
+    """Keep what tests read and encode out of the user's cache, but use the models and the llama.cpp that are there."""
     home = tmp_path_factory.mktemp("cache")
     (home / "models").symlink_to(cache_home() / "models")
+    (home / "llama.cpp").symlink_to(cache_home() / "llama.cpp")
     os.environ["HEEDFUL_HOME"] = str(home)
 
 

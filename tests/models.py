@@ -6,13 +6,31 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from heedful.encode.borders import LLAMA3, QWEN2
 
 KINDS = ("gpt2", "llama", "qwen2", "qwen3", "gpt_neox")
 ALIBI = "bloom"  # takes no position_ids
 WINDOWED = "mistral"  # a sliding window of 8 tokens in every layer
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CORPUS = [
+    f"{begin} the {thing} in {year}, please: {thing}s and {year + 11} more.\n"
+    for begin in ("Name", "Describe", "What is", "Rewrite")
+    for thing in ("capital of France", "past tense", "answer", "sentence")
+    for year in (1999, 2024)
+]
 VOCABULARY = 256 + len(SPECIAL)
 POSITIONS = 128
 
@@ -29,6 +47,14 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "qwen2": {**_WIDE, "num_key_value_heads": 2},
     "qwen3": {**_WIDE, "num_key_value_heads": 2, "head_dim": 8},
     "gpt_neox": _WIDE,
+    "gemma3_text": {
+        **_WIDE,
+        "num_hidden_layers": 7,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 16,
+    },
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "attn_implementation": "eager"},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
 }
@@ -82,6 +108,52 @@ def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
         eos_token="</s>",
         clean_up_tokenization_spaces=False,
     )
+
+
+def trained_tokenizer(split: str = "gpt-2") -> PreTrainedTokenizerFast:
+    """Make a byte-level BPE tokenizer with some merges, split before merging as a well-known model's is."""
+    plain, with_regex = (pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=regex) for regex in (False, True))
+    before = {
+        "gpt-2": with_regex,
+        "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), with_regex]),
+        "qwen2": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2), "isolated"), plain]),
+        "llama-bpe": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), plain]),
+    }
+    backend = Tokenizer(models.BPE(ignore_merges=split == "llama-bpe"))
+    backend.pre_tokenizer = before[split]
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=sorted(alphabet), show_progress=False)
+    backend.train_from_iterator(CORPUS, trainer)
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=SPECIAL[0], eos_token=SPECIAL[2], clean_up_tokenization_spaces=False
+    )
+
+
+def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer as Gemma's was converted: spaces become a character, each token may be merged in any way."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    texts = [text.replace(" ", "▁") for text in CORPUS]
+    trained.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    learned = sorted(trained.get_vocab().items(), key=lambda item: item[1])
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *(t for t, _ in learned)]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    merges = [(t[:i], t[i:]) for t, _ in learned for i in range(1, len(t)) if {t[:i], t[i:]} <= vocabulary.keys()]
+    backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = (*names[:4], "<start_of_turn>", "<end_of_turn>")
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
 
 
 def _byte_characters() -> list[str]:

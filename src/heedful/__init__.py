@@ -1,7 +1,7 @@
 """From a file of instructions to an assistant, on the machine you have.
 
 The verbs of the command line under the same names, with the same defaults: `check`, `train`, `evaluate`, `compare`,
-`generate`; and `load`, which opens a run or a model as an engine. Each imports what it needs when it is called.
+`generate`, `export`; and `load`, which opens a run or a model as an engine. Each imports what it needs when called.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from heedful.pipeline import check as check
     from heedful.pipeline import compare as compare
     from heedful.pipeline import evaluate as evaluate
+    from heedful.pipeline import export as export
     from heedful.pipeline import generate as generate
     from heedful.pipeline import load as load
     from heedful.pipeline import train as train
 
 __version__ = "0.1.0"
-__all__ = ["check", "compare", "evaluate", "generate", "load", "train"]
+__all__ = ["check", "compare", "evaluate", "export", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

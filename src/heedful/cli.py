@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from heedful import measure, talk
+from heedful import measure, ship, talk
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
-from heedful.serve import feedback_command
 
 app = typer.Typer(
     name="heedful",
@@ -168,6 +167,7 @@ def generate(
 
 app.command()(talk.chat)
 app.command()(talk.serve)
+app.command()(talk.feedback)
 
 
 @app.command()
@@ -202,7 +202,7 @@ def doctor(
 
 
 report_command.register(app)
-feedback_command.register(app)
+ship.register(app)
 
 
 def list_settings() -> None:

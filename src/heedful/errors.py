@@ -4,7 +4,8 @@ HeedfulError            exit code 1
 ├── UsageError          2   the command line or the configuration
 ├── DataError           3   a file of rows
 ├── ModelError          1   weights, tokenizer, chat template
-└── RunError            1   the run directory, its checkpoints, its lock
+├── RunError            1   the run directory, its checkpoints, its lock
+└── ExportError         1   an artefact that could not be made, or that is not the run's model
 
 Interrupted             130 or 143: a signal ended the run after a save; not a failure
 """
@@ -42,6 +43,10 @@ class ModelError(HeedfulError):
 
 
 class RunError(HeedfulError):
+    pass
+
+
+class ExportError(HeedfulError):
     pass
 
 

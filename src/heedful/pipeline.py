@@ -31,6 +31,9 @@ from heedful.evaluate.rows import write_rows
 from heedful.evaluate.score import Answers, answer, question, responses, score_rows
 from heedful.evaluate.summary import compare as compare_runs
 from heedful.evaluate.summary import evaluation, forgetting
+from heedful.export.artefact import Exported, carry_out
+from heedful.export.job import plan
+from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
 from heedful.records import Completion, Conversation, Sampling, Watch
 from heedful.report import screen, track
@@ -221,6 +224,21 @@ def generate(
     config = load_config(None, settings)
     engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model, settings=settings)
     return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
+
+
+def export(
+    run: Run | Path | str,
+    to: str = "hf",
+    *,
+    quantize: str | None = None,
+    adapter: bool = False,
+    out: Path | str | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
+    run = run if isinstance(run, Run) else open_run(run)
+    job = plan(run, to, quantize, adapter, out, force)
+    return carry_out(job, questions(run.config().data), WATCH)
 
 
 def configure(recipe: str | None, settings: Settings, data: str | None, model: str | None) -> Config:

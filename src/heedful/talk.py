@@ -1,14 +1,14 @@
-"""The verbs through which people reach a model, `chat` and `serve`: their options."""
+"""The verbs through which people reach a model, and what they say of it: `chat`, `serve`, `feedback`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from heedful.arguments import named
-from heedful.options import RunOrModel, Set
+from heedful.options import RunOrModel, RunPath, Set
 
 Temperature = Annotated[float | None, typer.Option("--temperature")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens")]
@@ -50,3 +50,17 @@ def serve(
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
     verbs.serve(run_or_model, (host, port), (key_file, allow_host or (), allow_origin or ()), asked, with_base)
+
+
+def feedback(
+    action: Annotated[Literal["export"], typer.Argument(help="export")],
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; without it RUN/feedback.json.")] = None,
+) -> None:
+    """Write the answers that were rated good or written better as rows to train on; print the file's name."""
+    from heedful.report import screen
+    from heedful.serve.feedback import export_feedback
+
+    file, rows, others = export_feedback(run, out)
+    screen.say(f"{rows} answers to learn from; {others} were rated bad with nothing better.")
+    print(file)

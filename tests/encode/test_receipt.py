@@ -44,8 +44,35 @@ def test_a_folder_prompts_as_it_was_trained(tmp_path: Path, name: str) -> None:
 
 def test_a_changed_template_is_refused(tmp_path: Path) -> None:
     tokenizer = trained(tmp_path).tokenizer
+    trained_with = tokenizer.chat_template
+    tokenizer.chat_template = trained_with.replace("assistant\\n", "assistant: ")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja is not the chat template of training"):
+        open_encoder(tmp_path, tokenizer, 128)
+    tokenizer.chat_template = trained_with + "{# a comment, which no prompt shows #}"
+    with pytest.raises(ModelError, match=r"chat_template\.jinja"):
+        open_encoder(tmp_path, tokenizer, 128)
+    tokenizer.chat_template = trained_with + "\n"  # as some editors leave it
+    open_encoder(tmp_path, tokenizer, 128)
+
+
+def test_a_template_is_known_by_its_prompts_where_the_receipt_has_no_hash(tmp_path: Path) -> None:
+    tokenizer = trained(tmp_path).tokenizer
+    receipt = json.loads((tmp_path / FILE).read_text())
+    del receipt["template_sha256"]  # as older runs wrote it
+    (tmp_path / FILE).write_text(json.dumps(receipt))
+    open_encoder(tmp_path, tokenizer, 128)
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant\\n", "assistant: ")
-    with pytest.raises(ModelError, match="other prompts than in training"):
+    with pytest.raises(ModelError, match=r"than in training, as for 'Name the capital of France\.'"):
+        open_encoder(tmp_path, tokenizer, 128)
+
+
+@pytest.mark.parametrize("stops", [256, [258, 256]])
+def test_changed_stop_tokens_are_refused(tmp_path: Path, stops: object) -> None:
+    tokenizer = trained(tmp_path).tokenizer
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [258]}))
+    open_encoder(tmp_path, tokenizer, 128)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
+    with pytest.raises(ModelError, match=r"generation_config\.json has other stop tokens"):
         open_encoder(tmp_path, tokenizer, 128)
 
 

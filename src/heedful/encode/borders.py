@@ -22,7 +22,8 @@ from transformers import PreTrainedTokenizerBase
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBER| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-KNOWN = {_WORDS.replace("NUMBER", number) for number in (r"\p{N}", r"\p{N}{1,3}")}  # and GPT-2's, inside ByteLevel
+QWEN2, LLAMA3 = (_WORDS.replace("NUMBER", number) for number in (r"\p{N}", r"\p{N}{1,3}"))
+KNOWN = {QWEN2, LLAMA3}  # and GPT-2's, inside ByteLevel
 
 
 class Borders:

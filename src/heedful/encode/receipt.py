@@ -1,11 +1,12 @@
-"""The model folder's prompt receipt: the template's name, the stop ids, and golden prompts with their token ids.
+"""The model folder's prompt receipt: the template with its hash, the stop ids, golden prompts with their token ids.
 
-Whoever loads the folder (chat, evaluation, export, a server) recomputes the golden prompts and refuses on a difference:
-a template or tokenizer that drifted would otherwise only show as worse answers.
+Whoever loads the folder (chat, evaluation, export, a server) recomputes the golden prompts and refuses on a difference,
+naming what changed: a template or tokenizer that drifted would otherwise only show as worse answers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ def prompt_receipt(encoder: Encoder) -> dict[str, Any]:
     """Say how the model was prompted in training."""
     return {
         "template": encoder.template.name,
+        "template_sha256": _hash(encoder.template.source),
         "stop_ids": sorted(encoder.stop_ids),
         "prompts": [
             {"messages": [[m.role, m.content, m.input] for m in messages], "ids": _golden(encoder, messages)}
@@ -48,19 +50,31 @@ def _golden(encoder: Encoder, messages: Sequence[Message]) -> list[int] | None:
         return None
 
 
-def _holds(receipt: dict[str, Any], encoder: Encoder) -> bool:
-    """Recompute the golden prompts that a receipt holds."""
-    prompts = [
-        ([Message(role, content, input=extra) for role, content, extra in prompt["messages"]], prompt["ids"])
-        for prompt in receipt["prompts"]
-    ]
-    return bool(prompts) and all(_golden(encoder, messages) == ids for messages, ids in prompts)
+def _changed(receipt: dict[str, Any], encoder: Encoder, folder: Path) -> str:
+    """Say what a folder has otherwise than in training; "" if all is the same."""
+    if receipt.get("template_sha256") not in (None, _hash(encoder.template.source)):
+        return "chat_template.jinja is not the chat template of training"
+    for prompt in receipt["prompts"]:
+        messages = [Message(role, content, input=extra) for role, content, extra in prompt["messages"]]
+        if _golden(encoder, messages) != prompt["ids"]:
+            shown = messages[-1].content
+            return f"the tokenizer or the chat template gives other prompts than in training, as for {shown!r}"
+    settings = folder / "generation_config.json"
+    stops = json.loads(settings.read_text(encoding="utf-8")).get("eos_token_id") if settings.is_file() else None
+    if stops is not None and {*(stops if isinstance(stops, list) else [stops])} != encoder.stop_ids:
+        return "generation_config.json has other stop tokens than in training"
+    return "" if receipt["prompts"] else "the receipt holds no prompts"
+
+
+def _hash(source: str) -> str:
+    """Hash a template's source; Jinja does not see a line feed at its end."""
+    return hashlib.sha256(source.removesuffix("\n").encode()).hexdigest()
 
 
 def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
     """Bind the template that a folder was trained with, checked; or the one that fits a model from elsewhere."""
     file = folder / FILE if folder else None
-    if file is None or not file.is_file():
+    if folder is None or file is None or not file.is_file():
         template = choose_template("auto", tokenizer)
         return Encoder(template, stop_ids(template), positions)
     try:
@@ -68,12 +82,9 @@ def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positi
         name, source = receipt["template"], tokenizer.chat_template
         template = Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
         encoder = Encoder(template, frozenset(receipt["stop_ids"]), positions)
-        holds = _holds(receipt, encoder)
+        changed = _changed(receipt, encoder, folder)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a prompt receipt: {error!r}.", "Restore it from the run's folder.") from error
-    if not holds:
-        raise ModelError(
-            f"{folder}: the chat template or the tokenizer gives other prompts than in training ({FILE}).",
-            "Restore its chat_template.jinja and tokenizer files.",
-        )
+    if changed:
+        raise ModelError(f"{folder}: {changed} ({FILE}).", "Restore the folder's files, or train again.")
     return encoder

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -258,6 +259,27 @@ SHOWN = {
 def mute() -> None:
     """Show nothing more but problems: another process shows what this one does too."""
     out.quiet = err.quiet = True
+
+
+def show_export(path: Path, receipt: Mapping[str, Any], checks: Sequence[tuple[str, str]]) -> None:
+    """Show where an export lies, its files, and how it was held against the run."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, file in receipt["files"].items():
+        table.add_row(name, f"{file['bytes'] / 2**20:,.1f} MiB")
+    for what, found in checks:
+        table.add_row(what, found)
+    out.print(table)
+    out.print(f"The same model as the run's, in {receipt['precision']}: {path}", soft_wrap=True)
+
+
+def show_shipment(folder: Path, files: Mapping[str, int], repository: str, public: bool) -> None:
+    """Show what an upload consists of, and who will see it."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, size in files.items():
+        table.add_row(name, f"{size / 2**20:,.1f} MiB")
+    out.print(table)
+    seen = "public: everyone sees it" if public else "private"
+    out.print(f"{folder} -> {repository} ({seen})", soft_wrap=True)
 
 
 def problem(text: str) -> None:

@@ -1,0 +1,174 @@
+"""Run -> artefact: written beside its place, held against the run, and only then put there, whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import heedful
+from heedful import model as models
+from heedful.errors import ExportError, HeedfulError
+from heedful.export import verify
+from heedful.export.folder import write_adapter, write_folder
+from heedful.export.gguf_file import write_gguf
+from heedful.export.job import RECEIPT, Job
+from heedful.export.modelfile import write_modelfile
+from heedful.export.reference import Conversation, Reference, refer
+from heedful.records import Watch
+from heedful.run import read_json, replace_directory, sha256, sync, sync_directory, write_json
+from heedful.train.memory import give_back_pages
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was made: where it lies, and the receipt that says how it was held against the run."""
+
+    path: Path
+    receipt: dict[str, Any]
+
+    @property
+    def checks(self) -> list[tuple[str, str]]:
+        """Say in words what was compared."""
+        return verify.told(self.receipt)
+
+
+def carry_out(job: Job, questions: Sequence[Conversation], watch: Watch) -> Exported:
+    """Write, verify, publish. Whatever happens, the place holds the old artefact, the new one, or nothing."""
+    started = time.perf_counter()
+    with _beside(job.out) as work:
+        watch.say("Answering test questions with the run's own model")
+        reference = _refer(job, questions)
+        checked = _adapter(job, reference, watch)
+        content = work / job.out.name
+        watch.say(f"Writing {job.out.name}")
+        _write(job, content)
+        watch.say("Reading it back and comparing")
+        checked |= _verify(job, reference, content)
+        receipt = {
+            "format": 1,
+            "heedful": heedful.__version__,
+            "run": job.name,
+            "form": "adapter" if job.adapter else job.form,
+            "precision": job.kind,
+            **checked,
+            "files": _files(content),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        _publish(job, content, receipt)
+    return Exported(job.out, receipt)
+
+
+def _refer(job: Job, questions: Sequence[Conversation]) -> Reference:
+    """Let the run's model answer in fp32; its weights are given back."""
+    encoder, _ = job.source
+    reference = refer(models.load(str(job.run.model)).model, encoder, questions)
+    give_back_pages()
+    return reference
+
+
+def _adapter(job: Job, reference: Reference, watch: Watch) -> verify.Receipt:
+    """Where the run was trained with adapters, hold them beside their base against the merged weights."""
+    adapter = job.run.path / "adapter"
+    if not adapter.is_dir() or job.adapter:  # an exported adapter is checked as it was written
+        return {}
+    try:
+        base = models.load(_base(job)).model
+    except HeedfulError as error:
+        watch.say(f"The adapter is not compared with the merged weights: {error.problem}")
+        return {"adapter": {"checked": False, "reason": error.problem}}
+    receipt = verify.merged_as_adapter(reference, base, adapter)
+    del base
+    give_back_pages()
+    return receipt
+
+
+def _base(job: Job) -> str:
+    """Give the folder or id that the run's base model came from."""
+    origin = str(read_json(job.run.provenance_file)["model"])
+    return origin if Path(origin).exists() else job.run.config().model.name
+
+
+def _write(job: Job, content: Path) -> None:
+    encoder, config = job.source
+    if job.adapter:
+        write_adapter(job.run, encoder, content)
+    elif job.form == "hf":
+        write_folder(job.run.model, encoder, job.kind, content)
+    else:
+        content.parent.mkdir(parents=True, exist_ok=True)
+        file = content if job.is_file else content / f"{job.name}-{job.kind}.gguf"
+        file.parent.mkdir(exist_ok=True)
+        write_gguf(file, job.run.model, config, encoder, job.kind, job.name)
+        if job.form == "ollama":
+            write_modelfile(file, encoder, job.run.config())
+    give_back_pages()
+
+
+def _verify(job: Job, reference: Reference, content: Path) -> verify.Receipt:
+    encoder, config = job.source
+    if job.adapter:
+        receipt = verify.merged_as_adapter(reference, models.load(_base(job)).model, content)
+        return {**receipt, **verify.prompts(reference, verify.reopened(content))}
+    if job.form == "hf":
+        return verify.folder(reference, content, job.kind)
+    file = content if job.is_file else next(content.glob("*.gguf"))
+    receipt = verify.gguf_by_transformers(reference, file, config, job.kind)
+    give_back_pages()
+    return {**receipt, **verify.gguf_by_llama_cpp(reference, file, encoder, job.kind)}
+
+
+def _files(content: Path) -> dict[str, Any]:
+    """List the artefact's files with their size and hash."""
+    files = sorted(content.iterdir()) if content.is_dir() else [content]
+    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+
+
+def _publish(job: Job, content: Path, receipt: dict[str, Any]) -> None:
+    """Put what is verified in its place. A file's old receipt goes first: it must never stand beside another file."""
+    for file in [content] if content.is_file() else content.iterdir():
+        with open(file, "rb+") as handle:
+            sync(handle)
+    if job.is_file:
+        job.receipt.unlink(missing_ok=True)
+        os.replace(content, job.out)
+        sync_directory(job.out.parent)
+        write_json(job.receipt, receipt)
+    else:
+        write_json(content / RECEIPT, receipt)
+        replace_directory(content, job.out)
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Make a folder beside a place to write in; it goes in the end, and so do those of exports that were killed."""
+    work = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.glob(f".{out.name}.tmp-*"):
+            if not _alive(left.name.rpartition("-")[2]):
+                shutil.rmtree(left, ignore_errors=True)
+        work.mkdir()
+        yield work
+    except OSError as error:
+        raise ExportError(
+            f"Cannot write {out}: {error.strerror or error}.", "Free some space, or choose another --out."
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _alive(process: str) -> bool:
+    """Say whether a process is still there."""
+    with suppress(ValueError, ProcessLookupError):
+        try:
+            os.kill(int(process), 0)
+        except PermissionError:
+            return True
+        return True
+    return False

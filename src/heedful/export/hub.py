@@ -1,0 +1,82 @@
+"""An export -> a repository of a Hugging Face hub: private unless asked otherwise, and only what was verified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heedful.errors import ExportError, UsageError
+from heedful.export.job import RECEIPT
+from heedful.run import read_json, sha256
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What would be sent, and whereto; sizes are in bytes."""
+
+    folder: Path
+    files: dict[str, int]
+    repository: str
+    public: bool
+
+
+def pack(place: Path, repository: str, public: bool) -> Shipment:
+    """Find a run's one export, or take the one that is named; refuse what changed since it was verified."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UsageError(f"--to {repository} is not a repository.", "Write it as owner/name.")
+    folder = _export_of(place)
+    receipt = read_json(folder / RECEIPT)
+    for name, file in receipt["files"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != file["sha256"]:
+            raise ExportError(f"{folder / name} is not the file that was verified.", "Export again with --force.")
+    names = [*receipt["files"], RECEIPT]
+    return Shipment(folder, {name: (folder / name).stat().st_size for name in names}, repository, public)
+
+
+def send(shipment: Shipment) -> str:
+    """Make the repository if it is not there, and upload; give its address. A public one is not written to unasked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    api, name = HfApi(), shipment.repository
+    with _explained(name):
+        api.create_repo(name, private=not shipment.public, exist_ok=True)
+        if not shipment.public and api.repo_info(name).private is False:
+            raise UsageError(f"{name} is public already.", "Add --public to publish there, or choose another --to.")
+        sent = api.upload_folder(
+            repo_id=name,
+            folder_path=shipment.folder,
+            allow_patterns=list(shipment.files),
+            commit_message="Upload from heedful",
+        )
+    return str(sent)
+
+
+def _export_of(place: Path) -> Path:
+    """Give the export itself, or the one of a run."""
+    if (place / RECEIPT).is_file():
+        return place
+    found = sorted(file.parent for file in place.glob(f"export/*/{RECEIPT}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{place} has several exports.", f"Name one: {', '.join(map(str, found))}.")
+    raise UsageError(f"{place} has no exported folder to push.", f"Make one: heedful export {place} --to hf.")
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Turn what the hub or the network answers into one sentence."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # the client's own errors, and those of the network beneath it
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        fix = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write." if status in (401, 403) else ""
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ExportError(f"Cannot push to {repository}: {reason}", fix) from error

@@ -1,0 +1,157 @@
+"""What the run's own model says to a few questions, and whether another model says the same.
+
+Greedy decoding takes, at each position, the likeliest token. So a model answers as the run does if and only if, along
+the run's answer, its likeliest token is the run's at every position: one forward tells, without decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from heedful import model as models
+from heedful.config import DataConfig
+from heedful.data import load
+from heedful.encode.receipt import GOLDEN
+from heedful.encode.tokenise import Encoder
+from heedful.errors import DataError, ExportError, ModelError, UsageError
+from heedful.evaluate.score import question
+from heedful.generate.engine import Engine
+from heedful.records import Message, Sampling
+
+QUESTIONS = 20
+ANSWER_TOKENS = 32  # of each answer are compared
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The run's answers in fp32: prompts and answers as token ids, an answer's stop token with it."""
+
+    conversations: list[Conversation]  # the questions, then the golden prompts
+    ids: list[list[int]]  # of every conversation
+    answers: list[list[int]]  # of the questions, which come first
+    scores: list[torch.Tensor]  # [answer tokens, vocabulary] logits
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        return self.ids[: len(self.answers)]
+
+
+@dataclass
+class Agreement:
+    """How another model's answers compare. A near tie: the run itself hardly preferred its own token there."""
+
+    answers: int
+    equal: int = 0
+    near_ties: int = 0
+    different: int = 0
+
+    def add(self, margin: float | None, tie: float) -> None:
+        """Count an answer; `margin` is how much the run preferred its token where they part, None if they do not."""
+        if margin is None:
+            self.equal += 1
+        elif margin <= tie:
+            self.near_ties += 1
+        else:
+            self.different += 1
+
+
+def questions(data: DataConfig) -> list[Conversation]:
+    """Give some test rows' questions; those of the set that ships, where the run's data is not there any more."""
+    try:
+        splits, _ = load(data)
+    except (DataError, UsageError):
+        splits, _ = load(data.model_copy(update={"path": "builtin", "format": "auto", "columns": {}}))
+    rows = next(part for part in (splits.test, splits.validation, splits.train) if part)
+    return [question(row) for row in rows[: 10 * QUESTIONS]]
+
+
+def refer(model: PreTrainedModel, encoder: Encoder, questions: Sequence[Conversation]) -> Reference:
+    """Let the run's model answer the first questions that its template takes and its positions leave room for."""
+    room = models.max_positions(model.config) - ANSWER_TOKENS
+    asked = list(islice(((m, ids) for m in questions if 0 < len(ids := _ids(encoder, m)) <= room), QUESTIONS))
+    golden = [(messages, ids) for messages in GOLDEN if (ids := _ids(encoder, messages))]
+    if not asked:
+        raise ExportError("No question fits this model, so an export could not be checked.")
+    completions = Engine(model, encoder).generate([messages for messages, _ in asked], Sampling(ANSWER_TOKENS))
+    both = [*asked, *golden]
+    reference = Reference([messages for messages, _ in both], [ids for _, ids in both], [], [])
+    for (_, prompt), completion in zip(asked, completions, strict=True):
+        answer = list(completion.token_ids)
+        logits = _logits(model, [*prompt, *answer], len(answer) + 1)
+        if completion.finish_reason == "stop":
+            answer.append(max(encoder.stop_ids, key=lambda token: float(logits[-1, token])))
+        reference.answers.append(answer)
+        reference.scores.append(logits[: len(answer)])
+    return reference
+
+
+def scores(model: PreTrainedModel, reference: Reference) -> list[torch.Tensor]:
+    """Give a model's logits at each position of the run's answers."""
+    pairs = zip(reference.prompts, reference.answers, strict=True)
+    return [_logits(model, [*prompt, *answer[:-1]], len(answer)) for prompt, answer in pairs]
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, ids: list[int], last: int) -> torch.Tensor:
+    """Give the logits of the last positions, [last, vocabulary]."""
+    found: torch.Tensor = model(torch.tensor([ids]), use_cache=False, logits_to_keep=last).logits[0].float()
+    return found
+
+
+def largest_difference(reference: Reference, other: Sequence[torch.Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(reference.scores, other, strict=True))
+
+
+def divergence(reference: Reference, other: Sequence[torch.Tensor]) -> dict[str, float]:
+    """Give the Kullback-Leibler divergence of the other's next token from the run's, in nats a token."""
+    each = torch.cat(
+        [
+            torch.nn.functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+            for a, b in zip(reference.scores, other, strict=True)
+        ]
+    )
+    return {"mean": float(each.mean().clamp(min=0)), "max": float(each.max().clamp(min=0))}
+
+
+def agreement(reference: Reference, other: Sequence[torch.Tensor], tie: float) -> Agreement:
+    """Compare the likeliest token at each position; `tie` is in logits."""
+    found = Agreement(len(reference.answers))
+    for answer, ours, theirs in zip(reference.answers, reference.scores, other, strict=True):
+        found.add(_margin(answer, ours, theirs.argmax(-1).tolist()), tie)
+    return found
+
+
+def decoded(reference: Reference, answers: Sequence[Sequence[int]], tie: float) -> Agreement:
+    """Compare answers that another program decoded."""
+    found = Agreement(len(reference.answers))
+    for answer, ours, theirs in zip(reference.answers, reference.scores, answers, strict=True):
+        found.add(_margin(answer, ours, theirs), tie)
+    return found
+
+
+def counts(agreement: Agreement) -> dict[str, Any]:
+    return asdict(agreement)
+
+
+def _margin(answer: Sequence[int], ours: torch.Tensor, theirs: Sequence[int]) -> float | None:
+    """Give how much the run preferred its own token where the other first takes another one; None if nowhere."""
+    for position, (token, other) in enumerate(zip(answer, theirs, strict=False)):
+        if token != other:
+            return float(ours[position, token] - ours[position, other])
+    return None if len(theirs) >= len(answer) else float("inf")
+
+
+def _ids(encoder: Encoder, messages: Conversation) -> list[int]:
+    """Give a prompt's tokens, none where the template refuses it."""
+    try:
+        return encoder.prompt_ids(messages)
+    except ModelError:
+        return []

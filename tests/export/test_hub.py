@@ -1,0 +1,145 @@
+"""What is pushed is what was verified, private unless asked otherwise: against a hub of our own on this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.export.runs import make_run
+from tests.models import byte_tokenizer
+
+from heedful import pipeline
+
+
+@dataclass
+class Hub:
+    """A hub that keeps what it is sent: files by name, and the requests that it saw."""
+
+    url: str = ""
+    private: bool | None = None  # None: there is no such repository yet
+    files: dict[str, bytes] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        self.requests.append(f"{method} {path}")
+        if path == "/api/repos/create":
+            if self.private is None:
+                self.private = json.loads(body)["visibility"] == "private"
+                return 200, {"url": f"{self.url}/me/tuned", "name": "me/tuned"}
+            return 409, {"error": "exists", "url": f"{self.url}/me/tuned"}
+        if path.startswith("/api/models/me/tuned/preupload"):
+            asked = json.loads(body)["files"]
+            modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]
+            return 200, {"files": modes}
+        if path.startswith("/api/models/me/tuned/commit"):
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            return 200, {"commitUrl": f"{self.url}/me/tuned/commit/1", "commitOid": "1" * 40, "success": True}
+        if path.startswith("/api/models/me/tuned"):
+            return 200, {"id": "me/tuned", "private": self.private, "sha": "0" * 40, "siblings": [], "tags": []}
+        return 404, {"error": path}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    kept = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def reply(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or self.chunks()
+            allowed = self.headers.get("Authorization") == "Bearer right"
+            status, value = kept.answer(self.command, self.path, body) if allowed else (401, {"error": "who are you"})
+            data = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def chunks(self) -> bytes:
+            body = b""
+            while "chunked" in self.headers.get("Transfer-Encoding", "") and (size := int(self.rfile.readline(), 16)):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            return body
+
+        do_GET = do_POST = do_HEAD = reply
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    kept.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield kept
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("runs") / "run", "llama", byte_tokenizer())
+    return pipeline.export(run).path
+
+
+def push(hub: Hub, *arguments: object, token: str = "right") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "heedful", "push", *map(str, arguments), "--to", "me/tuned"]
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": token}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+
+def test_nothing_is_sent_unless_told(hub: Hub, exported: Path) -> None:
+    said = push(hub, exported.parents[1])
+    assert said.returncode == 0, said.stderr
+    assert "model.safetensors" in said.stdout
+    assert "private" in said.stdout
+    assert "Add --yes" in said.stderr
+    assert hub.requests == []
+
+
+def test_the_verified_files_arrive_in_a_private_repository(hub: Hub, exported: Path) -> None:
+    said = push(hub, exported, "--yes")
+    assert said.returncode == 0, said.stderr
+    assert hub.private is True
+    assert hub.files == {file.name: file.read_bytes() for file in exported.iterdir()}
+    assert said.stderr == ""
+
+
+def test_a_public_repository_is_not_written_to_unasked(hub: Hub, exported: Path) -> None:
+    hub.private = False
+    said = push(hub, exported, "--yes")
+    assert (said.returncode, hub.files) == (2, {})
+    assert "--public" in said.stderr
+    assert push(hub, exported, "--yes", "--public").returncode == 0
+    assert hub.files
+
+
+def test_a_refused_token_is_one_sentence(hub: Hub, exported: Path) -> None:
+    said = push(hub, exported, "--yes", token="wrong")
+    assert said.returncode == 1
+    assert "hf auth login" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert "wrong" not in said.stderr
+
+
+def test_what_was_changed_or_never_exported_is_not_sent(hub: Hub, exported: Path, tmp_path: Path) -> None:
+    card = exported / "generation_config.json"
+    before = card.read_bytes()
+    card.write_bytes(before + b" ")
+    said = push(hub, exported, "--yes")
+    card.write_bytes(before)
+    assert said.returncode == 1
+    assert "generation_config.json is not the file that was verified" in said.stderr
+    assert "heedful export" in push(hub, tmp_path, "--yes").stderr
+    assert hub.requests == []
