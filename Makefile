@@ -8,7 +8,7 @@ DATA ?= builtin
 SPLIT ?= leak_aware
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check bench bench-encode bench-quick bench-peers setup setup-dev clean
+.PHONY: demo test check bench bench-encode bench-serve bench-quick bench-peers setup setup-dev clean
 
 demo: setup
 	$(BIN)/heedful demo
@@ -32,6 +32,11 @@ bench-encode: setup
 	@mkdir -p .bench benchmarks/results
 	$(BIN)/python benchmarks/encode_rows.py > .bench/encode_rows.json
 	mv .bench/encode_rows.json benchmarks/results/
+	$(BIN)/python -m benchmarks.document
+
+# The server beside `transformers serve`, and its memory over a thousand requests
+bench-serve: setup-dev
+	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.document
 
 bench-quick: setup-dev

@@ -100,14 +100,12 @@ def _serving(stored: Stored) -> str:
         figures = [serving(figure, server)(stored) for server in (ours, peer)]
         rows.append([what, *(each.show(digits) for each in figures if each), against.show() if against else ""])
     sizes = ", ".join(f"{size / 2**20:,.0f}" for size in found["endurance"]["resident_bytes"])
-    said = f"{found['model']} in bf16, {len(found['rounds'][ours])} processes of each in turn, prompts of about 60 tokens, answers"
-    said += f" of up to 128. `{peer} serve` runs with continuous batching.\n\n"
     endured = found["endurance"]
-    said_after = (
-        f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} of them left by their clients: "
-    )
-    said_after += f"{sizes} MiB resident at the start and after each tenth.\n"
-    return title + said + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + said_after
+    before = f"{found['model']} in bf16, {len(found['rounds'][ours])} processes of each in turn, prompts of about 60 "
+    before += f"tokens, answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
+    after = f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} left by their clients: "
+    after += f"{sizes} MiB resident at the start and after each tenth.\n"
+    return title + before + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + after
 
 
 def _race(race: Race, found: dict[str, Any] | None) -> str:
