@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # where heedful looks for llama.cpp when it checks an exported GGUF file
 LLAMA_CPP := $(or $(HEEDFUL_LLAMA_CPP),$(or $(HEEDFUL_HOME),$(HOME)/.cache/heedful)/llama.cpp)
 
-.PHONY: demo test check bench bench-encode bench-quick bench-peers llama-cpp setup setup-dev clean
+.PHONY: demo test check bench bench-encode bench-serve bench-quick bench-peers llama-cpp setup setup-dev clean
 
 demo: setup
 	$(BIN)/heedful demo
@@ -35,6 +35,11 @@ bench-encode: setup
 	@mkdir -p .bench benchmarks/results
 	$(BIN)/python benchmarks/encode_rows.py > .bench/encode_rows.json
 	mv .bench/encode_rows.json benchmarks/results/
+	$(BIN)/python -m benchmarks.document
+
+# The server beside `transformers serve`, and its memory over a thousand requests
+bench-serve: setup-dev
+	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.document
 
 bench-quick: setup-dev

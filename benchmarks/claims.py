@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from benchmarks import results
 from benchmarks.results import Spread
 
 REASONS = Path(__file__).parent / "reasons.json"  # key of a claim -> why it stands as it stands, by hand
-ENCODING, MILLION = "encode_rows", 10**6
-Stored = dict[str, Any]  # race, or encode_rows -> what its file holds
+ENCODING, SERVING, MILLION = "encode_rows", "serve", 10**6
+Stored = dict[str, Any]  # race, encode_rows or serve -> what its file holds
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,38 @@ def encodings(stored: Stored) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
+def serving(figure: str, server: str = "heedful") -> Callable[[Stored], Spread | None]:
+    """A figure of a server: the median of each of its processes."""
+    return lambda stored: results.spread(_served(stored, server, figure)) if SERVING in stored else None
+
+
+def serving_ratio(
+    figure: str, than: str, server: str = "heedful", other: str = "heedful"
+) -> Callable[[Stored], Spread | None]:
+    """How many times a server's figure is another one's, or another server's, round by round."""
+
+    def read(stored: Stored) -> Spread | None:
+        if SERVING not in stored:
+            return None
+        pairs = zip(_served(stored, server, figure), _served(stored, other, than), strict=True)
+        return results.spread([a / b for a, b in pairs])
+
+    return read
+
+
+def growth(stored: Stored) -> Spread | None:
+    """How many times as large the server is after all requests as after half of them."""
+    if SERVING not in stored:
+        return None
+    sizes = stored[SERVING]["endurance"]["resident_bytes"]
+    return results.spread([sizes[-1] / sizes[len(sizes) // 2]])
+
+
+def _served(stored: Stored, server: str, figure: str) -> list[float]:
+    rounds = [each[figure] for each in stored[SERVING]["rounds"][server]]
+    return [statistics.median(found) if isinstance(found, list) else found for found in rounds]
+
+
 def _of(stored: Stored, race: str, contestant: str, key: str) -> Any:
     return stored[race]["rounds"][0].get(contestant, {}).get(key) if race in stored else None
 
@@ -161,4 +194,19 @@ CLAIMS = [
         at_most=0.01,
         unit="nats",
     ),
+    Claim(
+        "serve_first",
+        "server, first token on an idle one, 60-token prompt",
+        serving("first_token_seconds"),
+        at_most=0.15,
+        unit="s",
+    ),
+    Claim(
+        "serve_streams",
+        "server, tokens/s of 8 streams vs one",
+        serving_ratio("8_streams_tokens_per_s", "one_stream_tokens_per_s"),
+        4,
+    ),
+    Claim("serve_ready", "server, start to ready", serving("ready_seconds"), at_most=5, unit="s"),
+    Claim("serve_memory", "server, memory after 1,000 requests vs after 500", growth, at_most=1.05),
 ]

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.claims import CLAIMS, ENCODING, Stored, encodings, load_reasons
+from benchmarks.claims import CLAIMS, ENCODING, SERVING, Stored, encodings, load_reasons, serving, serving_ratio
 from benchmarks.races import RACES, UPDATE, Race
 from benchmarks.workload import WORKLOADS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+SERVED = (
+    ("ready_seconds", "seconds to ready", 1),
+    ("first_answer_seconds", "seconds from start to the end of a first answer", 1),
+    ("first_token_seconds", "seconds to the first text", 3),
+    ("one_stream_tokens_per_s", "tokens/s, one stream", 1),
+    ("8_streams_tokens_per_s", "tokens/s, 8 streams", 0),
+)
 HEAD = """\
 # Benchmarks
 
@@ -31,9 +38,9 @@ less. Answers are timed by the token, stop tokens counted; those who would take 
 def page(folder: Path = results.FOLDER) -> str:
     """Write the page from what is stored in a folder."""
     stored = {race.name: found for race in RACES if (found := results.load(race.name, folder)) is not None}
-    encoding = results.load(ENCODING, folder)
-    told = stored if encoding is None else {**stored, ENCODING: encoding}
-    parts = [HEAD, _machine(stored), _claims(told), _encoding(told)]
+    others = {name: found for name in (ENCODING, SERVING) if (found := results.load(name, folder)) is not None}
+    told = stored | others
+    parts = [HEAD, _machine(stored), _claims(told), _encoding(told), _serving(told)]
     parts += [_race(race, stored.get(race.name)) for race in RACES]
     return "\n".join(parts)
 
@@ -78,6 +85,27 @@ def _encoding(stored: Stored) -> str:
     ]
     columns = ["file, template", "rows", "rows/s read and curated", "rows/s encoded", "rows/s in all", "peak MiB"]
     return title + _table(columns, rows)
+
+
+def _serving(stored: Stored) -> str:
+    """Show each server's figures, and how ours compares."""
+    title = "## Servers\n\n"
+    if SERVING not in stored:
+        return f"{title}Not measured yet: `python -m benchmarks.serve`.\n"
+    found = stored[SERVING]
+    ours, peer = found["rounds"]
+    rows = []
+    for figure, what, digits in SERVED:
+        against = serving_ratio(figure, figure, ours, peer)(stored)
+        figures = [serving(figure, server)(stored) for server in (ours, peer)]
+        rows.append([what, *(each.show(digits) for each in figures if each), against.show() if against else ""])
+    sizes = ", ".join(f"{size / 2**20:,.0f}" for size in found["endurance"]["resident_bytes"])
+    endured = found["endurance"]
+    before = f"{found['model']} in bf16, {len(found['rounds'][ours])} processes of each in turn, prompts of about 60 "
+    before += f"tokens, answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
+    after = f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} left by their clients: "
+    after += f"{sizes} MiB resident at the start and after each tenth.\n"
+    return title + before + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + after
 
 
 def _race(race: Race, found: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Real clients: openai-python, curl, and the requests that Open WebUI and LangChain send."""
+"""Real clients: openai-python, LangChain and curl, and the requests that Open WebUI sends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import openai
 import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 from tests.serve.conftest import CHAT, Make, Saying, events_of, said_in
 
 from heedful.generate.engine import Engine
@@ -34,15 +36,6 @@ WEBUI_TITLE = {
     ],
     "stream": False,
     "max_completion_tokens": 30,
-}
-LANGCHAIN = {
-    "messages": [{"content": [{"type": "text", "text": "Hi"}], "role": "user"}],
-    "model": "m",
-    "n": 1,
-    "stream": True,
-    "stream_options": {"include_usage": True},
-    "temperature": 0.7,
-    "max_completion_tokens": 20,
 }
 
 
@@ -88,7 +81,20 @@ def test_openai_python_hears_of_an_error_in_a_stream(live: Make) -> None:
         list(opened.chat.completions.create(model="m", messages=HELLO, stream=True))
 
 
-@pytest.mark.parametrize("body", [WEBUI_CHAT, WEBUI_TITLE, LANGCHAIN], ids=["chat", "title", "langchain"])
+def test_langchain(live: Make) -> None:
+    client = live({"m": Saying("Grüße, 世界!")}, trust=Trust(KEY))
+    address = f"{str(client.base_url).rstrip('/')}/v1"
+    chat = ChatOpenAI(base_url=address, api_key=SecretStr(KEY), model="m", temperature=0.7, max_retries=0)
+    turns = [("system", "Be brief."), ("human", [{"type": "text", "text": "Hi"}])]
+    reply = chat.invoke(turns)
+    assert reply.content == "Grüße, 世界!"
+    assert reply.response_metadata["finish_reason"] == "stop"
+    pieces = list(chat.stream(turns, stream_usage=True))
+    assert "".join(str(piece.content) for piece in pieces) == "Grüße, 世界!"
+    assert any(piece.usage_metadata and piece.usage_metadata["output_tokens"] for piece in pieces)
+
+
+@pytest.mark.parametrize("body", [WEBUI_CHAT, WEBUI_TITLE], ids=["chat", "title"])
 def test_recorded_requests_are_answered(live: Make, body: dict[str, Any]) -> None:
     client = live({"m": Saying("Good")})
     reply = client.post(CHAT, json=body, headers={"Authorization": "Bearer none", "X-Stainless-Lang": "python"})

