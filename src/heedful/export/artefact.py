@@ -67,7 +67,7 @@ def carry_out(job: Job, questions: Sequence[Conversation], watch: Watch) -> Expo
 def _refer(job: Job, questions: Sequence[Conversation]) -> Reference:
     """Let the run's model answer in fp32; its weights are given back."""
     encoder, _ = job.source
-    reference = refer(models.load(str(job.run.model)).model, encoder, questions)
+    reference = refer(job.run.model, encoder, questions)
     give_back_pages()
     return reference
 

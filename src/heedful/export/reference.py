@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from heedful.errors import DataError, ExportError, ModelError, UsageError
 from heedful.evaluate.score import question
 from heedful.generate.engine import Engine
 from heedful.records import Message, Sampling
+from heedful.train.memory import give_back_pages
 
 QUESTIONS = 20
 ANSWER_TOKENS = 32  # of each answer are compared
@@ -73,14 +75,20 @@ def questions(data: DataConfig) -> list[Conversation]:
     return [question(row) for row in rows[: 10 * QUESTIONS]]
 
 
-def refer(model: PreTrainedModel, encoder: Encoder, questions: Sequence[Conversation]) -> Reference:
-    """Let the run's model answer the first questions that its template takes and its positions leave room for."""
-    room = models.max_positions(model.config) - ANSWER_TOKENS
+def refer(folder: Path, encoder: Encoder, questions: Sequence[Conversation]) -> Reference:
+    """Let a folder's model answer the first questions that its template takes and its positions leave room for."""
+    engine = Engine(models.load(str(folder)).model, encoder)
+    engine.release()
+    give_back_pages()
+    room = engine.positions - ANSWER_TOKENS
     asked = list(islice(((m, ids) for m in questions if 0 < len(ids := _ids(encoder, m)) <= room), QUESTIONS))
     golden = [(messages, ids) for messages in GOLDEN if (ids := _ids(encoder, messages))]
     if not asked:
         raise ExportError("No question fits this model, so an export could not be checked.")
-    completions = Engine(model, encoder).generate([messages for messages, _ in asked], Sampling(ANSWER_TOKENS))
+    completions = engine.generate([messages for messages, _ in asked], Sampling(ANSWER_TOKENS))
+    del engine
+    give_back_pages()
+    model = models.load(str(folder)).model  # the engine's copy of the weights has gone: never both
     both = [*asked, *golden]
     reference = Reference([messages for messages, _ in both], [ids for _, ids in both], [], [])
     for (_, prompt), completion in zip(asked, completions, strict=True):

@@ -176,8 +176,8 @@ class Engine:
             return
         looked_up = {id(part.weight) for part in self.model.modules() if isinstance(part, torch.nn.Embedding)}
         for weight in self.model.parameters():
-            if id(weight) not in looked_up:
-                weight.data = weight.data.new_empty(0)
+            # a copy of what is kept lets go of the mapped file that all weights of a folder may be views of
+            weight.data = weight.data.clone() if id(weight) in looked_up else weight.data.new_empty(0)
 
     def choose(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """Choose each row's next token, the same in any company."""
