@@ -7,7 +7,6 @@ import torch
 from benchmarks.contestants.trainer_training import pad
 from benchmarks.contestants.tutorial_training import collate
 from benchmarks.flops import update_flops
-from benchmarks.gguf_file import _interleaved
 from tests.models import tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -66,10 +65,3 @@ def test_documents_share_their_text_among_eight_questions() -> None:
 def test_chats_have_eight_turns() -> None:
     rows = documents.chats(count=5)
     assert all([m["role"] for m in row["messages"]] == ["user", "assistant"] * 4 for row in rows)
-
-
-def test_gguf_puts_rotary_pairs_side_by_side() -> None:
-    weight = torch.arange(8.0)[:, None] * torch.ones(1, 3)
-    assert _interleaved(weight, "blk.0.attn_q.weight", 2, 1)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    assert _interleaved(weight, "blk.0.attn_k.weight", 2, 1)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
-    assert _interleaved(weight, "blk.0.attn_v.weight", 2, 1) is weight

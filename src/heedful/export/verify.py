@@ -33,7 +33,8 @@ from heedful.export.reference import (
 )
 
 Receipt = dict[str, Any]
-MERGED = 1e-4  # of logits in fp32, adapters beside the base against adapters added into it
+MERGED, MERGED_SHARE = 1e-4, 1e-5  # of logits in fp32, adapters beside the base against adapters added into it;
+# or of the largest logit, where that allows more: 8.9e-5 was seen on the default model, whose logits reach 36
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ def merged_as_adapter(reference: Reference, base: PreTrainedModel, adapter: Path
         warnings.simplefilter("ignore")
         found = scores(PeftModel.from_pretrained(base, str(adapter)).eval(), reference)
     difference = largest_difference(reference, found)
-    if not difference <= MERGED:
+    allowed = max(MERGED, MERGED_SHARE * max(float(logits.abs().max()) for logits in found))
+    if not difference <= allowed:
         raise ExportError(
             f"The merged weights do not compute what the adapter does: logits differ by {difference:.2g}.",
-            f"At most {MERGED} comes from rounding. Is {adapter} from this run, and its base unchanged?",
+            f"At most {allowed:.1g} comes from rounding. Is {adapter} from this run, and its base unchanged?",
         )
     return {"adapter": {"checked": True, "largest_logit_difference": difference}}
 

@@ -269,7 +269,11 @@ def show_export(path: Path, receipt: Mapping[str, Any], checks: Sequence[tuple[s
     for what, found in checks:
         table.add_row(what, found)
     out.print(table)
-    out.print(f"The same model as the run's, in {receipt['precision']}: {path}", soft_wrap=True)
+    kind, answers = receipt["precision"], receipt.get("answers", {"different": 0})
+    what = f"The same model as the run's, in {kind}"
+    if answers["different"]:
+        what = f"The run's model rounded to {kind}, with {answers['different']} of {answers['answers']} answers changed"
+    out.print(f"{what}: {path}", soft_wrap=True)
 
 
 def show_shipment(folder: Path, files: Mapping[str, int], repository: str, public: bool) -> None:
