@@ -36,6 +36,8 @@ class Claim:
         return found.median >= (self.at_least or 0) and found.median <= (self.at_most or float("inf"))
 
     def show(self, found: Spread) -> str:
+        if 0 < found.median < 1e-4:
+            return f"{found.median:.0e} {self.unit}"
         digits = 5 if found.median < 0.01 else 2 if found.median < 1000 else 0
         same = found.low == found.high
         return f"{found.median:.{digits}f} {self.unit}" if same else f"{found.show(digits)} {self.unit}"

@@ -7,6 +7,8 @@ from typing import Any
 
 from heedful.config import load_config
 from heedful.data.row_losses import RowLosses
+from heedful.evaluate.metrics import rouge_l
+from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.run import Run, provenance, write_json
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -41,6 +43,14 @@ def responses(rows: int) -> list[dict[str, Any]]:
         }
         for k in range(rows)
     ]
+
+
+def scored(number: int, row: dict[str, Any]) -> RowScores:
+    cells = {
+        model: Cell({"rouge_l": rouge_l(row[f"{key}_response"], row["output"])})
+        for model, key in (("base", "base"), ("tuned", "model"))
+    }
+    return RowScores(str(number), row["place"], f"key {number}", cells)
 
 
 def receipt(rows: int = 80) -> dict[str, Any]:
@@ -91,7 +101,8 @@ def finished_run(path: Path, rows: int = 40, trained: int = 80) -> Run:
     judge = probes | {"model": EVIL, "tokens": {"prompt": 1200, "completion": 30}, "unscored": 0}
     told = {"forgetting": probes | {"families": {"arithmetic": probes}}, "judge": judge, "checks": probes}
     write_json(run.evaluation_file, evaluation(rows) | told)
-    write_json(run.responses_file, responses(rows))
+    write_json(run.responses_file, answers := responses(rows))
+    write_rows(run.scores_file, [scored(k, row) for k, row in enumerate(answers)])
     losses = RowLosses(run.row_losses_file, trained)
     for epoch in range(2):
         nll = [(k % 7 + 1) / (epoch + 1) for k in range(trained)]

@@ -12,20 +12,44 @@ from heedful.data.formats import choose, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, in_words
 from heedful.errors import DataError
-from heedful.evaluate.metrics import rouge_l
 from heedful.evaluate.rows import response_key
 from heedful.records import Place
+from heedful.report.facts import Facts
 
 MODELS = ("base", "base_own_template", "tuned")
 Row = Mapping[str, Any]
 
 
-def answered(responses: Sequence[Row], columns: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
-    """Give the answers of one run, by those of its models that answered; `columns` are the data's own names."""
+def answered(facts: Facts, names: Mapping[str, str]) -> dict[str, Any] | None:
+    """Give the answers of one run, by those of its models that answered."""
+    if not (responses := facts.responses):
+        return None
     models = [model for model in MODELS if response_key(model) in responses[0]]
+    scores = [[_rouge(facts, row, model) for model in models] for row in responses]
     answers = [[row[response_key(model)] for model in models] for row in responses]
     finish = [[row.get(f"{response_key(model)}_finish", "") for model in models] for row in responses]
-    return packed(responses, columns, answers, finish, [names.get(model, model) for model in models])
+    return packed(responses, facts.columns, answers, finish, scores, [names.get(model, model) for model in models])
+
+
+def side_by_side(a: Facts, b: Facts) -> dict[str, Any] | None:
+    """Give what two tuned models answered to the same rows."""
+    if not a.responses or not b.responses:
+        return None
+    key = response_key("tuned")
+    of_b = {row["place"]: row for row in b.responses}
+    pairs = [(row, of_b[row["place"]]) for row in a.responses if row["place"] in of_b]
+    if not pairs:
+        return None
+    answers = [[row[key] for row in pair] for pair in pairs]
+    finish = [[row.get(f"{key}_finish", "") for row in pair] for pair in pairs]
+    scores = [[_rouge(facts, row, "tuned") for facts, row in zip((a, b), pair, strict=True)] for pair in pairs]
+    return packed([row for row, _ in pairs], a.columns, answers, finish, scores, [f.run.path.name for f in (a, b)])
+
+
+def _rouge(facts: Facts, row: Row, model: str) -> float | None:
+    """Read what an answer scored; None where that was not kept."""
+    cell = facts.scores.get(str(row.get("place", "")), {}).get(model)
+    return round(cell.values["rouge_l"], 4) if cell and "rouge_l" in cell.values else None
 
 
 def packed(
@@ -33,18 +57,17 @@ def packed(
     columns: Mapping[str, str],
     answers: Sequence[Sequence[str]],
     finish: Sequence[Sequence[str]],
+    scores: Sequence[Sequence[float | None]],
     names: Sequence[str],
 ) -> dict[str, Any]:
     """Pack questions, references and answers as base64 of gzip of JSON: no row's text can end the page's script."""
-    rows = []
-    for (question, reference), row, texts, ends in zip(
-        questions(responses, columns), responses, answers, finish, strict=True
-    ):
-        scores = [round(rouge_l(text, reference), 4) for text in texts] if reference else None
-        rows.append(
-            {"place": row.get("place", ""), "question": question, "reference": reference, "answers": list(texts),
-             "finish": list(ends), "scores": scores}
-        )  # fmt: skip
+    rows = [
+        {"place": row.get("place", ""), "question": question, "reference": reference, "answers": list(texts),
+         "finish": list(ends), "scores": None if None in scored else list(scored)}
+        for (question, reference), row, texts, ends, scored in zip(
+            questions(responses, columns), responses, answers, finish, scores, strict=True
+        )
+    ]  # fmt: skip
     content = json.dumps({"columns": list(names), "rows": rows}, ensure_ascii=False).encode()
     together = base64.b64encode(gzip.compress(content, mtime=0)).decode()
     return {"columns": list(names), "rows": len(rows), "scored": len(names) > 1, "packed": together}

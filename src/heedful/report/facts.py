@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import Config, changed, differences, dump_config
+from heedful.evaluate.rows import Cell, read_rows
 from heedful.report.screen import data_lines, encoding_lines
 from heedful.run import Run, read_json
 
@@ -47,6 +48,13 @@ class Facts:
     @cached_property
     def responses(self) -> Any:
         return _read(self.run.responses_file)
+
+    @cached_property
+    def scores(self) -> dict[str, Mapping[str, Cell]]:
+        """Each row's scores by model, under its place."""
+        return (
+            {row.place: row.cells for row in read_rows(self.run.scores_file)} if self.run.scores_file.exists() else {}
+        )
 
     @cached_property
     def data_map(self) -> Any:

@@ -19,9 +19,8 @@ from markupsafe import Markup
 from heedful import __version__
 from heedful.data.datamap import KINDS, LIMITS
 from heedful.data.row_losses import RowLosses
-from heedful.evaluate.rows import response_key
 from heedful.report import facts as told
-from heedful.report.answers import answered, packed
+from heedful.report.answers import answered, side_by_side
 from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
@@ -71,7 +70,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Pa
     names = {a: run_a.path.name, b: run_b.path.name}
     rows = comparison["rows"]
     runs = [{"name": facts.run.path.name, "curves": _curves(facts)} for facts in both]
-    answers = _side_by_side(*both)
+    answers = side_by_side(*both)
     html = _render(
         "compare.html",
         "",
@@ -103,7 +102,7 @@ def _parts(facts: Facts) -> Part:
         "scores": score_table(evaluation, evaluation["rows"]) if evaluation else None,
         "stops": stop_health(evaluation) if evaluation else "",
         "further": further(evaluation) if evaluation else [],
-        "answers": answered(facts.responses, facts.columns, NAMES) if facts.responses else None,
+        "answers": answered(facts, NAMES),
         "data": _data(facts),
         "map": _map(facts),
         "tokens": (facts.receipt or {}).get("rows"),
@@ -164,20 +163,6 @@ def _map(facts: Facts) -> Part | None:
     ]
     plot = map_plot(nll[0], nll[-1], [KINDS[kind] for kind in kept["kinds"]], (x_name, y_name))
     return {"hint": LIMITS, "alt": alt, "look": look, "plot": plot, **counts}
-
-
-def _side_by_side(a: Facts, b: Facts) -> Part | None:
-    """Pack what two runs answered to the same rows."""
-    if not a.responses or not b.responses:
-        return None
-    key = response_key("tuned")
-    of_b = {row["place"]: row for row in b.responses}
-    pairs = [(row, of_b[row["place"]]) for row in a.responses if row["place"] in of_b]
-    if not pairs:
-        return None
-    answers = [[row[key] for row in pair] for pair in pairs]
-    finish = [[row.get(f"{key}_finish", "") for row in pair] for pair in pairs]
-    return packed([row for row, _ in pairs], a.columns, answers, finish, [f.run.path.name for f in (a, b)])
 
 
 def _render(template: str, live: str = "", **values: Any) -> str:
