@@ -38,6 +38,7 @@ def task(tmp_path: Path) -> Path:
     return file.parent
 
 
+@pytest.mark.timeout(600)
 def test_a_runs_folder_is_answered_from_by_lm_eval(tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import lm_eval
     from lm_eval.tasks import TaskManager
@@ -56,4 +57,5 @@ def test_a_runs_folder_is_answered_from_by_lm_eval(tmp_path: Path, task: Path, m
     samples = sorted(found["samples"]["three_questions"], key=lambda sample: sample["doc_id"])
     engine = pipeline.load(run.path, settings=["generate.precision=fp32"])
     answers = engine.generate(QUESTIONS, Sampling(max_tokens=12))
-    assert [sample["resps"][0][0] for sample in samples] == [answer.text for answer in answers]
+    theirs = [sample["resps"][0][0] for sample in samples]
+    assert [text.rstrip("\ufffd") for text in theirs] == [answer.text for answer in answers]  # no half characters here
