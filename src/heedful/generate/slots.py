@@ -195,8 +195,9 @@ class Slots:
         if slots <= had_slots and columns <= had_columns:
             return
         more = had_columns if columns <= had_columns else round_up(max(columns, had_columns * 3 // 2), COLUMNS)
-        if max(slots, had_slots) * more <= ROOM_TOKENS:
-            slots, columns = max(slots, had_slots), more
+        kept_slots = max(slots, min(had_slots, 2 * slots))  # most of a batch may have left when its last rows grow
+        if kept_slots * more <= ROOM_TOKENS:
+            slots, columns = kept_slots, more
         else:  # many short rows were here before and few long ones are now, or the other way round
             columns = round_up(columns, COLUMNS)
         cache = self._room(slots, columns)
