@@ -6,6 +6,7 @@ each row's score averaged over the seeds, against the variant that the defaults 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -61,6 +62,7 @@ def sweep(
     for number, (path, config) in enumerate(configs.items(), 1):
         screen.say(f"Run {number} of {len(configs)}: {path}")
         _finish(Run(path), config)
+        shutil.rmtree(Run(path).checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
     default = next((v for v in variants if _is_default(v, base)), variants[0])
     result = table(variants, default, base.evaluate.decides)
     winner = next(v for v in variants if v.name == result["winner"])
