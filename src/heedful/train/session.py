@@ -27,7 +27,7 @@ from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, Hooks, fit, total_steps, upcoming
-from heedful.train.memory import keep_freed_pages
+from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.pace import Pace
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
@@ -159,6 +159,7 @@ class Session:
         masters = self.learner.weights()
         if not self.ranks.leads:
             return
+        give_back_pages()  # of activations and gradients, before the weights are written in fp32
         best = checkpoint.best(self.run.checkpoints)
         if self.config.train.keep == "best" and best is None and self.losses:
             self.around.say("No validation was better than the one before training: the last weights are kept.")
@@ -178,6 +179,9 @@ class Session:
         model = self.learner.model
         rounded = lora and (model.dtype != torch.float32 or self.config.train.quantize == "nf4")
         if self.learner.sharded or rounded:
+            if model.dtype == torch.bfloat16 and not self.learner.sharded:
+                for weight in model.parameters():  # the narrow base has done its work, and makes room for the wide one
+                    weight.data = weight.data.new_empty(0)
             model = models.load(self.origin, self.config.model.dropout).model
             models.fit_vocabulary(model, self.tokenizer)
             model = models.adapt(model, self.config.train) if lora else model
