@@ -155,3 +155,13 @@ def test_reading_is_cut_into_forwards_of_bounded_size(monkeypatch: pytest.Monkey
     assert [len(batch) for batch in batches(alone)] == [4, 2]
     two = [Unit((), level, [slot]) for level in range(3) for slot in (0, 1)]
     assert [len(batch) for batch in batches(two)] == [3, 2, 1]
+
+
+def test_a_batch_that_shrank_grows_for_those_that_stay_alone() -> None:
+    batch = Slots(build(tiny_model("llama"), torch.float32))  # type: ignore[arg-type]
+    batch.join([LONG[:5]] * 12)
+    assert batch._cache.shape[1] == 12
+    batch.leave([False] + [True] * 11)
+    while batch._cache.shape[2] == slots.COLUMNS:
+        batch.step([7])
+    assert batch._cache.shape[1] == 2

@@ -80,6 +80,7 @@ def test_rows_are_text(browser: Browser, page: Path) -> None:
     assert browser.execute_script("return document.querySelectorAll('img:not(picture img)').length") == 0
     assert browser.execute_script("return document.scripts.length") == 2
     assert EVIL in browser.execute_script("return document.querySelector('.answer').textContent")
+    assert "ROUGE-L" in shown(browser)[0]  # as scores.jsonl has it
     assert EVIL in browser.execute_script("return document.getElementById('map').textContent")
     assert EVIL in browser.execute_script("return document.getElementById('tokens').textContent")
 
