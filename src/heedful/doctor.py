@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from heedful import machine, pipeline
+from heedful import kernels, machine, pipeline
 from heedful import model as models
 from heedful.catalogue import CATALOGUE, works_offline
 from heedful.report import screen
@@ -59,6 +59,7 @@ def offers() -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "native_bf16": native_bf16(),
+        "compiled_kernels": kernels.compiled() is not None,
         "precision": resolve("auto"),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

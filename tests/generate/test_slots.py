@@ -111,12 +111,12 @@ def test_a_probe_that_fails_leaves_the_model_to_itself(monkeypatch: pytest.Monke
     answers = Engine(model, Bytes()).generate(prompt)
     noisy = Linear.__call__
     # a kernel that depends on the number of rows
-    monkeypatch.setattr(Linear, "__call__", lambda self, x, rows: noisy(self, x, rows) * (1 + 1e-6 * len(x)))
+    monkeypatch.setattr(Linear, "__call__", lambda self, x, *rest: noisy(self, x, *rest) * (1 + 1e-6 * len(x)))
     assert not probe.independent(build(model, torch.float32))  # type: ignore[arg-type]
     engine = Engine(model, Bytes())
     assert engine.decoder is None
     assert engine.generate(prompt)[0].token_ids == answers[0].token_ids
-    monkeypatch.setattr(Linear, "__call__", lambda self, x, rows: noisy(self, x, rows) * 1.5)  # another model
+    monkeypatch.setattr(Linear, "__call__", lambda self, x, *rest: noisy(self, x, *rest) * 1.5)  # another model
     assert not probe.faithful(build(model, torch.float32), model)  # type: ignore[arg-type]
     assert Engine(model, Bytes()).decoder is None
 
@@ -130,6 +130,7 @@ def test_same_bits_sees_another_order_of_summation(monkeypatch: pytest.MonkeyPat
 
         return run
 
+    monkeypatch.setattr(linear, "runs", lambda weight: False)
     monkeypatch.setattr(linear, "packed", packed)
     monkeypatch.setattr(linear, "SIZES", (16, 64))
     sizes = same_bits.__wrapped__(frozenset({(48, 96)}), 16, torch.bfloat16, torch.device("cpu"))
@@ -140,6 +141,7 @@ def test_blocks_as_documented() -> None:
     assert blocks(37, (1, 16, 32)) == (32, 16)
     assert blocks(1, (2, 4)) == (2,)
     assert blocks(64, (1, 2, 32)) == (32, 32)
+    assert blocks(37, ()) == (37,)
 
 
 def test_fill_gaps_moves_only_the_last() -> None:

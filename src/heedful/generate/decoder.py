@@ -13,16 +13,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from heedful.generate.linear import Linear, same_bits
+from heedful.generate.operations import Function, InPlace, Rotations, gated, norm, norm_heads, rotate, rotations
 
 ROTATIONS = ("default", "linear", "llama3", "yarn")  # those that are a function of the position alone
-Function = Callable[[torch.Tensor], torch.Tensor]
-Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # layer, q, k, v -> [tokens, width]
+Attend = Callable[[int, torch.Tensor], torch.Tensor]  # layer, [tokens, heads + 2 kv_heads, width] -> [tokens, width]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Layer:
 
     norm_in: Function
     qkv: Linear
-    norm_heads: Function | None  # of queries and keys, [tokens, heads + kv_heads, width]
+    norm_heads: InPlace | None  # of queries and keys
     out: Linear
     norm_mid: Function
     up: Linear
@@ -52,7 +51,7 @@ class Layer:
 
 @dataclass
 class Decoder:
-    """A model's weights, in order of use. `sizes_*` are the numbers of rows that give the same bits."""
+    """A model's weights, in order of use. `sizes_*` are the numbers of rows that give the same bits; () if all do."""
 
     embed: Function
     places: nn.Embedding | None  # learned positions, or
@@ -68,42 +67,32 @@ class Decoder:
 
     def __post_init__(self) -> None:
         first = self.layers[0]
+        if first.qkv.product is not None:  # any number
+            return
         shapes = frozenset(part.shape for part in (first.qkv, first.out, first.up, first.down))
         self.sizes_read = same_bits(shapes, 64, self.dtype, self.device)
         self.sizes_write = same_bits(shapes | {self.head.shape}, 16, self.dtype, self.device)
 
-    def rotations(self, positions: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Tabulate cosine and signed sine of every position, both [positions, 1, width]."""
-        if self.rotary is None:
-            return None
-        places = torch.arange(positions, device=self.device)[None]
-        cos, sin = self.rotary(torch.empty(0, dtype=self.dtype, device=self.device), places)
-        half = sin.shape[-1] // 2
-        signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # rotate_half(x) * sin == x.roll(half) * signed
-        return cos[0, :, None].contiguous(), signed[0, :, None].contiguous()
+    def rotations(self, positions: int) -> Rotations:
+        """Tabulate what turns the queries and keys of each position."""
+        return rotations(self.rotary, positions, self.dtype, self.device)
 
     def forward(
-        self, ids: torch.Tensor, places: torch.Tensor, rotations: Any, rows: tuple[int, ...], attend: Attend
+        self, ids: torch.Tensor, places: torch.Tensor, turns: Rotations, rows: tuple[int, ...], attend: Attend
     ) -> torch.Tensor:
         """Run [tokens] through all layers, in blocks of `rows`; give their last states, [tokens, width]."""
         shape = self.shape
-        turning = shape.heads + shape.kv_heads
         x = self.embed(ids).to(self.dtype)
         if self.places is not None:
-            x = x + self.places(places.clamp(max=self.places.num_embeddings - 1)).to(
-                self.dtype
-            )  # a last unit's filling
-        if rotations is not None:
-            cos, sin = rotations[0][places], rotations[1][places]
+            inside = places.clamp(max=self.places.num_embeddings - 1)  # a last unit's filling may lie behind
+            x = x + self.places(inside).to(self.dtype)
         for i, layer in enumerate(self.layers):
             heads = layer.qkv(layer.norm_in(x), rows).view(len(x), -1, shape.width)
-            turned, v = heads[:, :turning], heads[:, turning:]
             if layer.norm_heads is not None:
-                turned = layer.norm_heads(turned)
-            if rotations is not None:
-                turned = torch.addcmul(turned * cos, turned.roll(shape.width // 2, -1), sin)
-            x = x + layer.out(attend(i, turned[:, : shape.heads], turned[:, shape.heads :], v), rows)
-            x = x + layer.down(layer.act(layer.up(layer.norm_mid(x), rows)), rows)
+                layer.norm_heads(heads)
+            rotate(heads, shape.heads + shape.kv_heads, turns, places)
+            x = layer.out(attend(i, heads), rows, x)
+            x = layer.down(layer.act(layer.up(layer.norm_mid(x), rows)), rows, x)
         return x
 
     def logits(self, states: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
@@ -141,18 +130,18 @@ def _llama(model: Any, dtype: torch.dtype) -> Decoder:
         attention, mlp = block.self_attn, block.mlp
         layers.append(
             Layer(
-                _norm(block.input_layernorm, dtype),
+                norm(block.input_layernorm, dtype),
                 _linear([attention.q_proj, attention.k_proj, attention.v_proj], dtype),
                 _norm_heads(attention, shape, dtype),
                 _linear([attention.o_proj], dtype),
-                _norm(block.post_attention_layernorm, dtype),
+                norm(block.post_attention_layernorm, dtype),
                 _linear([mlp.gate_proj, mlp.up_proj], dtype),
-                partial(_gated, mlp.act_fn),
+                partial(gated, mlp.act_fn),
                 _linear([mlp.down_proj], dtype),
             )
         )
-    head, norm = _linear([model.lm_head], dtype), _norm(body.norm, dtype)
-    return Decoder(body.embed_tokens, None, body.rotary_emb, layers, norm, head, shape, dtype, model.device)
+    head, last = _linear([model.lm_head], dtype), norm(body.norm, dtype)
+    return Decoder(body.embed_tokens, None, body.rotary_emb, layers, last, head, shape, dtype, model.device)
 
 
 def _gpt2(model: Any, dtype: torch.dtype) -> Decoder:
@@ -163,19 +152,19 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Decoder:
     shape = Shape(len(body.h), config.n_head, config.n_head, width, width**-0.5)
     layers = [
         Layer(
-            _norm(block.ln_1, dtype),
+            norm(block.ln_1, dtype),
             _linear([block.attn.c_attn], dtype),
             None,
             _linear([block.attn.c_proj], dtype),
-            _norm(block.ln_2, dtype),
+            norm(block.ln_2, dtype),
             _linear([block.mlp.c_fc], dtype),
             block.mlp.act,
             _linear([block.mlp.c_proj], dtype),
         )
         for block in body.h
     ]
-    head, norm = _linear([model.lm_head], dtype), _norm(body.ln_f, dtype)
-    return Decoder(body.wte, body.wpe, None, layers, norm, head, shape, dtype, model.device)
+    head, last = _linear([model.lm_head], dtype), norm(body.ln_f, dtype)
+    return Decoder(body.wte, body.wpe, None, layers, last, head, shape, dtype, model.device)
 
 
 def _linear(modules: Sequence[nn.Module], dtype: torch.dtype) -> Linear:
@@ -187,24 +176,10 @@ def _linear(modules: Sequence[nn.Module], dtype: torch.dtype) -> Linear:
     return Linear(weights, biases, dtype)
 
 
-def _norm(module: Any, dtype: torch.dtype) -> Function:
-    weight = module.weight.detach().to(dtype, copy=True)
-    if isinstance(module, nn.LayerNorm):
-        bias = module.bias.detach().to(dtype, copy=True)
-        return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=module.eps)
-    return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight, eps=module.variance_epsilon)
-
-
-def _norm_heads(attention: Any, shape: Shape, dtype: torch.dtype) -> Function | None:
+def _norm_heads(attention: Any, shape: Shape, dtype: torch.dtype) -> InPlace | None:
     """Normalise each query and key by itself, as Qwen3 does."""
     if not hasattr(attention, "q_norm"):
         return None
     parts = [attention.q_norm.weight] * shape.heads + [attention.k_norm.weight] * shape.kv_heads
     weight = torch.stack([part.detach().to(dtype) for part in parts])  # [heads + kv_heads, width]
-    eps = attention.q_norm.variance_epsilon
-    return lambda heads: F.rms_norm(heads, (shape.width,), eps=eps) * weight
-
-
-def _gated(act: Function, x: torch.Tensor) -> torch.Tensor:
-    gate, up = x.chunk(2, -1)
-    return act(gate) * up
+    return norm_heads(weight, float(attention.q_norm.variance_epsilon))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from heedful.generate.beginnings import Beginnings, extended
 from heedful.generate.decoder import Decoder
 from heedful.generate.linear import blocks
+from heedful.generate.operations import attend_in_place, kind
 
 COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
 UNIT = 16  # tokens of a prompt that are read, and shared, together
@@ -50,6 +51,7 @@ class Slots:
         self._beginnings = beginnings  # read by rows that may have left
         self._prompts: list[Sequence[int]] = []
         self._lengths: list[int] = []
+        self._kind = kind(decoder.dtype, decoder.device)
         self._cache = self._room(0, 0)
 
     @torch.inference_mode()
@@ -79,9 +81,12 @@ class Slots:
         self._lengths = [length + 1 for length in self._lengths]
         width = round_up(max(self._lengths), COLUMNS)
         where = self._tensor(range(total)) * self._cache.shape[2] + places
-        mask = self._mask(places, width)[:, None, None]  # [slots, 1, 1, columns]
+        mask = None if self._kind else self._mask(places, width)[:, None, None]  # [slots, 1, 1, columns]
 
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
+            if self._kind:
+                return attend_in_place(heads, self._cache[layer], places, shape.heads, shape.scale)
+            q, k, v = self._parts(heads)
             self._write(layer, where, k, v)
             keys, values = self._cache[layer, :total, :width].permute(2, 0, 3, 1, 4)
             q = q.reshape(total, shape.kv_heads, -1, shape.width)
@@ -154,7 +159,8 @@ class Slots:
         targets = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
         source, where = (self._tensor(targets).T[..., None] + inside).flatten(1)
 
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
+            q, k, v = self._parts(heads)
             self._write(layer, where, k[source], v[source])
             seen = self._cache[layer, owner : owner + 1, :width].expand(total, -1, -1, -1, -1)
             if not same:
@@ -171,6 +177,11 @@ class Slots:
         rows = blocks(len(states), self.decoder.sizes_write)
         padded = F.pad(states, (0, 0, 0, sum(rows) - len(states)))
         return self.decoder.logits(padded, rows)[: len(states)].float().cpu()
+
+    def _parts(self, heads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Cut [tokens, heads + 2 kv_heads, width] into queries, keys and values."""
+        shape = self.decoder.shape
+        return torch.split(heads, [shape.heads, shape.kv_heads, shape.kv_heads], 1)
 
     def _write(self, layer: int, where: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         """Put keys and values, both [tokens, kv_heads, width], where they belong: slot * columns + column."""

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch.distributed.tensor import DTensor
 
+from heedful import kernels
 from heedful.config import TrainConfig
 
+BLOCK = 4096  # of update.c: numbers whose squares are summed together
 PIECE = 2**20  # numbers of a weight that are updated at a time, so that they stay in the cache between the passes
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -22,7 +24,7 @@ Fill = Callable[[torch.Tensor, torch.Tensor | None], None]
 
 
 class MasterAdamW:
-    """Decoupled weight decay (Loshchilov & Hutter 2019) by torch's fused kernel, on masters, a piece at a time."""
+    """Decoupled weight decay (Loshchilov & Hutter 2019) on masters, a piece at a time, by the compiled kernel or torch's."""
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter], config: TrainConfig, dtype: torch.dtype) -> None:
         """Take the parameters, in fp32, as masters; leave copies of them in `dtype` in the model."""
@@ -35,7 +37,8 @@ class MasterAdamW:
         self.second = {name: self.blank(master) for name, master in self.masters.items()}
         self.steps = {name: torch.zeros((), device=master.device) for name, master in self.masters.items()}
         device = next(iter(self.masters.values())).device
-        self.scratch = torch.empty(PIECE, device=device)  # one, so that it stays in the cache
+        self.compiled = device.type == "cpu" and kernels.compiled() is not None
+        self.scratch = torch.empty(0 if self.compiled else PIECE, device=device)  # one, so that it stays in the cache
         # as a checkpoint names them
         self.kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
         self.sums: Tensors = {}  # of gradients, in fp32, while an update takes several forwards
@@ -62,26 +65,49 @@ class MasterAdamW:
         """Give the norm of the whole gradient; `total` adds up squares over the ranks where each has a share of it."""
         squares = torch.zeros((), dtype=torch.float64)
         for _, gradient in self.gradients():
-            for piece in torch.split(_local(gradient).view(-1), PIECE):
-                numbers = self._wide(piece)
-                squares += torch.dot(numbers, numbers).cpu()
+            squares += self._squares(_local(gradient).view(-1)).cpu()
         return math.sqrt(total(float(squares)))
 
     def step(self, lr: float, scale: float = 1.0) -> None:
         """Update masters and model with the gradient times `scale`, which uses the gradient up."""
-        divisor = None if scale == 1.0 else torch.full((), 1 / scale, device=self.scratch.device)
         for name, gradient in self.gradients():
             self.steps[name] += 1
             master, shown = self.masters[name], self.parameters[name].data
             pieces = (torch.split(_local(t).view(-1), PIECE) for t in (master, gradient, shown))
-            for (first, second), weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
-                torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
-                    [weights], [self._wide(raw)], [first], [second], [], [self.steps[name]],
-                    lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
-                    amsgrad=False, maximize=False, grad_scale=divisor,
-                )  # fmt: skip
-                if copy.dtype != weights.dtype:
-                    copy.copy_(weights)
+            for moments, weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
+                self._update(name, weights, raw, *moments, copy, lr, scale)
+
+    def _squares(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Add up the squares of a gradient."""
+        if self.compiled:
+            sums = torch.empty(-(-len(gradient) // BLOCK), dtype=torch.float64)
+            kernels.call("squares", gradient, gradient.dtype == torch.float32, sums, len(gradient))
+            return sums.sum()
+        numbers = map(self._wide, torch.split(gradient, PIECE))
+        return torch.stack([torch.dot(some, some) for some in numbers]).double().sum()
+
+    def _update(
+        self, name: str, weights: torch.Tensor, raw: torch.Tensor, first: torch.Tensor, second: torch.Tensor,
+        copy: torch.Tensor, lr: float, scale: float,
+    ) -> None:  # fmt: skip
+        """Update a piece of a weight, its moments, and the model's copy of it."""
+        narrow = copy.dtype != weights.dtype
+        if self.compiled:
+            step = int(self.steps[name])
+            rate, root = lr / (1 - BETAS[0] ** step), math.sqrt(1 - BETAS[1] ** step)
+            kernels.call(
+                "adamw", weights, raw, raw.dtype == torch.float32, first, second, copy if narrow else None,
+                len(weights), 1 - lr * self.decay[name], rate, *BETAS, root, EPSILON, scale,
+            )  # fmt: skip
+            return
+        divisor = None if scale == 1.0 else torch.full((), 1 / scale, device=self.scratch.device)
+        torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
+            [weights], [self._wide(raw)], [first], [second], [], [self.steps[name]],
+            lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
+            amsgrad=False, maximize=False, grad_scale=divisor,
+        )  # fmt: skip
+        if narrow:
+            copy.copy_(weights)
 
     def clear(self) -> None:
         """Forget the gradient."""

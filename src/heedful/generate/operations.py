@@ -1,0 +1,113 @@
+"""What a layer does between its products: compiled (`kernels/layer.h`) where that is to be had, torch's elsewhere.
+
+All work on one row at a time, so that no row's company changes a bit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.activations import SiLUActivation
+
+from heedful import kernels
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+InPlace = Callable[[torch.Tensor], None]
+Rotations = tuple[torch.Tensor, torch.Tensor] | None
+KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+
+
+def kind(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Name the compiled functions for a type; None where torch must do."""
+    return KINDS.get(dtype) if device.type == "cpu" and kernels.compiled() is not None else None
+
+
+def norm(module: Any, dtype: torch.dtype) -> Function:
+    """Copy a LayerNorm or an RMSNorm."""
+    centred = isinstance(module, nn.LayerNorm)
+    weight = module.weight.detach().to(dtype, copy=True)
+    bias = module.bias.detach().to(dtype, copy=True) if centred else None
+    eps = float(module.eps if centred else module.variance_epsilon)
+    name = kind(dtype, weight.device)
+    if name is not None:
+
+        def normalise(x: torch.Tensor) -> torch.Tensor:
+            y, width = torch.empty_like(x), x.shape[-1]
+            kernels.call(f"norm_{name}", x, weight, bias, y, len(x), 1, width, width, eps, int(centred))
+            return y
+
+        return normalise
+    if centred:
+        return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=eps)
+    return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
+
+
+def norm_heads(weight: torch.Tensor, eps: float) -> InPlace:
+    """Normalise the first heads of [tokens, heads, width], each by its row of weight, [those heads, width]."""
+    name = kind(weight.dtype, weight.device)
+    count, width = weight.shape
+
+    def normalise(heads: torch.Tensor) -> None:
+        if name is None:
+            heads[:, :count] = F.rms_norm(heads[:, :count], (width,), eps=eps) * weight
+            return
+        tokens, stride = len(heads), heads.shape[1] * width
+        kernels.call(f"norm_{name}", heads, weight, None, heads, tokens, count, stride, width, eps, 0)
+
+    return normalise
+
+
+def rotations(rotary: nn.Module | None, positions: int, dtype: torch.dtype, device: torch.device) -> Rotations:
+    """Tabulate cosine and sine of every position for `rotate`."""
+    if rotary is None:
+        return None
+    places = torch.arange(positions, device=device)[None]
+    compiled = kind(dtype, device) is not None
+    cos, sin = rotary(torch.empty(0, dtype=torch.float32 if compiled else dtype, device=device), places)
+    half = sin.shape[-1] // 2
+    if compiled:  # [positions, width / 2]: the other half is the same
+        return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+    signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # rotate_half(x) * sin == x.roll(half) * signed
+    return cos[0, :, None].contiguous(), signed[0, :, None].contiguous()
+
+
+def rotate(heads: torch.Tensor, count: int, table: Rotations, places: torch.Tensor) -> None:
+    """Turn the first `count` of [tokens, heads, width] by their tokens' places, in place."""
+    if table is None:
+        return
+    tokens, all_heads, width = heads.shape
+    name = kind(heads.dtype, heads.device)
+    if name is not None:
+        kernels.call(f"rotate_{name}", heads, *table, places, tokens, count, all_heads * width, width)
+        return
+    turned = heads[:, :count]
+    cos, sin = table[0][places], table[1][places]
+    heads[:, :count] = torch.addcmul(turned * cos, turned.roll(width // 2, -1), sin)
+
+
+def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
+    """Give act(gate) * up of [rows, gate and up]."""
+    name = kind(x.dtype, x.device)
+    if name is not None and isinstance(act, nn.SiLU | SiLUActivation):
+        y = x.new_empty(len(x), x.shape[1] // 2)
+        kernels.call(f"gate_{name}", x, y, len(y), y.shape[1])
+        return y
+    gate, up = x.chunk(2, -1)
+    return act(gate) * up
+
+
+def attend_in_place(
+    heads: torch.Tensor, cache: torch.Tensor, places: torch.Tensor, queries: int, scale: float
+) -> torch.Tensor:
+    """Compiled alone: put each row's key and value at its place in the cache, [rows, columns, 2, kv_heads, width], and
+    attend to all up to there; give [rows, queries * width]."""
+    rows, _, width = heads.shape
+    y = heads.new_empty(rows, queries * width)
+    name = f"attend_{KINDS[heads.dtype]}"
+    kernels.call(name, heads, cache, places, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
+    return y

@@ -1,0 +1,101 @@
+"""Inner loops in C, made by the machine's own compiler for its own processor at first use, and kept.
+
+Where there is no compiler, or the work is not on a CPU, `compiled` gives None and torch's operations do the same work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedful import machine, store
+from heedful.errors import RunError
+
+HERE = Path(__file__).parent
+FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+SECONDS = 120  # a compiler is given
+LIBRARY = "kernels.so"
+SIGNATURES = {  # p: an address, i: a whole number, f: a fraction; the number of threads comes last
+    "product": "pppppiii",
+    "norm": "ppppiiiifi",
+    "rotate": "ppppiiii",
+    "gate": "ppii",
+    "attend": "ppppiiiiif",
+    "squares": "pipi",
+    "adamw": "pippppifffffff",
+}
+TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
+
+
+@cache
+def compiled() -> ctypes.CDLL | None:
+    """Give the functions of this folder's C files, compiled for this processor; None where that cannot be had."""
+    compiler = next(filter(None, map(shutil.which, [os.environ.get("CC") or "cc", "gcc", "clang"])), None)
+    if compiler is None:
+        return None
+    sources = sorted(HERE.glob("*.[ch]"))
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True)
+        key = {
+            "sources": {path.name: path.read_text(encoding="utf-8") for path in sources},
+            "compiler": [version.stdout, *FLAGS],
+            "processor": [machine.processor(), torch.backends.cpu.get_cpu_capability(), _instructions()],
+        }
+        folder, _, _ = store.kept("kernels", key, lambda folder: _compile(compiler, folder))
+        return _declared(ctypes.CDLL(str(folder / LIBRARY)))
+    except (OSError, subprocess.SubprocessError, RunError):
+        return None
+
+
+def multiplies_bf16() -> bool:
+    """Say whether the compiled products have this processor's bf16 tiles, which the system must grant as well."""
+    library = compiled()
+    return library is not None and hasattr(library, "product_bf16") and bool(torch.cpu._init_amx())
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of the library with tensors, which must be contiguous, as their addresses; in torch's threads."""
+    library = compiled()
+    assert library is not None
+    given = [argument.data_ptr() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
+    getattr(library, name)(*given, torch.get_num_threads())
+
+
+def number(name: str) -> int:
+    """Give what a function without arguments returns."""
+    library = compiled()
+    assert library is not None
+    return int(getattr(library, name)())
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Tell ctypes what the functions take."""
+    for name, kinds in SIGNATURES.items():
+        for function in (f"{name}_bf16", f"{name}_fp32", name):
+            if hasattr(library, function):
+                getattr(library, function).argtypes = [*(TYPES[kind] for kind in kinds), ctypes.c_long]
+                getattr(library, function).restype = None
+    return library
+
+
+def _compile(compiler: str, folder: Path) -> dict[str, Any]:
+    sources = [str(path) for path in sorted(HERE.glob("*.c"))]
+    command = [compiler, *FLAGS, *sources, "-lm", "-o", str(folder / LIBRARY)]
+    subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
+    return {}
+
+
+def _instructions() -> str:
+    """Name what the processor can do, which its model's name alone does not tell on virtual machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")

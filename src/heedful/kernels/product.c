@@ -1,0 +1,146 @@
+/* y = x w^T + bias + more, each row of y a function of its row of x alone: every output is summed over k from the first to
+ * the last, however many rows there are. So one row costs what its weights cost to read, and many cost their products.
+ *
+ * Weights are packed by `linear.py` into the order in which they are read here. */
+
+#include "numbers.h"
+
+enum { VECTORS = LANES / 4, ROWS = 6, PANEL = VECTORS * LANES }; /* a panel: outputs that are computed together */
+
+long panel(void) { return PANEL; }
+
+/* `rows` rows by one panel. w: [in][PANEL] */
+static inline __attribute__((always_inline)) void panel_fp32(
+    int rows, const float *x, const float *w, const float *bias, const float *more, float *y, long in, long out, long width)
+{
+    vector sums[ROWS][VECTORS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++)
+            sums[r][v] = (vector){0};
+    for (long k = 0; k < in; k++, w += PANEL)
+        for (int v = 0; v < VECTORS; v++) {
+            vector weights = read_fp32(w + v * LANES, LANES);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++)
+                sums[r][v] += x[r * in + k] * weights;
+        }
+    for (int r = 0; r < rows; r++) {
+        const float *from = (const float *)sums[r];
+        for (long i = 0; i < width; i++)
+            y[r * out + i] = from[i] + (bias ? bias[i] : 0) + (more ? more[r * out + i] : 0);
+    }
+}
+
+/* x: [rows, in], w: [panels][in][PANEL], y: [rows, out] */
+void product_fp32(
+    const float *x, const float *w, const float *bias, const float *more, float *y, long rows, long in, long out, long threads)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long o = 0; o < out; o += PANEL) {
+        const float *weights = w + o * in, *added = bias ? bias + o : 0;
+        long width = out - o < PANEL ? out - o : PANEL;
+        for (long r = 0; r < rows; r += ROWS) {
+            const float *a = x + r * in, *m = more ? more + r * out + o : 0;
+            float *b = y + r * out + o;
+            switch (rows - r) {
+            case 1: panel_fp32(1, a, weights, added, m, b, in, out, width); break;
+            case 2: panel_fp32(2, a, weights, added, m, b, in, out, width); break;
+            case 3: panel_fp32(3, a, weights, added, m, b, in, out, width); break;
+            case 4: panel_fp32(4, a, weights, added, m, b, in, out, width); break;
+            case 5: panel_fp32(5, a, weights, added, m, b, in, out, width); break;
+            default: panel_fp32(6, a, weights, added, m, b, in, out, width);
+            }
+        }
+    }
+}
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+#include <immintrin.h>
+
+enum { TILE = 16, DEPTH = 32 }; /* a tile: 16 rows of 32 numbers, of x; or 16 outputs of 32 numbers, of w */
+enum { CACHED = 1 << 18 };      /* weights that a core's cache holds beside the rows */
+
+/* Tiles 0-3 add up two row tiles by two output tiles; 4, 5 hold rows; 6, 7 weights. */
+static void configure(long rows)
+{
+    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } c;
+    memset(&c, 0, sizeof c);
+    c.palette = 1;
+    long upper = rows < TILE ? rows : TILE, lower = rows > TILE ? rows - TILE : 1;
+    const uint8_t of[8] = {upper, upper, lower, lower, upper, lower, TILE, TILE};
+    for (int t = 0; t < 8; t++) {
+        c.bytes[t] = 64;
+        c.rows[t] = of[t];
+    }
+    _tile_loadconfig(&c);
+}
+
+static void give(
+    const float *sums, const float *bias, const uint16_t *more, uint16_t *y, long rows, long out, long width)
+{
+    __mmask16 kept = width >= TILE ? 0xffff : width <= 0 ? 0 : (1 << width) - 1;
+    __m512 added = bias ? _mm512_maskz_loadu_ps(kept, bias) : _mm512_setzero_ps();
+    for (long r = 0; r < rows; r++) {
+        __m512 total = _mm512_add_ps(_mm512_loadu_ps(sums + r * TILE), added);
+        if (more)
+            total = _mm512_add_ps(total, _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(kept, more + r * out)));
+        _mm256_mask_storeu_epi16(y + r * out, kept, (__m256i)_mm512_cvtneps_pbh(total));
+    }
+}
+
+/* Up to 32 rows by 32 outputs. */
+static void block(const uint16_t *x, const uint16_t *w, const float *bias, const uint16_t *more, uint16_t *y, long rows,
+                  long in, long out, long width)
+{
+    float sums[4][TILE * TILE] __attribute__((aligned(64)));
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (long k = 0; k < in; k += DEPTH, w += 2 * TILE * DEPTH) {
+        _tile_loadd(4, x + k, 2 * in);
+        _tile_loadd(6, w, 64);
+        _tile_loadd(7, w + TILE * DEPTH, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (rows > TILE) {
+            _tile_loadd(5, x + TILE * in + k, 2 * in);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, sums[0], 64);
+    _tile_stored(1, sums[1], 64);
+    _tile_stored(2, sums[2], 64);
+    _tile_stored(3, sums[3], 64);
+    for (int t = 0; t < 4; t++) {
+        long n = t % 2 * TILE, r = t / 2 * TILE, upper = rows < TILE ? rows : TILE;
+        give(sums[t], bias ? bias + n : 0, more ? more + r * out + n : 0, y + r * out + n, r ? rows - upper : upper, out,
+             width - n);
+    }
+}
+
+/* x: [rows, in], w: [out / 32][in / 32][2][16 pairs of k][16 outputs][2], y: [rows, out]; in is a multiple of 32.
+ * All rows pass by some weights while these are in the cache. */
+void product_bf16(const uint16_t *x, const uint16_t *w, const float *bias, const uint16_t *more, uint16_t *y, long rows,
+                  long in, long out, long threads)
+{
+    long both = 2 * TILE, some = CACHED / (both * in) + 1, blocks = (out + both - 1) / both;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long part = 0; part < threads; part++) {
+        long configured = 0, end = (part + 1) * blocks / threads;
+        for (long first = part * blocks / threads; first < end; first += some)
+            for (long r = 0; r < rows; r += both) {
+                long these = rows - r < both ? rows - r : both;
+                if (these != configured)
+                    configure(configured = these);
+                for (long n = first; n < first + some && n < end; n++) {
+                    long o = n * both;
+                    block(x + r * in, w + o * in, bias ? bias + o : 0, more ? more + r * out + o : 0, y + r * out + o,
+                          these, in, out, out - o);
+                }
+            }
+        _tile_release();
+    }
+}
+#endif
