@@ -265,7 +265,7 @@ def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config)
     """Let a model answer; where the engine copied its weights, its own are narrowed to the same type."""
     bf16 = resolve(config.generate.precision, "generate.precision") == "bf16"
     dtype = torch.bfloat16 if bf16 else torch.float32
-    keep_freed_pages()  # before the weights are copied: large pages are read faster
+    keep_freed_pages()  # what one token frees the next one wants again
     engine = Engine(model, encoder, name, dtype)
     if engine.decoder is not None:
         model.to(dtype)

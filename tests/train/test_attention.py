@@ -7,6 +7,7 @@ import torch
 from tests.models import tiny_model
 from tests.train.test_loss import rows_that_share
 
+from heedful import kernels
 from heedful.encode.tree import build_tree
 from heedful.train import attention
 from heedful.train.attention import tree_attention
@@ -23,12 +24,15 @@ def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask:
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).transpose(1, 2)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("queries", [7, 64, 10_000])
 @pytest.mark.parametrize("window", [None, 3, 10_000])
 @pytest.mark.parametrize("key_heads", [1, 2, 6])
 def test_it_is_torchs_attention(
-    queries: int, window: int | None, key_heads: int, monkeypatch: pytest.MonkeyPatch
+    queries: int, window: int | None, key_heads: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not compiled:
+        monkeypatch.setattr(kernels, "compiled", lambda: None)
     monkeypatch.setattr(attention, "QUERIES", queries)
     mask, depths = tree_of_rows()
     nodes = mask.shape[-1]

@@ -95,7 +95,7 @@ def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
     name = kind(x.dtype, x.device)
     if name is not None and isinstance(act, nn.SiLU | SiLUActivation):
         y = x.new_empty(len(x), x.shape[1] // 2)
-        kernels.call(f"gate_{name}", x, y, len(y), y.shape[1])
+        kernels.call(f"gate_{name}", x, x[:, y.shape[1] :], y, len(y), y.shape[1], x.shape[1])
         return y
     gate, up = x.chunk(2, -1)
     return act(gate) * up

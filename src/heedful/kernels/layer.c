@@ -14,6 +14,7 @@ enum { AHEAD = 16 }; /* keys whose memory is asked for before they are read */
 #define READ read_bf16
 #define WRITE write_bf16
 #include "layer.h"
+#include "backward.h"
 #undef NAME
 #undef NUMBER
 #undef READ
@@ -23,3 +24,4 @@ enum { AHEAD = 16 }; /* keys whose memory is asked for before they are read */
 #define READ read_fp32
 #define WRITE write_fp32
 #include "layer.h"
+#include "backward.h"

@@ -15,9 +15,7 @@ void NAME(norm)(const NUMBER *x, const NUMBER *w, const NUMBER *bias, NUMBER *y,
                 sum += READ(a + i, width - i);
         float mean = total(sum) / width;
         for (long i = 0; i < width; i += LANES) {
-            vector from_mean = READ(a + i, width - i) - mean;
-            if (width - i < LANES) /* what was filled up counts nothing */
-                memset((float *)&from_mean + width - i, 0, (LANES - width + i) * sizeof(float));
+            vector from_mean = filled(READ(a + i, width - i) - mean, width - i, 0);
             squares += from_mean * from_mean;
         }
         float factor = 1 / sqrtf(total(squares) / width + eps);
@@ -48,15 +46,15 @@ void NAME(rotate)(NUMBER *x, const float *cos, const float *sin, const int64_t *
     }
 }
 
-/* y = silu(gate) * up. x: [rows][gate, up], both of `width`; y: [rows][width] */
-void NAME(gate)(const NUMBER *x, NUMBER *y, long rows, long width, long threads)
+/* y = silu(gate) * up; rows of both every `stride` numbers. y: [rows][width] */
+void NAME(gate)(const NUMBER *gate, const NUMBER *up, NUMBER *y, long rows, long width, long stride, long threads)
 {
 #pragma omp parallel for num_threads(threads) schedule(static) if (rows > 4)
     for (long r = 0; r < rows; r++)
         for (long i = 0; i < width; i += LANES) {
-            const NUMBER *at = x + 2 * r * width + i;
-            vector gate = READ(at, width - i), up = READ(at + width, width - i);
-            WRITE(y + r * width + i, gate / (exponential(-gate) + 1.0f) * up, width - i);
+            long at = r * stride + i;
+            vector g = READ(gate + at, width - i), u = READ(up + at, width - i);
+            WRITE(y + r * width + i, g / (exponential(-g) + 1.0f) * u, width - i);
         }
 }
 
@@ -68,7 +66,7 @@ INLINE void NAME(mix)(const NUMBER *q, const NUMBER *keys, const NUMBER *values,
     most -= INFINITY;
     for (long j = 0; j < seen; j++) {
         vector score = {0};
-        for (long d = 0; d < width; d += 64 / sizeof(NUMBER)) { /* lines of memory that will be wanted, too far apart to be guessed */
+        for (long d = 0; d < width; d += 64 / sizeof(NUMBER)) { /* memory too far apart for the processor to guess */
             __builtin_prefetch(keys + (j + AHEAD) * line + d);
             __builtin_prefetch(values + j * line + d);
         }
@@ -77,14 +75,12 @@ INLINE void NAME(mix)(const NUMBER *q, const NUMBER *keys, const NUMBER *values,
         scores[j] = total(score) * scale;
     }
     for (long j = seen; j % LANES; j++)
-        scores[j] = -INFINITY; /* filled up: e^-87 of the most is nothing beside it */
+        scores[j] = -INFINITY; /* filled up */
     for (long j = 0; j < seen; j += LANES) {
         vector some = read_fp32(scores + j, LANES);
         most = choose(some > most, some, most);
     }
-    float greatest = most[0];
-    for (int k = 1; k < LANES; k++)
-        greatest = most[k] > greatest ? most[k] : greatest;
+    float greatest = greatest_of(most);
     for (long j = 0; j < seen; j += LANES) {
         vector weights = exponential(read_fp32(scores + j, LANES) - greatest);
         write_fp32(scores + j, weights, LANES);

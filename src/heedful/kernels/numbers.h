@@ -72,11 +72,28 @@ INLINE vector choose(integers first, vector a, vector b)
     return (vector)((first & (integers)a) | (~first & (integers)b));
 }
 
-/* e^x to 2 units in the last place (the polynomial of Cephes' expf); beyond +-87 as at the border */
+INLINE float greatest_of(vector v)
+{
+    float greatest = v[0];
+    for (int i = 1; i < LANES; i++)
+        greatest = v[i] > greatest ? v[i] : greatest;
+    return greatest;
+}
+
+/* v with `number` in place of all but the first `count` */
+INLINE vector filled(vector v, long count, float number)
+{
+    for (long i = count; i < LANES; i++)
+        v[i] = number;
+    return v;
+}
+
+/* e^x to 2 units in the last place (the polynomial of Cephes' expf); below -87 nothing, above 87 as there */
 INLINE vector exponential(vector x)
 {
     const vector low = (vector){0} - 87.0f, high = (vector){0} + 87.0f;
-    x = choose(x < low, low, choose(x > high, high, x));
+    integers nothing = x < low;
+    x = choose(nothing, low, choose(x > high, high, x));
     vector shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f; /* rounds: 1.5 * 2^23 has no fraction */
     vector r = x - n * 0.693359375f + n * 2.12194440e-4f, p = (vector){0} + 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -85,5 +102,6 @@ INLINE vector exponential(vector x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    return p * (vector)((__builtin_convertvector(n, integers) + 127) << 23);
+    p *= (vector)((__builtin_convertvector(n, integers) + 127) << 23);
+    return choose(nothing, (vector){0}, p);
 }

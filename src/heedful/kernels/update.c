@@ -37,7 +37,7 @@ void adamw(float *w, const void *g, long wide, float *m, float *v, uint16_t *sho
         long end = start + BLOCK < n ? start + BLOCK : n;
         for (long i = start; i < end; i += LANES) {
             long count = end - i;
-            vector d = gradient(g, wide, i, count) * scale, spread;
+            vector d = gradient(g, wide, i, count) * scale, spread = {0};
             vector first = read_fp32(m + i, count), second = read_fp32(v + i, count), weight = read_fp32(w + i, count);
             first += (d - first) * (1 - beta1);
             second = second * beta2 + d * d * (1 - beta2);

@@ -19,6 +19,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from heedful import kernels
+from heedful.train.layers import KINDS, compiled_for
+
 TREE = "heedful_tree"
 QUERIES = 512  # in a block
 
@@ -68,23 +71,35 @@ class _TreeAttention(torch.autograd.Function):
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for start, end in _blocks(query.shape[1]):
             block, keys, rows = query[:, start:end], key[:, :end], len(key)
-            weights = _weights(block, keys, bias[start:end, :end], ctx.scale)
-            above = gradients[0][:, start:end].reshape(rows, -1, value.shape[-1])  # [key heads, queries, width]
-            to_value[:, :end] += torch.bmm(weights.view(rows, -1, end).transpose(1, 2), above)
-            to_weights = torch.bmm(above, value[:, :end].transpose(1, 2)).view_as(weights)
-            to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).view(rows, -1, end)
+            # the query heads of a key head, one under the other: [key heads, queries, width]
+            grouped = block.reshape(rows, -1, block.shape[-1])
+            above = gradients[0][:, start:end].reshape(rows, -1, value.shape[-1])
+            weights = _softmax(torch.bmm(grouped, keys.transpose(1, 2)), bias[start:end, :end], ctx.scale)
+            to_value[:, :end] += torch.bmm(weights.transpose(1, 2), above)
+            to_scores = _softmax_back(torch.bmm(above, value[:, :end].transpose(1, 2)), weights, ctx.scale)
             to_query[:, start:end] = torch.bmm(to_scores, keys).view_as(block)
-            to_key[:, :end] += torch.bmm(to_scores.transpose(1, 2), block.reshape(rows, -1, block.shape[-1]))
-        return to_query.mul_(ctx.scale), to_key.mul_(ctx.scale), to_value, None, None
+            to_key[:, :end] += torch.bmm(to_scores.transpose(1, 2), grouped)
+        return to_query, to_key, to_value, None, None
 
 
-def _weights(query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
-    """Give a block's attention weights, [heads, queries, keys]; the softmax adds up in fp32 whatever their type."""
-    grouped = (query * scale).reshape(
-        len(key), -1, query.shape[-1]
-    )  # the query heads of a key head, one under the other
-    scores = torch.bmm(grouped, key.transpose(1, 2)).view(len(query), query.shape[1], key.shape[1])
-    return scores.add_(bias).softmax(-1)
+def _softmax(scores: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
+    """Give softmax(scores * scale + bias), in place; it adds up in fp32 whatever the numbers' type."""
+    queries, keys = bias.shape
+    if compiled_for(scores):
+        heads, stride = scores.numel() // bias.numel(), bias.stride(0)
+        kernels.call(f"softmax_{KINDS[scores.dtype]}", scores, bias, heads, queries, keys, stride, scale)
+        return scores
+    return (scores.view(-1, queries, keys).mul_(scale).add_(bias)).softmax(-1).view_as(scores)
+
+
+def _softmax_back(to_weights: torch.Tensor, weights: torch.Tensor, scale: float) -> torch.Tensor:
+    """Give the gradient of the scores before their scaling."""
+    if compiled_for(weights):
+        keys = weights.shape[-1]
+        call = f"softmax_back_{KINDS[weights.dtype]}"
+        kernels.call(call, to_weights, weights, weights.numel() // keys, keys, scale)
+        return to_weights
+    return torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(scale)
 
 
 def _blocks(nodes: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
 from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
+from heedful.train.layers import compile_layers
 from heedful.train.loss import example_nll, prediction_nll, summed_nll
 from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW, Tensors
@@ -43,6 +44,7 @@ class Learner:
             shard(model, set(base._no_split_modules or ()), self.ranks, dtype)
         else:
             model.to(self.ranks.device)
+            compile_layers(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         # A rank's share stays in fp32, as its own master: FSDP rounds what it gathers.
         kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW

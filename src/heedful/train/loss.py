@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from heedful import kernels
 from heedful.records import Batch, Runs
+from heedful.train.layers import KINDS, compiled_for
 
 NODES = 64  # whose logits are handled together
 
@@ -39,11 +41,15 @@ def prediction_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 
 class _NodeNll(torch.autograd.Function):
-    """z[of] - logits[of, target] in fp32, z = logsumexp(logits); some nodes at a time, as vocabularies are wide."""
+    """z[of] - logits[of, target] in fp32, z = logsumexp(logits); without a copy of the logits, as they are wide."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, of: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        z = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, NODES)])
+        if compiled_for(logits):
+            logits, z = logits.contiguous(), torch.empty(len(logits))
+            kernels.call(f"logsumexp_{KINDS[logits.dtype]}", logits, z, *logits.shape)
+        else:
+            z = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, NODES)])
         ctx.save_for_backward(logits, z, of, target)
         return z[of] - logits[of, target].float()
 
@@ -51,13 +57,20 @@ class _NodeNll(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         """d nll / d logits = softmax(logits) - 1 at the target, summed over a node's predictions."""
         logits, z, of, target = ctx.saved_tensors
-        of_node = torch.zeros_like(z).index_add_(0, of, gradients[0])
+        gradient = gradients[0].contiguous()
+        of_node = torch.zeros_like(z).index_add_(0, of, gradient)
         to_logits = torch.empty_like(logits)
+        if compiled_for(logits):
+            ordered, order = of.sort()
+            starts = torch.searchsorted(ordered, torch.arange(len(logits) + 1))
+            call = f"nll_back_{KINDS[logits.dtype]}"
+            kernels.call(call, logits, z, of_node, starts, order, target, gradient, to_logits, *logits.shape)
+            return to_logits, None, None
         for start in range(0, len(logits), NODES):
             some = slice(start, start + NODES)
             softmax = (logits[some].float() - z[some, None]).exp_().mul_(of_node[some, None])
             here = (of >= start) & (of < start + NODES)
-            softmax.index_put_((of[here] - start, target[here]), -gradients[0][here], accumulate=True)
+            softmax.index_put_((of[here] - start, target[here]), -gradient[here], accumulate=True)
             to_logits[some] = softmax
         return to_logits, None, None
 

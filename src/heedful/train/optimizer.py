@@ -24,7 +24,7 @@ Fill = Callable[[torch.Tensor, torch.Tensor | None], None]
 
 
 class MasterAdamW:
-    """Decoupled weight decay (Loshchilov & Hutter 2019) on masters, a piece at a time, by the compiled kernel or torch's."""
+    """Decoupled weight decay (Loshchilov & Hutter 2019) on masters, by the compiled kernel or torch's fused one."""
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter], config: TrainConfig, dtype: torch.dtype) -> None:
         """Take the parameters, in fp32, as masters; leave copies of them in `dtype` in the model."""
@@ -74,8 +74,8 @@ class MasterAdamW:
             self.steps[name] += 1
             master, shown = self.masters[name], self.parameters[name].data
             pieces = (torch.split(_local(t).view(-1), PIECE) for t in (master, gradient, shown))
-            for moments, weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
-                self._update(name, weights, raw, *moments, copy, lr, scale)
+            for (first, second), weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
+                self._update(name, weights, raw, first, second, copy, lr, scale)
 
     def _squares(self, gradient: torch.Tensor) -> torch.Tensor:
         """Add up the squares of a gradient."""
