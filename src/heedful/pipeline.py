@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from heedful import data as data_stage
@@ -22,6 +21,7 @@ from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
+from heedful.engines import engine_of, open_base, open_tuned
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.forgetting import probe, probe_rows
@@ -43,7 +43,7 @@ from heedful.report.plots import loss_plot
 from heedful.run import Run, holds_run, open_run, provenance, read_json, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
-from heedful.train.memory import give_back_pages, keep_freed_pages
+from heedful.train.memory import give_back_pages
 from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, together
 from heedful.train.session import Session, Surroundings
@@ -169,15 +169,15 @@ def publish(run: Run) -> None:
 
 def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
     """Evaluate base and tuned on these rows; write evaluation.json, responses.json and the scores by row."""
-    tuned, trained = _open(run.path, config)
+    tuned, trained = open_tuned(run.path, config)
     answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
     loaded = models.load(config.model.name)
     positions = models.max_positions(loaded.model.config)
     own = open_encoder(None, loaded.tokenizer, positions)
     models.fit_vocabulary(loaded.model, trained.tokenizer)
-    base = {"base": _answer("the base model", _engine(loaded.model, trained, "base", config), trained, rows, config)}
+    base = {"base": _answer("the base model", engine_of(loaded.model, trained, "base", config), trained, rows, config)}
     if own.template.name == "own" and own.template.source != trained.tokenizer.chat_template:
-        engine = _engine(loaded.model, own, "base", config)
+        engine = engine_of(loaded.model, own, "base", config)
         base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
     answers = base | answers
     scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
@@ -192,19 +192,12 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers."""
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    return _open(path, load_config(None, settings))[0]
+    return open_tuned(path, load_config(None, settings))[0]
 
 
 def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
-    run = run if isinstance(run, Run) else open_run(run)
-    loaded = models.load(run.config().model.name)
-    positions = models.max_positions(loaded.model.config)
-    encoder = open_encoder(None, loaded.tokenizer, positions)
-    if encoder.template.name != "own":
-        encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
-        models.fit_vocabulary(loaded.model, encoder.tokenizer)
-    return _engine(loaded.model, encoder, f"{run.path.resolve().name}-base", load_config(None, settings))
+    return open_base(run if isinstance(run, Run) else open_run(run), load_config(None, settings))
 
 
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
@@ -250,26 +243,6 @@ def configure(recipe: str | None, settings: Settings, data: str | None, model: s
 def sampling_of(config: Config) -> Sampling:
     g = config.generate
     return Sampling(g.max_tokens, g.temperature, g.top_k, g.top_p, g.repetition_penalty, g.seed, tuple(g.stop))
-
-
-def _open(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
-    """Load a run's or another model with the encoder that prompts it as in training."""
-    loaded = models.load(str(run_or_model))
-    folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
-    encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
-    name = Path(run_or_model).name or Path(run_or_model).resolve().name
-    return _engine(loaded.model, encoder, name, config), encoder
-
-
-def _engine(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:
-    """Let a model answer; where the engine copied its weights, its own are narrowed to the same type."""
-    bf16 = resolve(config.generate.precision, "generate.precision") == "bf16"
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    keep_freed_pages()  # what one token frees the next one wants again
-    engine = Engine(model, encoder, name, dtype)
-    if engine.decoder is not None:
-        model.to(dtype)
-    return engine
 
 
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
