@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from heedful.errors import UsageError, did_you_mean
+from heedful.recipe import read_recipe
 
 
 class Section(BaseModel):
@@ -170,6 +171,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluate": EvaluateConfig,
     "run": RunConfig,
 }
+PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
 LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
 
 
@@ -180,7 +182,7 @@ def load_config(recipe: Path | str | None = None, *overrides: Overrides) -> Conf
     """Merge defaults, a recipe file and overrides, the later over the earlier."""
     tree: dict[str, dict[str, Any]] = {}
     if recipe is not None:
-        for leaf, value in _read_recipe(Path(recipe)).items():
+        for leaf, value in read_recipe(Path(recipe)).items():
             _set(tree, leaf, value)
     for part in overrides:
         for leaf, value in part.items() if isinstance(part, Mapping) else map(split_override, part):
@@ -238,43 +240,12 @@ def _conflicts(config: Config) -> list[str]:
     if config.train.quantize == "nf4" and config.train.method == "full":
         problems.append("train.quantize=nf4 freezes the weights, so it needs train.method=lora.")
     if config.train.sharding == "full":
-        packed = [
-            f"train.{k}={v}"
-            for k, v in (("quantize", "nf4"), ("optimizer", "adamw_8bit"))
-            if getattr(config.train, k) == v
-        ]
-        problems += [f"{setting} cannot be shared out by train.sharding=full." for setting in packed]
+        packed = [(k, v) for k, v in PACKED.items() if getattr(config.train, k) == v]
+        problems += [f"train.{k}={v} cannot be shared out by train.sharding=full." for k, v in packed]
     if config.train.method == "full":
         adapters = [leaf for leaf in changed(config) if leaf.startswith("train.lora_")]
         problems += [f"{leaf} has no meaning with train.method=full." for leaf in adapters]
     return problems
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML that refuses a key given twice, of which the first would be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    """Read a YAML file of sections into leaf -> value."""
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f":{where.line + 1}" if where else ""
-        raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}.") from error
-    if not isinstance(tree, dict) or not all(isinstance(v, dict) for v in tree.values()):
-        raise UsageError(f"{path} must hold sections with settings below them, as in `train:` and then `  lr: 1e-4`.")
-    return {f"{section}.{key}": value for section, leaves in tree.items() for key, value in leaves.items()}
 
 
 def split_override(text: str) -> tuple[str, Any]:

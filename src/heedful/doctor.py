@@ -18,7 +18,8 @@ from heedful.report import screen
 from heedful.run import Run
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
 from heedful.train.precision import native_bf16, resolve
-from heedful.train.session import Session, Surroundings
+from heedful.train.session import Session
+from heedful.train.surroundings import Surroundings
 
 GIB = 2**30
 

@@ -46,7 +46,8 @@ from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages
 from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, together
-from heedful.train.session import Session, Surroundings
+from heedful.train.session import Session
+from heedful.train.surroundings import Surroundings
 
 WATCH = Watch(screen.say, screen.counting_bar)
 

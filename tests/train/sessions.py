@@ -16,7 +16,8 @@ from heedful.encode.prepare import prepare
 from heedful.model import Loaded
 from heedful.records import Conversation, Message, Place, Splits, StepMetrics
 from heedful.run import Run
-from heedful.train.session import Session, Surroundings
+from heedful.train.session import Session
+from heedful.train.surroundings import Surroundings
 
 POSITIONS = 128
 BASE = ("encode.template=chatml", "train.precision=fp32", "train.batch_size=4", "train.evaluate_every=3")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from heedful.encode.batch import plan
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model import Loaded
-from heedful.records import Progress, StepMetrics, TokenizedExample
+from heedful.records import Progress, TokenizedExample
 from heedful.run import Run
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
@@ -32,23 +31,7 @@ from heedful.train.pace import Pace
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import listen
-
-
-class Bar(Protocol):
-    """What shows the steps on a screen."""
-
-    validation: float
-
-    def step(self, metrics: StepMetrics) -> None: ...
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a session is given to speak with: lines, a live bar, and an answer to a sample prompt."""
-
-    say: Callable[[str], None]
-    bar: Callable[[int, int], AbstractContextManager[Bar]]
-    sample: Callable[[torch.nn.Module], tuple[str, str] | None]
+from heedful.train.surroundings import Bar, Surroundings
 
 
 class Session:

@@ -1,0 +1,37 @@
+"""A recipe: a YAML file of settings in sections, read strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heedful.errors import UsageError
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML that refuses a key given twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a YAML file of sections into leaf -> value."""
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f":{where.line + 1}" if where else ""
+        raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}.") from error
+    if not isinstance(tree, dict) or not all(isinstance(v, dict) for v in tree.values()):
+        raise UsageError(f"{path} must hold sections with settings below them, as in `train:` and then `  lr: 1e-4`.")
+    return {f"{section}.{key}": value for section, leaves in tree.items() for key, value in leaves.items()}
