@@ -43,7 +43,7 @@ TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
 @cache
 def compiled() -> ctypes.CDLL | None:
     """Give the functions of this folder's C files, compiled for this processor; None where that cannot be had."""
-    compiler = next(filter(None, map(shutil.which, [os.environ.get("CC") or "cc", "gcc", "clang"])), None)
+    compiler = next(filter(None, map(shutil.which, [os.environ.get("CC") or "cc", "gcc"])), None)
     if compiler is None:
         return None
     sources = sorted(HERE.glob("*.[ch]"))
