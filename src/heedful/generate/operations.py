@@ -19,12 +19,6 @@ from heedful import kernels
 Function = Callable[[torch.Tensor], torch.Tensor]
 InPlace = Callable[[torch.Tensor], None]
 Rotations = tuple[torch.Tensor, torch.Tensor] | None
-KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}
-
-
-def kind(dtype: torch.dtype, device: torch.device) -> str | None:
-    """Name the compiled functions for a type; None where torch must do."""
-    return KINDS.get(dtype) if device.type == "cpu" and kernels.compiled() is not None else None
 
 
 def norm(module: Any, dtype: torch.dtype) -> Function:
@@ -33,7 +27,7 @@ def norm(module: Any, dtype: torch.dtype) -> Function:
     weight = module.weight.detach().to(dtype, copy=True)
     bias = module.bias.detach().to(dtype, copy=True) if centred else None
     eps = float(module.eps if centred else module.variance_epsilon)
-    name = kind(dtype, weight.device)
+    name = kernels.kind(dtype, weight.device)
     if name is not None:
 
         def normalise(x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +43,7 @@ def norm(module: Any, dtype: torch.dtype) -> Function:
 
 def norm_heads(weight: torch.Tensor, eps: float) -> InPlace:
     """Normalise the first heads of [tokens, heads, width], each by its row of weight, [those heads, width]."""
-    name = kind(weight.dtype, weight.device)
+    name = kernels.kind(weight.dtype, weight.device)
     count, width = weight.shape
 
     def normalise(heads: torch.Tensor) -> None:
@@ -67,7 +61,7 @@ def rotations(rotary: nn.Module | None, positions: int, dtype: torch.dtype, devi
     if rotary is None:
         return None
     places = torch.arange(positions, device=device)[None]
-    compiled = kind(dtype, device) is not None
+    compiled = kernels.kind(dtype, device) is not None
     cos, sin = rotary(torch.empty(0, dtype=torch.float32 if compiled else dtype, device=device), places)
     half = sin.shape[-1] // 2
     if compiled:  # [positions, width / 2]: the other half is the same
@@ -81,7 +75,7 @@ def rotate(heads: torch.Tensor, count: int, table: Rotations, places: torch.Tens
     if table is None:
         return
     tokens, all_heads, width = heads.shape
-    name = kind(heads.dtype, heads.device)
+    name = kernels.kind(heads.dtype, heads.device)
     if name is not None:
         kernels.call(f"rotate_{name}", heads, *table, places, tokens, count, all_heads * width, width)
         return
@@ -92,7 +86,7 @@ def rotate(heads: torch.Tensor, count: int, table: Rotations, places: torch.Tens
 
 def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
     """Give act(gate) * up of [rows, gate and up]."""
-    name = kind(x.dtype, x.device)
+    name = kernels.kind(x.dtype, x.device)
     if name is not None and isinstance(act, nn.SiLU | SiLUActivation):
         y = x.new_empty(len(x), x.shape[1] // 2)
         kernels.call(f"gate_{name}", x, x[:, y.shape[1] :], y, len(y), y.shape[1], x.shape[1])
@@ -108,6 +102,6 @@ def attend_in_place(
     attend to all up to there; give [rows, queries * width]."""
     rows, _, width = heads.shape
     y = heads.new_empty(rows, queries * width)
-    name = f"attend_{KINDS[heads.dtype]}"
+    name = f"attend_{kernels.KINDS[heads.dtype]}"
     kernels.call(name, heads, cache, places, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
     return y

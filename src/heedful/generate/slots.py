@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
+from heedful import kernels
 from heedful.generate.beginnings import Beginnings, extended
 from heedful.generate.decoder import Decoder
 from heedful.generate.linear import blocks
-from heedful.generate.operations import attend_in_place, kind
+from heedful.generate.operations import attend_in_place
 
 COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
 UNIT = 16  # tokens of a prompt that are read, and shared, together
@@ -51,7 +52,7 @@ class Slots:
         self._beginnings = beginnings  # read by rows that may have left
         self._prompts: list[Sequence[int]] = []
         self._lengths: list[int] = []
-        self._kind = kind(decoder.dtype, decoder.device)
+        self._compiled = kernels.kind(decoder.dtype, decoder.device) is not None
         self._cache = self._room(0, 0)
 
     @torch.inference_mode()
@@ -81,10 +82,10 @@ class Slots:
         self._lengths = [length + 1 for length in self._lengths]
         width = round_up(max(self._lengths), COLUMNS)
         where = self._tensor(range(total)) * self._cache.shape[2] + places
-        mask = None if self._kind else self._mask(places, width)[:, None, None]  # [slots, 1, 1, columns]
+        mask = None if self._compiled else self._mask(places, width)[:, None, None]  # [slots, 1, 1, columns]
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
-            if self._kind:
+            if self._compiled:
                 return attend_in_place(heads, self._cache[layer], places, shape.heads, shape.scale)
             q, k, v = self._parts(heads)
             self._write(layer, where, k, v)

@@ -37,6 +37,7 @@ SIGNATURES = {  # p: an address, i: a whole number, f: a fraction; the number of
     "squares": "pipi",
     "adamw": "pippppifffffff",
 }
+KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}  # of numbers, and what functions on them are called after
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
 
 
@@ -58,6 +59,11 @@ def compiled() -> ctypes.CDLL | None:
         return _declared(ctypes.CDLL(str(folder / LIBRARY)))
     except (OSError, subprocess.SubprocessError, RunError):
         return None
+
+
+def kind(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Name the kind of number that the compiled functions take for this type; None where torch must do."""
+    return KINDS.get(dtype) if device.type == "cpu" and compiled() is not None else None
 
 
 def multiplies_bf16() -> bool:
@@ -83,10 +89,10 @@ def number(name: str) -> int:
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """Tell ctypes what the functions take."""
-    for name, kinds in SIGNATURES.items():
-        for function in (f"{name}_bf16", f"{name}_fp32", name):
+    for name, letters in SIGNATURES.items():
+        for function in (name, *(f"{name}_{kind}" for kind in KINDS.values())):
             if hasattr(library, function):
-                getattr(library, function).argtypes = [*(TYPES[kind] for kind in kinds), ctypes.c_long]
+                getattr(library, function).argtypes = [*(TYPES[letter] for letter in letters), ctypes.c_long]
                 getattr(library, function).restype = None
     return library
 

@@ -20,7 +20,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from heedful import kernels
-from heedful.train.layers import KINDS, compiled_for
 
 TREE = "heedful_tree"
 QUERIES = 512  # in a block
@@ -85,18 +84,18 @@ class _TreeAttention(torch.autograd.Function):
 def _softmax(scores: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
     """Give softmax(scores * scale + bias), in place; it adds up in fp32 whatever the numbers' type."""
     queries, keys = bias.shape
-    if compiled_for(scores):
+    if kind := kernels.kind(scores.dtype, scores.device):
         heads, stride = scores.numel() // bias.numel(), bias.stride(0)
-        kernels.call(f"softmax_{KINDS[scores.dtype]}", scores, bias, heads, queries, keys, stride, scale)
+        kernels.call(f"softmax_{kind}", scores, bias, heads, queries, keys, stride, scale)
         return scores
     return (scores.view(-1, queries, keys).mul_(scale).add_(bias)).softmax(-1).view_as(scores)
 
 
 def _softmax_back(to_weights: torch.Tensor, weights: torch.Tensor, scale: float) -> torch.Tensor:
     """Give the gradient of the scores before their scaling."""
-    if compiled_for(weights):
+    if kind := kernels.kind(weights.dtype, weights.device):
         keys = weights.shape[-1]
-        call = f"softmax_back_{KINDS[weights.dtype]}"
+        call = f"softmax_back_{kind}"
         kernels.call(call, to_weights, weights, weights.numel() // keys, keys, scale)
         return to_weights
     return torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(scale)

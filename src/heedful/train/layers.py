@@ -1,8 +1,8 @@
 """A layer's small operations in one compiled pass each, forward and backward (`kernels/backward.h`).
 
 A framework computes an RMSNorm in eight operations and its gradient in twenty, each of which walks through memory: at
-some hundred tokens they take as long as the matrix products. A module is given the compiled function only if it is
-seen to compute the same; anything else stays as it is.
+some hundred tokens they take nearly as long as the matrix products. A module is given the compiled function only if it
+is seen to compute the same; anything else stays as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from transformers.activations import NewGELUActivation, SiLUActivation
 
 from heedful import kernels
 
-KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -31,11 +30,6 @@ def compile_layers(model: nn.Module) -> None:
             module.forward = ours[0]
 
 
-def compiled_for(x: torch.Tensor) -> bool:
-    """Say whether the compiled functions take this tensor."""
-    return x.device.type == "cpu" and x.dtype in KINDS and kernels.compiled() is not None
-
-
 class Norm(torch.autograd.Function):
     """x / sqrt(mean of squares + eps) * weight over the last dimension (Zhang & Sennrich 2019)."""
 
@@ -44,7 +38,7 @@ class Norm(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.eps, width, y = eps, x.shape[-1], torch.empty_like(x)
-        call = f"norm_{KINDS[x.dtype]}"
+        call = f"norm_{kernels.KINDS[x.dtype]}"
         kernels.call(call, x, weight, None, y, x.numel() // width, 1, width, width, eps, 0)
         return y
 
@@ -53,7 +47,7 @@ class Norm(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_y, width = gradients[0].contiguous(), x.shape[-1]
         to_x, to_weight, rows = torch.empty_like(x), torch.empty_like(weight), x.numel() // width
-        call = f"norm_back_{KINDS[x.dtype]}"
+        call = f"norm_back_{kernels.KINDS[x.dtype]}"
         kernels.call(call, x, weight, to_y, to_x, to_weight, torch.empty(rows), rows, width, ctx.eps)
         return to_x, to_weight, None
 
@@ -66,14 +60,14 @@ class Gate(torch.autograd.Function):
         gate, up = gate.contiguous(), up.contiguous()
         ctx.save_for_backward(gate, up)
         y, width = torch.empty_like(gate), gate.shape[-1]
-        kernels.call(f"gate_{KINDS[gate.dtype]}", gate, up, y, gate.numel() // width, width, width)
+        kernels.call(f"gate_{kernels.KINDS[gate.dtype]}", gate, up, y, gate.numel() // width, width, width)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         gate, up = ctx.saved_tensors
         to_gate, to_up = torch.empty_like(gate), torch.empty_like(up)
-        call = f"gate_back_{KINDS[gate.dtype]}"
+        call = f"gate_back_{kernels.KINDS[gate.dtype]}"
         kernels.call(call, gate, up, gradients[0].contiguous(), to_gate, to_up, gate.numel())
         return to_gate, to_up
 
@@ -85,7 +79,7 @@ def _norm(module: Any) -> tuple[Function, int] | None:
     usual, eps = module.forward, float(module.variance_epsilon)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        if not compiled_for(x) or x.dtype != module.weight.dtype:
+        if kernels.kind(x.dtype, x.device) is None or x.dtype != module.weight.dtype:
             return usual(x)  # type: ignore[no-any-return]
         return Norm.apply(x, module.weight, eps)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -101,7 +95,7 @@ def _gated(module: Any) -> tuple[Function, int] | None:
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         gate, up = module.gate_proj(x), module.up_proj(x)
-        if not compiled_for(gate) or gate.dtype != up.dtype:
+        if kernels.kind(gate.dtype, gate.device) is None or gate.dtype != up.dtype:
             return usual(x)  # type: ignore[no-any-return]
         mixed: torch.Tensor = Gate.apply(gate, up)  # type: ignore[no-untyped-call]
         return module.down_proj(mixed)  # type: ignore[no-any-return]

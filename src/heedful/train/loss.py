@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from heedful import kernels
 from heedful.records import Batch, Runs
-from heedful.train.layers import KINDS, compiled_for
 
 NODES = 64  # whose logits are handled together
 
@@ -45,9 +44,9 @@ class _NodeNll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, of: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if compiled_for(logits):
+        if kind := kernels.kind(logits.dtype, logits.device):
             logits, z = logits.contiguous(), torch.empty(len(logits))
-            kernels.call(f"logsumexp_{KINDS[logits.dtype]}", logits, z, *logits.shape)
+            kernels.call(f"logsumexp_{kind}", logits, z, *logits.shape)
         else:
             z = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, NODES)])
         ctx.save_for_backward(logits, z, of, target)
@@ -60,10 +59,10 @@ class _NodeNll(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         of_node = torch.zeros_like(z).index_add_(0, of, gradient)
         to_logits = torch.empty_like(logits)
-        if compiled_for(logits):
+        if kind := kernels.kind(logits.dtype, logits.device):
             ordered, order = of.sort()
             starts = torch.searchsorted(ordered, torch.arange(len(logits) + 1))
-            call = f"nll_back_{KINDS[logits.dtype]}"
+            call = f"nll_back_{kind}"
             kernels.call(call, logits, z, of_node, starts, order, target, gradient, to_logits, *logits.shape)
             return to_logits, None, None
         for start in range(0, len(logits), NODES):
