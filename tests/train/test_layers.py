@@ -84,4 +84,5 @@ def test_without_a_compiler_only_the_kernel_that_torch_has_is_used(monkeypatch: 
     model, rows = tiny_model("llama"), rows_that_share(1)
     expected = loss_and_gradient(model, rows, collator("padded"))
     compile_layers(model)
+    assert not any("forward" in vars(module) for module in model.modules())
     assert loss_and_gradient(model, rows, collator("padded"))[0] == pytest.approx(expected[0], rel=1e-6)
