@@ -28,6 +28,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def native_bf16() -> bool:
+    """Say whether this processor multiplies bf16; where it emulates them, the races are in fp32."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(machine()["flags"])
+
+
 def versions(scratch: Path) -> dict[str, str]:
     """Give the versions of Python and of every library that is raced; what is not installed is left out."""
     found = {"python": platform.python_version()}
@@ -47,7 +52,7 @@ def sources() -> str:
     spec = importlib.util.find_spec("heedful")
     assert spec is not None and spec.origin is not None
     folder, digest = Path(spec.origin).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".c", ".h"}):
         digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -229,3 +229,30 @@ RACES = [
 def quick(race: Race) -> Race:
     """Shorten a race to what shows that it runs."""
     return replace(race, warm_up=min(race.warm_up, 1), measured=2, rounds=min(race.rounds, 2))
+
+
+def in_fp32(race: Race) -> Race:
+    """Turn a race into that of a processor without native bf16: everybody computes in fp32, and nobody twice."""
+    kept: dict[str, Contestant] = {}
+    for label, contestant in race.contestants.items():
+        turned = contestant if contestant.best_of else replace(contestant, settings=_fp32(contestant))
+        if turned not in kept.values():
+            kept[label.replace("bf16", "fp32")] = turned
+    return replace(race, contestants=kept)
+
+
+def _fp32(contestant: Contestant) -> dict[str, Any]:
+    """Give a contestant's settings with its own words for fp32 in them."""
+    given = contestant.settings
+    match contestant.module:
+        case "heedful_training":
+            return {**given, "settings": {**given["settings"], "train.precision": "fp32"}}
+        case "trl_training" | "trainer_training":
+            return {**given, "arguments": {**given["arguments"], "bf16": False}}
+        case "transformers_answers":
+            return {**given, "dtype": "float32"}
+        case "heedful_answers" | "matmul_floor":
+            return {**given, "precision": "fp32"}
+        case "llama_cpp_answers" if given["kind"] == "bf16":
+            return {**given, "kind": "f32"}
+    return given

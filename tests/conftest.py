@@ -27,6 +27,7 @@ torch.set_num_threads(1)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what tests read and encode out of the user's cache, but use the models and the llama.cpp that are there."""
     home = tmp_path_factory.mktemp("cache")
+    (cache_home() / "models").mkdir(parents=True, exist_ok=True)  # on a new machine: tests write the model there
     (home / "models").symlink_to(cache_home() / "models")
     (home / "llama.cpp").symlink_to(cache_home() / "llama.cpp")
     os.environ["HEEDFUL_HOME"] = str(home)

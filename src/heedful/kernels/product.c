@@ -17,13 +17,16 @@ static inline __attribute__((always_inline)) void panel_fp32(
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++)
             sums[r][v] = (vector){0};
-    for (long k = 0; k < in; k++, w += PANEL)
-        for (int v = 0; v < VECTORS; v++) {
-            vector weights = read_fp32(w + v * LANES, LANES);
-#pragma GCC unroll 6
-            for (int r = 0; r < rows; r++)
-                sums[r][v] += x[r * in + k] * weights;
-        }
+    for (long k = 0; k < in; k++, w += PANEL) {
+        vector weights[VECTORS];
+        for (int v = 0; v < VECTORS; v++)
+            weights[v] = read_fp32(w + v * LANES, LANES);
+#pragma GCC unroll 6 /* rows outside: one number of x at a time, so that all sums stay in registers */
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++)
+                sums[r][v] += x[r * in + k] * weights[v];
+    }
     for (int r = 0; r < rows; r++) {
         const float *from = (const float *)sums[r];
         for (long i = 0; i < width; i++)
