@@ -212,3 +212,22 @@ CLAIMS = [
     Claim("serve_ready", "server, start to ready", serving("ready_seconds"), at_most=5, unit="s"),
     Claim("serve_memory", "server, memory after 1,000 requests vs after 500", growth, at_most=1.05),
 ]
+CLAIMS_IN_FP32 = [  # of processors without native bf16, where the contestants are those of `races.in_fp32`
+    Claim("alone_gpt2_all", "GPT-2 124M, all tokens, vs tutorial", ratio("gpt2", "tutorial", ALL), 4),
+    Claim("alone_gpt2", "GPT-2 124M, response loss, vs tutorial", ratio("gpt2", "tutorial", TREE), 4),
+    Claim("alone_smollm2", "SmolLM2-135M, response loss, vs tutorial", ratio("smollm2", "tutorial", TREE), 4),
+    Claim(
+        "alone_answers",
+        "answers for the test prompts vs transformers at its best batch",
+        ratio("answers", "transformers at its best", "heedful"),
+        2,
+    ),
+    Claim(
+        "alone_stream",
+        "one stream vs transformers generate",
+        ratio("stream", "transformers, fp32", "heedful, fp32"),
+        2,
+    ),
+    Claim("alone_llama", "one stream vs llama.cpp", ratio("stream", "llama.cpp, fp32", "heedful, fp32"), 0.8),
+    Claim("alone_memory", "peak memory, full fine-tuning of the 135M model", peak("smollm2", TREE), None, 3, GIB),
+]

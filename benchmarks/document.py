@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.claims import CLAIMS, ENCODING, SERVING, Stored, encodings, load_reasons, serving, serving_ratio
-from benchmarks.races import RACES, UPDATE, Race
+from benchmarks.claims import (
+    CLAIMS,
+    CLAIMS_IN_FP32,
+    ENCODING,
+    SERVING,
+    Claim,
+    Stored,
+    encodings,
+    load_reasons,
+    serving,
+    serving_ratio,
+)
+from benchmarks.races import RACES, UPDATE, Race, in_fp32
 from benchmarks.workload import WORKLOADS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -35,14 +46,27 @@ less. Answers are timed by the token, stop tokens counted; those who would take 
 """
 
 
+IN_FP32 = """\
+# Without native bf16
+
+The same races on a processor that does not multiply bf16, where everybody computes in fp32.
+"""
+
+
 def page(folder: Path = results.FOLDER) -> str:
-    """Write the page from what is stored in a folder."""
-    stored = {race.name: found for race in RACES if (found := results.load(race.name, folder)) is not None}
-    others = {name: found for name in (ENCODING, SERVING) if (found := results.load(name, folder)) is not None}
-    told = stored | others
-    parts = [HEAD, _machine(stored), _claims(told), _encoding(told), _serving(told)]
+    """Write the page from what is stored in a folder, and in its folder `fp32`."""
+    stored = _stored([race.name for race in RACES], folder)
+    told = stored | _stored([ENCODING, SERVING], folder)
+    parts = [HEAD, _machine(stored), _claims(told, CLAIMS), _encoding(told), _serving(told)]
     parts += [_race(race, stored.get(race.name)) for race in RACES]
+    if alone := _stored([race.name for race in RACES], folder / results.FP32.name):
+        parts += [IN_FP32, _machine(alone), _claims(alone, CLAIMS_IN_FP32)]
+        parts += [_race(in_fp32(race), alone[race.name]) for race in RACES if race.name in alone]
     return "\n".join(parts)
+
+
+def _stored(names: list[str], folder: Path) -> Stored:
+    return {name: found for name in names if (found := results.load(name, folder)) is not None}
 
 
 def _machine(stored: Stored) -> str:
@@ -58,10 +82,10 @@ def _machine(stored: Stored) -> str:
     return "## Where it was measured\n\n" + ("\n\n".join(lines) or "Nothing is stored yet.") + "\n"
 
 
-def _claims(stored: Stored) -> str:
+def _claims(stored: Stored, claims: list[Claim]) -> str:
     reasons = load_reasons()
     rows = []
-    for claim in CLAIMS:
+    for claim in claims:
         found = claim.read(stored)
         result = "not measured yet" if found is None else claim.show(found)
         met = "" if found is None else "yes" if claim.met(found) else "**no**"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.claims import CLAIMS
+from benchmarks.claims import CLAIMS, CLAIMS_IN_FP32, Claim
 from benchmarks.machine import sources
-from benchmarks.races import RACES, Contestant, Race, quick
+from benchmarks.races import RACES, Contestant, Race, in_fp32, quick
 from benchmarks.run import Bench, table
 from benchmarks.workload import WORKLOADS, Source
 
@@ -118,12 +118,29 @@ def test_every_race_and_claim_is_of_something_there_is() -> None:
         for contestant in race.contestants.values():
             assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
             assert contestant.best_of is None or list(races).index(contestant.best_of) < list(races).index(race.name)
+    assert [key.partition("_")[0] for key in _unraced(CLAIMS, RACES)] == ["encoding"] * 2 + ["serve"] * 4
+    assert _unraced(CLAIMS_IN_FP32, [in_fp32(race) for race in RACES]) == []
+    both = [*CLAIMS, *CLAIMS_IN_FP32]
+    assert all(claim.read({}) is None for claim in both)
+    assert len({claim.key for claim in both}) == len(both)
+
+
+def _unraced(claims: list[Claim], races: list[Race]) -> list[str]:
+    """Name the claims that cannot be read from these races."""
     done = {"seconds": [1.0], "peak_mib": 1.0, "losses": [1.0], "validation_loss": 1.0}
-    stored = {race.name: {"rounds": [dict.fromkeys(race.contestants, done)]} for race in RACES}
-    unraced = [claim.key for claim in CLAIMS if claim.read(stored) is None]
-    assert [key.partition("_")[0] for key in unraced] == ["encoding"] * 2 + ["serve"] * 4
-    assert all(claim.read({}) is None for claim in CLAIMS)
-    assert len({claim.key for claim in CLAIMS}) == len(CLAIMS)
+    stored = {race.name: {"rounds": [dict.fromkeys(race.contestants, done)]} for race in races}
+    return [claim.key for claim in claims if claim.read(stored) is None]
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.name)
+def test_without_bf16_everybody_computes_in_fp32_and_nobody_twice(race: Race) -> None:
+    turned = in_fp32(race).contestants
+    assert not [label for label in turned if "bf16" in label]
+    said = [json.dumps([c.module, c.settings, c.best_of], sort_keys=True) for c in turned.values()]
+    assert len(set(said)) == len(said)
+    ours = [c for c in turned.values() if c.module == "heedful_training"]
+    assert all(c.settings["settings"]["train.precision"] == "fp32" for c in ours)
+    assert not [words for words in said if '"bf16": true' in words or '"bf16"' in words.replace('"bf16":', "")]
 
 
 def test_the_page_is_what_the_stored_races_give() -> None:
@@ -156,8 +173,12 @@ def test_a_page_shows_each_claim_with_its_number(tmp_path: Path, monkeypatch: py
         {"kind": "jsonl", "megabytes": 9, "own": measured, "again": {**measured, "rows_a_second": {**rates, "both": 1}}}
     ]
     (tmp_path / "encode_rows.json").write_text(json.dumps(told), encoding="utf-8")
+    fast = {**stored["rounds"][0], "tutorial": {**done, "seconds": [5.0]}}  # type: ignore[dict-item]
+    results.store("gpt2", {**stored, "rounds": [fast]}, tmp_path / "fp32")
     monkeypatch.setattr(document, "load_reasons", dict)
-    page = document.page(tmp_path)
+    page, _, alone = document.page(tmp_path).partition("# Without native bf16")
+    assert "| GPT-2 124M, all tokens, vs tutorial | ≥ 4 x | 5.00 x | yes |  |" in alone
+    assert "one_document" not in alone  # what was not measured there is not promised
     assert "| GPT-2 124M, all tokens, vs tutorial | ≥ 8 x | 9.00 x | yes |  |" in page
     assert "| GPT-2 124M, response loss, vs tutorial | ≥ 10 x | 9.00 x | **no** |  |" in page
     assert "| heedful tree | 1.0000 (1.0000 - 1.0000) | 9.00 (9.00 - 9.00) | 1.00 | 300 |" in page
