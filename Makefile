@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/heedful demo
 
 test: setup-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # what a file prepares, it prepares once
 
 check: setup-dev
 	$(BIN)/ruff format --check .

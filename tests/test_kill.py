@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_rows
+from tests.train import trainings
 
+KINDS = [("full", "fp32"), ("lora", "fp32"), ("full", "bf16"), ("lora", "bf16")]
 BF16 = "import heedful.train.precision as p; p.native_bf16 = lambda: True; from heedful.cli import main; main()"
 
 
@@ -42,23 +44,44 @@ def steps_of(run: Path) -> int:
         return 0
 
 
-@pytest.mark.parametrize(
-    ("method", "precision"), [("full", "fp32"), ("lora", "fp32"), ("full", "bf16"), ("lora", "bf16")]
-)
-def test_a_killed_run_resumes_bit_for_bit(method: str, precision: str, tiny_folder: Path, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.json"
-    rows.write_text(json.dumps(make_rows(200)), encoding="utf-8")
+def arguments(method: str, precision: str, rows: Path, model: Path) -> list[object]:
     settings = [
         "train.save_every=7", "train.evaluate_every=10", "evaluate.after_training=false", "generate.max_tokens=3",
         f"train.precision={precision}", "model.dropout=0.1",
     ]  # fmt: skip
-    arguments = ["train", rows, "--model", tiny_folder, "--method", method, "--epochs", 3]
-    arguments += [word for setting in settings for word in ("--set", setting)]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(precision, *arguments, "--out", whole), check=True, capture_output=True, timeout=250)
+    asked = [word for setting in settings for word in ("--set", setting)]
+    return ["train", rows, "--model", model, "--method", method, "--epochs", 3, *asked]
 
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the runs that are never interrupted, in one process: a folder of rows.json and full-fp32, lora-fp32, ..."""
+    home = tmp_path_factory.mktemp("whole")
+    rows = home / "rows.json"
+    rows.write_text(json.dumps(make_rows(200)), encoding="utf-8")
+    plan = [
+        {
+            "name": f"{method}-{precision}",
+            "arguments": [*map(str, arguments(method, precision, rows, tiny_folder))],
+            "bf16": precision == "bf16",
+        }
+        for method, precision in KINDS
+    ]
+    (home / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, trainings.__file__, home / "plan.json"], check=True, capture_output=True, timeout=280
+    )
+    return home
+
+
+@pytest.mark.parametrize(("method", "precision"), KINDS)
+def test_a_killed_run_resumes_bit_for_bit(
+    method: str, precision: str, whole: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    same, killed = whole / f"{method}-{precision}", tmp_path / "killed"
+    line = command(precision, *arguments(method, precision, whole / "rows.json", tiny_folder), "--out", killed)
     at = random.randrange(8, 55)
-    process = subprocess.Popen(command(precision, *arguments, "--out", killed), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     while steps_of(killed) < at:
         assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.001)
@@ -70,9 +93,9 @@ def test_a_killed_run_resumes_bit_for_bit(method: str, precision: str, tiny_fold
     done = subprocess.run(resume, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     assert "Resuming from step-" in done.stderr
-    assert events(killed) == events(whole), f"killed at {at}"
-    assert manifest(killed) == manifest(whole), f"killed at {at}"
-    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (killed, whole)]
+    assert events(killed) == events(same), f"killed at {at}"
+    assert manifest(killed) == manifest(same), f"killed at {at}"
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (killed, same)]
     assert weights[0] == weights[1]
 
 

@@ -1,4 +1,4 @@
-"""Several trainings in one process, or under torchrun in each of several: what test_ranks.py starts once for all.
+"""Several trainings in one process, or under torchrun in each of several, for test_ranks.py and test_kill.py.
 
 Its argument is a file of trainings: {"name", "arguments" of heedful, and if need be "out": another name for the folder,
 "start": a run to copy first, "bf16": pretend that the processor has it, "memory": the nodes of a forward above which
@@ -17,11 +17,14 @@ from typing import Any
 
 import torch
 
+from heedful import pipeline
 from heedful.cli import main
 from heedful.train import learner, precision
 
 RANK, RANKS = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 whole, native_bf16 = learner.prediction_nll, precision.native_bf16
+# Pictures and pages take longer than these trainings do, and have tests of their own.
+pipeline.loss_plot = pipeline.publish = lambda *arguments: None
 
 
 def perform(training: dict[str, Any], home: Path) -> None:
