@@ -12,7 +12,8 @@ from heedful import __version__
 from heedful.catalogue import CATALOGUE
 from heedful.report import facts as told
 from heedful.report.facts import Facts
-from heedful.report.scores import LABELS, score_table, verdict
+from heedful.report.labels import label
+from heedful.report.scores import score_table, verdict
 from heedful.run import Run, atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -78,7 +79,7 @@ def _result(facts: Facts) -> dict[str, Any]:
         "task": {"type": "text-generation"},
         "dataset": {"name": facts.names[1], "type": "instructions", "revision": sha},
         "metrics": [
-            {"type": metric, "name": LABELS.get(metric, (metric,))[0], "value": round(float(score["value"]), 6),
+            {"type": metric, "name": label(metric), "value": round(float(score["value"]), 6),
              "args": {"low": round(float(score["low"]), 6), "high": round(float(score["high"]), 6), "rows": score["n"]}}
             for metric, score in scores.items()
         ],

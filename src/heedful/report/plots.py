@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 
 BLUE, VERMILION, INK, FAINT = "#0072B2", "#D55E00", "#333333", "#8A8A8A"  # Okabe and Ito's, told apart by everyone
 GRID = "#E6E6E6"
-ON_DARK = {BLUE: "#6cb4ee", VERMILION: "#f2955b", INK: "#d9dce1", FAINT: "#8a9099", GRID: "#2b2f36"}
+ON_DARK = {BLUE: "#6cb4ee", VERMILION: "#f2955b", INK: "#dcd9d4", FAINT: "#908b83", GRID: "#302e2b"}
 WIDE, NARROW = (7.2, 4.2), (4.4, 3.6)  # inches
 SMOOTH_FROM = 40  # points; fewer are read as they are
 MARKERS_TO = 40  # points; more would hide their line

@@ -7,35 +7,14 @@ from typing import Any
 
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
+from heedful.report.labels import LABELS, label
 
-LABELS = {  # score -> its name, and what there is to know
-    "nll": ("NLL of the reference", "nats per token, lower is better"),
-    "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
-    "exact_match": ("Exact match", "share of the rows"),
-    "normalised_match": ("Match", "but for case, articles and punctuation"),
-    "token_f1": ("Token F1", ""),
-    "rouge_l": ("ROUGE-L", ""),
-    "chrf": ("chrF", "0 to 100"),
-    "bleu": ("BLEU", "0 to 100"),
-    "corpus_bleu": ("BLEU of all rows together", "0 to 100"),
-    "corpus_chrf": ("chrF of all rows together", "0 to 100"),
-    "judge_score": ("Judge's grade", "0 to 100"),
-    "judge_wins": ("Judge prefers it", "share of the rows, both orders asked"),
-    "length_ratio": ("Length", "of the answer, where the reference is 1"),
-    "stopped": ("Stopped by itself", "share of the rows"),
-    "length_capped": ("Cut at the limit", "share of the rows, lower is better"),
-    "looped": ("Fell into a loop", "share of the rows, lower is better"),
-}
 PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped", "judge_wins"}
 HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
 OPEN = {"nll", "bits_per_byte", "length_ratio"}  # without an upper end
 NAMES = {"base": "Before", "tuned": "After", "base_own_template": "Before, in its own template"}
 FIGURES = ("exact_match", "stopped")  # told at the top of the page, beside the one that decides
 DECIDED = {"better": "Better", "worse": "Worse", "within": "Within noise"}
-
-
-def name_of(metric: str) -> str:
-    return LABELS.get(metric, (metric.replace("_", " ").capitalize(), ""))[0]
 
 
 def shown(metric: str, value: float, sign: bool = False) -> str:
@@ -82,12 +61,12 @@ def _score_row(
         for name, cell in zip(order, cells, strict=True)
     )
     return {
-        "name": name_of(metric),
+        "name": label(metric),
         "hint": LABELS.get(metric, ("", ""))[1],
         "decides": metric == evaluation.get("decides"),
         "cells": cells,
         "plot": interval_plot(scores, min(0.0, *(score["low"] for score in scores)), top),
-        "alt": f"{name_of(metric)}: {'; '.join(spoken)}",
+        "alt": f"{label(metric)}: {'; '.join(spoken)}",
         "pair": _pair(metric, evaluation.get("paired", {}).get(metric)),
     }
 
@@ -145,7 +124,7 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
     word = DECIDED.get(pair["verdict"].split()[0], pair["verdict"])
     change = "fell" if pair["difference"] < 0 else "rose"
     measured = (
-        f"{name_of(metric)}, chosen before to decide, {change} from {values[0]} to {values[1]} "
+        f"{label(metric)}, chosen before to decide, {change} from {values[0]} to {values[1]} "
         f"({shown(metric, pair['difference'], True)}; 95 % interval {shown(metric, pair['low'], True)} to "
         f"{shown(metric, pair['high'], True)}; p {probability(pair['p_value'])}) on {evaluation['rows']:,} rows."
     )
@@ -163,7 +142,7 @@ def figures(evaluation: Mapping[str, Any], before: str, after: str) -> list[dict
     models = evaluation["models"]
     return [
         {
-            "name": name_of(metric),
+            "name": label(metric),
             "before": shown(metric, models[before][metric]["value"]),
             "after": shown(metric, models[after][metric]["value"]),
             "note": _direction(metric),

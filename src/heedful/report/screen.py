@@ -17,7 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from heedful.records import Segment, StepMetrics
+from heedful.report.labels import label
 
+ON_THE_PAGE = {  # alone: scores that would be too many here
+    "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
+}  # fmt: skip
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -183,16 +187,16 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
     table = Table(title=f"Sweep on {result['rows']} test rows{of_seeds}", title_justify="left")
     shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
-    for name in ("variant", *(SHOWN.get(metric, metric) for metric in shown), "- default", "p", "verdict"):
+    for name in ("variant", *(label(metric) for metric in shown), "- default", "p", "verdict"):
         table.add_column(name)
     for entry in result["variants"]:
         marks = [entry["name"] == result[role] for role in ("default", "winner")]
-        label = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
+        variant = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
         pair = entry["paired"].get(decides)
         told = [f"{pair['difference']:+.3f}", f"{pair['p_value']:.3f}", pair["verdict"]] if pair else ["", "", ""]
-        table.add_row(Text(plain(label)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
+        table.add_row(Text(plain(variant)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
     out.print(table)
-    out.print(f"{SHOWN.get(decides, decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
+    out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
 
 
 def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
@@ -224,36 +228,18 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
     for name in ("", *map(plain, models), difference, "verdict"):
         table.add_column(name)
     for metric in next(iter(models.values())):
-        if metric not in SHOWN and not metric.startswith("check_"):
+        if metric in ON_THE_PAGE:
             continue
         pair = part["paired"].get(metric)
         told = f"{pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair else ""
         cells = [_interval(scores.get(metric)) for scores in models.values()]
-        label = SHOWN.get(metric, metric.removeprefix("check_").replace("_", " "))
         decides = " *" if metric == part.get("decides") else ""
-        table.add_row(label + decides, *cells, told, pair["verdict"] if pair else "")
+        table.add_row(label(metric) + decides, *cells, told, pair["verdict"] if pair else "")
     out.print(table)
 
 
 def _interval(score: Mapping[str, float] | None) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" if score else ""
-
-
-SHOWN = {
-    "nll": "NLL of the reference",
-    "bits_per_byte": "bits per byte of it",
-    "exact_match": "exact match",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-    "corpus_bleu": "BLEU of all",
-    "stopped": "stopped by itself",
-    "looped": "fell into a loop",
-    "check_all": "all of a row's",
-    "chosen": "right answer likeliest",
-    "judge_score": "grade, 0 to 100",
-    "judge_wins": "pairs won",
-}
 
 
 def mute() -> None:

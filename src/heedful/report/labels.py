@@ -1,0 +1,29 @@
+"""What scores are called, in the terminal, on the page and on the model card."""
+
+LABELS = {  # score -> its name, and what there is to know
+    "nll": ("NLL of the reference", "nats per token, lower is better"),
+    "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
+    "exact_match": ("Exact match", "share of the rows"),
+    "normalised_match": ("Match", "but for case, articles and punctuation"),
+    "token_f1": ("Token F1", ""),
+    "rouge_l": ("ROUGE-L", ""),
+    "chrf": ("chrF", "0 to 100"),
+    "bleu": ("BLEU", "0 to 100"),
+    "corpus_bleu": ("BLEU of all rows together", "0 to 100"),
+    "corpus_chrf": ("chrF of all rows together", "0 to 100"),
+    "judge_score": ("Judge's grade", "0 to 100"),
+    "judge_wins": ("Judge prefers it", "share of the rows, both orders asked"),
+    "distinct_1": ("Different words", "share of an answer's words"),
+    "distinct_2": ("Different pairs of words", "share of an answer's pairs"),
+    "length_ratio": ("Length", "of the answer, where the reference is 1"),
+    "stopped": ("Stopped by itself", "share of the rows"),
+    "length_capped": ("Cut at the limit", "share of the rows, lower is better"),
+    "looped": ("Fell into a loop", "share of the rows, lower is better"),
+    "check_all": ("All that a row asks for", "share of the rows"),
+    "chosen": ("Right answer likeliest", "share of the questions"),
+}
+
+
+def label(metric: str) -> str:
+    """Name a score; one that has no name here is called by its key, and a check by its constraint."""
+    return LABELS.get(metric, (metric.removeprefix("check_").replace("_", " ").capitalize(), ""))[0]
