@@ -23,8 +23,6 @@ from heedful.train import learner, precision
 
 RANK, RANKS = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 whole, native_bf16 = learner.prediction_nll, precision.native_bf16
-# Pictures and pages take longer than these trainings do, and have tests of their own.
-pipeline.loss_plot = pipeline.publish = lambda *arguments: None
 
 
 def perform(training: dict[str, Any], home: Path) -> None:
@@ -56,5 +54,7 @@ def perform(training: dict[str, Any], home: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    # Pictures and pages take longer than these trainings do, and have tests of their own.
+    pipeline.loss_plot = pipeline.publish = lambda *arguments: None
     for one in json.loads(Path(sys.argv[1]).read_text()):
         perform(one, Path(sys.argv[1]).parent)
