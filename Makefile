@@ -16,8 +16,9 @@ LLAMA_CPP := $(or $(HEEDFUL_LLAMA_CPP),$(or $(HEEDFUL_HOME),$(HOME)/.cache/heedf
 demo: setup
 	$(BIN)/heedful demo
 
+# A test file stays on one worker: what it prepares, it prepares once
 test: setup-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # what a file prepares, it prepares once
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup-dev
 	$(BIN)/ruff format --check .
