@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import heedful
+from heedful import kernels
 from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.records import Message, Sampling
 
@@ -28,6 +29,12 @@ def test_the_default_model_knows_a_capital_and_stops() -> None:
     assert answer.finish_reason == "stop"
     pieces = list(engine.stream(question, Sampling(max_tokens=40)))
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == answer.text
+
+
+@pytest.mark.skipif(kernels.compiled() is None, reason="no compiler here")
+def test_the_default_model_gets_a_decoder_on_every_processor() -> None:
+    """A probe that is too strict for 30 layers' rounding would cost half the speed, and nobody would be told."""
+    assert heedful.load("smollm2-135m", settings={"generate.precision": "fp32"}).decoder is not None
 
 
 def test_the_shipped_rows_fit_the_default_model() -> None:

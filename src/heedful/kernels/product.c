@@ -6,31 +6,61 @@
 #include "numbers.h"
 
 enum { VECTORS = LANES / 4, ROWS = 6, PANEL = VECTORS * LANES }; /* a panel: outputs that are computed together */
+enum { BLOCK = 96 }; /* terms that are summed by themselves: their sums, added up, lose less than one sum of all */
 
 long panel(void) { return PANEL; }
 
-/* `rows` rows by one panel. w: [in][PANEL] */
-static inline __attribute__((always_inline)) void panel_fp32(
-    int rows, const float *x, const float *w, const float *bias, const float *more, float *y, long in, long out, long width)
+/* Add `blocks` blocks of terms, `depth` each, to `rows` rows of y; at most ROWS sums at once, which stay in registers.
+ * w: [blocks][depth][PANEL], of which `width` outputs are there */
+INLINE void add_fp32(
+    int blocks, int rows, const float *x, const float *w, float *y, long depth, long in, long out, long width)
 {
     vector sums[ROWS][VECTORS];
-    for (int r = 0; r < rows; r++)
+    for (int s = 0; s < blocks * rows; s++)
         for (int v = 0; v < VECTORS; v++)
-            sums[r][v] = (vector){0};
-    for (long k = 0; k < in; k++, w += PANEL) {
-        vector weights[VECTORS];
-        for (int v = 0; v < VECTORS; v++)
-            weights[v] = read_fp32(w + v * LANES, LANES);
-#pragma GCC unroll 6 /* rows outside: one number of x at a time, so that all sums stay in registers */
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
+            sums[s][v] = (vector){0};
+    for (long k = 0; k < depth; k++)
+#pragma GCC unroll 6
+        for (int b = 0; b < blocks; b++) {
+            vector weights[VECTORS];
             for (int v = 0; v < VECTORS; v++)
-                sums[r][v] += x[r * in + k] * weights[v];
-    }
-    for (int r = 0; r < rows; r++) {
-        const float *from = (const float *)sums[r];
-        for (long i = 0; i < width; i++)
-            y[r * out + i] = from[i] + (bias ? bias[i] : 0) + (more ? more[r * out + i] : 0);
+                weights[v] = read_fp32(w + (b * depth + k) * PANEL + v * LANES, LANES);
+#pragma GCC unroll 6 /* rows outside: one number of x at a time */
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++)
+                    sums[b * rows + r][v] += x[r * in + b * depth + k] * weights[v];
+        }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS && v * LANES < width; v++) {
+            vector all = read_fp32(y + r * out + v * LANES, width - v * LANES);
+            for (int b = 0; b < blocks; b++)
+                all += sums[b * rows + r][v];
+            write_fp32(y + r * out + v * LANES, all, width - v * LANES);
+        }
+}
+
+/* Rows of y, by one panel: what was there, and all terms. A row alone has too few sums for the processor's pipelines,
+ * so it takes as many blocks at once as others take rows. */
+static void panel_fp32(const float *x, const float *w, float *y, long rows, long in, long out, long width)
+{
+    long k = 0;
+    for (; rows == 1 && k + ROWS * BLOCK <= in; k += ROWS * BLOCK)
+        add_fp32(ROWS, 1, x + k, w + k * PANEL, y, BLOCK, in, out, width);
+    for (; k < in; k += BLOCK) { /* which all rows pass while it is in the cache */
+        long depth = in - k < BLOCK ? in - k : BLOCK;
+        for (long r = 0; r < rows; r += ROWS) {
+            const float *a = x + r * in + k, *some = w + k * PANEL;
+            float *b = y + r * out;
+            switch (rows - r) {
+            case 1: add_fp32(1, 1, a, some, b, depth, in, out, width); break;
+            case 2: add_fp32(1, 2, a, some, b, depth, in, out, width); break;
+            case 3: add_fp32(1, 3, a, some, b, depth, in, out, width); break;
+            case 4: add_fp32(1, 4, a, some, b, depth, in, out, width); break;
+            case 5: add_fp32(1, 5, a, some, b, depth, in, out, width); break;
+            default: add_fp32(1, 6, a, some, b, depth, in, out, width);
+            }
+        }
     }
 }
 
@@ -40,20 +70,11 @@ void product_fp32(
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long o = 0; o < out; o += PANEL) {
-        const float *weights = w + o * in, *added = bias ? bias + o : 0;
         long width = out - o < PANEL ? out - o : PANEL;
-        for (long r = 0; r < rows; r += ROWS) {
-            const float *a = x + r * in, *m = more ? more + r * out + o : 0;
-            float *b = y + r * out + o;
-            switch (rows - r) {
-            case 1: panel_fp32(1, a, weights, added, m, b, in, out, width); break;
-            case 2: panel_fp32(2, a, weights, added, m, b, in, out, width); break;
-            case 3: panel_fp32(3, a, weights, added, m, b, in, out, width); break;
-            case 4: panel_fp32(4, a, weights, added, m, b, in, out, width); break;
-            case 5: panel_fp32(5, a, weights, added, m, b, in, out, width); break;
-            default: panel_fp32(6, a, weights, added, m, b, in, out, width);
-            }
-        }
+        for (long r = 0; r < rows; r++)
+            for (long i = o; i < o + width; i++)
+                y[r * out + i] = (bias ? bias[i] : 0) + (more ? more[r * out + i] : 0);
+        panel_fp32(x, w + o * in, y + o, rows, in, out, width);
     }
 }
 
