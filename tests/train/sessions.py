@@ -37,7 +37,7 @@ class Screen:
 
     def __init__(self, during: Callable[[StepMetrics], None] = lambda metrics: None) -> None:
         self.said: list[str] = []
-        self.validation = 0.0
+        self.validation, self.total = 0.0, 0
         self.step = during
 
     @contextmanager

@@ -93,3 +93,12 @@ def test_a_run_shortened_on_the_way_ends_at_zero_and_resumes_bit_for_bit(tmp_pat
         resumed.fit()
         assert_same(state(whole), state(resumed))
         assert log(whole) == log(resumed)
+
+
+def test_the_bar_shows_the_total_that_counts(tmp_path: Path) -> None:
+    shown: list[tuple[int, int]] = []
+    screen = Screen(lambda metrics: shown.append((metrics.step, screen.total)))
+    made = begin(tmp_path, screen, 1e6)
+    made.pace.budget.look = lambda config, rows, done, total, seconds: 9 if done == 5 else total  # type: ignore[union-attr]
+    made.fit()
+    assert [pair for pair in shown if 3 < pair[0] < 7 or pair[0] == 9] == [(4, 24), (5, 9), (6, 9), (9, 9)]

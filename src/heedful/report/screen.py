@@ -51,7 +51,7 @@ class TrainingBar:
         seconds = self.seen[-1][0] - self.seen[0][0]
         rate = f"{(metrics.tokens - self.seen[0][1]) / seconds:,.0f} tokens/s" if seconds else ""
         text = f"loss {metrics.loss:.3f}  validation {self.validation:.3f}  {rate}"
-        self.progress.update(self.task, completed=metrics.step, description=text)
+        self.progress.update(self.task, completed=metrics.step, total=self.total, description=text)
         if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
             err.print(f"step {metrics.step}/{self.total}  {text}")
         self.also()

@@ -16,6 +16,7 @@ from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import read_json, write_json
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, measured, total_at
+from heedful.train.surroundings import Bar
 
 if TYPE_CHECKING:
     from heedful.train.session import Session
@@ -76,11 +77,10 @@ class Pace:
         session.around.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
         self._decide(0, steps)
 
-    def shown(self, show: Callable[[StepMetrics], None]) -> Callable[[StepMetrics], None]:
-        """Give the hook that follows or makes decisions after each update."""
+    def shown(self, bar: Bar) -> Callable[[StepMetrics], None]:
+        """Give the hook that follows or makes decisions after each update, and shows it."""
 
         def look(metrics: StepMetrics) -> None:
-            show(metrics)
             self.follow(metrics.step)
             if self.budget is not None:
                 train, rows, total = (
@@ -92,6 +92,8 @@ class Pace:
                 if wanted != total:
                     self.session.around.say(f"step {metrics.step}: {wanted} steps in all keep the budget.")
                     self._decide(metrics.step, wanted)
+            bar.total = self.session.learner.steps
+            bar.step(metrics)
 
         return look
 

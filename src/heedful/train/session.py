@@ -133,7 +133,7 @@ class Session:
                 heard = self.ranks.greatest(stop.signal)
                 return heard > 0
 
-            hooks = Hooks(validate, sample, save, self.pace.shown(bar.step), self._keep_row_losses, interrupted)
+            hooks = Hooks(validate, sample, save, self.pace.shown(bar), self._keep_row_losses, interrupted)
             self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self._log, hooks)
         return heard if self.progress.step < self.learner.steps else 0
 

@@ -16,6 +16,7 @@ class Bar(Protocol):
     """What shows the steps on a screen."""
 
     validation: float
+    total: int  # of steps; a budget changes it on the way
 
     def step(self, metrics: StepMetrics) -> None: ...
 
