@@ -22,7 +22,7 @@ def faithful(decoder: Decoder, model: PreTrainedModel) -> bool:
     slots = Slots(decoder)
     ours = [slots.join([tokens[:PROMPT]]), slots.step(tokens[PROMPT : PROMPT + 1]), slots.step(tokens[PROMPT + 1 :])]
     theirs = [alone(model, tokens[: PROMPT + i]) for i in range(3)]
-    # A layer rounds a few times, and in its sums, which are in fp32, more; errors of layers add up as a random walk does.
+    # A layer rounds a few times, and its sums, in fp32, more often; errors of layers add up as a random walk does.
     rounding = max(torch.finfo(dtype).eps for dtype in (decoder.dtype, model.dtype))
     tolerance = (12 * rounding + 64 * torch.finfo(torch.float32).eps) * decoder.shape.layers**0.5
     errors = [float((a[0] - b).norm() / (b - b.mean()).norm()) for a, b in zip(ours, theirs, strict=True)]
