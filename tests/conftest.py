@@ -7,6 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import gc
 import json
 import subprocess
 import sys
@@ -21,6 +22,13 @@ from heedful.catalogue import cache_home
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)
+gc.set_threshold(200_000, 30, 100)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

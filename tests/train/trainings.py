@@ -7,6 +7,7 @@ rank 1 has no memory left}.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -54,6 +55,7 @@ def perform(training: dict[str, Any], home: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported stays
     # Pictures and pages take longer than these trainings do, and have tests of their own.
     pipeline.loss_plot = pipeline.publish = lambda *arguments: None
     for one in json.loads(Path(sys.argv[1]).read_text()):
