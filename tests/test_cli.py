@@ -10,11 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from heedful.cli import main
+
+Capsys = pytest.CaptureFixture[str]
 Heedful = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def told(capsys: Capsys, *arguments: str) -> str:
+    """Run the command line in this process; give what it wrote to stdout."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
 def test_a_whole_run_leaves_every_file_of_the_contract(
-    heedful: Heedful, rows_file: Path, tiny_folder: Path, tmp_path: Path
+    heedful: Heedful,
+    rows_file: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capsys,
 ) -> None:
     done = heedful(
         "train", rows_file, "--model", tiny_folder, "--out", "run", "--epochs", 1, "--json",
@@ -47,19 +64,19 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
 
         assert plain(row["model_response"]).strip() in answer, (surface, answer)
 
-    again = heedful("evaluate", "run", "--json")
-    assert json.loads(again.stdout) == json.loads((run / "evaluation.json").read_text())
+    monkeypatch.chdir(tmp_path)  # what needs no process of its own runs in this one
+    again = told(capsys, "evaluate", "run", "--json")
+    assert json.loads(again) == json.loads((run / "evaluation.json").read_text())
     out = heedful("generate", "run", "--data", rows_file, "--out", "answers.json", "--max-tokens", 4)
     assert out.returncode == 0, out.stderr
     assert len(json.loads((tmp_path / "answers.json").read_text())) == 80
 
     page = (run / "report.html").read_text(encoding="utf-8")
-    written = heedful("report", "run")
-    assert written.stdout.strip() == "run/report.html"
+    assert told(capsys, "report", "run").strip() == "run/report.html"
     assert (run / "report.html").read_text(encoding="utf-8") == page
-    look = json.loads(heedful("check", "--run", "run", "--show", 3, "--json").stdout)["look"]
+    look = json.loads(told(capsys, "check", "--run", "run", "--show", "3", "--json"))["look"]
     assert [row["place"].startswith(f"{rows_file}:") for row in look] == [True] * 3
-    assert "Most worth a look" in heedful("check", "--run", "run").stdout
+    assert "Most worth a look" in told(capsys, "check", "--run", "run")
 
     taken = heedful("train", rows_file, "--model", tiny_folder, "--out", "run")
     assert taken.returncode == 2

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,46 +54,51 @@ def arguments(method: str, precision: str, rows: Path, model: Path) -> list[obje
     return ["train", rows, "--model", model, "--method", method, "--epochs", 3, *asked]
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the runs that are never interrupted, in one process: a folder of rows.json and full-fp32, lora-fp32, ..."""
-    home = tmp_path_factory.mktemp("whole")
-    rows = home / "rows.json"
-    rows.write_text(json.dumps(make_rows(200)), encoding="utf-8")
-    plan = [
-        {
-            "name": f"{method}-{precision}",
-            "arguments": [*map(str, arguments(method, precision, rows, tiny_folder))],
-            "bf16": precision == "bf16",
-        }
-        for method, precision in KINDS
-    ]
-    (home / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    subprocess.run(
-        [sys.executable, trainings.__file__, home / "plan.json"], check=True, capture_output=True, timeout=280
-    )
-    return home
-
-
-@pytest.mark.parametrize(("method", "precision"), KINDS)
-def test_a_killed_run_resumes_bit_for_bit(
-    method: str, precision: str, whole: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
-    same, killed = whole / f"{method}-{precision}", tmp_path / "killed"
-    line = command(precision, *arguments(method, precision, whole / "rows.json", tiny_folder), "--out", killed)
+def kill(line: list[str], run: Path) -> int:
+    """Start a training, and kill it after a random step."""
     at = random.randrange(8, 55)
     process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
-    while steps_of(killed) < at:
+    while steps_of(run) < at:
         assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (killed / "model").exists(), f"killed too late (at {at})"
+    assert not (run / "model").exists(), f"killed too late (at {at})"
+    return at
 
-    resume = command(precision, "train", "--resume", "--out", killed)
-    done = subprocess.run(resume, capture_output=True, text=True, timeout=250)
+
+@pytest.fixture(scope="module")
+def runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kill a run of each kind, in a process of its own; then, in one process, which was none of these, train each kind
+    whole and resume what was killed: full-fp32, killed-full-fp32, ..."""
+    home = tmp_path_factory.mktemp("runs")
+    rows = home / "rows.json"
+    rows.write_text(json.dumps(make_rows(200)), encoding="utf-8")
+    plan: list[dict[str, Any]] = []
+    for method, precision in KINDS:
+        name, asked = f"{method}-{precision}", [*map(str, arguments(method, precision, rows, tiny_folder))]
+        at = kill(command(precision, *asked, "--out", home / f"killed-{name}"), home / f"killed-{name}")
+        (home / f"killed-{name}.at").write_text(str(at))
+        again = ["train", "--resume"]
+        plan += [
+            {"name": name, "arguments": asked, "bf16": precision == "bf16"},
+            {"name": f"killed-{name}", "arguments": again, "bf16": precision == "bf16"},
+        ]
+    (home / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    line = [sys.executable, trainings.__file__, home / "plan.json"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
-    assert "Resuming from step-" in done.stderr
+    (home / "said").write_text(done.stderr)
+    return home
+
+
+@pytest.mark.parametrize(("method", "precision"), KINDS)
+def test_a_killed_run_resumes_bit_for_bit(method: str, precision: str, runs: Path) -> None:
+    name = f"killed-{method}-{precision}"
+    same, killed, at = runs / f"{method}-{precision}", runs / name, (runs / f"{name}.at").read_text()
+    said = (runs / "said").read_text().split(f"\n== {name}\n")[1].split("\n== ")[0]
+    assert (runs / f"{name}.0.exit").read_text() == "0", said
+    assert "Resuming from step-" in said
     assert events(killed) == events(same), f"killed at {at}"
     assert manifest(killed) == manifest(same), f"killed at {at}"
     weights = [(run / "model" / "model.safetensors").read_bytes() for run in (killed, same)]
