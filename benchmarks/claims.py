@@ -216,6 +216,15 @@ CLAIMS_IN_FP32 = [  # of processors without native bf16, where the contestants a
     Claim("alone_gpt2_all", "GPT-2 124M, all tokens, vs tutorial", ratio("gpt2", "tutorial", ALL), 4),
     Claim("alone_gpt2", "GPT-2 124M, response loss, vs tutorial", ratio("gpt2", "tutorial", TREE), 4),
     Claim("alone_smollm2", "SmolLM2-135M, response loss, vs tutorial", ratio("smollm2", "tutorial", TREE), 4),
+    Claim("alone_trl", "SmolLM2-135M, response loss, vs TRL at its best", ratio("smollm2", "trl", TREE), 5),
+    Claim(
+        "alone_document",
+        "one long document, 8 questions, tree vs own padded",
+        ratio("one_document", "heedful padded", TREE),
+        4,
+    ),
+    Claim("alone_floor", "update vs its matmul floor", ratio("floor", TREE, "matmul floor"), at_most=2),
+    Claim("alone_tutorial", "answers for the test prompts vs tutorial", ratio("answers", "tutorial", "heedful"), 100),
     Claim(
         "alone_answers",
         "answers for the test prompts vs transformers at its best batch",
@@ -230,4 +239,12 @@ CLAIMS_IN_FP32 = [  # of processors without native bf16, where the contestants a
     ),
     Claim("alone_llama", "one stream vs llama.cpp", ratio("stream", "llama.cpp, fp32", "heedful, fp32"), 0.8),
     Claim("alone_memory", "peak memory, full fine-tuning of the 135M model", peak("smollm2", TREE), None, 3, GIB),
+    Claim("alone_lora", "peak memory, LoRA", peak("smollm2", "heedful lora"), None, 1.5, GIB),
+    Claim(
+        "alone_curve",
+        "largest difference of the loss over 50 steps, tree vs padded",
+        apart("curves", FP32, "heedful padded, fp32"),
+        at_most=1e-4,
+        unit="nats",
+    ),
 ]
