@@ -237,8 +237,14 @@ def in_fp32(race: Race) -> Race:
     for label, contestant in race.contestants.items():
         turned = contestant if contestant.best_of else replace(contestant, settings=_fp32(contestant))
         if turned not in kept.values():
-            kept[label.replace("bf16", "fp32")] = turned
+            kept[label.replace("bf16", "fp32") + ", but fp32" * _left_to_trl(contestant)] = turned
     return replace(race, contestants=kept)
+
+
+def _left_to_trl(contestant: Contestant) -> bool:
+    """Say whether it is TRL that chooses the precision, which is bf16 unless it is told otherwise."""
+    arguments = contestant.settings.get("arguments")
+    return contestant.module == "trl_training" and arguments is not None and "bf16" not in arguments
 
 
 def _fp32(contestant: Contestant) -> dict[str, Any]:

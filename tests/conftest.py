@@ -22,7 +22,7 @@ from heedful.catalogue import cache_home
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)
-gc.set_threshold(200_000, 30, 100)
+gc.set_threshold(50_000, 20, 10)  # as the command line does
 
 
 def pytest_collection_finish() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from benchmarks.contestants.trainer_training import pad
@@ -14,6 +17,15 @@ from benchmarks import documents
 from heedful.encode.batch import Collator
 from heedful.records import TokenizedExample
 from heedful.train.loss import summed_nll
+
+HOME = Path(__file__).parents[2]
+
+
+def test_the_readme_states_what_the_page_of_benchmarks_shows() -> None:
+    page = (HOME / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\| (\d+\.\d\d)x", (HOME / "README.md").read_text(encoding="utf-8"))
+    assert len(figures) > 10
+    assert [figure for figure in figures if not re.search(rf"\b{figure} [(x]", page)] == []
 
 
 def test_the_tutorials_batch_learns_all_but_padding() -> None:

@@ -1,5 +1,5 @@
-/* y = x w^T + bias + more, each row of y a function of its row of x alone: every output is summed over k from the first to
- * the last, however many rows there are. So one row costs what its weights cost to read, and many cost their products.
+/* y = x w^T + bias + more, each row of y a function of its row of x alone: every output is summed over k in one order,
+ * however many rows there are. So one row costs what its weights cost to read, and many cost their products.
  *
  * Weights are packed by `linear.py` into the order in which they are read here. */
 
