@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import ModelCard
-from tests.report.runs import finished_run
+from tests.report.runs import events, finished_run
 
 from heedful.config import load_config
 from heedful.report.card import write_card
+from heedful.report.page import write_report
 from heedful.run import read_json, write_json
 
 
@@ -34,6 +35,16 @@ def test_the_card_accounts_for_the_rows(tmp_path: Path) -> None:
     assert (
         "| ROUGE-L (decides) | 0.300 [0.250, 0.350] | 0.600 [0.550, 0.650] | +0.300 [+0.200, +0.400] | better |" in text
     )
+
+
+def test_rows_that_no_update_met_were_not_learned_from(tmp_path: Path) -> None:
+    """As where a budget ended a run within its first epoch."""
+    run = finished_run(tmp_path / "mine")
+    run.metrics_file.unlink()
+    for event in events(steps=3):
+        run.log(event)
+    assert "24 of 80 learned from, 4 for" in ModelCard.load(write_card(run)).text
+    assert "of 80; held back" in write_report(run).read_text(encoding="utf-8")
 
 
 def test_a_model_of_unknown_licence_claims_none(tmp_path: Path) -> None:

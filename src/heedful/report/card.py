@@ -90,7 +90,10 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     """Tell which rows were used, and which dropped and why."""
     data, encoding = facts.receipt["data"], facts.receipt["encoding"]
     skipped = ", ".join(f"{count:,} ({reason})" for reason, count in data["skipped"].items()) or "none"
-    used = ", ".join(f"{data['sizes'][part]:,} {what}" for part, what in SHARES.items())
+    sizes = {part: f"{data['sizes'][part]:,}" for part in SHARES}
+    if facts.rows_learned < data["sizes"]["train"]:
+        sizes["train"] = f"{facts.rows_learned:,} of {sizes['train']}"
+    used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     return [

@@ -64,6 +64,13 @@ class Facts:
         return [event for event in self.events if event["event"] == kind]
 
     @property
+    def rows_learned(self) -> int:
+        """Count the training rows that updates have met: not all of them where a budget was short."""
+        steps = self.of("step")
+        met = steps[-1]["step"] * self.config.train.batch_size if steps else 0
+        return min(int(met), int(self.receipt["data"]["sizes"]["train"]))
+
+    @property
     def names(self) -> tuple[str, str]:
         """Name the model and the data."""
         return Path(self.config.model.name).name, Path(self.config.data.path).name

@@ -121,7 +121,9 @@ def _sizes(facts: Facts) -> list[Part]:
     sizes = facts.receipt["data"]["sizes"]
     held = " and ".join(f"{sizes[part]:,} for {part}" for part in ("validation", "test") if sizes[part])
     note = f"held back: {held}" if held else "none held back"
-    return [{"name": "Rows learned from", "before": None, "after": f"{sizes['train']:,}", "note": note}]
+    if facts.rows_learned < sizes["train"]:
+        note = f"of {sizes['train']:,}; {note}"
+    return [{"name": "Rows learned from", "before": None, "after": f"{facts.rows_learned:,}", "note": note}]
 
 
 def _curves(facts: Facts) -> Part | None:
