@@ -16,7 +16,7 @@ from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
 
-RARELY = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes a second
+RARELY = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
 
 app = typer.Typer(
     name="heedful",
