@@ -19,10 +19,11 @@ import pytest
 import torch
 
 from heedful.catalogue import cache_home
+from heedful.cli import RARELY
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)
-gc.set_threshold(50_000, 20, 10)  # as the command line does
+gc.set_threshold(*RARELY)
 
 
 def pytest_collection_finish() -> None:

