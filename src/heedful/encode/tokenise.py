@@ -206,7 +206,10 @@ class Encoder:
                 yield np.concatenate(letters).astype(np.int32), np.repeat(range(len(text)), [len(i) for i in letters])
 
     def _shorten(self, conversation: Conversation, length: int, receipt: EncodingReceipt) -> tuple[Ids, Flags] | None:
-        """Apply the policy for long rows: cut texts until the example fits, drop it, or refuse it."""
+        """Apply the policy for long rows: cut texts until the example fits, drop it, or refuse it.
+
+        Turns that are not learned may be all that fits: such a row is dropped too.
+        """
         if self.long_rows == "error":
             raise DataError(
                 f"{conversation.place}: {length} tokens, but at most {self.max_tokens} fit.",
@@ -221,7 +224,7 @@ class Encoder:
             fields.add(name)
             encoded = self._encode([self.template.pieces(messages)], None)[0]
             length = len(encoded[0])
-        if length > self.max_tokens:
+        if length > self.max_tokens or (self.supervise == "response" and not encoded[1].any()):
             receipt.dropped.append(str(conversation.place))
             return None
         for name in fields:

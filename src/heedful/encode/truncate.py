@@ -18,10 +18,12 @@ Messages = tuple[Message, ...]
 def cut(messages: Messages, excess: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Messages, str] | None:
     """Take about `excess` tokens out; give the shorter conversation and the field that was cut, or None.
 
-    In order: the oldest exchanges, the input, the user's text, the system's text, then the answer.
+    In order: the oldest exchanges, the input, the user's text, a tool's, the system's, then the last answer. An
+    exchange goes whole, from a user's message to the next, so that no tool's result stands without its question.
     """
-    if sum(message.role == "assistant" for message in messages) > 1:
-        return _without_oldest_exchange(messages), "oldest turns"
+    questions = [i for i, message in enumerate(messages) if message.role == "user"]
+    if len(questions) > 1:
+        return (*messages[: questions[0]], *messages[questions[1] :]), "oldest turns"
     for role, field, name in _ORDER:
         for i in reversed(range(len(messages))):
             text = getattr(messages[i], field)
@@ -43,12 +45,6 @@ _ORDER = (
 
 def _with(message: Message, field: str, text: str) -> Message:
     return replace(message, input=text) if field == "input" else replace(message, content=text)
-
-
-def _without_oldest_exchange(messages: Messages) -> Messages:
-    system = tuple(message for message in messages[:1] if message.role == "system")
-    first_answer = next(i for i, message in enumerate(messages) if message.role == "assistant")
-    return (*system, *messages[first_answer + 1 :])
 
 
 def _without_tail(text: str, excess: int, tokenizer: PreTrainedTokenizerBase) -> str:
