@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,11 @@ from heedful.train.ranks import Ranks, together
 from heedful.train.session import Session
 from heedful.train.surroundings import Surroundings
 
+Name = Path | str | None  # a file, a folder, or what else may be named in its place
 WATCH = Watch(screen.say, screen.counting_bar)
 
 
-def check(
-    data: str | None = None, *, model: str | None = None, recipe: str | None = None, settings: Settings = ()
-) -> Prepared:
+def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
     """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
     config = configure(recipe, settings, data, model)
     splits, receipt = data_stage.load(config.data, WATCH)
@@ -63,10 +63,10 @@ def check(
 
 
 def train(
-    data: str | None = None,
+    data: Name = None,
     *,
-    model: str | None = None,
-    recipe: str | None = None,
+    model: Name = None,
+    recipe: Name = None,
     settings: Settings = (),
     out: Path | str | None = None,
     resume: bool = False,
@@ -135,7 +135,7 @@ def _trained(
 
 def evaluate(
     run: Run | Path | str,
-    data: str | None = None,
+    data: Name = None,
     *,
     settings: Settings = (),
     judge: Endpoint | None = None,
@@ -147,7 +147,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
-    rows = rows_of(run, config, data, WATCH)
+    rows = rows_of(run, config, None if data is None else str(data), WATCH)
     if judge is None or settings or not is_answered(run, rows):
         scores = evaluate_on(run, config, rows)
     if judge is not None:
@@ -182,7 +182,8 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
         base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
     answers = base | answers
     scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
-    scores = evaluation(scored, config.evaluate.decides) | ({"forgetting": forgetting(probed)} if probed else {})
+    scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": answers["tuned"].cut}
+    scores |= {"forgetting": forgetting(probed)} if probed else {}
     write_json(run.responses_file, responses(answers, rows))
     write_rows(run.scores_file, scored)
     write_rows(run.probes_file, probed)
@@ -235,9 +236,9 @@ def export(
     return carry_out(job, questions(run.config().data), WATCH)
 
 
-def configure(recipe: str | None, settings: Settings, data: str | None, model: str | None) -> Config:
+def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
     """Merge what was asked for: recipe < settings < the named data and model."""
-    named = {leaf: value for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
+    named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
     return load_config(recipe, settings, named)
 
 
@@ -249,13 +250,18 @@ def sampling_of(config: Config) -> Sampling:
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
     with screen.counting_bar(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
         answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+    if answers.cut:
+        screen.say(
+            f"{answers.cut} of them are longer than the model's {encoder.max_tokens} tokens, and were cut to fit."
+        )
     return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
 
 def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Surroundings:
     """Let the session speak to the terminal, send a run's numbers to its tracker, and show after each epoch how the
     first validation row is answered."""
-    row = next(part[0] for part in (ready.splits.validation, ready.splits.test, ready.splits.train) if part)
+    parts = ready.splits.validation, ready.splits.test, ready.splits.train
+    row = next(row for row in map(ready.encoder.fitted, chain.from_iterable(parts)) if row is not None)
 
     def sample(model: PreTrainedModel) -> tuple[str, str]:
         completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]

@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
 from typing import Any, Literal
@@ -42,6 +42,11 @@ class EncodingReceipt:
     cut_in_pieces: int = 0  # rows in which a merge would have crossed the border of prompt and answer
     stop_supervised: int = 0
 
+    def count_cuts(self, fields: Iterable[str]) -> None:
+        """Count a row in which these fields were cut."""
+        for name in fields:
+            self.truncated[name] = self.truncated.get(name, 0) + 1
+
     def add(self, other: EncodingReceipt) -> None:
         """Count another receipt's rows too."""
         self.dropped += other.dropped
@@ -58,6 +63,16 @@ class Chunk:
     examples: list[TokenizedExample]
     answer_tokens: list[int]
     receipt: EncodingReceipt
+
+
+@dataclass(frozen=True)
+class _Shorter:
+    """A conversation that was cut to fit, and which of its fields were."""
+
+    messages: tuple[Message, ...]
+    fields: set[str]
+    ids: Ids
+    flags: Flags
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,14 @@ class Encoder:
             examples += chunk.examples
         return examples, receipt
 
+    def fitted(self, conversation: Conversation) -> Conversation | None:
+        """Give a conversation as it is learned: itself, or cut to fit; None where the policy for long rows drops it."""
+        length = len(self._encode([self.template.pieces(conversation.messages)], None)[0][0])
+        if length <= self.max_tokens:
+            return conversation
+        shorter = self._shorten(conversation, length)
+        return None if shorter is None else replace(conversation, messages=shorter.messages)
+
     def chunks(self, conversations: Iterable[Conversation]) -> Iterator[Chunk]:
         """Encode conversations as they come, CHUNK of them at a time."""
         rest = iter(conversations)
@@ -109,10 +132,12 @@ class Encoder:
             rows = self._rows(some, chunk.receipt)
             for number, (conversation, (ids, flags)) in enumerate(zip(some, rows, strict=True)):
                 if len(ids) > self.max_tokens:
-                    fitted = self._shorten(conversation, len(ids), chunk.receipt)
-                    if fitted is None:
+                    shorter = self._shorten(conversation, len(ids))
+                    if shorter is None:
+                        chunk.receipt.dropped.append(str(conversation.place))
                         continue
-                    ids, flags = fitted
+                    ids, flags = shorter.ids, shorter.flags
+                    chunk.receipt.count_cuts(shorter.fields)
                 chunk.kept.append(number)
                 chunk.examples.append(self._example(conversation, ids, flags, chunk.receipt))
                 chunk.answer_tokens.append(int(np.count_nonzero(flags)))
@@ -205,8 +230,8 @@ class Encoder:
                 letters = self.tokenizer(list(text), add_special_tokens=False, verbose=False)["input_ids"]
                 yield np.concatenate(letters).astype(np.int32), np.repeat(range(len(text)), [len(i) for i in letters])
 
-    def _shorten(self, conversation: Conversation, length: int, receipt: EncodingReceipt) -> tuple[Ids, Flags] | None:
-        """Apply the policy for long rows: cut texts until the example fits, drop it, or refuse it.
+    def _shorten(self, conversation: Conversation, length: int) -> _Shorter | None:
+        """Apply the policy for long rows: cut texts until the example fits, refuse it, or (None) drop it.
 
         Turns that are not learned may be all that fits: such a row is dropped too.
         """
@@ -216,20 +241,17 @@ class Encoder:
                 "Shorten the row, or choose --set encode.long_rows=truncate (or drop).",
             )
         messages, fields = conversation.messages, set()
-        while self.long_rows == "truncate" and length > self.max_tokens:
+        while self.long_rows == "truncate":
             shorter = cut(messages, length - self.max_tokens, self.tokenizer)
             if shorter is None:
                 break
             messages, name = shorter
             fields.add(name)
-            encoded = self._encode([self.template.pieces(messages)], None)[0]
-            length = len(encoded[0])
-        if length > self.max_tokens or (self.supervise == "response" and not encoded[1].any()):
-            receipt.dropped.append(str(conversation.place))
-            return None
-        for name in fields:
-            receipt.truncated[name] = receipt.truncated.get(name, 0) + 1
-        return encoded
+            ids, flags = self._encode([self.template.pieces(messages)], None)[0]
+            if (length := len(ids)) <= self.max_tokens:
+                learned = self.supervise == "all" or flags.any()
+                return _Shorter(messages, fields, ids, flags) if learned else None
+        return None
 
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt

@@ -24,6 +24,7 @@ class Answers:
     completions: list[Completion]
     likelihood: Likelihood
     probes: Sequence[Cell] = ()  # see `forgetting`
+    cut: int = 0  # rows that were too long for the model
 
 
 def question(conversation: Conversation) -> tuple[Message, ...]:
@@ -43,28 +44,32 @@ def answer(
     batch_size: int,
     on_done: Callable[[int], None] | None = None,
 ) -> Answers:
-    """Let a model answer every conversation's last question, and measure the reference answers."""
-    completions = engine.generate([question(c) for c in conversations], sampling, batch_size, on_done)
-    return Answers(completions, likelihood(engine, encoder, conversations))
+    """Let a model answer every conversation's last question, and measure the reference answers.
+
+    A row too long for the model is cut as it would be in training, prompt first.
+    """
+    rows = [_fitted(encoder, conversation) for conversation in conversations]
+    completions = engine.generate([question(row) for row in rows], sampling, batch_size, on_done)
+    cut = sum(row is not conversation for row, conversation in zip(rows, conversations, strict=True))
+    return Answers(completions, likelihood(engine, encoder, rows), cut=cut)
 
 
 def likelihood(engine: Engine, encoder: Encoder, conversations: Sequence[Conversation]) -> Likelihood:
-    """Measure the reference answers, stop token included; where one was cut to fit, what is left of it."""
-    examples, sizes = [], []
-    for conversation in conversations:
-        encoded, receipt = encoder.encode([_last_answer_only(conversation)])
-        if not encoded:
-            raise DataError(
-                f"{conversation.place}: the row is longer than the model's limit of {encoder.max_tokens} tokens.",
-                "Shorten it, or leave it out.",
-            )
-        text = reference(conversation)
-        if "answer" in receipt.truncated:
-            text = encoder.tokenizer.decode(encoded[0].ids[encoded[0].supervised], skip_special_tokens=True)
-        examples += encoded
-        sizes.append(max(1, len(text.encode())))
+    """Measure the last answers, stop token included."""
+    examples = encoder.encode(map(_last_answer_only, conversations))[0]
     targets = [int(example.supervised.sum()) for example in examples]
+    sizes = [max(1, len(reference(conversation).encode())) for conversation in conversations]
     return Likelihood(summed(engine.model, examples), targets, sizes)
+
+
+def _fitted(encoder: Encoder, conversation: Conversation) -> Conversation:
+    row = encoder.fitted(conversation)
+    if row is None:
+        raise DataError(
+            f"{conversation.place}: the row is longer than the model's limit of {encoder.max_tokens} tokens.",
+            "Shorten it, or leave it out.",
+        )
+    return row
 
 
 def score_rows(models: Mapping[str, Answers], conversations: Sequence[Conversation]) -> list[RowScores]:
