@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heedful.config import Config, TrainConfig
+from heedful.config import Config, EncodeConfig, TrainConfig
 from heedful.encode.batch import MOST_TOKENS, plan
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
@@ -25,6 +25,7 @@ BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
 FEWEST = 16  # tokens of a forward that are worth asking for
 OUTSIDE = 4  # states of a node that are kept outside of layers
+UNSEEN = 2  # what a node keeps where that cannot be counted, in inputs and outputs of all matrices; llamas keep 1.2
 PROBE = (32, 96)  # nodes of two forwards, whose difference is what a node costs
 
 
@@ -98,7 +99,7 @@ def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
 
 def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
-    need, share = estimate(model, config.train, ranks=ranks), predicting(ready)
+    need, share = estimate(model, config.train, ranks=ranks), predicting(config.encode, ready)
     room, asked = need.room(free, share), config.encode.batch_tokens
     if asked == "auto":
         nodes, tokens = ready.longest, min(MOST_TOKENS, max(room, ready.longest, FEWEST))
@@ -131,8 +132,10 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
     return nodes, learned / nodes
 
 
-def predicting(ready: Prepared) -> float:
-    """Give the share of tokens that a prediction starts from."""
+def predicting(config: EncodeConfig, ready: Prepared) -> float:
+    """Give the share of tokens whose logits are computed."""
+    if config.supervise == "all" or config.prompt_weight or config.layout == "padded":  # there all, for the most part
+        return 1.0
     encoding = ready.receipt["encoding"]
     answers, prompts = encoding["answer_tokens"]["sum"], encoding["prompt_tokens"]["sum"]
     return float(answers / (answers + prompts))
@@ -165,14 +168,20 @@ def _kept_again(model: PreTrainedModel) -> int:
     return (layers + OUTSIDE) * width + _kept_at_a_node(model) // layers
 
 
-def _kept_at_a_node(model: torch.nn.Module) -> int:
+def _kept_at_a_node(model: PreTrainedModel) -> int:
     """Give the bytes that autograd keeps for each node between forward and backward."""
-    few, many = (_kept(model, nodes) for nodes in PROBE)
-    return (many - few) // (PROBE[1] - PROBE[0])
+    for nodes_see in (True, False):
+        try:
+            few, many = (_kept(model, nodes, nodes_see) for nodes in PROBE)
+        except Exception:  # a model may refuse such a mask, or numbers without values, with any error
+            continue
+        return (many - few) // (PROBE[1] - PROBE[0])
+    matrices = (p for p in model.parameters() if p.ndim > 1 and p is not model.get_input_embeddings().weight)
+    return UNSEEN * sum(sum(p.shape[-2:]) * p.element_size() for p in matrices)
 
 
-def _kept(model: torch.nn.Module, nodes: int) -> int:
-    """Run a forward without numbers; count the bytes of what it keeps besides the weights."""
+def _kept(model: torch.nn.Module, nodes: int, nodes_see: bool) -> int:
+    """Run a forward without numbers, with a mask of nodes or none; count the bytes of what it keeps besides weights."""
     kept: dict[int, tuple[torch.UntypedStorage, int]] = {}  # the storage stays, so that its address is not used again
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
 
@@ -182,11 +191,12 @@ def _kept(model: torch.nn.Module, nodes: int) -> int:
             kept[storage._cdata] = storage, storage.nbytes()
         return tensor
 
-    ids = torch.zeros((1, nodes), dtype=torch.int64, device="meta")
-    places = torch.zeros((1, nodes), dtype=torch.int64, device="meta")
-    sees = torch.ones((1, 1, nodes, nodes), dtype=torch.bool, device="meta")
+    with torch.device("meta"):
+        ids = torch.zeros((1, nodes), dtype=torch.int64)
+        sees = torch.ones((1, 1, nodes, nodes), dtype=torch.bool)
+    tree = {"position_ids": ids, "attention_mask": sees} if nodes_see else {}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(input_ids=ids, position_ids=places, attention_mask=sees, use_cache=False, **_last_logits(model))
+        model(input_ids=ids, use_cache=False, **tree, **_last_logits(model))
     return sum(size for _, size in kept.values())
 
 
