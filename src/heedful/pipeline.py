@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from heedful import data as data_stage
 from heedful import machine
@@ -23,7 +23,7 @@ from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
 from heedful.engines import engine_of, open_base, open_tuned
-from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import rows_of
@@ -86,7 +86,7 @@ def train(
         path, tree = ranks.told(lambda: begun(config, settings, out, resume))
         run, config = Run(Path(path)), Config.model_validate(tree)
         track.check(config)
-        _check(config, ranks, budget)
+        _check(config, ranks, resume, budget)
         with occupied(run, resume) if ranks.leads else nullcontext():
             rows = _trained(run, config, ranks, resume, budget, started)
     if ranks.leads:
@@ -101,13 +101,14 @@ def _trained(
 ) -> Sequence[Conversation]:
     """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
     record = write_json if ranks.leads else lambda path, value: None
-    if ranks.leads:
-        run.write_config(config)
     with ranks.first_here():
         splits, receipt = data_stage.load(config.data, WATCH)
         tokenizer, description, _ = models.load_tokenizer(config.model.name)
         ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(description), WATCH)
-    config = _fitted(run, config, description, ready, ranks, resume)
+    ranks.check_rows(len(ready.train))
+    config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
+    if ranks.leads:
+        run.write_config(config)  # from here on the folder holds a run
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(config.model.name, config.model.dropout, nf4)
     record(run.receipt_file, ready.receipt)
@@ -276,26 +277,12 @@ def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Sur
     return Surroundings(screen.say, bar, sample)
 
 
-def _check(config: Config, ranks: Ranks, budget: float | None) -> None:
+def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:
     """Refuse, before any work, what this machine or so many ranks cannot train."""
     resolve(config.train.precision)
     check_gpu(config.train)
     ranks.check(config.train)
     if budget is not None and ranks.count > 1:
         raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
-
-
-def _fitted(
-    run: Run, config: Config, description: PretrainedConfig, ready: Prepared, ranks: Ranks, resume: bool
-) -> Config:
-    """Settle, for all ranks, how many tokens go into a forward; a run that does not fit leaves its folder free."""
-    try:
-        ranks.check_rows(len(ready.train))
-        config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
-    except HeedfulError:
-        if ranks.leads and not resume:
-            run.config_file.unlink()
-        raise
-    if ranks.leads:
-        run.write_config(config)
-    return config
+    if budget is not None and resume and not ranks.restarted:
+        raise UsageError("--budget is settled at a run's start.", "Leave it out: a resumed run keeps what was settled.")
