@@ -27,7 +27,6 @@ from typing import IO, Any
 from heedful.config import Config, dump_config, load_config
 from heedful.errors import RunError, UsageError
 
-
 LOCK = "run.lock"
 
 

@@ -177,7 +177,8 @@ def _kept_at_a_node(model: PreTrainedModel) -> int:
             continue
         return (many - few) // (PROBE[1] - PROBE[0])
     matrices = (p for p in model.parameters() if p.ndim > 1 and p is not model.get_input_embeddings().weight)
-    return UNSEEN * sum(int(sum(p.shape[-2:])) * p.element_size() for p in matrices)
+    edges: int = sum(sum(p.shape[-2:]) * p.element_size() for p in matrices)
+    return UNSEEN * edges
 
 
 def _kept(model: torch.nn.Module, nodes: int, nodes_see: bool) -> int:
