@@ -195,12 +195,16 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers."""
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    return open_tuned(path, load_config(None, settings))[0]
+    engine, _ = open_tuned(path, answering(path, settings))
+    if engine.decoder is None:
+        screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
+    return engine
 
 
 def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
-    return open_base(run if isinstance(run, Run) else open_run(run), load_config(None, settings))
+    run = run if isinstance(run, Run) else open_run(run)
+    return open_base(run, answering(run.path, settings))
 
 
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
@@ -217,8 +221,10 @@ def generate(
     run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages."""
-    config = load_config(None, settings)
-    engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model, settings=settings)
+    if isinstance(run_or_model, Engine):
+        engine, config = run_or_model, load_config(None, settings)
+    else:
+        engine, config = load(run_or_model, settings=settings), answering(run_or_model, settings)
     return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
 
 
@@ -243,9 +249,23 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
     return load_config(recipe, settings, named)
 
 
+def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
+    """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
+    path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
+    return load_config(Run(path).config_file if holds_run(path) else None, settings)
+
+
 def sampling_of(config: Config) -> Sampling:
     g = config.generate
-    return Sampling(g.max_tokens, g.temperature, g.top_k, g.top_p, g.repetition_penalty, g.seed, tuple(g.stop))
+    return Sampling(
+        max_tokens=g.max_tokens,
+        temperature=g.temperature,
+        top_k=g.top_k,
+        top_p=g.top_p,
+        repetition_penalty=g.repetition_penalty,
+        seed=g.seed,
+        stop=tuple(g.stop),
+    )
 
 
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:

@@ -1,7 +1,7 @@
 """The run directory: the API between the stages. Where its files lie, and how they are written.
 
-Every file is whole or absent: written beside its place, synced, then renamed. `metrics.jsonl` is the one file that
-grows; after a resume it is cut back to the checkpoint it continues from.
+Every file is whole or absent: written beside its place, synced, then renamed. Two files grow, `metrics.jsonl` and
+`row-losses.bin`; a resume cuts them back to the checkpoint that it continues from.
 """
 
 from __future__ import annotations

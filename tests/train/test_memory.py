@@ -66,8 +66,11 @@ def test_shared_weights_and_layers_computed_again_need_less() -> None:
 
 
 @pytest.mark.parametrize("kind", [ALIBI, EXPERTS])
-def test_models_that_cannot_be_looked_into_are_trained(kind: str, rows_file: Path, tmp_path: Path) -> None:
-    """One refuses a mask of nodes, the other numbers without values: neither may end the run."""
+def test_models_that_cannot_be_looked_into_are_trained(
+    kind: str, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One refuses a mask of nodes, the other numbers without values: neither may end the run. Answers are slow, and it
+    is said; they are written as the run's own settings say."""
     tiny_model(kind).save_pretrained(tmp_path / "model")
     byte_tokenizer().save_pretrained(tmp_path / "model")
     assert estimate(tiny_model(kind).config, TrainConfig(precision="fp32")).node > 0
@@ -75,6 +78,10 @@ def test_models_that_cannot_be_looked_into_are_trained(kind: str, rows_file: Pat
     settings |= {"encode.template": "chatml"}
     run = heedful.train(rows_file, model=tmp_path / "model", out=tmp_path / "run", settings=settings)
     assert (run.model / "model.safetensors").is_file()
+    capsys.readouterr()
+    (answer,) = heedful.generate(run, ["Count."])
+    assert len(answer.token_ids) <= 3
+    assert "transformers' own forward" in capsys.readouterr().err
 
 
 def test_what_every_token_predicts_needs_memory_for_all(tmp_path: Path) -> None:
