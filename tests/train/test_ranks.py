@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import make_rows
+from tests.processes import Process
 from tests.train import trainings
 
 from heedful.train.ranks import deal
@@ -87,11 +88,21 @@ class Trained:
         self.said: dict[str, str] = {}
         self.shown: dict[str, str] = {}
 
-    def perform(self, start: tuple[str, ...], trainings_file: Path) -> None:
-        line = [*start, trainings.__file__, str(trainings_file)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=200)
+    def perform(self, plan: Path) -> None:
+        """Train in one process."""
+        process = Process(self.home, trainings.perform_all, plan)
+        assert process.wait() == 0, process.stderr
+        self.keep(process.stderr, process.stdout)
+
+    def perform_together(self, plan: Path) -> None:
+        """Train in two, under torchrun."""
+        line = [*TORCHRUN, trainings.__file__, str(plan)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
-        for text, parts in ((done.stderr, self.said), (done.stdout, self.shown)):
+        self.keep(done.stderr, done.stdout)
+
+    def keep(self, stderr: str, stdout: str) -> None:
+        for text, parts in ((stderr, self.said), (stdout, self.shown)):
             for part in text.split("\n== ")[1:]:
                 name, _, words = part.partition("\n")
                 parts[name] = parts.get(name, "") + words
@@ -133,7 +144,7 @@ def trained(odd_rows: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPath
     for part, some in lines(odd_rows, tiny_folder).items():
         file = made.home / f"{part}.json"
         file.write_text(json.dumps(some))
-        made.perform(TORCHRUN if part == "two" else (sys.executable,), file)
+        (made.perform_together if part == "two" else made.perform)(file)
     return made
 
 
