@@ -56,6 +56,7 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run to compare with.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that may be better.")],
     common: Annotated[bool, typer.Option("--common", help="Use only the rows that both were evaluated on.")] = False,
+    data: Annotated[str | None, typer.Option("--data", help="Compare on these rows: both were evaluated on.")] = None,
     json: Json = False,
 ) -> None:
     """Compare two runs on the same rows, score by score, and write a page of it into the second."""
@@ -65,8 +66,8 @@ def compare(
     from heedful.run import open_run
 
     first, second = open_run(run_a), open_run(run_b)
-    result = compare_runs(first, second, common)
-    page = compare_page(first, second, result, second.path / f"compare-{first.path.name}.html")
+    result = compare_runs(first, second, common, data)
+    page = compare_page(first, second, result, data)
     screen.say(f"The comparison as a page: {page}")
     if json:
         screen.show_json(result)

@@ -161,7 +161,9 @@ def shorten(text: str, length: int) -> str:
 
 def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Print the scores of every model with their intervals, and what may be said of the difference."""
-    _show_scores(f"Scores on {evaluation['rows']} test rows", evaluation, "tuned - base")
+    of = evaluation.get("of", {"rows": "held back"})
+    what = "test rows" if of["rows"] == "held back" else f"rows of {plain(of['data'])}"
+    _show_scores(f"Scores on {evaluation['rows']} {what}", evaluation, "tuned - base")
     _show_parts(evaluation, "tuned - base")
     out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
 
@@ -174,11 +176,18 @@ def show_comparison(result: Mapping[str, Any]) -> None:
     _show_parts(result, "second - first")
     if "note" in result:
         out.print(Text(plain(result["note"])))
-    pair = result["paired"][result["decides"]]
+    out.print(Text(plain(_decided(result))), soft_wrap=True)
+
+
+def _decided(result: Mapping[str, Any]) -> str:
+    """Say what the score that decides says of two runs."""
+    first, second = result["runs"]
+    pair = result["paired"].get(result["decides"])
+    if pair is None:
+        return f"{second} and {first} cannot be compared by {result['decides']}, which decides: their tokens differ."
     verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
     rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
-    first, second = result["runs"]
-    out.print(Text(plain(f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides.")), soft_wrap=True)
+    return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."
 
 
 def show_sweep(result: Mapping[str, Any]) -> None:
