@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from heedful.clean import clean
 from heedful.errors import UsageError
 from heedful.report import screen
 from heedful.run import open_run, read_json
@@ -32,6 +33,6 @@ def show(path: Path, count: int, as_json: bool) -> None:
         table.add_column(name, overflow="fold")
     for row in found["look"][:count]:
         losses = " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])
-        texts = (screen.shorten(screen.plain(row[name]), LONGEST) for name in ("question", "answer"))
-        table.add_row(*map(Text, (screen.plain(row["place"]), *texts, losses, row["why"])))
+        texts = (screen.shorten(clean(row[name]), LONGEST) for name in ("question", "answer"))
+        table.add_row(*map(Text, (clean(row["place"]), *texts, losses, row["why"])))
     screen.out.print(table)

@@ -14,6 +14,7 @@ from heedful import data as data_stage
 from heedful import model as models
 from heedful import pipeline
 from heedful.catalogue import CATALOGUE, works_offline
+from heedful.clean import clean
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.evaluate.score import question
@@ -33,7 +34,7 @@ def answer_one(
                           "token_ids": completion.token_ids, "prompt_tokens": completion.prompt_tokens,
                           "seconds": round(completion.seconds, 3)}, ensure_ascii=False))  # fmt: skip
     else:
-        print(screen.plain(completion.text))
+        print(clean(completion.text))
 
 
 def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mapping[str, Any]) -> None:
