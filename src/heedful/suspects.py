@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heedful.clean import clean
+from heedful.data.datamap import KINDS
 from heedful.errors import UsageError
 from heedful.report import screen
 from heedful.run import open_run, read_json
@@ -25,9 +26,8 @@ def show(path: Path, count: int, as_json: bool) -> None:
     if as_json:
         print(json_format.dumps({**found, "look": found["look"][:count]}, indent=1, ensure_ascii=False))
         return
-    title = (
-        f"{found['rows']:,} training rows: {found['easy']:,} easy, {found['hard']:,} hard, {found['suspect']:,} suspect"
-    )
+    kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in KINDS.values() if found.get(kind))
+    title = f"{found['rows']:,} training rows: {kinds}"
     table = Table(title=f"{title}. Most worth a look:", title_justify="left", show_lines=True)
     for name in ("where", "question", "answer in the data", "loss by epoch", "why"):
         table.add_column(name, overflow="fold")

@@ -168,11 +168,13 @@ def _map(facts: Facts) -> Part | None:
     epochs = len(nll)
     x_name = "loss in the first epoch (nats per token)"
     y_name = "loss in the last" if epochs > 1 else "the same loss"
-    counts = {kind: f"{kept[kind]:,}" for kind in ("easy", "hard", "suspect")}
+    counts = {kind: f"{kept.get(kind, 0):,}" for kind in KINDS.values()}
     alt = (
-        f"{kept['rows']:,} training rows by their loss in the first epoch and in the last. Rows under the dotted line "
+        f"{kept['trained']:,} rows learned, by their loss in the first epoch and in the last. Rows under the dotted line "
         f"became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
     )
+    if kept["trained"] < kept["rows"]:
+        alt += f" {counts['unmet']} more were never met."
     look = [
         {**row, "losses": " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])}
         for row in kept["look"][:10]
