@@ -170,8 +170,8 @@ def _map(facts: Facts) -> Part | None:
     y_name = "loss in the last" if epochs > 1 else "the same loss"
     counts = {kind: f"{kept.get(kind, 0):,}" for kind in KINDS.values()}
     alt = (
-        f"{kept['trained']:,} rows learned, by their loss in the first epoch and in the last. Rows under the dotted line "
-        f"became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
+        f"{kept['trained']:,} rows learned, by their loss in the first epoch and in the last. Rows under the dotted "
+        f"line became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
     )
     if kept["trained"] < kept["rows"]:
         alt += f" {counts['unmet']} more were never met."
