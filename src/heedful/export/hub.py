@@ -37,7 +37,7 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
 
 
 def send(shipment: Shipment) -> str:
-    """Make the repository if it is not there, and upload; give its address. What others see than was asked is refused."""
+    """Make the repository if it is not there, and upload; give its address. One of another visibility is refused."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
