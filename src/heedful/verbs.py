@@ -44,7 +44,8 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         raise UsageError("--data needs --out FILE for the answers.")
     config = load_config(None, settings, {"data.path": data})
     rows = prompts(config.data, pipeline.WATCH)
-    engine, sampling = pipeline.load(run_or_model, settings=settings), pipeline.sampling_of(config)
+    engine, config = pipeline.load(run_or_model, settings=settings), pipeline.answering(run_or_model, settings)
+    sampling, batch_size = pipeline.sampling_of(config), config.generate.batch_size
     done: list[dict[str, Any]] = []
     write_json(out, done)  # a file that cannot be written is known before the first answer
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
@@ -55,7 +56,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         for start in range(0, len(rows), WRITTEN):
             part = rows[start : start + WRITTEN]
             questions = [asked for _, asked in part]
-            answers = engine.generate(questions, sampling, config.generate.batch_size, told)
+            answers = engine.generate(questions, sampling, batch_size, told)
             done += [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
             write_json(out, done)
     screen.say(f"{len(rows)} answers are in {out}.")
