@@ -10,6 +10,7 @@ import pytest
 from heedful import pipeline, verbs
 from heedful.cli import main
 from heedful.errors import UsageError
+from heedful.records import Completion
 
 QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
 
@@ -35,6 +36,14 @@ def test_questions_without_answers_are_answered_in_order(
     with pytest.raises(StopIteration):  # as if it failed in the second part
         verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert json.loads(out.read_text()) == answered[:2]  # what was answered before it failed
+
+
+def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "10\u00a0km, می\u200cخواهم, 👩\u200d🚀, co\u00adop"
+    found = Completion(text, (), "stop", 1, 0.1)
+    monkeypatch.setattr(pipeline, "generate", lambda *arguments, **options: [found])
+    verbs.answer_one("m", "p", "", None, {}, as_json=False)
+    assert capsys.readouterr().out == text + "\n"
 
 
 @pytest.mark.parametrize(
