@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heedful.clean import clean
 from heedful.cli import main
 from tests.processes import Process
 
@@ -60,9 +61,7 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
             talk = heedful("chat", "run", "--max-tokens", 12, said=row["instruction"] + "\n/quit\n")
             assert talk.poll() == 0, talk.stderr
             answer = talk.stdout
-        from heedful.report.screen import plain
-
-        assert plain(row["model_response"]).strip() in answer, (surface, answer)
+        assert clean(row["model_response"]).strip() in answer, (surface, answer)
 
     monkeypatch.chdir(tmp_path)  # what needs no process of its own runs in this one
     again = told(capsys, "evaluate", "run", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from heedful.errors import UsageError
@@ -13,6 +14,13 @@ def named(settings: list[str] | None, **leaves: Any) -> dict[str, Any]:
 
     asked = dict(split_override(text) for text in settings or [])
     return asked | {leaf.replace("__", "."): value for leaf, value in leaves.items() if value is not None}
+
+
+def refuse(where: str, options: Mapping[str, Any]) -> None:
+    """Raise UsageError for options, by name, that were given and would be ignored; `where` says when they are."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(f"{' and '.join(given)} would do nothing {where}.", "Leave out one or the other.")
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

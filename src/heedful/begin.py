@@ -44,12 +44,13 @@ def _continued(run: Run, asked: Config, settings: Settings) -> Config:
     """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     before, tree = leaves(run.config()), leaves(asked)
     named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
+    may_change = MAY_CHANGE - ({"evaluate.decides"} if run.evaluation_file.exists() else set())  # its scores are known
     wanted = changed(asked) | {leaf: tree[leaf] for leaf in named}  # what was named counts, even if it is the default
     refused = [
         f"{leaf} was {before[leaf]}, now {value}"
         for leaf, value in wanted.items()
-        if leaf not in MAY_CHANGE and before[leaf] != value
+        if leaf not in may_change and before[leaf] != value
     ]
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
-    return load_config(run.config_file, {leaf: value for leaf, value in wanted.items() if leaf in MAY_CHANGE})
+    return load_config(run.config_file, {leaf: value for leaf, value in wanted.items() if leaf in may_change})

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from heedful import measure, ship, talk
-from heedful.arguments import columns_of, named, seconds_of
+from heedful.arguments import columns_of, named, refuse, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
@@ -59,6 +59,11 @@ def check(
     if run is not None:
         from heedful import suspects
 
+        asked_in_vain = {
+            "DATA": data, "--model": model, "--recipe": recipe, "--set": settings, "--format": format,
+            "--columns": columns, "--on-bad-row": on_bad_row, "--template": template, "--out": out,
+        }  # fmt: skip
+        refuse("with --run", asked_in_vain)
         suspects.show(run, show or 10, json)
         return
     from heedful import pipeline
@@ -164,8 +169,10 @@ def generate(
     if (prompt is None) == (data is None):
         raise UsageError("Give either --prompt TEXT or --data FILE.")
     if data is not None:
+        refuse("with --data", {"--system": system, "--input": input, "--json": json})
         verbs.answer_file(run_or_model, data, out, asked)
     else:
+        refuse("with --prompt", {"--out": out})
         verbs.answer_one(run_or_model, prompt or "", input, system, asked, as_json=json)
 
 

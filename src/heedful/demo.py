@@ -9,7 +9,9 @@ from typing import Any
 
 from heedful import pipeline
 from heedful.report import screen
-from heedful.run import Run, read_json
+from heedful.report.answers import questions
+from heedful.report.facts import Facts
+from heedful.run import Run
 
 SHOWN_ANSWERS = 8
 TRAINING_SECONDS = 180.0  # of the six minutes that the whole story may take
@@ -23,12 +25,7 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     screen.show_receipt(ready.receipt)
     _title("2  Training: a pretrained model learns from the rows")
     run = pipeline.train(settings=settings, out=out, budget=TRAINING_SECONDS)
-    _title("3  Before and after")
-    responses = read_json(run.responses_file)
-    changed = [row for row in responses if row["base_response"].strip() != row["model_response"].strip()]
-    screen.show_answers([_cells(row) for row in changed[:SHOWN_ANSWERS]])
-    _title("4  The scores, and how sure we are")
-    screen.show_evaluation(read_json(run.evaluation_file))
+    show_scores(Facts(run))
     _title("5  Yours now")
     screen.out.print(f"The run lies in {run.path} (model/, receipt.json, loss-plot.pdf, responses.json, ...).")
     screen.out.print(f"Look at it:        {run.report_file}")
@@ -38,11 +35,19 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     return run
 
 
+def show_scores(facts: Facts) -> None:
+    """Show the answers that changed, and the scores; or that there are none, where no rows were held back."""
+    _title("3  Before and after")
+    if not facts.responses or not facts.evaluation:
+        screen.out.print("No answers were compared: no rows were held back for it, or the settings leave it out.")
+        return
+    asked = zip(questions(facts.responses, facts.columns), facts.responses, strict=True)
+    rows = [(*texts, row["base_response"], row["model_response"]) for texts, row in asked]
+    screen.show_answers([row for row in rows if row[2].strip() != row[3].strip()][:SHOWN_ANSWERS])
+    _title("4  The scores, and how sure we are")
+    screen.show_evaluation(facts.evaluation)
+
+
 def _title(text: str) -> None:
     screen.out.print()
     screen.out.rule(f"[bold]{text}", align="left")
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    question = row["instruction"] + (f"\n{row['input']}" if row["input"] else "")
-    return question, row["output"], row["base_response"], row["model_response"]

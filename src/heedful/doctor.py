@@ -27,15 +27,16 @@ GIB = 2**30
 def examine(
     data: str | None, model: str | None, recipe: str | None, settings: Mapping[str, Any], as_json: bool
 ) -> None:
-    """Print what the machine offers; with a data set or a model, also what training would take."""
+    """Print what the machine offers; where anything of a training is named, also what that would take."""
     facts = offers()
-    if data is not None or model is not None:
+    if data or model or recipe or settings:
         facts["training"] = expects(data, model, recipe, settings)
     if as_json:
         print(json.dumps(facts, indent=1))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in (facts | facts.pop("training", {})).items():
+    training = facts.pop("training", {})
+    for key, value in {**facts, **training}.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         table.add_row(key.replace("_", " "), ", ".join(shown) if isinstance(shown, list) else str(shown))
     screen.out.print(table)

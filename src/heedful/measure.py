@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heedful.arguments import named
+from heedful.arguments import named, refuse
 from heedful.errors import UsageError
 from heedful.options import Data, Json, Model, Recipe, RunPath, Set
 
@@ -31,9 +31,9 @@ def evaluate(
     ] = None,
     judge_model: Annotated[str | None, typer.Option("--judge-model", help="The judge's name there.")] = None,
     judge_by: Annotated[
-        Literal["grade", "pairs", "both"],
-        typer.Option("--judge-by", help="Grade answers from 0 to 100, compare pairs in both orders, or both."),
-    ] = "grade",
+        Literal["grade", "pairs", "both"] | None,
+        typer.Option("--judge-by", help="grade (0 to 100, if nothing is said), pairs (in both orders), or both."),
+    ] = None,
     judge_key_file: Annotated[
         Path | None, typer.Option("--judge-key-file", help=f"A file that holds the judge's key; or set {KEY}.")
     ] = None,
@@ -42,10 +42,12 @@ def evaluate(
 ) -> None:
     """Score the base and the tuned model on the test rows."""
     endpoint = endpoint_of(judge, judge_model, judge_key_file)
+    if endpoint is None:
+        refuse("without --judge", {"--judge-by": judge_by})
     from heedful import pipeline
     from heedful.report import screen
 
-    scores = pipeline.evaluate(run, data, settings=named(settings), judge=endpoint, judge_by=judge_by)
+    scores = pipeline.evaluate(run, data, settings=named(settings), judge=endpoint, judge_by=judge_by or "grade")
     if json:
         screen.show_json(scores)
     else:
@@ -56,6 +58,7 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run to compare with.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that may be better.")],
     common: Annotated[bool, typer.Option("--common", help="Use only the rows that both were evaluated on.")] = False,
+    data: Annotated[str | None, typer.Option("--data", help="Compare on these rows: both were evaluated on.")] = None,
     json: Json = False,
 ) -> None:
     """Compare two runs on the same rows, score by score, and write a page of it into the second."""
@@ -65,8 +68,8 @@ def compare(
     from heedful.run import open_run
 
     first, second = open_run(run_a), open_run(run_b)
-    result = compare_runs(first, second, common)
-    page = compare_page(first, second, result, second.path / f"compare-{first.path.name}.html")
+    result = compare_runs(first, second, common, data)
+    page = compare_page(first, second, result, data)
     screen.say(f"The comparison as a page: {page}")
     if json:
         screen.show_json(result)

@@ -26,7 +26,7 @@ from heedful.engines import engine_of, open_base, open_tuned
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.forgetting import probe, probe_rows
-from heedful.evaluate.held_back import rows_of
+from heedful.evaluate.held_back import rows_of, subject
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
 from heedful.evaluate.rows import write_rows
 from heedful.evaluate.score import Answers, answer, question, responses, score_rows
@@ -144,23 +144,32 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answer the test rows, or all rows of `data`, with the base and the tuned model; score both.
 
+    Results on other rows than those held back go to a folder of their own, and are not what the report tells.
     A `judge` is asked about the answers that are stored already, if they are those to the same rows.
     """
     run = run if isinstance(run, Run) else open_run(run)
     config = load_config(run.config_file, settings)
-    rows = rows_of(run, config, None if data is None else str(data), WATCH)
-    if judge is None or settings or not is_answered(run, rows):
-        scores = evaluate_on(run, config, rows)
+    on = None if data is None else str(data)
+    rows = rows_of(run, config, on, WATCH)
+    results = run.results(on)
+    if judge is None or settings or not is_answered(results, rows):
+        scores = evaluate_on(run, config, rows, on)
     if judge is not None:
-        scores = judge_run(run, rows, judge, judge_by, WATCH)
-    publish(run)
+        scores = judge_run(results, rows, judge, judge_by, WATCH)
+    if on is None:
+        publish(run)
+    else:
+        screen.say(f"The results on {on}: {results.evaluation_file}")
     return scores
 
 
-def compare(first: Run | Path | str, second: Run | Path | str, *, common: bool = False) -> dict[str, Any]:
-    """Compare two runs on the rows on which both were evaluated, the second against the first."""
+def compare(
+    first: Run | Path | str, second: Run | Path | str, *, common: bool = False, data: Name = None
+) -> dict[str, Any]:
+    """Compare two runs on the rows on which both were evaluated, held back or of `data`: the second against the
+    first."""
     first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
-    return compare_runs(first, second, common)
+    return compare_runs(first, second, common, None if data is None else str(data))
 
 
 def publish(run: Run) -> None:
@@ -169,10 +178,14 @@ def publish(run: Run) -> None:
     write_card(run)
 
 
-def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[str, Any]:
-    """Evaluate base and tuned on these rows; write evaluation.json, responses.json and the scores by row."""
+def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation], on: str | None = None) -> dict[str, Any]:
+    """Evaluate base and tuned on these rows: all of the data `on` which they are, or else the run's test rows.
+
+    Writes evaluation.json, responses.json and the scores by row.
+    """
     tuned, trained = open_tuned(run.path, config)
     answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
+    del tuned  # before the base model takes as much memory again
     loaded = models.load(config.model.name)
     positions = models.max_positions(loaded.model.config)
     own = open_encoder(None, loaded.tokenizer, positions)
@@ -185,10 +198,13 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
     scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
     scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": answers["tuned"].cut}
     scores |= {"forgetting": forgetting(probed)} if probed else {}
-    write_json(run.responses_file, responses(answers, rows))
-    write_rows(run.scores_file, scored)
-    write_rows(run.probes_file, probed)
-    write_json(run.evaluation_file, scores)
+    scores["of"] = subject(run, config, on)
+    results = run.results(on)
+    results.path.mkdir(parents=True, exist_ok=True)
+    write_json(results.responses_file, responses(answers, rows))
+    write_rows(results.scores_file, scored)
+    write_rows(results.probes_file, probed)
+    write_json(results.evaluation_file, scores)
     return scores
 
 

@@ -31,10 +31,39 @@ LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run directory by its path; holds no state of its own."""
+class Results:
+    """The folder of one evaluation by its path."""
 
     path: Path
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def responses_file(self) -> Path:
+        return self.path / "responses.json"
+
+    @property
+    def scores_file(self) -> Path:
+        return self.path / "scores.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        return self.path / "forgetting.jsonl"
+
+    @property
+    def judge_file(self) -> Path:
+        return self.path / "judge.jsonl"
+
+
+@dataclass(frozen=True)
+class Run(Results):
+    """A run directory by its path; holds no state of its own. The results in it are those on the rows held back."""
+
+    def results(self, data: str | None) -> Results:
+        """Tell where the results on all rows of `data` lie; without any, those on the rows held back."""
+        return self if data is None else Results(self.path / "evaluations" / slug(Path(data).name))
 
     @property
     def config_file(self) -> Path:
@@ -71,26 +100,6 @@ class Run:
     @property
     def model(self) -> Path:
         return self.path / "model"
-
-    @property
-    def evaluation_file(self) -> Path:
-        return self.path / "evaluation.json"
-
-    @property
-    def responses_file(self) -> Path:
-        return self.path / "responses.json"
-
-    @property
-    def scores_file(self) -> Path:
-        return self.path / "scores.jsonl"
-
-    @property
-    def probes_file(self) -> Path:
-        return self.path / "forgetting.jsonl"
-
-    @property
-    def judge_file(self) -> Path:
-        return self.path / "judge.jsonl"
 
     @property
     def report_file(self) -> Path:
@@ -138,10 +147,15 @@ def new_run(out: Path | str | None, stem: str) -> Run:
     """Name a run directory: `out`, or runs/STEM-NNN with the first free number."""
     if out is not None:
         return Run(Path(out))
-    root, stem = Path("runs"), re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
+    root, stem = Path("runs"), slug(stem)
     taken = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
     number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n:03d}" not in taken)
     return Run(root / f"{stem}-{number:03d}")
+
+
+def slug(text: str) -> str:
+    """Give a text as the name of a file."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "run"
 
 
 def holds_run(path: Path | str) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from heedful.clean import clean
+from heedful.data.datamap import KINDS
 from heedful.errors import UsageError
 from heedful.report import screen
 from heedful.run import open_run, read_json
@@ -24,14 +26,13 @@ def show(path: Path, count: int, as_json: bool) -> None:
     if as_json:
         print(json_format.dumps({**found, "look": found["look"][:count]}, indent=1, ensure_ascii=False))
         return
-    title = (
-        f"{found['rows']:,} training rows: {found['easy']:,} easy, {found['hard']:,} hard, {found['suspect']:,} suspect"
-    )
+    kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in KINDS.values() if found.get(kind))
+    title = f"{found['rows']:,} training rows: {kinds}"
     table = Table(title=f"{title}. Most worth a look:", title_justify="left", show_lines=True)
     for name in ("where", "question", "answer in the data", "loss by epoch", "why"):
         table.add_column(name, overflow="fold")
     for row in found["look"][:count]:
         losses = " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])
-        texts = (screen.shorten(screen.plain(row[name]), LONGEST) for name in ("question", "answer"))
-        table.add_row(*map(Text, (screen.plain(row["place"]), *texts, losses, row["why"])))
+        texts = (screen.shorten(clean(row[name]), LONGEST) for name in ("question", "answer"))
+        table.add_row(*map(Text, (clean(row["place"]), *texts, losses, row["why"])))
     screen.out.print(table)

@@ -188,7 +188,7 @@ def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], dec
 def averaged(seeds: Sequence[Sequence[RowScores]]) -> list[Cell]:
     """Average the tuned models' scores of each row over the seeds; counts of corpus scores are added."""
     if len({tuple(row.key for row in rows) for rows in seeds}) > 1:
-        raise UsageError("The runs of the sweep were evaluated on different rows.", "Evaluate them without --data.")
+        raise UsageError("The runs of the sweep were evaluated on different rows.", "Run heedful evaluate on each.")
     cells = []
     for of_row in zip(*seeds, strict=True):
         found = [row.cells["tuned"] for row in of_row]

@@ -10,16 +10,18 @@ from typing import Any
 
 from rich.table import Table
 
-from heedful import data as data_stage
 from heedful import model as models
 from heedful import pipeline
 from heedful.catalogue import CATALOGUE, works_offline
+from heedful.clean import clean
 from heedful.config import load_config
+from heedful.data.prompts import prompts
 from heedful.errors import UsageError
-from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
+
+WRITTEN = 512  # rows that are answered between two writings of the file
 
 
 def answer_one(
@@ -33,20 +35,30 @@ def answer_one(
                           "token_ids": completion.token_ids, "prompt_tokens": completion.prompt_tokens,
                           "seconds": round(completion.seconds, 3)}, ensure_ascii=False))  # fmt: skip
     else:
-        print(screen.plain(completion.text))
+        print(clean(completion.text))
 
 
 def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mapping[str, Any]) -> None:
-    """Answer every row of a data set; the rows with `model_response` go to a file."""
+    """Answer every row of a data set; the rows with `model_response` go to a file, which grows as they come."""
     if out is None:
         raise UsageError("--data needs --out FILE for the answers.")
-    config = load_config(None, settings, {"data.path": data, "data.test_share": 0, "data.validation_share": 0})
-    rows = sorted(data_stage.load(config.data)[0].train, key=lambda row: row.place.row)
-    engine = pipeline.load(run_or_model, settings=settings)
+    config = load_config(None, settings, {"data.path": data})
+    rows = prompts(config.data, pipeline.WATCH)
+    engine, config = pipeline.load(run_or_model, settings=settings), pipeline.answering(run_or_model, settings)
+    sampling, batch_size = pipeline.sampling_of(config), config.generate.batch_size
+    done: list[dict[str, Any]] = []
+    write_json(out, done)  # a file that cannot be written is known before the first answer
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
-        prompts = [question(row) for row in rows]
-        answers = engine.generate(prompts, pipeline.sampling_of(config), config.generate.batch_size, on_done)
-    write_json(out, [{**row.row, "model_response": a.text} for row, a in zip(rows, answers, strict=True)])
+
+        def told(answered: int) -> None:
+            on_done(len(done) + answered)
+
+        for start in range(0, len(rows), WRITTEN):
+            part = rows[start : start + WRITTEN]
+            questions = [asked for _, asked in part]
+            answers = engine.generate(questions, sampling, batch_size, told)
+            done += [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
+            write_json(out, done)
     screen.say(f"{len(rows)} answers are in {out}.")
 
 

@@ -106,6 +106,7 @@ def test_the_map_names_file_and_line_and_skips_what_was_not_trained(tmp_path: Pa
     place = lambda k: Place("f.json", k + 1, 10 * k)  # noqa: E731
     told = write_data_map(run, [np.arange(rows)], lambda k: Conversation(str(k), turns, place(k)), rows)
     assert (told["rows"], told["trained"], told["suspect"]) == (20, 19, 1)
+    assert (told["unmet"], told["kinds"][3], told["easy"] + told["hard"]) == (1, "u", 18)
     assert "f.json:30 (row 4)" not in [row["place"] for row in told["look"]]
     assert told["look"][0] == {
         "place": "f.json:20 (row 3)", "question": "Q\n\nI", "answer": "A", "losses": [4.5], "why": "high",

@@ -122,6 +122,30 @@ def test_a_row_that_is_refused_does_not_end_the_judging(judge: Judge, tmp_path: 
     assert said.unscored[0]["reason"] == "it answers 400 Bad Request: too long for ***"
 
 
+@pytest.mark.parametrize(
+    ("told", "switched"),
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", True),
+        ("Unsupported value: 'temperature' does not support 0 with this model.", True),
+        ("max_tokens is too large: the context holds 4096 tokens", False),
+    ],
+)
+def test_a_model_that_reasons_is_asked_in_its_own_fields(told: str, switched: bool, judge: Judge) -> None:
+    asked, question = ask(judge), [{"role": "user", "content": "x"}]
+    judge.faults = [(400, json.dumps({"error": {"message": told}}))]
+    if switched:
+        assert asked.ask(question).text
+        assert asked.ask(question).text
+    else:
+        with pytest.raises(NoReply, match="too large"):
+            asked.ask(question)
+        assert asked.ask(question).text
+    assert ["max_completion_tokens" in body for body in judge.seen] == (
+        [False, True, True] if switched else [False] * 2
+    )
+    assert ["temperature" in body for body in judge.seen] == ([True, False, False] if switched else [True] * 2)
+
+
 DOWN = {
     "gone": (None, "cannot connect"),
     "broken": ((500, ""), "it answers 500"),

@@ -65,7 +65,8 @@ def said(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 def test_every_run_is_evaluated_whole(run: Run) -> None:
     found = read_json(run.evaluation_file)
-    assert found.keys() == {"rows", "decides", "models", "paired", "checks", "forgetting"}
+    assert found.keys() == {"rows", "decides", "models", "paired", "checks", "forgetting", "of", "rows_cut"}
+    assert found["of"] == {"data": run.config().data.path, "rows": "held back", "settings": {}}
     assert found["forgetting"]["rows"] == 124
     assert found["forgetting"]["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict"}
     assert found["checks"]["models"]["tuned"]["check_max_words"]["n"] == found["checks"]["rows"] > 0
@@ -76,14 +77,31 @@ def test_every_run_is_evaluated_whole(run: Run) -> None:
     assert heedful.evaluate(run) == found
 
 
-def test_rows_of_another_format_are_evaluated(copy: Run, tmp_path: Path) -> None:
+def test_results_on_other_rows_have_a_place_of_their_own(
+    copy: Run, run: Run, tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of another format: what the run's own files, its report and its card tell stays as it is."""
     other = tmp_path / "other.jsonl"
     turns = [{"role": "user", "content": "Say red."}, {"role": "assistant", "content": "red"}]
     other.write_text(json.dumps({"messages": turns}) + "\n")
     copy.write_config(
         copy.config().model_copy(update={"data": copy.config().data.model_copy(update={"format": "alpaca"})})
     )
-    assert pipeline.evaluate(copy, str(other))["rows"] == 1
+    names = ("evaluation.json", "responses.json", "scores.jsonl", "forgetting.jsonl", "report.html", "model/README.md")
+    before = {name: (copy.path / name).read_bytes() for name in names}
+    assert said(["evaluate", copy.path, "--data", other], capsys)[0] == 0
+    judged = pipeline.evaluate(copy, str(other), judge=Endpoint(judge.url, "grader"))
+    assert {name: (copy.path / name).read_bytes() for name in names} == before
+    found = read_json(copy.path / "evaluations" / "other.jsonl" / "evaluation.json")
+    assert found == judged and found["judge"]["rows"] == found["rows"] == 1
+    assert found["of"] == {"data": str(other), "rows": "all", "settings": {}}
+    with pytest.raises(UsageError, match=f"{run.path} was not evaluated on {other} yet. Run .* --data {other}"):
+        heedful.compare(run, copy, data=str(other))
+    shutil.copytree(copy.path / "evaluations", tmp_path / "again" / "evaluations")
+    (tmp_path / "again" / "config.yaml").write_bytes(copy.config_file.read_bytes())
+    assert said(["compare", copy.path, tmp_path / "again", "--data", other], capsys)[0] == 0
+    page = tmp_path / "again" / "evaluations" / "other.jsonl" / "compare-copy.html"
+    assert "Answers side by side" in page.read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_evaluated_is_one_sentence(
@@ -98,6 +116,10 @@ def test_what_cannot_be_evaluated_is_one_sentence(
     assert code == 3 and "no known format" in told
     code, told = said(["evaluate", copy.path, "--set", "data.test_share=0.5"], capsys)
     assert code == 2 and "which rows it never saw" in told
+    code, told = said(["evaluate", copy.path, "--set", "evaluate.decides=chrf"], capsys)
+    assert code == 2 and "chose rouge_l to decide, before" in told
+    code, told = said(["train", "--resume", "--out", copy.path, "--set", "evaluate.decides=chrf"], capsys)
+    assert code == 2 and "evaluate.decides was rouge_l, now chrf" in told
     code, told = said(["evaluate", copy.path, "--judge-model", "x"], capsys)
     assert code == 2 and "--judge URL" in told
     facts = read_json(copy.provenance_file)

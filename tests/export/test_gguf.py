@@ -70,6 +70,17 @@ def test_a_model_that_llama_cpp_computes_otherwise_is_refused(tmp_path: Path) ->
         pipeline.export(run, "gguf")
 
 
+def test_scaled_rotary_embeddings_are_refused(tmp_path: Path) -> None:
+    """As Llama 3.1 and 3.2 have them."""
+    rope = {
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }  # fmt: skip
+    run = make_run(tmp_path / "run", "llama", trained_tokenizer("llama-bpe"), rope_parameters=rope)
+    with pytest.raises(ExportError, match=r"rotary embeddings that are scaled, as this model's are \(llama3\)"):
+        pipeline.export(run, "gguf")
+
+
 @pytest.mark.parametrize("tokenizer", [byte_tokenizer, lambda: word_tokenizer(["▁one", "▁two"])])
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tokenizer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     run = make_run(tmp_path / "run", "llama", tokenizer(), "alpaca")

@@ -116,7 +116,11 @@ def test_the_verified_files_arrive_in_a_private_repository(hub: Hub, exported: P
     assert said.stderr == ""
 
 
-def test_a_public_repository_is_not_written_to_unasked(hub: Hub, exported: Path) -> None:
+def test_a_repository_that_others_see_than_was_asked_is_not_written_to(hub: Hub, exported: Path) -> None:
+    hub.private = True
+    said = push(hub, exported, "--yes", "--public")
+    assert (said.returncode, hub.files) == (2, {})
+    assert "private already" in said.stderr
     hub.private = False
     said = push(hub, exported, "--yes")
     assert (said.returncode, hub.files) == (2, {})

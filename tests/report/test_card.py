@@ -37,6 +37,14 @@ def test_the_card_accounts_for_the_rows(tmp_path: Path) -> None:
     )
 
 
+def test_scores_of_other_settings_are_told_as_such(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    of = {"data": "rows.json", "rows": "held back", "settings": {"generate.max_tokens": 6}}
+    write_json(run.evaluation_file, read_json(run.evaluation_file) | {"of": of})
+    told = "On 40 rows that were held back, answered with generate.max\\_tokens=6. In brackets"
+    assert told in write_card(run).read_text(encoding="utf-8")
+
+
 def test_rows_that_no_update_met_were_not_learned_from(tmp_path: Path) -> None:
     """As where a budget ended a run within its first epoch."""
     run = finished_run(tmp_path / "mine")

@@ -13,7 +13,7 @@ import pytest
 
 from heedful.config import Config, load_config
 from heedful.errors import UsageError
-from heedful.report.track import Follower, check, tracking
+from heedful.report.track import TRACKERS, Follower, check, tracking
 from heedful.run import Run
 
 
@@ -100,13 +100,15 @@ def test_clients_that_speak_alike(name: str, tmp_path: Path, monkeypatch: pytest
     """A stand-in with the calls that both document: init(project, name, config), log(metrics, step), finish()."""
     calls: list[Any] = []
     client = ModuleType(name)
-    client.init = lambda project, name, config: calls.append(("init", project, name))  # type: ignore[attr-defined]
+    client.init = lambda project, name, config: calls.append(("init", config))  # type: ignore[attr-defined]
     client.log = lambda metrics, step: calls.append(("log", step, metrics))  # type: ignore[attr-defined]
     client.finish = lambda: calls.append(("finish",))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, name, client)
     with tracking(run_of(tmp_path, 1), track(name)) as send:
         send()
     assert [call[0] for call in calls] == ["init", "log", "log", "finish"]
+    assert calls[0][1]["train.epochs"] == 2 and "data.path" not in calls[0][1]
+    assert not any(isinstance(value, str) for value in calls[0][1].values())
     assert calls[1] == ("log", 1, {"step/epoch": 0.25, "step/loss": 1.0})
 
 
@@ -121,6 +123,7 @@ def test_mlflow_gets_settings_and_numbers(tmp_path: Path, monkeypatch: pytest.Mo
         pass
     assert calls["log_metrics"] == (({"validation/validation_loss": 0.5},), {"step": 1})
     assert calls["log_params"][0][0]["train.epochs"] == 2
+    assert "data.path" not in calls["log_params"][0][0]
     assert "end_run" in calls
 
 
@@ -131,3 +134,16 @@ def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytes
 
     Follower(run_of(tmp_path, 3).metrics_file, Down()).catch_up()
     assert capsys.readouterr().err.count("did not take step 1 (ConnectionError: refused)") == 1
+
+
+def test_a_tracker_that_is_gone_at_the_end_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(Remembers):
+        def close(self) -> None:
+            raise ConnectionError("reset")
+
+    monkeypatch.setitem(TRACKERS, "mlflow", lambda run, config: Gone())
+    with tracking(run_of(tmp_path, 1), track("mlflow")):
+        pass
+    assert "did not end well (ConnectionError: reset)" in capsys.readouterr().err

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.report.runs import finished_run
-from tests.report.test_page import Browser, browser, wait  # noqa: F401 (a fixture)
+from tests.report.test_page import Browser, browser, choose, wait  # noqa: F401 (a fixture)
 
-from heedful.errors import UsageError
+from heedful.errors import RunError, UsageError
 from heedful.report.watch import Watcher
 from heedful.run import Run
 
@@ -75,3 +75,16 @@ def test_the_page_follows_without_being_opened_again(browser: Browser, served: t
     wait(lambda: browser.execute_script(title) == "Step 61")
     wait(lambda: browser.execute_script("return document.getElementById('count').textContent") == "40 of 40 rows")
     assert [entry["message"] for entry in browser.get_log("browser")] == []
+    assert "asks its server on this machine" in browser.execute_script("return document.body.textContent")
+
+    def fail() -> bytes:
+        server.page = whole  # type: ignore[method-assign]
+        raise RunError("A file is just being written.")
+
+    whole, server.page = server.page, fail  # type: ignore[method-assign]
+    assert choose(browser, "search", "row 18)") == "1 of 40 rows"
+    browser.execute_script("document.querySelector('details').open = true")
+    run.log({"event": "step", "step": 62, "epoch": 2.2, "loss": 0.4, "tokens": 7000, "seconds": 0.2})
+    wait(lambda: browser.execute_script(title) == "Step 62")
+    wait(lambda: browser.execute_script("return document.getElementById('count').textContent") == "1 of 40 rows")
+    assert browser.execute_script("return document.querySelector('details').open")

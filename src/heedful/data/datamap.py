@@ -1,4 +1,4 @@
-"""What the losses of a training say of its rows: easy, hard, or suspect.
+"""What the losses of a training say of its rows: easy, hard, suspect, or never met.
 
 Training dynamics as a map of a data set: Swayamdipta et al. 2020. A row whose answer does not belong to its question
 cannot be learned from the other rows. So it costs much when it is met first, and falls, if at all, only once the model
@@ -27,7 +27,7 @@ FALLING = 0.5  # of the first loss: below it, a suspect row fell by memory
 NEAR = 32  # rows before and after, with which a row is compared
 SMALL = 0.01  # nats: below it, costs do not differ
 LISTED = 1_000  # rows that the run keeps with their text
-KINDS = {"e": "easy", "h": "hard", "s": "suspect"}
+KINDS = {"e": "easy", "h": "hard", "s": "suspect", "u": "unmet"}  # unmet: the training ended before it came to them
 LIMITS = (
     "Each row by what its answer cost while it was learned. A suspect row costs much more than rows like it: look "
     "whether its answer belongs to its question. Nothing was left out of the training for it."
@@ -43,7 +43,8 @@ class DataMap:
     easy: NDArray[np.bool_]
 
     def kinds(self) -> list[str]:
-        kinds: list[str] = np.where(self.suspect, "suspect", np.where(self.easy, "easy", "hard")).tolist()
+        met = np.isfinite(self.suspicion)
+        kinds: list[str] = np.select([~met, self.suspect, self.easy], ["unmet", "suspect", "easy"], "hard").tolist()
         return kinds
 
     def order(self) -> NDArray[np.int64]:

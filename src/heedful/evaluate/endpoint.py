@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ TIMEOUT = 60.0  # seconds without a byte
 LONGEST_WAIT = 60.0  # seconds, whatever the server asks
 LARGEST = 1 << 20  # bytes of an answer
 LONGEST_REPLY = 512  # tokens: an integer, and room for models that think first
+LONGEST_THOUGHT = 4096  # tokens, where what a model thinks unseen counts as well
+UNSUPPORTED = re.compile(r"(?=.*(max_tokens|temperature)).*(unsupported|not support)", re.IGNORECASE)
 PASSING = {408, 409, 425, 429}
 MUST_END = {401, 403, 404}
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -76,6 +79,7 @@ class Endpoint:
         )
 
         self._stopped = threading.Event()
+        self._reasons = False  # whether the model refuses the usual fields, as OpenAI's that reason do
 
     def stop(self) -> None:
         """Let threads that still try come to their end."""
@@ -104,8 +108,22 @@ class Endpoint:
         raise AssertionError("the last attempt returns or raises")
 
     def _once(self, messages: Messages) -> Reply:
+        """Ask once; where the model refuses the usual fields, again in the other ones, which are used from then on."""
+        body = self.body(messages)
+        if reasons := self._reasons:
+            del body["temperature"], body["max_tokens"]
+            body["max_completion_tokens"] = LONGEST_THOUGHT
         try:
-            with self._client.stream("POST", self.url, json=self.body(messages)) as response:
+            return self._post(body)
+        except NoReply as refusal:
+            if reasons or not (refusal.refused and UNSUPPORTED.search(refusal.problem)):
+                raise
+        self._reasons = True
+        return self._once(messages)
+
+    def _post(self, body: Mapping[str, Any]) -> Reply:
+        try:
+            with self._client.stream("POST", self.url, json=body) as response:
                 content = self._read(response)
         except httpx2.TimeoutException:
             raise _Passing(f"no answer within {self.timeout:g} s") from None

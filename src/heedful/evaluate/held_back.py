@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from heedful import data as data_stage
-from heedful.config import Config, DataConfig
+from heedful.config import Config, DataConfig, differences
 from heedful.errors import DataError, RunError, UsageError
 from heedful.records import Conversation, Watch
 from heedful.run import Run, read_json
@@ -16,14 +17,21 @@ READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file 
 def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) -> Sequence[Conversation]:  # noqa: B008
     """Give the run's test rows, or all rows of `data`; `config` is the run's with what was asked for now.
 
-    Raises RunError for a run that never finished, DataError where no rows are, or no longer the same.
+    Raises RunError for a run that never finished, DataError where no rows are, or no longer the same, UsageError for
+    settings that stay as they are.
     """
     if not (run.model / "config.json").is_file():
         raise RunError(
             f"{run.path} holds no model: its training never finished.",
             f"Continue it with heedful train --resume --out {run.path}.",
         )
-    trained_on = run.config().data
+    before = run.config()
+    if config.evaluate.decides != before.evaluate.decides:
+        raise UsageError(
+            f"{run.path} chose {before.evaluate.decides} to decide, before any score was known, and it stays.",
+            f"The other scores are told beside it; to let {config.evaluate.decides} decide, train with that setting.",
+        )
+    trained_on = before.data
     if data is not None:
         return _all_rows(config.data, trained_on, data, watch)
     if config.data != trained_on:
@@ -43,6 +51,13 @@ def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) 
             "Name some with --data, or train with data.test_share above 0 (0.1 holds back a tenth).",
         )
     return splits.test
+
+
+def subject(run: Run, config: Config, data: str | None) -> dict[str, Any]:
+    """Say of which rows an evaluation tells, and how they were answered if not by the run's settings."""
+    changed = differences(run.config(), config).items()
+    settings = {leaf: value for leaf, (_, value) in changed if leaf.startswith("generate.")}
+    return {"data": data or config.data.path, "rows": "all" if data else "held back", "settings": settings}
 
 
 def _all_rows(asked: DataConfig, trained_on: DataConfig, data: str, watch: Watch) -> Sequence[Conversation]:

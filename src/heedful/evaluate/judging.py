@@ -12,26 +12,28 @@ from heedful.evaluate.rows import key_of, read_rows, response_key, write_rows
 from heedful.evaluate.score import question, reference
 from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation, Watch
-from heedful.run import Run, read_json, write_json
+from heedful.run import Results, read_json, write_json
 
 JudgeBy = Literal["grade", "pairs", "both"]
 
 
-def is_answered(run: Run, rows: Sequence[Conversation]) -> bool:
-    """Say whether the run's stored answers are those to these rows."""
-    if not all(file.is_file() for file in (run.scores_file, run.responses_file, run.evaluation_file)):
+def is_answered(stored: Results, rows: Sequence[Conversation]) -> bool:
+    """Say whether the stored answers are those to these rows."""
+    if not all(file.is_file() for file in (stored.scores_file, stored.responses_file, stored.evaluation_file)):
         return False
-    return [row.key for row in read_rows(run.scores_file)] == [key_of(row) for row in rows]
+    return [row.key for row in read_rows(stored.scores_file)] == [key_of(row) for row in rows]
 
 
-def judge_run(run: Run, rows: Sequence[Conversation], judge: Endpoint, by: JudgeBy, watch: Watch) -> dict[str, Any]:
+def judge_run(
+    results: Results, rows: Sequence[Conversation], judge: Endpoint, by: JudgeBy, watch: Watch
+) -> dict[str, Any]:
     """Let a judge score the stored answers to these rows; give evaluation.json with its part.
 
     Raises RunError if the judge is down; what it said is kept, and the same call goes on from there.
     """
-    scored = read_rows(run.scores_file)
+    scored = read_rows(results.scores_file)
     models = list(scored[0].cells)
-    stored = zip(rows, read_json(run.responses_file), strict=True)
+    stored = zip(rows, read_json(results.responses_file), strict=True)
     judged = [
         Judged(
             str(row.place),
@@ -45,18 +47,18 @@ def judge_run(run: Run, rows: Sequence[Conversation], judge: Endpoint, by: Judge
     questions = len(rows) * (len(models) * (by != "pairs") + 2 * pairs)
     verdicts: dict[str, Verdicts] = {}
     with watch.count(f"Asking {judge.model} about {len(rows)} rows", questions) as on_done:
-        replies = Replies(judge, run.judge_file, on_done)
+        replies = Replies(judge, results.judge_file, on_done)
         if by != "pairs":
             verdicts["judge_score"] = grade(judged, replies)
         if pairs:
             verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
     scored = with_verdicts(scored, verdicts)
-    before = read_json(run.evaluation_file)
+    before = read_json(results.evaluation_file)
     result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
     result |= evaluation(scored, before["decides"])
     result["judge"] |= {"url": judge.url, "model": judge.model, **_told(verdicts)}
-    write_rows(run.scores_file, scored)
-    write_json(run.evaluation_file, result)
+    write_rows(results.scores_file, scored)
+    write_json(results.evaluation_file, result)
     return result
 
 

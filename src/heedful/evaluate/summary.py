@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from heedful.config import differences
 from heedful.errors import UsageError
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
-from heedful.run import Run, read_json
+from heedful.run import Results, Run, read_json
 
 if TYPE_CHECKING:
     from heedful.evaluate.judge import Verdicts
 
 CHECK, JUDGE = "check_", "judge_"
+ON_THE_SAME = "evaluate both with the same --data FILE, and compare them with it."
 
 
 def evaluation(rows: Sequence[RowScores], decides: str, pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:
@@ -55,16 +56,19 @@ def with_verdicts(rows: Sequence[RowScores], verdicts: Mapping[str, Verdicts]) -
     return told
 
 
-def compare(first: Run, second: Run, common: bool = False) -> dict[str, Any]:
+def compare(first: Run, second: Run, common: bool = False, data: str | None = None) -> dict[str, Any]:
     """Compare the tuned models of two runs on the same rows, metric by metric: the second against the first.
+
+    The rows are those that both held back, or those of `data`.
 
     Raises UsageError if the runs were evaluated on different rows, unless only the `common` ones are wanted.
     """
     pair = (str(first.path), str(second.path))
     if first.path.resolve() == second.path.resolve():
         raise UsageError(f"{first.path} is both runs.", "Give two different ones.")
-    evaluations = [read_json(run.evaluation_file) for run in _evaluated(first, second)]
-    rows = _joined(first, second, pair, common)
+    found = _evaluated(first, data), _evaluated(second, data)
+    evaluations = [read_json(results.evaluation_file) for results in found]
+    rows = _joined(*found, pair, common)
     if evaluations[0].get("judge", {}).get("model") != evaluations[1].get("judge", {}).get("model"):
         rows = with_verdicts(rows, {})  # two judges have two scales
     differ = differences(first.config(), second.config())
@@ -73,35 +77,38 @@ def compare(first: Run, second: Run, common: bool = False) -> dict[str, Any]:
     result |= evaluation(rows, evaluations[0]["decides"], pair)
     if evaluations[0]["decides"] != evaluations[1]["decides"]:
         result["note"] = f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."
-    probes = _probes(first, second, pair)
+    probes = _probes(*found, pair)
     return result | ({"forgetting": forgetting(probes, pair)} if probes else {})
 
 
-def _evaluated(*runs: Run) -> tuple[Run, ...]:
-    for run in runs:
-        if not run.evaluation_file.is_file():
-            raise UsageError(f"{run.path} was not evaluated yet.", f"Run heedful evaluate {run.path}.")
-    return runs
+def _evaluated(run: Run, data: str | None) -> Results:
+    results = run.results(data)
+    if not results.evaluation_file.is_file():
+        on, option = (f" on {data}", f" --data {data}") if data else ("", "")
+        raise UsageError(f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {run.path}{option}.")
+    return results
 
 
-def _joined(first: Run, second: Run, pair: tuple[str, str], common: bool) -> list[RowScores]:
+def _joined(first: Results, second: Results, pair: tuple[str, str], common: bool) -> list[RowScores]:
     """Put two runs' rows side by side, by what is said in them."""
     sides = [read_rows(run.scores_file) for run in (first, second)]
     by_key = [dict(zip(unique(row.key for row in rows), rows, strict=True)) for rows in sides]
     shared = [key for key in by_key[0] if key in by_key[1]]
     if not shared:
         counts = f"{len(sides[0])} and {len(sides[1])}"
-        raise UsageError(f"{pair[0]} and {pair[1]} have no row in common ({counts} rows).", "Use --data on both.")
+        raise UsageError(
+            f"{pair[0]} and {pair[1]} have no row in common ({counts} rows).", f"To compare them, {ON_THE_SAME}"
+        )
     if not common and not len(sides[0]) == len(sides[1]) == len(shared):
         raise UsageError(
             f"The runs were evaluated on different rows: {pair[0]} on {len(sides[0])}, {pair[1]} on {len(sides[1])}, "
             f"of which {len(shared)} are the same.",
-            "Add --common to compare on those, or evaluate both with the same --data.",
+            f"Add --common to compare on those, or {ON_THE_SAME}",
         )
     return [_side_by_side(by_key[0][key], by_key[1][key], pair) for key in shared]
 
 
-def _probes(first: Run, second: Run, pair: tuple[str, str]) -> list[RowScores]:
+def _probes(first: Results, second: Results, pair: tuple[str, str]) -> list[RowScores]:
     """Put two runs' probes side by side; none if a run has none."""
     if not (first.probes_file.is_file() and second.probes_file.is_file()):
         return []

@@ -39,7 +39,8 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
             f"GGUF export does not know the architecture '{config.model_type}'.",
             f"It knows {', '.join(ARCHITECTURES)}; --to hf takes any.",
         )
-    for setting, wanted in {**found.assumes, **_assumed_rotations(config)}.items():
+    _refuse_scaled_rotations(config)
+    for setting, wanted in found.assumes.items():
         value = _setting(config, setting)
         if value != wanted:
             raise ExportError(
@@ -68,13 +69,16 @@ def _setting(config: PretrainedConfig, path: str) -> Any:
     return value
 
 
-def _assumed_rotations(config: PretrainedConfig) -> dict[str, Any]:
-    """List what must hold of rotary embeddings, by layer type where there are several."""
-    rope = getattr(config, "rope_parameters", None)
-    if not rope:
-        return {}
-    kinds = [f"rope_parameters.{kind}" for kind in rope] if "rope_theta" not in rope else ["rope_parameters"]
-    return {f"{kind}.rope_type": "default" for kind in kinds}
+def _refuse_scaled_rotations(config: PretrainedConfig) -> None:
+    """Refuse scaled rotary embeddings: llama.cpp knows them, transformers' reader, which has to prove the file, not."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    for kind in (rope,) if "rope_theta" in rope else rope.values():
+        if kind["rope_type"] != "default":
+            raise ExportError(
+                f"GGUF export does not know rotary embeddings that are scaled, as this model's are "
+                f"({kind['rope_type']}): such a file could not be read back and held against the run.",
+                "Export it with --to hf.",
+            )
 
 
 def _head_size(config: PretrainedConfig) -> int:

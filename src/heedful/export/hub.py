@@ -37,7 +37,7 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
 
 
 def send(shipment: Shipment) -> str:
-    """Make the repository if it is not there, and upload; give its address. A public one is not written to unasked."""
+    """Make the repository if it is not there, and upload; give its address. One of another visibility is refused."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -45,8 +45,10 @@ def send(shipment: Shipment) -> str:
     api, name = HfApi(), shipment.repository
     with _explained(name):
         api.create_repo(name, private=not shipment.public, exist_ok=True)
-        if not shipment.public and api.repo_info(name).private is False:
-            raise UsageError(f"{name} is public already.", "Add --public to publish there, or choose another --to.")
+        private = api.repo_info(name).private
+        if private is shipment.public:  # a repository that was there keeps its visibility
+            seen, fix = ("private", "leave --public out") if private else ("public", "add --public to publish there")
+            raise UsageError(f"{name} is {seen} already.", f"Choose another --to, or {fix}.")
         sent = api.upload_folder(
             repo_id=name,
             folder_path=shipment.folder,

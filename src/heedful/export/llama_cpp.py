@@ -13,9 +13,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from heedful.catalogue import cache_home
 from heedful.errors import ExportError
-from heedful.machine import cores
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
 INSTALL = (
@@ -55,19 +56,17 @@ def ask(
     task = {
         "package": _package().resolve().as_uri(),
         "model": str(file.resolve()),
-        "threads": int(os.environ.get("OMP_NUM_THREADS") or cores()),  # as torch does
+        "threads": torch.get_num_threads(),
         "texts": list(texts),
         "prompts": [list(prompt) for prompt in prompts],
         "tokens": tokens,
         "stop_ids": sorted(stop_ids),
     }
-    ran = subprocess.run(
-        [str(shutil.which("node")), str(SCRIPT)],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    command = [str(shutil.which("node")), str(SCRIPT)]
+    try:
+        ran = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise ExportError(f"llama.cpp did not come to an end with {file.name} in {PATIENCE:,} seconds.") from None
     try:
         return Said(**json.loads(ran.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):

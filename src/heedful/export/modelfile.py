@@ -19,8 +19,9 @@ from heedful.export.vocabulary import adds_bos
 from heedful.records import Message
 
 SYSTEM, USER, ANSWER = "\ue0a0system\ue0a1", "\ue0a0user\ue0a1", "\ue0a0answer\ue0a1"
-GO = """\
-{{- if .System }}{{ SYSTEM_BEFORE }}{{ .System }}{{ SYSTEM_AFTER }}{{ else }}{{ START }}{{ end }}
+WITH_SYSTEM = "{{- if .System }}{{ SYSTEM_BEFORE }}{{ .System }}{{ SYSTEM_AFTER }}{{ else }}{{ START }}{{ end }}\n"
+WITHOUT_SYSTEM = "{{- START }}\n"
+TURNS = """\
 {{- range $i, $_ := .Messages }}
 {{- $last := eq (len (slice $.Messages $i)) 1 }}
 {{- if eq .Role "user" }}{{ .Content }}{{ USER_AFTER }}
@@ -55,7 +56,7 @@ class Around:
         before, after = self.system or ("", "")
         parts = {"SYSTEM_BEFORE": before, "SYSTEM_AFTER": after, "START": self.start}
         parts |= {"USER_AFTER": self.user_after, "ANSWER_AFTER": self.answer_after}
-        text = GO if self.system else GO.replace(GO[: GO.index("\n")], "{{- START }}".replace("START", "START "))
+        text = (WITH_SYSTEM if self.system else WITHOUT_SYSTEM) + TURNS
         return re.sub(r"\b[A-Z]+_?[A-Z]+\b", lambda name: json.dumps(parts[name[0]], ensure_ascii=False), text)
 
 

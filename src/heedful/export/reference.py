@@ -7,10 +7,9 @@ the run's answer, its likeliest token is the run's at every position: one forwar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -143,10 +142,6 @@ def decoded(reference: Reference, answers: Sequence[Sequence[int]], tie: float) 
     for answer, ours, theirs in zip(reference.answers, reference.scores, answers, strict=True):
         found.add(_margin(answer, ours, theirs), tie)
     return found
-
-
-def counts(agreement: Agreement) -> dict[str, Any]:
-    return asdict(agreement)
 
 
 def _margin(answer: Sequence[int], ours: torch.Tensor, theirs: Sequence[int]) -> float | None:

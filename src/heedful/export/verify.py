@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from heedful.export.reference import (
     ANSWER_TOKENS,
     Reference,
     agreement,
-    counts,
     decoded,
     divergence,
     largest_difference,
@@ -106,7 +105,7 @@ def answers(reference: Reference, model: PreTrainedModel, kind: str) -> Receipt:
             "Nothing was written; please report it.",
         )
     return {
-        "answers": counts(agreed),
+        "answers": asdict(agreed),
         "divergence": apart,
         "largest_logit_difference": largest_difference(reference, found),
     }
@@ -145,7 +144,7 @@ def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: 
             "checked": True,
             "prompts": {"conversations": len(texts), "equal": len(texts)},
             "stop_tokens": len(said.stops),
-            "answers": counts(agreed),
+            "answers": asdict(agreed),
         }
     }
 

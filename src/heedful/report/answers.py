@@ -12,7 +12,7 @@ from heedful.data.formats import choose, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, in_words
 from heedful.errors import DataError
-from heedful.evaluate.rows import response_key
+from heedful.evaluate.rows import response_key, unique
 from heedful.records import Place
 from heedful.report.facts import Facts
 
@@ -31,24 +31,31 @@ def answered(facts: Facts, names: Mapping[str, str]) -> dict[str, Any] | None:
     return packed(responses, facts.columns, answers, finish, scores, [names.get(model, model) for model in models])
 
 
-def side_by_side(a: Facts, b: Facts) -> dict[str, Any] | None:
-    """Give what two tuned models answered to the same rows."""
+def side_by_side(a: Facts, b: Facts, names: Sequence[str]) -> dict[str, Any] | None:
+    """Give what two tuned models, called `names`, answered to the same rows."""
     if not a.responses or not b.responses:
         return None
     key = response_key("tuned")
-    of_b = {row["place"]: row for row in b.responses}
-    pairs = [(row, of_b[row["place"]]) for row in a.responses if row["place"] in of_b]
+    of_a, of_b = _by_key(a), _by_key(b)
+    pairs = [(row, of_b[said]) for said, row in of_a.items() if said in of_b]
     if not pairs:
         return None
     answers = [[row[key] for row in pair] for pair in pairs]
     finish = [[row.get(f"{key}_finish", "") for row in pair] for pair in pairs]
     scores = [[_rouge(facts, row, "tuned") for facts, row in zip((a, b), pair, strict=True)] for pair in pairs]
-    return packed([row for row, _ in pairs], a.columns, answers, finish, scores, [f.run.path.name for f in (a, b)])
+    return packed([row for row, _ in pairs], a.columns, answers, finish, scores, names)
+
+
+def _by_key(facts: Facts) -> dict[str, Row]:
+    """Give the answered rows by what is said in them: a file may have been edited or moved between two runs."""
+    rows = [row for row in facts.responses if row["place"] in facts.scores]
+    return dict(zip(unique(facts.scores[row["place"]].key for row in rows), rows, strict=True))
 
 
 def _rouge(facts: Facts, row: Row, model: str) -> float | None:
     """Read what an answer scored; None where that was not kept."""
-    cell = facts.scores.get(str(row.get("place", "")), {}).get(model)
+    scored = facts.scores.get(str(row.get("place", "")))
+    cell = scored.cells.get(model) if scored else None
     return round(cell.values["rouge_l"], 4) if cell and "rouge_l" in cell.values else None
 
 

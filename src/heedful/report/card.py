@@ -13,7 +13,7 @@ from heedful.catalogue import CATALOGUE
 from heedful.report import facts as told
 from heedful.report.facts import Facts
 from heedful.report.labels import label
-from heedful.report.scores import score_table, verdict
+from heedful.report.scores import on_rows, score_table, verdict
 from heedful.run import Run, atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -46,8 +46,8 @@ def card(run: Run) -> str:
         stop=encoding["stop_token"],
         rows=_rows(facts),
         training=_training(facts),
-        scores=score_table(evaluation, evaluation["rows"]) if evaluation else None,
-        evaluated=f"{evaluation['rows']:,}" if evaluation else "",
+        scores=score_table(evaluation) if evaluation else None,
+        evaluated=_line(on_rows(evaluation)) if evaluation else "",
         limits=_limits(facts),
     )
     return text

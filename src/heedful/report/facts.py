@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import Config, changed, differences, dump_config
-from heedful.evaluate.rows import Cell, read_rows
+from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import data_lines, encoding_lines
-from heedful.run import Run, read_json
+from heedful.run import Results, Run, read_json
 
 Lines = list[tuple[str, str]]
 MACHINE = {"data.path", "encode.batch_tokens"}  # settings that a reproduction names by itself or finds out
@@ -21,9 +21,17 @@ MACHINE = {"data.path", "encode.batch_tokens"}  # settings that a reproduction n
 
 @dataclass(frozen=True)
 class Facts:
-    """A run by its files, each read when it is asked for; None where it is not there (yet)."""
+    """A run by its files, each read when it is asked for; None where it is not there (yet).
+
+    Its results are those on the rows that were held back, or on all rows of `data`.
+    """
 
     run: Run
+    on: str | None = None  # other data than the rows held back
+
+    @property
+    def results(self) -> Results:
+        return self.run.results(self.on)
 
     @cached_property
     def config(self) -> Config:
@@ -43,18 +51,17 @@ class Facts:
 
     @cached_property
     def evaluation(self) -> Any:
-        return _read(self.run.evaluation_file)
+        return _read(self.results.evaluation_file)
 
     @cached_property
     def responses(self) -> Any:
-        return _read(self.run.responses_file)
+        return _read(self.results.responses_file)
 
     @cached_property
-    def scores(self) -> dict[str, Mapping[str, Cell]]:
-        """Each row's scores by model, under its place."""
-        return (
-            {row.place: row.cells for row in read_rows(self.run.scores_file)} if self.run.scores_file.exists() else {}
-        )
+    def scores(self) -> dict[str, RowScores]:
+        """Each row's scores, under its place."""
+        file = self.results.scores_file
+        return {row.place: row for row in read_rows(file)} if file.exists() else {}
 
     @cached_property
     def data_map(self) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
 from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
-from heedful.run import Run, atomic_write
+from heedful.run import Run, atomic_write, slug
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = {
@@ -63,14 +64,20 @@ def report(run: Run, live: str = "") -> str:
     )
 
 
-def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Path) -> Path:
-    """Write the page of two runs. `comparison` has the shape of evaluation.json: its first model is A, its second B."""
-    both = Facts(run_a), Facts(run_b)
+def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: str | None = None) -> Path:
+    """Write the page of two runs into the second; give its path.
+
+    `comparison`, on the rows of `data` where that is named, has the shape of evaluation.json: its first model is A, its
+    second B.
+    """
+    both = Facts(run_a, data), Facts(run_b, data)
     a, b = list(comparison["models"])[:2]
-    names = {a: run_a.path.name, b: run_b.path.name}
+    name_a, name_b = told_apart(run_a.path, run_b.path)
+    names = {a: name_a, b: name_b}
     rows = comparison["rows"]
-    runs = [{"name": facts.run.path.name, "curves": _curves(facts)} for facts in both]
-    answers = side_by_side(*both)
+    runs = [{"name": name, "curves": _curves(facts)} for name, facts in zip(names.values(), both, strict=True)]
+    answers = side_by_side(*both, list(names.values()))
+    path = both[1].results.path / f"compare-{slug(name_a)}.html"
     html = _render(
         "compare.html",
         "",
@@ -84,7 +91,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Pa
             *((f"curves-{k}", run["name"]) for k, run in enumerate(runs, 1) if run["curves"]),
             ("settings", "Settings"),
         ],
-        scores=score_table(comparison, rows, names) | {"hint": f"On the same {rows:,} rows, with 95 % intervals."},
+        scores=score_table(comparison, names) | {"hint": f"On the same {rows:,} rows, with 95 % intervals."},
         further=further(comparison, names),
         answers=answers,
         runs=runs,
@@ -94,12 +101,19 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], path: Pa
     return path
 
 
+def told_apart(a: Path, b: Path) -> tuple[str, str]:
+    """Name two folders by where they part: the runs of a sweep are all called seed-123."""
+    a, b = a.resolve(), b.resolve()
+    common = os.path.commonpath([a.parent, b.parent])
+    return str(a.relative_to(common)), str(b.relative_to(common))
+
+
 def _parts(facts: Facts) -> Part:
     """Give what each section shows; a section without anything to show is None."""
     evaluation = facts.evaluation
     return {
         "curves": _curves(facts),
-        "scores": score_table(evaluation, evaluation["rows"]) if evaluation else None,
+        "scores": score_table(evaluation) if evaluation else None,
         "stops": stop_health(evaluation) if evaluation else "",
         "further": further(evaluation) if evaluation else [],
         "answers": answered(facts, NAMES),
@@ -154,11 +168,13 @@ def _map(facts: Facts) -> Part | None:
     epochs = len(nll)
     x_name = "loss in the first epoch (nats per token)"
     y_name = "loss in the last" if epochs > 1 else "the same loss"
-    counts = {kind: f"{kept[kind]:,}" for kind in ("easy", "hard", "suspect")}
+    counts = {kind: f"{kept.get(kind, 0):,}" for kind in KINDS.values()}
     alt = (
-        f"{kept['rows']:,} training rows by their loss in the first epoch and in the last. Rows under the dotted line "
-        f"became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
+        f"{kept['trained']:,} rows learned, by their loss in the first epoch and in the last. Rows under the dotted "
+        f"line became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
     )
+    if kept["trained"] < kept["rows"]:
+        alt += f" {counts['unmet']} more were never met."
     look = [
         {**row, "losses": " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])}
         for row in kept["look"][:10]

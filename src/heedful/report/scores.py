@@ -36,7 +36,7 @@ def tone(verdict: str) -> str:
     return verdict if verdict in ("better", "worse") else ""
 
 
-def score_table(evaluation: Mapping[str, Any], rows: int, names: Mapping[str, str] = NAMES) -> dict[str, Any]:
+def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> dict[str, Any]:
     """Lay out the scores of all models, with their intervals as pictures."""
     models: Mapping[str, Mapping[str, Any]] = evaluation["models"]
     order = sorted(models, key=lambda name: name == "tuned")  # what came out stands last
@@ -45,8 +45,14 @@ def score_table(evaluation: Mapping[str, Any], rows: int, names: Mapping[str, st
     return {
         "columns": [names.get(name, name) for name in order],
         "rows": [_score_row(evaluation, metric, order, names) for metric in metrics],
-        "hint": f"On {rows:,} rows that were held back, each score with the interval in which it lies at 95 %.",
+        "hint": f"{on_rows(evaluation)}, each score with the interval in which it lies at 95 %.",
     }
+
+
+def on_rows(evaluation: Mapping[str, Any]) -> str:
+    """Say on which rows the scores are, and with which settings if they are not the run's."""
+    changed = ", ".join(f"{leaf}={value}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items())
+    return f"On {evaluation['rows']:,} rows that were held back" + (f", answered with {changed}" if changed else "")
 
 
 def _score_row(
@@ -95,11 +101,11 @@ def further(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> 
         if not part or not part.get("models"):
             continue
         families = [
-            {"name": family.replace("_", " "), "table": score_table(own, own["rows"], names)}
+            {"name": family.replace("_", " "), "table": score_table(own, names)}
             for family, own in part.get("families", {}).items()
         ]
         others = [(fact.replace("_", " "), plainly(value)) for fact, value in part.items() if fact not in SHAPE]
-        table = score_table(part, part["rows"], names)
+        table = score_table(part, names)
         hint = hint.format(rows=f"{part['rows']:,}")
         parts.append({"name": name, "hint": hint, "table": table, "facts": others, "families": families})
     return parts
@@ -118,6 +124,9 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
     """Say what the score that decides allows to say."""
     metric, models = evaluation["decides"], evaluation["models"]
     pair = evaluation.get("paired", {}).get(metric)
+    if pair is None and before in models:
+        sentence = f"{subject} and {other} cannot be compared by {label(metric)}, which decides: their tokens differ."
+        return {"word": "Scored", "sentence": sentence}
     if pair is None:
         return {"word": "Scored", "sentence": f"There is nothing to compare {subject} with."}
     values = [shown(metric, models[name][metric]["value"]) for name in (before, after)]

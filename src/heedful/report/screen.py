@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from heedful.clean import clean
 from heedful.records import Segment, StepMetrics
 from heedful.report.labels import label
 
@@ -28,12 +29,7 @@ err = Console(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """Tell about progress in one line on stderr."""
-    err.print(escape(plain(text)), style="dim")
-
-
-def plain(text: str) -> str:
-    """Strip control characters, which could move the cursor or change the terminal, from text of a file or model."""
-    return "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == "\u3000"))
+    err.print(escape(clean(text)), style="dim")
 
 
 class TrainingBar:
@@ -83,7 +79,7 @@ def show_receipt(receipt: Mapping[str, Any]) -> None:
     """Print what became of each row of the data."""
     data, encoding = receipt["data"], receipt["encoding"]
     table = Table(
-        title=f"Receipt of {plain(str(data['path']))}",
+        title=f"Receipt of {clean(str(data['path']))}",
         title_justify="left",
         show_header=False,
         box=None,
@@ -92,7 +88,7 @@ def show_receipt(receipt: Mapping[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column()
     for name, value in data_lines(data) + encoding_lines(encoding):
-        table.add_row(name, Text(plain(value)))
+        table.add_row(name, Text(clean(value)))
     out.print(table)
 
 
@@ -139,7 +135,7 @@ def show_segments(place: str, segments: Sequence[Segment]) -> None:
     """Print a conversation as the model sees it, the supervised part in green."""
     out.print(Text(place, style="bold"))
     for segment in segments:
-        out.print(Text(plain(segment.text), style="green" if segment.supervised else "dim"), end="")
+        out.print(Text(clean(segment.text), style="green" if segment.supervised else "dim"), end="")
     out.print("\n")
 
 
@@ -150,8 +146,8 @@ def show_answers(rows: Sequence[tuple[str, str, str, str]]) -> None:
         table.add_column(name, ratio=1, overflow="fold")
     for question, reference, before, after in rows:
         right = "green" if after.strip() == reference.strip() else ""
-        cells = [Text(shorten(plain(text), 220)) for text in (question, reference, before)]
-        table.add_row(*cells, Text(shorten(plain(after), 220), style=right))
+        cells = [Text(shorten(clean(text), 220)) for text in (question, reference, before)]
+        table.add_row(*cells, Text(shorten(clean(after), 220), style=right))
     out.print(table)
 
 
@@ -161,7 +157,9 @@ def shorten(text: str, length: int) -> str:
 
 def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Print the scores of every model with their intervals, and what may be said of the difference."""
-    _show_scores(f"Scores on {evaluation['rows']} test rows", evaluation, "tuned - base")
+    of = evaluation.get("of", {"rows": "held back"})
+    what = "test rows" if of["rows"] == "held back" else f"rows of {clean(of['data'])}"
+    _show_scores(f"Scores on {evaluation['rows']} {what}", evaluation, "tuned - base")
     _show_parts(evaluation, "tuned - base")
     out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
 
@@ -169,16 +167,23 @@ def show_evaluation(evaluation: Mapping[str, Any]) -> None:
 def show_comparison(result: Mapping[str, Any]) -> None:
     """Print two runs' scores side by side, and which of their settings differ."""
     for leaf, (first, second) in result["differences"].items():
-        out.print(Text(plain(f"{leaf}: {first} and {second}"), style="dim"))
+        out.print(Text(clean(f"{leaf}: {first} and {second}"), style="dim"))
     _show_scores(f"Scores on {result['rows']} rows that both answered", result, "second - first")
     _show_parts(result, "second - first")
     if "note" in result:
-        out.print(Text(plain(result["note"])))
-    pair = result["paired"][result["decides"]]
+        out.print(Text(clean(result["note"])))
+    out.print(Text(clean(_decided(result))), soft_wrap=True)
+
+
+def _decided(result: Mapping[str, Any]) -> str:
+    """Say what the score that decides says of two runs."""
+    first, second = result["runs"]
+    pair = result["paired"].get(result["decides"])
+    if pair is None:
+        return f"{second} and {first} cannot be compared by {result['decides']}, which decides: their tokens differ."
     verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
     rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
-    first, second = result["runs"]
-    out.print(Text(plain(f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides.")), soft_wrap=True)
+    return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."
 
 
 def show_sweep(result: Mapping[str, Any]) -> None:
@@ -194,7 +199,7 @@ def show_sweep(result: Mapping[str, Any]) -> None:
         variant = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
         pair = entry["paired"].get(decides)
         told = [f"{pair['difference']:+.3f}", f"{pair['p_value']:.3f}", pair["verdict"]] if pair else ["", "", ""]
-        table.add_row(Text(plain(variant)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
+        table.add_row(Text(clean(variant)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
     out.print(table)
     out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
 
@@ -206,14 +211,14 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
         _show_scores(f"Constraints kept, on the {part['rows']} rows that declare some", part, difference)
     if "judge" in evaluation:
         part = evaluation["judge"]
-        _show_scores(f"Judged by {plain(part['model'])}" if "model" in part else "Judged", part, difference)
+        _show_scores(f"Judged by {clean(part['model'])}" if "model" in part else "Judged", part, difference)
         if "asked" in part:
             tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
             text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
             out.print(text, style="dim" if not part["unscored"] else "yellow")
         for entry in part.get("unscored_examples", ()):
             told = entry.get("reason") or f"the reply {entry['reply']!r}"
-            out.print(Text(plain(f"  {entry['place']}, {entry['model']}: {shorten(told, 120)}"), style="dim"))
+            out.print(Text(clean(f"  {entry['place']}, {entry['model']}: {shorten(told, 120)}"), style="dim"))
     if "forgetting" in evaluation:
         part = evaluation["forgetting"]
         _show_scores(f"Forgetting, by {part['rows']} questions with four answers to choose from", part, difference)
@@ -225,7 +230,7 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
     if not models:
         return
     table = Table(title=f"{title}, with 95 % intervals", title_justify="left")
-    for name in ("", *map(plain, models), difference, "verdict"):
+    for name in ("", *map(clean, models), difference, "verdict"):
         table.add_column(name)
     for metric in next(iter(models.values())):
         if metric in ON_THE_PAGE:
@@ -274,5 +279,5 @@ def show_shipment(folder: Path, files: Mapping[str, int], repository: str, publi
 
 def problem(text: str) -> None:
     """Say on stderr what went wrong, in one sentence."""
-    Console(stderr=True, highlight=False).print(Text(f"heedful: {plain(text)}"), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text(f"heedful: {clean(text)}"), soft_wrap=True)
     sys.stderr.flush()

@@ -1,5 +1,7 @@
 """Follows metrics.jsonl into a tracker that the user named: its numbers, through the tracker's own client, and no text.
 
+The settings that are numbers go along, under the name of the run's folder; paths and other texts do not.
+
 Nothing is sent unless `run.track` names where. What is shown is the file, from its first line on: a run that is resumed
 is sent anew, as its file was cut back to where it resumed.
 """
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from heedful.config import Config
+from heedful.config import Config, leaves
 from heedful.errors import RunError, UsageError
 from heedful.report import screen
 from heedful.run import Run
@@ -58,7 +60,7 @@ class Logged:
 
     def __init__(self, package: str, run: Run, config: Config) -> None:
         self.client = _package(package)
-        self.client.init(project="heedful", name=run.path.name, config=config.model_dump(mode="json"))
+        self.client.init(project="heedful", name=run.path.name, config=settings_of(config))
 
     def send(self, step: int, numbers: Mapping[str, float]) -> None:
         self.client.log(dict(numbers), step=step)
@@ -74,8 +76,7 @@ class MLflow:
         self.client = _package("mlflow")
         self.client.set_experiment("heedful")
         self.client.start_run(run_name=run.path.name)
-        tree = config.model_dump(mode="json")
-        self.client.log_params({f"{s}.{k}": v for s, leaves in tree.items() for k, v in leaves.items()})
+        self.client.log_params(settings_of(config))
 
     def send(self, step: int, numbers: Mapping[str, float]) -> None:
         self.client.log_metrics(dict(numbers), step=step)
@@ -90,6 +91,11 @@ TRACKERS: dict[str, Callable[[Run, Config], Tracker]] = {
     "wandb": lambda run, config: Logged("wandb", run, config),
     "mlflow": MLflow,
 }
+
+
+def settings_of(config: Config) -> dict[str, float]:
+    """Give the settings that are numbers."""
+    return {leaf: value for leaf, value in leaves(config).items() if isinstance(value, int | float)}
 
 
 def check(config: Config) -> None:
@@ -116,7 +122,7 @@ def tracking(run: Run, config: Config) -> Iterator[Callable[[], None]]:
         yield follow.catch_up
         follow.catch_up()
     finally:
-        tracker.close()
+        follow.close()
 
 
 class Follower:
@@ -137,6 +143,12 @@ class Follower:
                 self._send(json.loads(line))
                 if self.failed:
                     return
+
+    def close(self) -> None:
+        try:
+            self.tracker.close()
+        except Exception as error:
+            screen.say(f"The tracker did not end well ({type(error).__name__}: {error}); the run is not touched by it.")
 
     def _send(self, event: Mapping[str, Any]) -> None:
         if event["event"] not in EVENTS:

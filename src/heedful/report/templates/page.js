@@ -129,21 +129,43 @@
     show();
   }
 
-  // A page that is served while its run goes on asks for news, and takes over what changed.
-  async function follow() {
-    const answer = await fetch("/state", { cache: "no-store" }).catch(() => null);
-    if (answer && answer.ok) {
-      const state = await answer.text();
-      if (state !== document.documentElement.dataset.live) {
-        const fresh = new DOMParser().parseFromString(await (await fetch("/", { cache: "no-store" })).text(), "text/html");
-        for (const name of ["header", "main"])
-          document.querySelector(name).replaceWith(document.adoptNode(fresh.querySelector(name)));
-        document.documentElement.dataset.live = fresh.documentElement.dataset.live;
-        document.title = fresh.title;
-        await showAnswers();
-      }
+  async function asked(path) {
+    const answer = await fetch(path, { cache: "no-store" });
+    if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
+    return answer.text();
+  }
+
+  // Put a new page in this one's place; what was typed, chosen, opened and scrolled to stays.
+  async function takeOver(fresh) {
+    const chosen = [...document.querySelectorAll("input, select")].map(({ id, value }) => [id, value]);
+    const opened = [...document.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent);
+    const [focused, top] = [document.activeElement.id, window.scrollY];
+    for (const name of ["header", "main"])
+      document.querySelector(name).replaceWith(document.adoptNode(fresh.querySelector(name)));
+    document.documentElement.dataset.live = fresh.documentElement.dataset.live;
+    document.title = fresh.title;
+    for (const [id, value] of chosen) {
+      const field = document.getElementById(id);
+      if (field && (field.tagName === "INPUT" || [...field.options].some((option) => option.value === value)))
+        field.value = value;
     }
-    setTimeout(follow, 2000);
+    for (const summary of document.querySelectorAll("details > summary"))
+      summary.parentElement.open = opened.includes(summary.textContent);
+    await showAnswers();
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    window.scrollTo(0, top);
+  }
+
+  // A page that is served while its run goes on asks for news; where none come, it asks again.
+  async function follow() {
+    try {
+      if ((await asked("/state")) !== document.documentElement.dataset.live)
+        await takeOver(new DOMParser().parseFromString(await asked("/"), "text/html"));
+    } catch {
+      // the server is away, or a file is just being written
+    } finally {
+      setTimeout(follow, 2000);
+    }
   }
 
   showAnswers();

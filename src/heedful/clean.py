@@ -1,6 +1,7 @@
-"""Text from a model -> text that a terminal can only show.
+"""Text from a model or a file -> text that a terminal can only show.
 
-Whole escape sequences go (a colour code leaves no '[31m' behind), then every control character but newline and tab.
+Whole escape sequences go (a colour code leaves no '[31m' behind), then every control character but newline and tab,
+and halves of surrogate pairs, which cannot be written. Everything else stays: joiners and spaces of all kinds are text.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _SEQUENCE = re.compile(
     "|\x1b[ -/]*[0-OQ-WYZ\\\\`-~]"  # two or three characters: reset, character sets
 )
 _UNFINISHED = re.compile("[\x1b\x90\x98\x9b\x9d\x9e\x9f][^\x07\x9c\n]{0,255}\\Z")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:

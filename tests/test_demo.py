@@ -1,0 +1,31 @@
+"""The end of the story, for data of any format and for none held back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heedful.demo import show_scores
+from heedful.report.facts import Facts
+from heedful.run import read_json, write_json
+from tests.report.runs import finished_run
+
+
+def test_rows_of_another_format_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished_run(tmp_path / "mine")
+    turns = [{"role": "user", "content": "Say A."}, {"role": "assistant", "content": "It is A."}]
+    row = {"messages": turns, "place": "x:1", "base_response": "Bee", "model_response": "Ay."}
+    write_json(run.responses_file, [row])
+    receipt = read_json(run.receipt_file)
+    write_json(run.receipt_file, receipt | {"data": receipt["data"] | {"columns": {"messages": "messages"}}})
+    show_scores(Facts(run))
+    told = capsys.readouterr().out
+    assert all(text in told for text in ("Say A.", "It is A.", "Bee", "Ay.", "ROUGE-L"))
+
+
+def test_a_run_without_held_back_rows_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.responses_file.unlink()
+    show_scores(Facts(run))
+    assert "no rows were held back" in capsys.readouterr().out

@@ -1,0 +1,64 @@
+"""`heedful generate`: a file of questions, and options that cannot stand together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heedful import pipeline, verbs
+from heedful.cli import main
+from heedful.errors import UsageError
+from heedful.records import Completion
+
+QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
+
+
+def test_questions_without_answers_are_answered_in_order(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"instruction": f"Say {word}."} for word in ("red", "green", "blue")]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    out = tmp_path / "out.json"
+    engine = pipeline.load(tiny_folder, settings=QUICK)
+    expected = [
+        completion.text for completion in pipeline.generate(engine, [r["instruction"] for r in rows], settings=QUICK)
+    ]
+    monkeypatch.setattr(verbs, "WRITTEN", 2)
+    monkeypatch.setattr(pipeline, "load", lambda *arguments, **options: engine)
+    verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    answered = [row | {"model_response": text} for row, text in zip(rows, expected, strict=True)]
+    assert json.loads(out.read_text()) == answered
+
+    generate, parts = engine.generate, iter([1])
+    monkeypatch.setattr(engine, "generate", lambda *arguments: next(parts) and generate(*arguments))
+    with pytest.raises(StopIteration):  # as if it failed in the second part
+        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    assert json.loads(out.read_text()) == answered[:2]  # what was answered before it failed
+
+
+def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "10\u00a0km, می\u200cخواهم, 👩\u200d🚀, co\u00adop"
+    found = Completion(text, (), "stop", 1, 0.1)
+    monkeypatch.setattr(pipeline, "generate", lambda *arguments, **options: [found])
+    verbs.answer_one("m", "p", "", None, {}, as_json=False)
+    assert capsys.readouterr().out == text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("generate m --data f --out o --system s --json", "--system and --json would do nothing with --data"),
+        ("generate m --prompt p --out o", "--out would do nothing with --prompt"),
+        ("check rows.json --run r --template own", "DATA and --template would do nothing with --run"),
+        ("evaluate r --judge-by pairs", "--judge-by would do nothing without --judge"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    arguments: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments.split())
+    assert end.value.code == UsageError.exit_code
+    assert told in capsys.readouterr().err
