@@ -63,7 +63,8 @@ class EncodeConfig(Section):
     layout: Literal["tree", "padded"] = "tree"
     """How a batch is laid out: every shared beginning once, or one padded row an example."""
     batch_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
-    """Most tokens in one forward, auto is as memory allows; a larger update is split, with the same result."""
+    """Most tokens in one forward, shared ones once and padding too; auto is as memory allows. A larger update is split,
+    with the same result."""
 
 
 class TrainConfig(Section):

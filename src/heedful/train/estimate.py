@@ -98,7 +98,7 @@ def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
 
 def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
-    need, share = estimate(model, config.train, ranks=ranks), predicting(ready)
+    need, share = estimate(model, config.train, ranks=ranks), predicting(config, ready)
     room, asked = need.room(free, share), config.encode.batch_tokens
     if asked == "auto":
         nodes, tokens = ready.longest, min(MOST_TOKENS, max(room, ready.longest, FEWEST))
@@ -131,11 +131,14 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
     return nodes, learned / nodes
 
 
-def predicting(ready: Prepared) -> float:
-    """Give the share of tokens that a prediction starts from."""
-    encoding = ready.receipt["encoding"]
+def predicting(config: Config, ready: Prepared) -> float:
+    """Give the most that the share of nodes may be from which a prediction starts: a tree's rows may share a prompt."""
+    encode, encoding = config.encode, ready.receipt["encoding"]
+    if encode.supervise == "all" or encode.prompt_weight:
+        return 1.0
+    sharing = config.train.batch_size if encode.layout == "tree" else 1
     answers, prompts = encoding["answer_tokens"]["sum"], encoding["prompt_tokens"]["sum"]
-    return float(answers / (answers + prompts))
+    return float(answers / (answers + prompts / sharing))
 
 
 def _adapters(model: PreTrainedModel, rank: int) -> int:
