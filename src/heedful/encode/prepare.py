@@ -112,7 +112,7 @@ def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
 
 def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> dict[str, Any]:
     return {
-        "template": encoder.template.name,
+        "template": encoder.template.label,
         "stop_token": encoder.template.stop_token(),
         "limit": counts.limit,
         "rows": counts.rows,
