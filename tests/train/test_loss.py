@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
 from heedful.encode.batch import Collator, dense_targets
+from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train import precision
 from heedful.train.learner import Learner
@@ -156,6 +157,15 @@ def test_the_probe_lets_exact_models_use_the_tree(kind: str) -> None:
 def test_the_probe_sees_a_sliding_window(length: int) -> None:
     """Its paths are longer than the window of 8."""
     assert not tree_is_exact(tiny_model(WINDOWED), length)
+
+
+def test_memory_that_runs_out_is_no_answer_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("heedful.train.probe.logits_at", refuse)
+    with pytest.raises(RunError, match="Memory ran out"):
+        tree_is_exact(tiny_model("llama"), 12)
 
 
 def test_a_window_wider_than_every_path_is_no_obstacle() -> None:
