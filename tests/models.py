@@ -23,6 +23,7 @@ from heedful.encode.borders import LLAMA3, QWEN2
 
 KINDS = ("gpt2", "llama", "qwen2", "qwen3", "gpt_neox")
 ALIBI = "bloom"  # takes no position_ids
+EXPERTS = "mixtral"  # routes each token to some of its parts
 WINDOWED = "mistral"  # a sliding window of 8 tokens in every layer
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CORPUS = [
@@ -56,6 +57,7 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "sliding_window": 16,
     },
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "attn_implementation": "eager"},
+    "mixtral": {**_WIDE, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
 }
 

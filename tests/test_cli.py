@@ -149,7 +149,7 @@ def test_a_model_folder_without_tokenizer_is_refused_before_anything_is_written(
         main(["train", str(rows_file), "--model", str(folder), "--out", str(tmp_path / "run")])
     assert end.value.code == 1
     assert "tokenizer" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_skipped_rows_are_counted_and_capped(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

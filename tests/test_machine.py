@@ -46,3 +46,22 @@ def test_memory_is_no_more_than_the_control_group_allows(
     meminfo.write_text(f"MemTotal: {1000 * 1024} kB\nMemAvailable: {900 * 1024} kB\n")
     assert machine.memory(tmp_path) == (limit or machine.memory(tmp_path / "none"))
     assert machine.free_memory(tmp_path, meminfo) == free
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    ],
+)
+def test_cores_are_no_more_than_the_control_group_gives_time_for(
+    tmp_path: Path, files: dict[str, str], cores: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.cores(tmp_path) == (cores or 64)

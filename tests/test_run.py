@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heedful.begin import occupied
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.run import (
     Run,
@@ -66,6 +67,16 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
         pass
     with lock(run):
         pass
+
+
+def test_a_run_that_fails_before_it_began_leaves_its_name_free(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with pytest.raises(UsageError, match="in use"), occupied(run, False), occupied(run, False):
+        pass
+    assert not run.path.exists()
+    with occupied(run, False):
+        run.config_file.touch()
+    assert {file.name for file in run.path.iterdir()} == {"config.yaml", "run.lock"}
 
 
 def test_a_directory_takes_anothers_place(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from heedful.config import Config, changed, leaves, load_config, split_override
 from heedful.errors import UsageError
-from heedful.run import Run, holds_run, lock, make_directory, new_run, newest_run
+from heedful.run import Run, holds_run, leave_directory, lock, make_directory, new_run, newest_run
 
 Settings = Mapping[str, Any] | Sequence[str]
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
@@ -26,7 +26,11 @@ def occupied(run: Run, resume: bool) -> Iterator[None]:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
     make_directory(run)
     with lock(run):
-        yield
+        try:
+            yield
+        finally:
+            if not holds_run(run.path):  # it failed before it began: the name is free again
+                leave_directory(run)
 
 
 def begun(config: Config, settings: Settings, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ import typer
 from heedful import measure, ship, talk
 from heedful.arguments import columns_of, named, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
 
@@ -223,6 +224,7 @@ def list_settings() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; every error a user can cause is one sentence and an exit code."""
     gc.set_threshold(*RARELY)
+    heed_quota()
     arguments = sys.argv[1:] if argv is None else argv
     if "--debug" in arguments:
         app([argument for argument in arguments if argument != "--debug"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
@@ -23,9 +24,16 @@ STREAMED = 2**28  # bytes: more than any cache holds
 Shape = tuple[int, int, int]
 
 
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the cores that this process may use; a share of one counts as one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([allowed, *(max(1, math.ceil(quota)) for quota in _quotas(cgroup))])
+
+
+def heed_quota() -> None:
+    """Let libraries that are loaded later start no more threads than this process is given cores' time for."""
+    if cores() < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def processor() -> str:
@@ -102,6 +110,18 @@ def _median_seconds(work: Callable[[], None]) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
+
+
+def _quotas(cgroup: Path) -> list[float]:
+    """List the cores' time, in cores, that control groups allow: of version 2, then of version 1."""
+    found = []
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            time, period = " ".join((cgroup / name).read_text(encoding="utf-8") for name in names).split()
+        except (OSError, ValueError):
+            continue
+        found += [int(time) / int(period)] if time not in ("max", "-1") else []
+    return found
 
 
 def _limits(cgroup: Path) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -171,25 +172,40 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
     return merged
 
 
+def generation_config(tokenizer: PreTrainedTokenizerBase, stop_ids: Collection[int]) -> GenerationConfig:
+    """Say what ends an answer, and no more: how the base was sampled is not how the tuned model was evaluated."""
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=sorted(stop_ids), pad_token_id=tokenizer.pad_token_id
+    )
+
+
 def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, extra: dict[str, Any] | None = None
 ) -> None:
     """Write a Hugging Face folder that is whole or absent; `extra` holds further JSON files by name."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with whole(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         for name, value in (extra or {}).items():
             (temporary / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes its place when all is written; ModelError where that cannot be."""
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
         for file in temporary.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
         replace_directory(temporary, folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise ModelError(f"Cannot write the model to {folder}: {error}.", "Free some space.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from heedful import data as data_stage
 from heedful import machine
@@ -23,7 +23,7 @@ from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import open_encoder, prompt_receipt
 from heedful.encode.tokenise import Encoder
 from heedful.engines import engine_of, open_base, open_tuned
-from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import rows_of
@@ -86,7 +86,7 @@ def train(
         path, tree = ranks.told(lambda: begun(config, settings, out, resume))
         run, config = Run(Path(path)), Config.model_validate(tree)
         track.check(config)
-        _check(config, ranks, budget)
+        _check(config, ranks, resume, budget)
         with occupied(run, resume) if ranks.leads else nullcontext():
             rows = _trained(run, config, ranks, resume, budget, started)
     if ranks.leads:
@@ -101,13 +101,14 @@ def _trained(
 ) -> Sequence[Conversation]:
     """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
     record = write_json if ranks.leads else lambda path, value: None
-    if ranks.leads:
-        run.write_config(config)
     with ranks.first_here():
         splits, receipt = data_stage.load(config.data, WATCH)
         tokenizer, description, _ = models.load_tokenizer(config.model.name)
         ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(description), WATCH)
-    config = _fitted(run, config, description, ready, ranks, resume)
+    ranks.check_rows(len(ready.train))
+    config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
+    if ranks.leads:
+        run.write_config(config)  # from here on the folder holds a run
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(config.model.name, config.model.dropout, nf4)
     record(run.receipt_file, ready.receipt)
@@ -194,12 +195,16 @@ def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation]) -> dict[
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers."""
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    return open_tuned(path, load_config(None, settings))[0]
+    engine, _ = open_tuned(path, answering(path, settings))
+    if engine.decoder is None:
+        screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
+    return engine
 
 
 def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
-    return open_base(run if isinstance(run, Run) else open_run(run), load_config(None, settings))
+    run = run if isinstance(run, Run) else open_run(run)
+    return open_base(run, answering(run.path, settings))
 
 
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
@@ -216,8 +221,10 @@ def generate(
     run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages."""
-    config = load_config(None, settings)
-    engine = run_or_model if isinstance(run_or_model, Engine) else load(run_or_model, settings=settings)
+    if isinstance(run_or_model, Engine):
+        engine, config = run_or_model, load_config(None, settings)
+    else:
+        engine, config = load(run_or_model, settings=settings), answering(run_or_model, settings)
     return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
 
 
@@ -242,9 +249,23 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
     return load_config(recipe, settings, named)
 
 
+def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
+    """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
+    path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
+    return load_config(Run(path).config_file if holds_run(path) else None, settings)
+
+
 def sampling_of(config: Config) -> Sampling:
     g = config.generate
-    return Sampling(g.max_tokens, g.temperature, g.top_k, g.top_p, g.repetition_penalty, g.seed, tuple(g.stop))
+    return Sampling(
+        max_tokens=g.max_tokens,
+        temperature=g.temperature,
+        top_k=g.top_k,
+        top_p=g.top_p,
+        repetition_penalty=g.repetition_penalty,
+        seed=g.seed,
+        stop=tuple(g.stop),
+    )
 
 
 def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
@@ -276,26 +297,12 @@ def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Sur
     return Surroundings(screen.say, bar, sample)
 
 
-def _check(config: Config, ranks: Ranks, budget: float | None) -> None:
+def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:
     """Refuse, before any work, what this machine or so many ranks cannot train."""
     resolve(config.train.precision)
     check_gpu(config.train)
     ranks.check(config.train)
     if budget is not None and ranks.count > 1:
         raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
-
-
-def _fitted(
-    run: Run, config: Config, description: PretrainedConfig, ready: Prepared, ranks: Ranks, resume: bool
-) -> Config:
-    """Settle, for all ranks, how many tokens go into a forward; a run that does not fit leaves its folder free."""
-    try:
-        ranks.check_rows(len(ready.train))
-        config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
-    except HeedfulError:
-        if ranks.leads and not resume:
-            run.config_file.unlink()
-        raise
-    if ranks.leads:
-        run.write_config(config)
-    return config
+    if budget is not None and resume and not ranks.restarted:
+        raise UsageError("--budget is settled at a run's start.", "Leave it out: a resumed run keeps what was settled.")

@@ -1,7 +1,7 @@
 """The run directory: the API between the stages. Where its files lie, and how they are written.
 
-Every file is whole or absent: written beside its place, synced, then renamed. `metrics.jsonl` is the one file that
-grows; after a resume it is cut back to the checkpoint it continues from.
+Every file is whole or absent: written beside its place, synced, then renamed. Two files grow, `metrics.jsonl` and
+`row-losses.bin`; a resume cuts them back to the checkpoint that it continues from.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from heedful.config import Config, dump_config, load_config
 from heedful.errors import RunError, UsageError
+
+LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,17 @@ def make_directory(run: Run) -> None:
         ) from error
 
 
+def leave_directory(run: Run) -> None:
+    """Remove the run's directory if nothing was written to it."""
+    with suppress(OSError):  # it holds something
+        (run.path / LOCK).unlink()
+        run.path.rmdir()
+
+
 @contextmanager
 def lock(run: Run) -> Iterator[None]:
     """Hold the run for this process; the lock dies with the process."""
-    with open(run.path / "run.lock", "a+", encoding="utf-8") as file:
+    with open(run.path / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

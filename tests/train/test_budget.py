@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
+import heedful
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
@@ -61,6 +62,12 @@ def test_a_budget_too_short_for_one_step_is_refused_and_the_folder_stays_free(tm
     with pytest.raises(UsageError, match="too short"):
         begin(tmp_path, Screen(), 1e-9)
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_resumed_run_is_given_no_other_budget(tmp_path: Path) -> None:
+    made = begin(tmp_path, Screen(), 1e6)
+    with pytest.raises(UsageError, match="settled at a run's start"):
+        heedful.train(out=made.run.path, resume=True, budget=60)
 
 
 def test_a_run_shortened_on_the_way_ends_at_zero_and_resumes_bit_for_bit(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.models import KINDS, WINDOWED, tiny_model
 from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
-from heedful.encode.batch import Collator, dense_targets
+from heedful.encode.batch import LAYOUTS, Collator, dense_targets, padded
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train import precision
@@ -129,6 +130,27 @@ def test_the_learner_uses_one_denominator(limit: int) -> None:
     assert targets == sum(int(row.supervised.sum()) for row in examples)
     sums = [summed_nll(model, batch).item() for row in examples for batch in collator("padded").batches([row])]
     assert validated == pytest.approx(sum(sums) / targets, rel=1e-5)
+
+
+def test_validation_lays_out_no_more_than_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows there are: some at a time, one forward after the other."""
+    model, examples, log = tiny_model("llama"), rows_that_share(5), []
+    learner = Learner(model, collator("padded", 0.0, 1), TrainConfig(precision="fp32"), steps=4)
+    whole = learner.validate(examples)
+
+    def laid_out(*arguments: Any) -> Any:
+        log.append("laid out")
+        return padded(*arguments)
+
+    def computed(*arguments: Any) -> Any:
+        log.append("computed")
+        return summed_nll(*arguments)
+
+    monkeypatch.setitem(LAYOUTS, "padded", laid_out)
+    monkeypatch.setattr("heedful.train.learner.summed_nll", computed)
+    monkeypatch.setattr("heedful.train.learner.VALIDATED", 3)
+    assert learner.validate(examples) == pytest.approx(whole)
+    assert log == ["laid out", "computed"] * len(examples)
 
 
 def test_a_mean_of_means_would_be_another_number() -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.models import tiny_model
+from tests.models import ALIBI, EXPERTS, byte_tokenizer, tiny_model
 from tests.train.sessions import Screen, assert_same, log, session, state
 
+import heedful
 from heedful.config import TrainConfig
 from heedful.errors import RunError
 from heedful.train import learner
-from heedful.train.estimate import estimate, fit_to_memory
+from heedful.train.estimate import estimate, fit_to_memory, heaviest, predicting
 from heedful.train.learner import Learner
 
 KINDS = [
@@ -62,6 +63,33 @@ def test_shared_weights_and_layers_computed_again_need_less() -> None:
     inputs = 8 * model.hidden_size * 2
     assert inputs + plain.node // 8 <= again.node < plain.node // 2
     assert (again.weights, again.masters) == (plain.weights, plain.masters)
+
+
+@pytest.mark.parametrize("kind", [ALIBI, EXPERTS])
+def test_models_that_cannot_be_looked_into_are_trained(
+    kind: str, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One refuses a mask of nodes, the other numbers without values: neither may end the run. Answers are slow, and it
+    is said; they are written as the run's own settings say."""
+    tiny_model(kind).save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    assert estimate(tiny_model(kind).config, TrainConfig(precision="fp32")).node > 0
+    settings = {"train.max_steps": 2, "evaluate.after_training": False, "generate.max_tokens": 3}
+    settings |= {"encode.template": "chatml"}
+    run = heedful.train(rows_file, model=tmp_path / "model", out=tmp_path / "run", settings=settings)
+    assert (run.model / "model.safetensors").is_file()
+    capsys.readouterr()
+    (answer,) = heedful.generate(run, ["Count."])
+    assert len(answer.token_ids) <= 3
+    assert "transformers' own forward" in capsys.readouterr().err
+
+
+def test_what_every_token_predicts_needs_memory_for_all(tmp_path: Path) -> None:
+    made = session(tmp_path)
+    assert heaviest(made.config, made.ready)[1] <= predicting(made.config, made.ready) < 1
+    for changed in ({"supervise": "all"}, {"prompt_weight": 0.1}, {"layout": "padded"}):
+        encode = made.config.encode.model_copy(update=changed)
+        assert predicting(made.config.model_copy(update={"encode": encode}), made.ready) == 1
 
 
 @pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)

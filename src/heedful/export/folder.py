@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig
 
 from heedful import model as models
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
@@ -23,7 +22,7 @@ def write_folder(source: Path, encoder: Encoder, kind: str, content: Path) -> No
     model = models.load(str(source)).model.to(DTYPES[kind])
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         raise ExportError(f"The model has weights beyond what {kind} can hold.", "Choose --quantize bf16.")
-    model.generation_config = _generation(source, encoder)
+    model.generation_config = models.generation_config(encoder.tokenizer, encoder.stop_ids)
     models.save(model, encoder.tokenizer, content, {PROMPT_RECEIPT: read_json(source / PROMPT_RECEIPT)})
     _copy_card(source, content)
 
@@ -35,18 +34,9 @@ def write_adapter(run: Run, encoder: Encoder, content: Path) -> None:
         if file.name != CARD:  # a form that peft leaves to be filled in
             shutil.copyfile(file, content / file.name)
     encoder.tokenizer.save_pretrained(content)
-    _generation(run.model, encoder).save_pretrained(content)
+    models.generation_config(encoder.tokenizer, encoder.stop_ids).save_pretrained(content)
     shutil.copyfile(run.model / PROMPT_RECEIPT, content / PROMPT_RECEIPT)
     _copy_card(run.model, content)
-
-
-def _generation(source: Path, encoder: Encoder) -> GenerationConfig:
-    """Give the settings of generation with every stop token."""
-    config = GenerationConfig.from_pretrained(source)
-    config._from_model_config = False  # what is derived may be derived again, and would lose the stop tokens
-    config.eos_token_id = sorted(encoder.stop_ids)
-    config.pad_token_id = encoder.tokenizer.pad_token_id
-    return config
 
 
 def _copy_card(source: Path, content: Path) -> None:

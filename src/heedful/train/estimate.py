@@ -25,6 +25,7 @@ BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
 FEWEST = 16  # tokens of a forward that are worth asking for
 OUTSIDE = 4  # states of a node that are kept outside of layers
+UNSEEN = 2  # what a node keeps where that cannot be counted, in inputs and outputs of all matrices; llamas keep 1.2
 PROBE = (32, 96)  # nodes of two forwards, whose difference is what a node costs
 
 
@@ -132,13 +133,12 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
 
 
 def predicting(config: Config, ready: Prepared) -> float:
-    """Give the most that the share of nodes may be from which a prediction starts: a tree's rows may share a prompt."""
+    """Give the share of nodes whose logits are computed, at most: the rows of a tree may share their prompt."""
     encode, encoding = config.encode, ready.receipt["encoding"]
-    if encode.supervise == "all" or encode.prompt_weight:
+    if encode.supervise == "all" or encode.prompt_weight or encode.layout == "padded":  # there all, for the most part
         return 1.0
-    sharing = config.train.batch_size if encode.layout == "tree" else 1
     answers, prompts = encoding["answer_tokens"]["sum"], encoding["prompt_tokens"]["sum"]
-    return float(answers / (answers + prompts / sharing))
+    return float(answers / (answers + prompts / config.train.batch_size))
 
 
 def _adapters(model: PreTrainedModel, rank: int) -> int:
@@ -168,14 +168,21 @@ def _kept_again(model: PreTrainedModel) -> int:
     return (layers + OUTSIDE) * width + _kept_at_a_node(model) // layers
 
 
-def _kept_at_a_node(model: torch.nn.Module) -> int:
+def _kept_at_a_node(model: PreTrainedModel) -> int:
     """Give the bytes that autograd keeps for each node between forward and backward."""
-    few, many = (_kept(model, nodes) for nodes in PROBE)
-    return (many - few) // (PROBE[1] - PROBE[0])
+    for nodes_see in (True, False):
+        try:
+            few, many = (_kept(model, nodes, nodes_see) for nodes in PROBE)
+        except Exception:  # a model may refuse such a mask, or numbers without values, with any error
+            continue
+        return (many - few) // (PROBE[1] - PROBE[0])
+    matrices = (p for p in model.parameters() if p.ndim > 1 and p is not model.get_input_embeddings().weight)
+    edges: int = sum(sum(p.shape[-2:]) * p.element_size() for p in matrices)
+    return UNSEEN * edges
 
 
-def _kept(model: torch.nn.Module, nodes: int) -> int:
-    """Run a forward without numbers; count the bytes of what it keeps besides the weights."""
+def _kept(model: torch.nn.Module, nodes: int, nodes_see: bool) -> int:
+    """Run a forward without numbers, with a mask of nodes or none; count the bytes of what it keeps besides weights."""
     kept: dict[int, tuple[torch.UntypedStorage, int]] = {}  # the storage stays, so that its address is not used again
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
 
@@ -185,11 +192,12 @@ def _kept(model: torch.nn.Module, nodes: int) -> int:
             kept[storage._cdata] = storage, storage.nbytes()
         return tensor
 
-    ids = torch.zeros((1, nodes), dtype=torch.int64, device="meta")
-    places = torch.zeros((1, nodes), dtype=torch.int64, device="meta")
-    sees = torch.ones((1, 1, nodes, nodes), dtype=torch.bool, device="meta")
+    with torch.device("meta"):
+        ids = torch.zeros((1, nodes), dtype=torch.int64)
+        sees = torch.ones((1, 1, nodes, nodes), dtype=torch.bool)
+    tree = {"position_ids": ids, "attention_mask": sees} if nodes_see else {}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(input_ids=ids, position_ids=places, attention_mask=sees, use_cache=False, **_last_logits(model))
+        model(input_ids=ids, use_cache=False, **tree, **_last_logits(model))
     return sum(size for _, size in kept.values())
 
 

@@ -22,6 +22,7 @@ from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW, Tensors
 from heedful.train.ranks import Ranks, alone, deal, shard
 
+VALIDATED = 512  # examples that are laid out together; those that begin alike share nodes
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
 
 
@@ -131,13 +132,15 @@ class Learner:
         """Give the loss in nats per supervised token over all examples, and the number of those tokens."""
         nll, weight, targets = 0.0, 0.0, 0
         collator = replace(self.collator, prompt_weight=0.0)
-        mine = [examples[i] for i in range(self.ranks.rank, len(examples), self.ranks.count)]
+        some = VALIDATED * self.ranks.count  # at a time, as all may not fit into memory
         self.model.eval()
         with torch.no_grad() if self.sharded else torch.inference_mode():  # FSDP keeps what it gathers into
-            for batch, counts in self._batches(collator, mine, examples[0]):
-                nll += float(summed_nll(self.model, self._move(batch))) * counts
-                weight += batch.weight * counts
-                targets += batch.targets * counts
+            for start in range(0, len(examples), some):
+                mine = range(start, min(start + some, len(examples)))[self.ranks.rank :: self.ranks.count]
+                for batch, counts in self._batches(collator, [examples[i] for i in mine], examples[0]):
+                    nll += float(summed_nll(self.model, self._move(batch))) * counts
+                    weight += batch.weight * counts
+                    targets += batch.targets * counts
         nll, weight, total = self.ranks.totals(nll, weight, targets)
         return nll / weight, int(total)
 
@@ -157,11 +160,14 @@ class Learner:
         self, collator: Collator, mine: Sequence[TokenizedExample], other: TokenizedExample
     ) -> Iterator[tuple[Batch, int]]:
         """Give this rank's forwards, each with 1; sharded ranks compute in step, so one with fewer repeats with 0."""
+        if not self.sharded:
+            yield from ((batch, 1) for batch in (collator.batches(mine) if mine else ()))
+            return
         batches = list(collator.batches(mine)) if mine else []
+        most = self.ranks.greatest(len(batches))  # asked before the first forward, in which ranks wait for each other
+        spare = batches[-1] if batches else next(collator.batches([other]))
         yield from ((batch, 1) for batch in batches)
-        if self.sharded:
-            spare = batches[-1] if batches else next(collator.batches([other]))
-            yield from [(spare, 0)] * (self.ranks.greatest(len(batches)) - len(batches))
+        yield from [(spare, 0)] * (most - len(batches))
 
     def _add_up_gradients(self) -> None:
         """Give every rank the sum of the ranks' gradients; what no rank has a gradient of stays without."""

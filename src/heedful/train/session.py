@@ -151,8 +151,7 @@ class Session:
             masters = load_file(best / "model.safetensors")
         model = self._tuned(masters)
         self.tokenizer.chat_template = self.ready.encoder.template.source
-        model.generation_config.eos_token_id = sorted(self.ready.encoder.stop_ids)
-        model.generation_config.pad_token_id = self.tokenizer.pad_token_id
+        model.generation_config = models.generation_config(self.tokenizer, self.ready.encoder.stop_ids)
         models.save(model, self.tokenizer, self.run.model, extra)
         checkpoint.prune(self.run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
@@ -172,7 +171,8 @@ class Session:
         for name, master in masters.items():
             parameters[name].data = master
         if lora:
-            model.save_pretrained(self.run.path / "adapter")
+            with models.whole(self.run.path / "adapter") as folder:
+                model.save_pretrained(folder)
             model = models.merge(model)
         return model
 
