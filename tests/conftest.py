@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from heedful.catalogue import cache_home
 from heedful.cli import RARELY
+from heedful.store import cache_home
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import UsageError, did_you_mean
-from heedful.run import sha256
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,7 @@ def works_offline(name: str) -> bool:
     return any(hub.glob(f"models--{entry.hub_id.replace('/', '--')}/snapshots/*/*.safetensors"))
 
 
-def check_wheel(path: Path) -> None:
-    """Refuse a catalogue file whose bytes are not the ones that were pinned."""
-    for entry in CATALOGUE.values():
-        if entry.wheel and wheel_file(entry.wheel) == path and sha256(path) != entry.wheel.sha256:
-            raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
-
-
-def cache_home() -> Path:
-    """Give the folder for what is converted or downloaded once; HEEDFUL_HOME moves it."""
-    return Path(os.environ.get("HEEDFUL_HOME", "~/.cache/heedful")).expanduser()
+def pinned(path: Path) -> str | None:
+    """Give the sha256 that a catalogue file must have; None for any other file."""
+    wheels = (entry.wheel for entry in CATALOGUE.values() if entry.wheel)
+    return next((wheel.sha256 for wheel in wheels if wheel_file(wheel) == path), None)

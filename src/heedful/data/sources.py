@@ -23,6 +23,8 @@ from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.errors import DataError, did_you_mean
 from heedful.records import Place, Watch
+from heedful.run import sha256, sync
+from heedful.store import writable_home
 
 MAX_DOWNLOAD = 2 << 30  # bytes
 LONG = 32  # MiB that make somebody wait
@@ -161,10 +163,7 @@ def raw_url(url: str) -> str:
 
 def _cached(url: str, download: Callable[[str, IO[bytes]], None]) -> Path:
     """Give the file that was downloaded from this URL before, if it is whole; else download and keep it."""
-    from heedful.catalogue import cache_home
-    from heedful.run import sha256, sync
-
-    folder, key = cache_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder, key = writable_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
     for path in folder.glob(f"{key}-*"):
         if path.name == f"{key}-{sha256(path)}":  # its name holds its hash: a damaged file is not used
             return path

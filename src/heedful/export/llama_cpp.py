@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.catalogue import cache_home
 from heedful.errors import ExportError
 from heedful.machine import cores
+from heedful.store import cache_home
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
 INSTALL = (
