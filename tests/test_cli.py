@@ -168,6 +168,17 @@ def test_skipped_rows_are_counted_and_capped(tmp_path: Path, capsys) -> None:  #
     assert end.value.code == 3
 
 
+def test_every_row_of_a_folder_is_answered(tiny_folder: Path, tmp_path: Path) -> None:
+    from heedful.cli import main
+
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": name, "output": "x"}]), encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        main(["generate", str(tiny_folder), "--data", str(tmp_path), "--out", str(tmp_path / "o"), "--max-tokens", "1"])
+    assert end.value.code == 0
+    assert [row["instruction"] for row in json.loads((tmp_path / "o").read_text())] == ["test", "train"]
+
+
 def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
     rows_file: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from heedful.errors import UsageError, did_you_mean
 from heedful.recipe import read_recipe
 
+BATCH_SIZE = 8  # what `auto` is too
+
 
 class Section(BaseModel):
     model_config = ConfigDict(
@@ -74,7 +76,9 @@ class TrainConfig(Section):
     """Passes over the training rows."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many updates."""
-    batch_size: Annotated[int, BeforeValidator(lambda rows: 8 if rows == "auto" else rows)] = Field(8, ge=1)
+    batch_size: Annotated[int, BeforeValidator(lambda rows: BATCH_SIZE if rows == "auto" else rows)] = Field(
+        BATCH_SIZE, ge=1
+    )
     """Rows an update; memory does not change them, but how many go into a forward (encode.batch_tokens)."""
     drop_last: bool = False
     """Leave out an epoch's last rows if they do not fill an update."""

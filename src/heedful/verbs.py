@@ -41,7 +41,8 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     if out is None:
         raise UsageError("--data needs --out FILE for the answers.")
     config = load_config(None, settings, {"data.path": data, "data.test_share": 0, "data.validation_share": 0})
-    rows = sorted(data_stage.load(config.data)[0].train, key=lambda row: row.place.row)
+    parts = data_stage.load(config.data)[0]
+    rows = sorted((*parts.train, *parts.validation, *parts.test), key=lambda row: (row.place.file, row.place.row))
     engine = pipeline.load(run_or_model, settings=settings)
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
         prompts = [question(row) for row in rows]
