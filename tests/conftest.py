@@ -9,8 +9,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import gc
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 
 from heedful.cli import RARELY
 from heedful.store import cache_home
+from tests import processes
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)
@@ -75,11 +74,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def heedful(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the real command line in a process of its own, in an empty folder."""
+def heedful(tmp_path: Path) -> Callable[..., processes.Process]:
+    """Run the real command line to its end, in a process of its own, in an empty folder."""
 
-    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "heedful", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=280, **options)
+    def run(*arguments: object, **options: Any) -> processes.Process:
+        process = processes.heedful(tmp_path, *arguments, **options)
+        process.wait()
+        return process
 
     return run

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from heedful.cli import main
+from tests.processes import Process
 
 Capsys = pytest.CaptureFixture[str]
-Heedful = Callable[..., "subprocess.CompletedProcess[str]"]
+Heedful = Callable[..., Process]
 
 
 def told(capsys: Capsys, *arguments: str) -> str:
@@ -33,10 +34,9 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capsys,
 ) -> None:
-    done = heedful(
-        "train", rows_file, "--model", tiny_folder, "--out", "run", "--epochs", 1, "--json",
-        "--set", "generate.max_tokens=12", "--set", "encode.template=chatml",
-    )  # fmt: skip
+    line = [sys.executable, "-m", "heedful", "train", rows_file, "--model", tiny_folder, "--out", "run"]
+    line += ["--epochs", "1", "--json", "--set", "generate.max_tokens=12", "--set", "encode.template=chatml"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)  # as a shell does
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     files = "config.yaml provenance.json receipt.json metrics.jsonl evaluation.json responses.json loss-plot.pdf"
@@ -57,8 +57,8 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
         if surface == "generate":
             answer = heedful("generate", "run", "--prompt", row["instruction"], "--max-tokens", 12).stdout
         else:
-            talk = heedful("chat", "run", "--max-tokens", 12, input=row["instruction"] + "\n/quit\n")
-            assert talk.returncode == 0, talk.stderr
+            talk = heedful("chat", "run", "--max-tokens", 12, said=row["instruction"] + "\n/quit\n")
+            assert talk.poll() == 0, talk.stderr
             answer = talk.stdout
         from heedful.report.screen import plain
 
@@ -68,7 +68,7 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
     again = told(capsys, "evaluate", "run", "--json")
     assert json.loads(again) == json.loads((run / "evaluation.json").read_text())
     out = heedful("generate", "run", "--data", rows_file, "--out", "answers.json", "--max-tokens", 4)
-    assert out.returncode == 0, out.stderr
+    assert out.poll() == 0, out.stderr
     assert len(json.loads((tmp_path / "answers.json").read_text())) == 80
 
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
     assert "Most worth a look" in told(capsys, "check", "--run", "run")
 
     taken = heedful("train", rows_file, "--model", tiny_folder, "--out", "run")
-    assert taken.returncode == 2
+    assert taken.poll() == 2
     assert "already holds a run" in taken.stderr
 
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import make_rows
+from heedful.cli import main
+from heedful.train import precision as precisions
+from tests.conftest import WORDS
+from tests.processes import Process
 from tests.train import trainings
 
 KINDS = [("full", "fp32"), ("lora", "fp32"), ("full", "bf16"), ("lora", "bf16")]
-BF16 = "import heedful.train.precision as p; p.native_bf16 = lambda: True; from heedful.cli import main; main()"
 
 
-def command(precision: str, *arguments: object) -> list[str]:
-    """Give the command line; bf16 is emulated where the processor lacks it, which only costs time."""
-    start = ["-c", BF16] if precision == "bf16" else ["-m", "heedful"]
-    return [sys.executable, *start, *map(str, arguments)]
+def start(precision: str, home: Path, *words: object) -> Process:
+    """Start the command line; bf16 is emulated where the processor lacks it, which only costs time."""
+    return Process(home, _command, precision == "bf16", [*map(str, words)])
+
+
+def _command(narrow: bool, words: list[str]) -> None:
+    if narrow:
+        precisions.native_bf16 = lambda: True
+    main(words)
 
 
 def events(run: Path) -> list[dict[str, object]]:
@@ -54,15 +58,13 @@ def arguments(method: str, precision: str, rows: Path, model: Path) -> list[obje
     return ["train", rows, "--model", model, "--method", method, "--epochs", 3, *asked]
 
 
-def kill(line: list[str], run: Path) -> int:
-    """Start a training, and kill it after a random step."""
+def kill(process: Process, run: Path) -> int:
+    """Kill a training after a random step."""
     at = random.randrange(8, 55)
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     while steps_of(run) < at:
-        assert process.poll() is None, "it ended before it was killed"
+        assert process.poll() is None, process.stderr
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert not (run / "model").exists(), f"killed too late (at {at})"
     return at
 
@@ -73,11 +75,13 @@ def runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole and resume what was killed: full-fp32, killed-full-fp32, ..."""
     home = tmp_path_factory.mktemp("runs")
     rows = home / "rows.json"
-    rows.write_text(json.dumps(make_rows(200)), encoding="utf-8")
+    short = [{"instruction": f"Say {i}.", "output": WORDS[i % 12]} for i in range(200)]
+    rows.write_text(json.dumps(short), encoding="utf-8")
     plan: list[dict[str, Any]] = []
     for method, precision in KINDS:
         name, asked = f"{method}-{precision}", [*map(str, arguments(method, precision, rows, tiny_folder))]
-        at = kill(command(precision, *asked, "--out", home / f"killed-{name}"), home / f"killed-{name}")
+        run = home / f"killed-{name}"
+        at = kill(start(precision, home, *asked, "--out", run), run)
         (home / f"killed-{name}.at").write_text(str(at))
         again = ["train", "--resume"]
         plan += [
@@ -85,9 +89,8 @@ def runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"name": f"killed-{name}", "arguments": again, "bf16": precision == "bf16"},
         ]
     (home / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    line = [sys.executable, trainings.__file__, home / "plan.json"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
+    done = Process(home, trainings.perform_all, home / "plan.json")
+    assert done.wait() == 0, done.stderr
     (home / "said").write_text(done.stderr)
     return home
 
@@ -107,35 +110,17 @@ def test_a_killed_run_resumes_bit_for_bit(method: str, precision: str, runs: Pat
 
 def test_sigterm_saves_and_exits_with_143(tiny_folder: Path, rows_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        command(
-            "fp32",
-            "train",
-            rows_file,
-            "--model",
-            tiny_folder,
-            "--out",
-            run,
-            "--epochs",
-            50,
-            "--set",
-            "train.save_every=10000",
-        ),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    long = ["--epochs", 50, "--set", "train.save_every=10000"]
+    process = start("fp32", tmp_path, "train", rows_file, "--model", tiny_folder, "--out", run, *long)
     while steps_of(run) < 3:
-        assert process.poll() is None
+        assert process.poll() is None, process.stderr
         time.sleep(0.001)
-    second = subprocess.run(
-        command("fp32", "train", "--resume", "--out", run), capture_output=True, text=True, timeout=100
-    )
-    assert second.returncode == 2
+    second = start("fp32", tmp_path, "train", "--resume", "--out", run)
+    assert second.wait() == 2
     assert f"process {process.pid}" in second.stderr
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=100)
-    assert process.returncode == 143, told
-    assert "--resume" in told
-    assert "Traceback" not in told
+    process.send(signal.SIGTERM)
+    assert process.wait() == 143, process.stderr
+    assert "--resume" in process.stderr
+    assert "Traceback" not in process.stderr
     (saved,) = (run / "checkpoints").glob("step-*")
     assert int(saved.name[5:]) == steps_of(run)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tests.encode.test_tokenise import gpt2_tokenizer
 from tests.models import byte_tokenizer
+from tests.processes import Process
 
 from heedful.config import Config, load_config
 from heedful.data import load
@@ -227,41 +228,29 @@ def test_memory_holds_a_few_integers_a_row(tmp_path: Path) -> None:
     assert grown < 60  # MiB
 
 
-KILLED = """
-import sys
-from heedful import data
-from heedful.config import load_config
-from heedful.encode import examples, prepare, tokenise
-from tests.models import byte_tokenizer
-for module in (examples, prepare, tokenise):
-    module.CHUNK = 16
-config = load_config(None, {"data.path": sys.argv[1], "encode.template": "chatml"})
-splits, receipt = data.load(config.data)
-print("encoding", flush=True)
-ready = prepare.prepare(config, splits, receipt.as_dict(), byte_tokenizer(), 500)
-print(ready.fingerprint())
-"""
+def _encode(path: str) -> None:
+    for module in ("tokenise", "examples", "prepare"):
+        importlib.import_module(f"heedful.encode.{module}").CHUNK = CHUNK  # type: ignore[attr-defined]
+    print(prepared(load_config(None, {"data.path": path, "encode.template": "chatml"})).fingerprint())
 
 
 def test_a_process_that_is_killed_leaves_its_work_to_the_next(tmp_path: Path) -> None:
     asked = config(tmp_path / "d.json", 6000)
     expected = prepared(asked).fingerprint()
     home = tmp_path / "other"
-    environment = {**os.environ, "HEEDFUL_HOME": str(home)}
-    command = [sys.executable, "-c", KILLED, asked.data.path]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = Process(tmp_path, _encode, asked.data.path, environment={"HEEDFUL_HOME": str(home)})
 
     def chunks() -> int:
         return sum(path.read_bytes().count(b"\n") for path in (home / "examples").glob("*/chunks.jsonl"))
 
     while chunks() < 40:
-        assert process.poll() is None, "it ended before it was killed"
+        assert process.poll() is None, process.stderr
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
     (folder,) = (path.parent for path in (home / "examples").glob("*/chunks.jsonl"))
     done, before = chunks(), (folder / "chunks.jsonl").read_bytes().splitlines()[:40]
     assert not (folder / "MANIFEST.json").exists(), f"killed too late, after {done} chunks"
-    again = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    again = Process(tmp_path, _encode, asked.data.path, environment={"HEEDFUL_HOME": str(home)})
+    assert again.wait() == 0, again.stderr
     assert again.stdout.split()[-1] == expected
     assert (folder / "chunks.jsonl").read_bytes().splitlines()[:40] == before

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import pytest
 import torch
 from tests.export.runs import make_run
 from tests.models import byte_tokenizer, trained_tokenizer
+from tests.processes import heedful
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heedful import pipeline
@@ -182,13 +179,11 @@ def test_a_killed_export_leaves_the_old_one_or_none(form: str, tmp_path: Path) -
     run = make_run(tmp_path / "run", "llama", trained_tokenizer("smollm"))
     made = pipeline.export(run, form)
     before = {f.name: f.read_bytes() for f in ([made.path] if form == "gguf" else made.path.iterdir())}
-    command = [sys.executable, "-m", "heedful", "export", str(run.path), "--to", form, "--force"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = heedful(tmp_path, "export", run.path, "--to", form, "--force")
     while not (left := list(made.path.parent.glob(".*.tmp-*"))) or not any(left[0].iterdir()):
-        assert process.poll() is None
+        assert process.poll() is None, process.stderr
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     after = {f.name: f.read_bytes() for f in ([made.path] if form == "gguf" else made.path.iterdir())}
     assert after == before
     assert list(made.path.parent.glob(".*.tmp-*"))

@@ -128,11 +128,11 @@ class Poison:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float = math.nan) -> None:
         real = learners.Learner.learn
 
-        def learn(this: learners.Learner, examples, step: int) -> float:  # type: ignore[no-untyped-def]
-            loss = real(this, examples, step)
+        def learn(this: learners.Learner, examples, step: int) -> tuple[float, list[float]]:  # type: ignore[no-untyped-def]
+            loss, each = real(this, examples, step)
             if step + 1 in steps and math.isnan(value):
                 next(iter(this.parameters.values())).grad.fill_(math.nan)  # type: ignore[union-attr]
-            return value if step + 1 in steps else loss
+            return (value if step + 1 in steps else loss), each
 
         monkeypatch.setattr(learners.Learner, "learn", learn)
 

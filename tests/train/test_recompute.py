@@ -24,7 +24,7 @@ def learned(kind: str, method: str, attention: str, again: bool) -> tuple[float,
     attention_of = next(child for name, child in layer.named_children() if "att" in name)
     attention_of.register_forward_pre_hook(lambda module, given: calls.append(1))
     learner = Learner(adapt(model, config) if method == "lora" else model, collator("tree", 0.0, 60), config, steps=4)
-    loss = learner.learn(rows_that_share(4), 0)
+    loss, _ = learner.learn(rows_that_share(4), 0)
     return loss, dict(learner.optimizer.gradients()), len(calls)
 
 

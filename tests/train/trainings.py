@@ -53,10 +53,14 @@ def perform(training: dict[str, Any], home: Path) -> None:
         time.sleep(0.01)
 
 
-if __name__ == "__main__":
+def perform_all(plan: Path) -> None:
     torch.set_num_threads(1)
-    gc.freeze()  # what was imported stays
     # Pictures and pages take longer than these trainings do, and have tests of their own.
     pipeline.loss_plot = pipeline.publish = lambda *arguments: None
-    for one in json.loads(Path(sys.argv[1]).read_text()):
-        perform(one, Path(sys.argv[1]).parent)
+    for one in json.loads(plan.read_text()):
+        perform(one, plan.parent)
+
+
+if __name__ == "__main__":
+    gc.freeze()  # what was imported stays
+    perform_all(Path(sys.argv[1]))

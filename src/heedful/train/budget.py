@@ -7,13 +7,13 @@ a function of step and total, so a resumed run that follows the same totals is t
 from __future__ import annotations
 
 import bisect
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from heedful.config import TrainConfig
+from heedful.train.loop import evaluate_every, steps_per_epoch
 
 TOLERATED = 0.02  # of the budget: a smaller miss is not worth another total
 FIRST_LOOK = 5  # steps until the measure is compared with real updates
@@ -38,8 +38,7 @@ class Costs:
 
     def remaining(self, config: TrainConfig, rows: int, done: int, steps: int) -> float:
         """Give the seconds from after `done` steps to the end of a run of `steps`, its export included."""
-        every = config.evaluate_every or math.ceil(steps / 4)
-        per_epoch = max(1, rows // config.batch_size if config.drop_last else math.ceil(rows / config.batch_size))
+        every, per_epoch = evaluate_every(steps, config), max(1, steps_per_epoch(rows, config))
         return (
             (steps - done) * self.step
             + _due(done, steps, every) * self.validation
@@ -63,7 +62,7 @@ class Budget:
     updates: int = 0
 
     def fit(self, config: TrainConfig, rows: int, done: int) -> int:
-        """Give the largest total of steps that ends in time, at least one more than are done; 0 if not even that."""
+        """Give the largest total of steps that ends in time; `done` if not even one more would."""
         left = self.ends - time.perf_counter()
 
         def cost(steps: int) -> float:

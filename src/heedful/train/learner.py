@@ -51,7 +51,6 @@ class Learner:
         kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
         self.optimizer = kind(self.parameters, config, torch.float32 if self.sharded else dtype)
         self.rows = None if self.sharded else RowGradient(model)
-        self.row_nll: list[float] = []  # of the last group's examples: the NLL of all their supervised tokens
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     def lr(self, step: int) -> float:
@@ -59,10 +58,11 @@ class Learner:
         peak = self.config.lr or DEFAULT_LR[self.config.method]
         return peak * schedule(self.config, step, self.steps)
 
-    def learn(self, examples: Sequence[TokenizedExample], step: int) -> float:
-        """Accumulate the gradient of a group's mean loss; give that loss in nats per (weighted) target.
+    def learn(self, examples: Sequence[TokenizedExample], step: int) -> tuple[float, list[float]]:
+        """Accumulate the gradient of a group's mean loss.
 
-        Where memory runs out, the same group is tried again in smaller forwards.
+        Give that loss in nats per (weighted) target, and each example's in nats over its supervised tokens. Where
+        memory runs out, the same group is tried again in smaller forwards.
         """
         weight = self.collator.weight(examples)
         while (sums := self._accumulate(examples, step, weight)) is None:
@@ -71,8 +71,8 @@ class Learner:
                 self.rows.seen.clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
-        nll, *self.row_nll = sums
-        return nll / weight
+        nll, *each = sums
+        return nll / weight, each
 
     def _accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float] | None:
         """Add up the gradient on all ranks; give the loss of the group and of each row, or None if memory ran out."""

@@ -50,19 +50,19 @@ def fit(
 
     A hook may change `learner.steps`, the total, on the way: a run with a budget does.
     """
-    evaluate_every = config.evaluate_every or math.ceil(learner.steps / 4)
+    validate_every = evaluate_every(learner.steps, config)
     bad_steps = 0
     for group in upcoming(len(examples), progress, config):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
-        loss = learner.learn(rows, progress.step)
+        loss, row_nll = learner.learn(rows, progress.step)
         grad_norm = learner.update(progress.step, loss)
-        hooks.keep(progress.epoch, group.rows, learner.row_nll, [int(row.supervised.sum()) for row in rows])
+        hooks.keep(progress.epoch, group.rows, row_nll, [int(row.supervised.sum()) for row in rows])
         bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
         progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
         metrics = StepMetrics(
             step=progress.step,
-            epoch=round(progress.step * config.batch_size / len(examples), 4),
+            epoch=epoch_of(progress.step, len(examples), config),
             loss=loss,
             targets=sum(int(row.supervised.sum()) for row in rows),
             tokens=progress.tokens,
@@ -76,7 +76,7 @@ def fit(
             log({"event": "step", **asdict(metrics)})
         if bad_steps:
             _note_bad_step(log, progress, [row.id for row in rows], bad_steps)
-        stale = (progress.step % evaluate_every == 0 or last) and hooks.validate(progress)
+        stale = (progress.step % validate_every == 0 or last) and hooks.validate(progress)
         if group.ends_epoch or last:
             hooks.sample(progress)
         stop = stale or hooks.interrupted()  # asked once: what ends the loop was saved
@@ -89,8 +89,22 @@ def fit(
 
 def total_steps(rows: int, config: TrainConfig) -> int:
     """Count the updates of a whole run."""
-    per_epoch = rows // config.batch_size if config.drop_last else math.ceil(rows / config.batch_size)
-    return min(per_epoch * config.epochs, config.max_steps or per_epoch * config.epochs)
+    steps = steps_per_epoch(rows, config) * config.epochs
+    return min(steps, config.max_steps or steps)
+
+
+def steps_per_epoch(rows: int, config: TrainConfig) -> int:
+    return rows // config.batch_size if config.drop_last else math.ceil(rows / config.batch_size)
+
+
+def evaluate_every(steps: int, config: TrainConfig) -> int:
+    """Give the updates between two validations: four to a run, where nothing else is asked for."""
+    return config.evaluate_every or math.ceil(steps / 4)
+
+
+def epoch_of(step: int, rows: int, config: TrainConfig) -> float:
+    """Give the epochs that are done after so many updates, for people to read."""
+    return round(step * config.batch_size / rows, 4)
 
 
 def upcoming(rows: int, progress: Progress, config: TrainConfig, steps: int | None = None) -> Iterator[Group]:

@@ -15,7 +15,6 @@ from torch.distributed.tensor import DTensor
 from heedful import kernels
 from heedful.config import TrainConfig
 
-BLOCK = 4096  # of update.c: numbers whose squares are summed together
 PIECE = 2**20  # numbers of a weight that are updated at a time, so that they stay in the cache between the passes
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -80,7 +79,7 @@ class MasterAdamW:
     def _squares(self, gradient: torch.Tensor) -> torch.Tensor:
         """Add up the squares of a gradient."""
         if self.compiled:
-            sums = torch.empty(-(-len(gradient) // BLOCK), dtype=torch.float64)
+            sums = torch.empty(-(-len(gradient) // kernels.number("block")), dtype=torch.float64)
             kernels.call("squares", gradient, gradient.dtype == torch.float32, sums, len(gradient))
             return sums.sum()
         numbers = map(self._wide, torch.split(gradient, PIECE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import read_json, write_json
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, measured, total_at
+from heedful.train.loop import evaluate_every
 from heedful.train.surroundings import Bar
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ class Pace:
         assert budget is not None
         budget.totals[step] = session.learner.steps = total
         write_json(session.run.budget_file, budget.totals)
-        every = session.config.train.evaluate_every or math.ceil(total / 4)
-        fixed = {"train.max_steps": total, "train.evaluate_every": every}
+        fixed = {"train.max_steps": total, "train.evaluate_every": evaluate_every(total, session.config.train)}
         session.config = load_config(session.run.config_file, fixed)
         session.run.write_config(session.config)
 

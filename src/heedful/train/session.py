@@ -25,7 +25,7 @@ from heedful.run import Run
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.learner import Learner
-from heedful.train.loop import Group, Hooks, fit, total_steps, upcoming
+from heedful.train.loop import Group, Hooks, epoch_of, fit, total_steps, upcoming
 from heedful.train.memory import give_back_pages, keep_freed_pages
 from heedful.train.pace import Pace
 from heedful.train.probe import attend_by_tree, tree_is_exact
@@ -194,7 +194,11 @@ class Session:
         def validate(progress: Progress) -> bool:
             if not self.ready.validation:
                 return False
-            event: dict[str, Any] = {"event": "validation", "step": progress.step, "epoch": self._epoch(progress)}
+            event: dict[str, Any] = {
+                "event": "validation",
+                "step": progress.step,
+                "epoch": epoch_of(progress.step, len(self.ready.train), self.config.train),
+            }
             loss, targets = self.learner.validate(self.some(self.ready.validation))
             if self.config.train.evaluate_batches:
                 event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
@@ -257,9 +261,6 @@ class Session:
         if self.ranks.leads:
             self.config = load_config(self.run.config_file, {"encode.batch_tokens": tokens})
             self.run.write_config(self.config)
-
-    def _epoch(self, progress: Progress) -> float:
-        return round(progress.step * self.config.train.batch_size / len(self.ready.train), 4)
 
     def _log(self, event: Mapping[str, Any]) -> None:
         if self.ranks.leads:

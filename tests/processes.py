@@ -1,0 +1,106 @@
+"""Real processes without the wait: each is forked from one that has imported the libraries and done nothing else.
+
+A start of Python costs five seconds of imports, which the tests that need a process would pay some thirty times.
+`test_cli.py` starts some the way a user does.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["heedful.pipeline", "heedful.verbs", "heedful.serve.app", "peft"])
+
+
+class Process:
+    """A function at work in a process of its own; what it says goes to files."""
+
+    def __init__(
+        self,
+        home: Path,
+        function: Callable[..., object],
+        *arguments: Any,
+        environment: Mapping[str, str] | None = None,
+        said: str = "",
+    ) -> None:
+        number = len(list(home.glob("*.err")))
+        self.out, self.err = home / f"{number}.out", home / f"{number}.err"
+        (home / f"{number}.in").write_text(said, encoding="utf-8")
+        files = [str(home / f"{number}.in"), str(self.out), str(self.err)]
+        variables = {**os.environ, **(environment or {})}
+        self._process = _SERVER.Process(target=_work, args=(files, str(home), variables, function, arguments))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Give the exit code, if it ended."""
+        return self._process.exitcode
+
+    def wait(self, seconds: float = 280) -> int:
+        """Wait for its end; give the exit code."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, "it did not end"
+        return self._process.exitcode
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    @property
+    def stdout(self) -> str:
+        return self.out.read_text(encoding="utf-8")
+
+    @property
+    def stderr(self) -> str:
+        return self.err.read_text(encoding="utf-8")
+
+    def first_line(self, seconds: float = 60) -> str:
+        """Wait for the first line that it writes to stderr."""
+        until = time.monotonic() + seconds
+        while not (self.err.exists() and "\n" in self.stderr):
+            assert self.poll() is None and time.monotonic() < until, self.stderr
+            time.sleep(0.01)
+        return self.stderr.split("\n")[0]
+
+
+def heedful(home: Path, *arguments: object, **options: Any) -> Process:
+    """Start the command line in a folder."""
+    return Process(home, _command, [*map(str, arguments)], **options)
+
+
+def _command(arguments: list[str]) -> None:
+    from heedful.cli import main
+
+    sys.argv = ["heedful", *arguments]
+    main()
+
+
+def _work(
+    files: list[str], home: str, variables: dict[str, str], function: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
+    """Be as a process is that was just started."""
+    gc.freeze()  # what was imported stays
+    modes = os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for descriptor, (file, mode) in enumerate(zip(files, modes, strict=True)):
+        os.dup2(os.open(file, mode), descriptor)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(home)
+    function(*arguments)
