@@ -102,7 +102,7 @@ def main() -> None:
     if asked.measure:
         print(json.dumps(measure(asked.measure, asked.model, asked.templates[0])))
         return
-    from heedful.catalogue import cache_home
+    from heedful.store import cache_home
 
     results = []
     for rows in asked.rows:

@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx2
 
-from heedful.catalogue import cache_home
+from heedful.model import load_tokenizer
 
 STREAMS = 8
 ROUNDS = 3
@@ -45,10 +45,10 @@ def command(server: str, port: int) -> list[str]:
     """Say how a server is started; the peer gets the same weights, in bf16 as heedful's, and its running batches."""
     if server == "heedful":
         return [sys.executable, "-m", "heedful", "serve", MODEL, "--port", str(port)]
-    weights = next((cache_home() / "models").glob("SmolLM2-135M*"))
+    weights = load_tokenizer(MODEL)[2]
     peer = Path(sys.executable).with_name("transformers")
     options = ["--continuous-batching", "--device", "cpu", "--dtype", "bfloat16", "--port", str(port)]
-    return [str(peer), "serve", *options, str(weights)]
+    return [str(peer), "serve", *options, weights]
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from heedful.catalogue import cache_home
 from heedful.cli import RARELY
+from heedful.store import cache_home
 from tests import processes
 from tests.models import byte_tokenizer, tiny_model
 

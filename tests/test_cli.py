@@ -167,6 +167,34 @@ def test_skipped_rows_are_counted_and_capped(tmp_path: Path, capsys) -> None:  #
     assert end.value.code == 3
 
 
+def test_every_row_of_a_folder_is_answered(tiny_folder: Path, tmp_path: Path) -> None:
+    from heedful.cli import main
+
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": name, "output": "x"}]), encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        main(["generate", str(tiny_folder), "--data", str(tmp_path), "--out", str(tmp_path / "o"), "--max-tokens", "1"])
+    assert end.value.code == 0
+    assert [row["instruction"] for row in json.loads((tmp_path / "o").read_text())] == ["test", "train"]
+
+
+def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
+    rows_file: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from heedful.cli import main
+
+    monkeypatch.setenv("HEEDFUL_HOME", str(rows_file / "home"))
+    check = ["check", str(rows_file), "--model", str(tiny_folder)]
+    with pytest.raises(SystemExit) as end:
+        main([*check, "--json"])
+    told = capsys.readouterr()
+    assert (end.value.code, json.loads(told.out)["data"]["read"]) == (0, 80)
+    assert "The receipt is not stored" in told.err
+    with pytest.raises(SystemExit) as end:
+        main([*check, "--out", str(rows_file / "receipt.json")])
+    assert (end.value.code, "Cannot write" in capsys.readouterr().err) == (2, True)
+
+
 def test_help_imports_no_torch() -> None:
     script = "import sys; sys.argv = ['heedful', '--help']\nfrom heedful.cli import main\ntry: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules, 'pydantic' in sys.modules)"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

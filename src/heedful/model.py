@@ -7,6 +7,7 @@ model is never run. What is saved is a clean Hugging Face folder.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -32,10 +33,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from heedful.catalogue import Location, cache_home, check_wheel, locate
+from heedful.catalogue import Location, locate, pinned
 from heedful.config import TrainConfig
-from heedful.errors import ModelError
+from heedful.errors import ModelError, UsageError
 from heedful.run import replace_directory, sha256
+from heedful.store import Facts, kept
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -105,19 +107,32 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
 
 def convert_gguf(path: Path) -> Path:
     """Turn a GGUF file into a safetensors folder once, keep it in the cache, and give the folder."""
-    check_wheel(path)
-    folder = cache_home() / "models" / f"{path.stem}-{sha256(path)[:12]}"
-    if folder.is_dir():
-        return folder
-    print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
-    quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
-    with _explained(str(path), str(path)), quiet:
-        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
-    model.hf_quantizer = None
-    save(model, tokenizer, folder)
-    return folder
+    content = pinned(path) or _content(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+    def convert(folder: Path) -> Facts:
+        if sha256(path) != content:
+            raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
+        print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
+        quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
+        with _explained(str(path), str(path)), quiet:
+            model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
+        model.hf_quantizer = None
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from error
+        tokenizer.save_pretrained(folder)
+        return {"file": path.name}
+
+    return kept("models", {"gguf": content}, convert, hashed=False)[0]
+
+
+@functools.cache
+def _content(path: Path, size: int, changed: int) -> str:
+    """Hash a file once a process, unless its size or time changes."""
+    return sha256(path)
 
 
 def max_positions(config: PretrainedConfig) -> int:

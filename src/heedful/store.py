@@ -25,7 +25,6 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.catalogue import cache_home
 from heedful.errors import RunError
 from heedful.run import sha256, sync, write_json
 
@@ -35,15 +34,25 @@ READ = 1 << 20  # bytes read at once in a pass over all items
 Facts = dict[str, Any]
 
 
-def kept(kind: str, key: Mapping[str, Any], make: Callable[[Path], Facts]) -> tuple[Path, Facts, bool]:
+def cache_home() -> Path:
+    """Give the folder for what is made or downloaded once; HEEDFUL_HOME moves it."""
+    return Path(os.environ.get("HEEDFUL_HOME", "~/.cache/heedful")).expanduser()
+
+
+def kept(
+    kind: str, key: Mapping[str, Any], make: Callable[[Path], Facts], hashed: bool = True
+) -> tuple[Path, Facts, bool]:
     """Open what was made from `key`, or let `make` fill its folder: the folder, the maker's facts, and whether it was
-    there already. Raise RunError if it cannot be written."""
+    there already. Without `hashed`, what was made is known by its sizes: where reading it all would take long.
+
+    Raise RunError if it cannot be written.
+    """
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     try:
-        folder = _home() / kind / name
+        folder = writable_home() / kind / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder.with_suffix(".lock")):
-            facts = _whole(folder)
+            facts = _whole(folder, hashed)
             if facts is not None:
                 return folder, facts, True
             _remove_unused(folder.parent)
@@ -53,10 +62,10 @@ def kept(kind: str, key: Mapping[str, Any], make: Callable[[Path], Facts]) -> tu
             return folder, facts, False
     except OSError as error:
         fix = "Free some space, or set HEEDFUL_HOME to another folder."
-        raise RunError(f"Cannot keep {kind} in {_home()}: {error.strerror or error}.", fix) from error
+        raise RunError(f"Cannot keep {kind} in {writable_home()}: {error.strerror or error}.", fix) from error
 
 
-def _home() -> Path:
+def writable_home() -> Path:
     """Give the cache, or a folder that dies with the process where the cache cannot be written."""
     home = cache_home()
     with suppress(OSError):
@@ -79,11 +88,15 @@ def _alone(file: Path) -> Iterator[None]:
 
 def _seal(folder: Path, facts: Facts) -> None:
     """Write the manifest: from here on the folder counts."""
-    files = {path.name: [path.stat().st_size, sha256(path)] for path in sorted(folder.iterdir())}
+    files = {}
+    for path in sorted(folder.iterdir()):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        files[path.name] = [path.stat().st_size, sha256(path)]
     write_json(folder / MANIFEST, {"files": files, "facts": facts})
 
 
-def _whole(folder: Path) -> Facts | None:
+def _whole(folder: Path, hashed: bool) -> Facts | None:
     """Give the facts of a finished folder; remove one that is damaged."""
     manifest = folder / MANIFEST
     if not manifest.exists():
@@ -91,7 +104,7 @@ def _whole(folder: Path) -> Facts | None:
     try:
         told = json.loads(manifest.read_text(encoding="utf-8"))
         for name, (size, digest) in told["files"].items():
-            if (folder / name).stat().st_size != size or sha256(folder / name) != digest:
+            if (folder / name).stat().st_size != size or (hashed and sha256(folder / name) != digest):
                 raise ValueError(name)
         facts: Facts = told["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

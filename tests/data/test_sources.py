@@ -64,10 +64,30 @@ def test_parquet_gives_the_same_rows(tmp_path: Path, packed: bool) -> None:
     assert values(path) == ROWS
 
 
-def test_what_json_cannot_hold_becomes_text_in_parquet(tmp_path: Path) -> None:
-    table = pyarrow.table({"a": [float("nan")], "b": [b"x"], "c": pyarrow.array([0], pyarrow.timestamp("s"))})
+def test_what_json_cannot_hold_becomes_text_in_parquet_or_nothing(tmp_path: Path) -> None:
+    time = pyarrow.array([0], pyarrow.timestamp("s"))
+    table = pyarrow.table({"a": [float("nan")], "b": ["é".encode()], "c": [b"\xff\xd8"], "d": time})
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
-    assert values(tmp_path / "d.parquet") == [{"a": "nan", "b": "b'x'", "c": "1970-01-01 00:00:00"}]
+    found = {"a": None, "b": "é", "c": {"bytes": 2}, "d": "1970-01-01 00:00:00"}
+    assert values(tmp_path / "d.parquet") == [found]
+
+
+def test_bytes_that_are_no_text_spoil_only_a_row_that_needs_them(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_pylist([{**row, "picture": b"\xff", "output": b"\xff"} for row in ROWS])
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(DataError, match='field "output" is an object, not text'):
+        load(DataConfig(path=str(tmp_path / "d.parquet")))
+    pyarrow.parquet.write_table(
+        table.drop_columns("output").append_column("output", [["a"] * 4]), tmp_path / "d.parquet"
+    )
+    assert load(DataConfig(path=str(tmp_path / "d.parquet")))[1].kept == 4
+
+
+def test_the_index_that_pandas_writes_is_a_column_that_is_not_read(tmp_path: Path) -> None:
+    lines = CSV.splitlines()
+    indexed = "\n".join(f"{number or ''},{line}" for number, line in enumerate(lines))
+    receipt = load(DataConfig(path=str(write(tmp_path / "d.csv", indexed))))[1]
+    assert (receipt.kept, receipt.not_read) == (4, ("(no name)",))
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +149,8 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.json", "[1]".encode("utf-16"), "d.json:1:1: byte 0xff at offset 0 is not UTF-8."),
         ("d.json.gz", b"[]", "d.json.gz is not a whole gzip file"),
         ("d.json.gz", gzip.compress(JSON.encode())[:-9], "d.json.gz is not a whole gzip file"),
-        ("d.csv", "a,a\n1,2\n", "d.csv:1: each column needs a name of its own."),
+        ("d.csv", "a,a\n1,2\n", 'd.csv:1: two columns have the name "a".'),
+        ("d.csv", "\na,b,\n1,2,3\n", "d.csv:2: column 3 of the header has no name."),
         ("d.csv", 'a,b\n1,"2\n', "d.csv:2: not CSV: unexpected end of data."),
         ("d.parquet", b"PAR1 no", "d.parquet is not a whole Parquet file"),
         ("d.xlsx", b"PK", "d.xlsx is of no kind that can be read. These are: .json, .jsonl,"),
@@ -281,6 +302,20 @@ def hub(monkeypatch: pytest.MonkeyPatch, splits: dict[str, list[dict[str, str]]]
     fake = types.ModuleType("datasets")
     fake.load_dataset = lambda name: splits  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", fake)
+
+
+def test_a_file_may_be_named_as_the_rows_that_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "builtin-extra.json", JSON)
+    assert values("builtin-extra.json") == ROWS
+
+
+def test_a_typing_error_in_a_path_is_no_id_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, {"train": ROWS})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows/news").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"There is no file or folder rows/new. Did you mean 'news'"):
+        sources.read("rows/new")
 
 
 def test_a_hub_id_gives_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def test_what_is_damaged_is_made_again(
     again, told_again = load(config)
     assert list(again.train) == expected
     assert told_again == receipt
-    assert store._whole(folder) is not None
+    assert store._whole(folder, hashed=True) is not None
 
 
 def test_long_work_is_counted_and_a_used_cache_is_said(

@@ -133,6 +133,13 @@ def test_a_group_in_many_forwards_keeps_its_denominator(
         assert batch.input_ids.numel() <= room or len(batch.input_ids) == 1
 
 
+@pytest.mark.parametrize(("layout", "forwards"), [("tree", 1), ("padded", 2)])
+def test_a_forward_is_full_when_its_layout_is(layout: str, forwards: int) -> None:
+    """One long row among short ones pads them all; as a tree, a beginning that all share takes its room once."""
+    rows = [example([1] * 50 + [row] * (550 if row == 9 else 10)) for row in range(2, 10)]
+    assert len(list(Collator(layout, 0, 0.0, 704).batches(rows))) == forwards
+
+
 def test_the_prompts_share_is_a_weight_and_the_first_token_has_none() -> None:
     weights = Collator("tree", 0, 0.25, 64).weights(example([5, 6, 7, 8], [0, 0, 1, 1]))
     assert weights.tolist() == [0, 0.25, 1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -119,10 +120,17 @@ def test_every_row_is_kept_or_named() -> None:
     assert encoding["limit"] == 60
 
 
-def test_a_data_set_of_which_nothing_is_left_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        (Splits(rows(3), (), ()), "3 of 3 rows to train on are longer than 8 tokens. Raise encode.max_tokens"),
+        (Splits((), (), rows(1)), "0 of 1 rows are left to train on; the split holds them back. Add rows."),
+    ],
+)
+def test_a_data_set_of_which_nothing_is_left_is_refused(splits: Splits, said: str) -> None:
     config = load_config(None, ["encode.template=chatml", "encode.max_tokens=8", "encode.long_rows=drop"])
-    with pytest.raises(DataError, match="no row is left"):
-        prepare(config, Splits(rows(3), (), ()), {}, byte_tokenizer(), 100)
+    with pytest.raises(DataError, match=re.escape(said)):
+        prepare(config, splits, {}, byte_tokenizer(), 100)
 
 
 def test_the_fingerprint_tells_examples_apart() -> None:

@@ -9,8 +9,10 @@ import re
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.models import byte_tokenizer, plain_tokenizer
+from transformers import AutoTokenizer
 
 from heedful.encode.template import Template, choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
@@ -88,7 +90,7 @@ def test_special_tokens_in_text_are_segments_of_their_own() -> None:
 
 def test_characters_of_icon_fonts_stay_what_they_are() -> None:
     template = choose_template("chatml", byte_tokenizer())
-    icons = "\U000f0000\U000f0001\U000f0002\U00100000"
+    icons = "\U000f0000\U000f0001\U000f0002\U00100000\U0010f000\U0010f000\U0010f001\U0010f003<|im_end|>\U0010f003"
     assert icons in _text(template.segments([Message("user", icons), Message("assistant", icons)]))
 
 
@@ -130,11 +132,46 @@ def test_chatml_adds_its_tokens_once_and_only_where_they_are_missing() -> None:
     assert len(bare("<|im_end|>", add_special_tokens=False)["input_ids"]) == 1
 
 
-def test_a_template_that_writes_the_date_gives_the_same_prompt_tomorrow() -> None:
+LLAMA_3 = """{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{{- "Today Date: " + date_string }}
+{%- for m in messages %}{{- "<|im_start|>" + m.role + "\\n" + m.content + "<|im_end|>" }}{%- endfor %}
+{%- if add_generation_prompt %}{{- "<|im_start|>assistant\\n" }}{%- endif %}"""
+
+
+@pytest.mark.parametrize("source", [LLAMA_3, LLAMA_3.replace("date_string is defined", "false")])
+def test_a_template_that_writes_the_date_is_saved_with_the_date_of_training(source: str, tmp_path: Path) -> None:
+    """Invariant 10: whoever renders the saved template, on any day, gives the prompt of training."""
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = "{{ strftime_now('%Y') }}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+    tokenizer.chat_template = source
     template = choose_template("own", tokenizer)
-    assert _text(template.segments([Message("user", "u"), Message("assistant", "a")])).startswith("01 Jan 2025u")
+    encoder = Encoder(template, stop_ids(template), 10_000)
+    tokenizer.chat_template = template.source
+    tokenizer.save_pretrained(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    prompt = saved.apply_chat_template([{"role": "user", "content": "u"}], add_generation_prompt=True, tokenize=False)
+    assert "Today Date: 01 Jan 2025<" in prompt
+    assert _decode(template, np.array(encoder.prompt_ids([Message("user", "u")]))) == prompt
+    assert choose_template("own", saved).source == template.source
+    assert template.shape([Message("user", "u"), Message("assistant", "a")]) is not None
+
+
+def test_of_several_templates_the_default_is_taken_and_said() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = {"default": LLAMA_3, "tool_use": "{{ tools }}"}
+    template = choose_template("auto", tokenizer)
+    assert template.source.endswith(LLAMA_3)
+    assert (template.name, template.label) == ("own", "own (the default of default, tool_use)")
+    assert choose_template("alpaca", tokenizer).label == "alpaca"
+    tokenizer.chat_template = {"rag": LLAMA_3, "tool_use": "{{ tools }}"}
+    with pytest.raises(ModelError, match=r"\(rag, tool_use\) none is called default"):
+        choose_template("auto", tokenizer)
 
 
 def _text(segments) -> str:  # type: ignore[no-untyped-def]

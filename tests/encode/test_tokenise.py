@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.models import byte_tokenizer, word_tokenizer
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
+from heedful.data.turns import check_turns
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, build_encoder, stop_ids
 from heedful.errors import DataError
@@ -220,6 +222,30 @@ class TestLongRows:
         (example,), _ = encoder.encode([conversation("u" * 200, "\n\na" * 5)])
         first = int(np.flatnonzero(example.supervised)[0])
         assert encoder.tokenizer.decode(example.ids[:first].tolist()).endswith("<|im_start|>assistant\n")
+
+    @pytest.mark.parametrize(
+        ("roles", "limit", "cut"),
+        [
+            ("user assistant tool assistant", 230, {"instruction"}),
+            ("system user assistant tool assistant user assistant", 340, {"oldest turns"}),
+            ("user assistant user assistant tool assistant", 230, {"oldest turns", "instruction"}),
+        ],
+    )
+    def test_a_shortened_conversation_begins_with_a_question(self, roles: str, limit: int, cut: set[str]) -> None:
+        """A tool's result never stands without the question and the call before it."""
+        turns = tuple(Message(role, f"{role} " + "x" * 40) for role in roles.split())  # type: ignore[arg-type]
+        (example,), receipt = self.encoder(limit).encode([Conversation("1", turns, Place("f", 1))])
+        kept = re.findall(r"<\|im_start\|>(\w+)", byte_tokenizer().decode(example.ids.tolist()))
+        check_turns([Message(role, "text") for role in kept])  # type: ignore[arg-type]
+        assert kept[-1] == "assistant"
+        assert receipt.truncated.keys() == cut
+
+    def test_a_row_whose_learned_turn_does_not_fit_is_dropped_and_counted(self) -> None:
+        row = conversation("q1", "a" * 60, "q2", "b" * 30, supervised=(None, True, None, False))
+        examples, receipt = self.encoder(100).encode([row])
+        assert not examples
+        assert receipt.dropped == ["rows.json (row 1)"]
+        assert not receipt.truncated
 
     def test_drop_counts_the_row(self) -> None:
         encoder = self.encoder(60, "drop")

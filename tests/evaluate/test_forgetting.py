@@ -90,12 +90,6 @@ def test_a_tree_measures_what_rows_apart_do(kind: str, dtype: torch.dtype, monke
     assert found == pytest.approx(apart, rel=1e-5 if dtype == torch.float32 else 2e-2)
 
 
-def test_cut_into_trees_nothing_is_lost() -> None:
-    rows = sorted(examples(30), key=lambda example: example.ids.tolist())
-    parts = list(likelihood._parts(rows))
-    assert [example.id for part in parts for example in part] == [example.id for example in rows]
-
-
 def test_a_model_is_probed_and_compared() -> None:
     torch.manual_seed(0)
     cells = {}

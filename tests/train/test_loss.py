@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
 from heedful.encode.batch import LAYOUTS, Collator, dense_targets, padded
+from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train import precision
 from heedful.train.learner import Learner
@@ -105,7 +106,7 @@ def test_the_tree_learns_all_tokens_as_padded_rows_do(kind: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["tree", "padded"])
-@pytest.mark.parametrize("limit", [1, 40, 100])
+@pytest.mark.parametrize("limit", [1, 40, 60])
 def test_a_group_in_many_forwards_is_one_update(layout: str, limit: int) -> None:
     """Invariant 1: answers of 1 to 40 tokens, one denominator."""
     model, examples = tiny_model("llama"), rows_that_share(4)
@@ -178,6 +179,15 @@ def test_the_probe_lets_exact_models_use_the_tree(kind: str) -> None:
 def test_the_probe_sees_a_sliding_window(length: int) -> None:
     """Its paths are longer than the window of 8."""
     assert not tree_is_exact(tiny_model(WINDOWED), length)
+
+
+def test_memory_that_runs_out_is_no_answer_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("heedful.train.probe.logits_at", refuse)
+    with pytest.raises(RunError, match="Memory ran out"):
+        tree_is_exact(tiny_model("llama"), 12)
 
 
 def test_a_window_wider_than_every_path_is_no_obstacle() -> None:

@@ -23,7 +23,7 @@ from heedful.data.formats import Choice, choose, to_conversation
 from heedful.data.near import Likeness, clusters, compare, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
-from heedful.data.split import SPLITS, Ids, Part, Parts, Shares
+from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
 from heedful.records import Conversation, Splits, Watch
@@ -173,7 +173,7 @@ def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch
     return found
 
 
-def _split(owner: NDArray[np.int8], cluster: Ids, config: DataConfig) -> Parts:
+def _split(owner: NDArray[np.int8], cluster: Numbers, config: DataConfig) -> Parts:
     """Split as the files do; what no file is comes out of train, by the configured shares."""
     rows = {name: np.flatnonzero(owner == number) for number, name in enumerate(PARTS)}
     shares = Shares(
@@ -185,7 +185,7 @@ def _split(owner: NDArray[np.int8], cluster: Ids, config: DataConfig) -> Parts:
     return {name: train[part] if name == "train" or not len(rows[name]) else rows[name] for name, part in cut.items()}
 
 
-def _leaks(hashes: Ids, likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
+def _leaks(hashes: Numbers, likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
     """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
     held = np.concatenate([parts[name] for name in HELD_BACK])
     near = near_any(likeness, held, parts["train"])

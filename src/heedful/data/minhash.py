@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.data.split import Ids
+from heedful.data.split import Numbers
 
 BANDS, BAND_HASHES = 32, 6
 HASHES = BANDS * BAND_HASHES
@@ -29,7 +29,7 @@ ALIKE = 0.82 * HASHES  # bits: a J of 0.64; at a cosine of 0.9 J is about 0.81, 
 HALF = np.uint64(32)  # bits of a word
 MOST_MET = 8  # others that a text is compared with
 
-Pairs = tuple[Ids, Ids]
+Pairs = tuple[Numbers, Numbers]
 Words = NDArray[np.uint64]
 
 
@@ -48,7 +48,7 @@ class Buckets:
         for band, word in enumerate(words.astype(np.uint32)):
             os.pwrite(self._file, word.tobytes(), (band * self._texts + start) * word.itemsize)
 
-    def pairs(self, rows: Ids, others: Ids) -> Iterator[Pairs]:
+    def pairs(self, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
         """Give pairs (row, other) that may be near, at most MOST_MET for a row: linear in the rows."""
         met = np.zeros(self._texts, np.int16)
         size = self._texts * np.dtype(np.uint32).itemsize
@@ -63,13 +63,13 @@ class Buckets:
                 for start in range(0, len(left), CHUNK):
                     yield left[start : start + CHUNK], right[start : start + CHUNK]
 
-    def _alike(self, rows: Ids, others: Ids) -> NDArray[np.bool_]:
+    def _alike(self, rows: Numbers, others: Numbers) -> NDArray[np.bool_]:
         differing = np.bitwise_count(self._sketches[rows] ^ self._sketches[others]).sum(axis=1)
         alike: NDArray[np.bool_] = HASHES - differing >= ALIKE
         return alike
 
 
-def _neighbours(band: NDArray[np.uint32], rows: Ids, others: Ids) -> Iterator[Pairs]:
+def _neighbours(band: NDArray[np.uint32], rows: Numbers, others: Numbers) -> Iterator[Pairs]:
     """Pair each row with two others of its bucket: the first, and the last before the row itself."""
     places = np.sort(_placed(band, others))
     own = places if rows is others else np.sort(_placed(band, rows))  # looked up in order: next to each other in memory
@@ -81,13 +81,13 @@ def _neighbours(band: NDArray[np.uint32], rows: Ids, others: Ids) -> Iterator[Pa
             yield _row(some[meet]), _row(found[meet])
 
 
-def _placed(band: NDArray[np.uint32], rows: Ids) -> Words:
+def _placed(band: NDArray[np.uint32], rows: Numbers) -> Words:
     """Write a row's bucket and its number into one word, which sorts by bucket and then by number."""
     placed: Words = band[rows].astype(np.uint64) << HALF | rows.astype(np.uint64)
     return placed
 
 
-def _row(placed: Words) -> Ids:
+def _row(placed: Words) -> Numbers:
     return (placed & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 

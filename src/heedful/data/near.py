@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
-from heedful.data.split import Flags, Ids
+from heedful.data.split import Flags, Numbers
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
@@ -29,8 +29,8 @@ CHUNK = 200_000  # pairs compared at a time
 class Likeness:
     """Texts made ready to be compared."""
 
-    distinct: Ids  # [texts]: each text's number; by first appearance, case and white space aside
-    first: Ids  # [distinct]: the first text of each number
+    distinct: Numbers  # [texts]: each text's number; by first appearance, case and white space aside
+    first: Numbers  # [distinct]: the first text of each number
     texts: Sequence[str]
     vectors: sparse.csr_array | None  # [distinct, grams] float64: counts, each row of norm 1
     buckets: Buckets | None
@@ -39,7 +39,7 @@ class Likeness:
     def exact(self) -> bool:
         return self.vectors is not None
 
-    def cosine(self, rows: Ids, others: Ids) -> NDArray[np.float64]:
+    def cosine(self, rows: Numbers, others: Numbers) -> NDArray[np.float64]:
         """Give the cosine of each pair."""
         if self.vectors is not None:
             left, right = self.vectors[rows], self.vectors[others]
@@ -68,7 +68,7 @@ def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
     )
 
 
-def _numbered(values: Ids) -> tuple[Ids, Ids]:
+def _numbered(values: Numbers) -> tuple[Numbers, Numbers]:
     """Number equal values in the order in which they appear: each one's number, and where each number is first."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     appearance = np.argsort(first)
@@ -77,7 +77,7 @@ def _numbered(values: Ids) -> tuple[Ids, Ids]:
     return number[inverse], first[appearance]
 
 
-def clusters(likeness: Likeness) -> tuple[Ids, Flags]:
+def clusters(likeness: Likeness) -> tuple[Numbers, Flags]:
     """Give each text the number of its cluster, and say whether an earlier text is near it."""
     everything = np.arange(len(likeness.first))
     parent, near_earlier = everything.copy(), np.zeros(len(everything), dtype=bool)
@@ -94,7 +94,7 @@ def clusters(likeness: Likeness) -> tuple[Ids, Flags]:
     return _roots(parent, everything)[likeness.distinct], near_earlier[likeness.distinct] | ~first
 
 
-def near_any(likeness: Likeness, rows: Ids, others: Ids) -> Flags:
+def near_any(likeness: Likeness, rows: Numbers, others: Numbers) -> Flags:
     """Say for each text of `rows` whether one of the texts `others` is near it."""
     rows, others = likeness.distinct[rows], np.unique(likeness.distinct[others])
     found = np.zeros(len(likeness.first), dtype=bool)
@@ -122,14 +122,14 @@ def _vectors(texts: list[str]) -> sparse.csr_array:
     return vectors
 
 
-def _count(texts: Sequence[str]) -> tuple[Ids, sparse.csr_array]:
+def _count(texts: Sequence[str]) -> tuple[Numbers, sparse.csr_array]:
     """Count the 3-grams of texts: the grams met, and the counts by text."""
     codes, owner = grams_of(texts)
     grams, column = np.unique(codes, return_inverse=True)
     return grams, sparse.csr_array((np.ones(len(column)), (owner, column)), shape=(len(texts), len(grams)))
 
 
-def _candidates(likeness: Likeness, rows: Ids, others: Ids) -> Iterator[Pairs]:
+def _candidates(likeness: Likeness, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
     """Give pairs (row, other) that may be near, a chunk at a time; some may come twice."""
     if not len(rows) or not len(others):
         return
@@ -144,7 +144,7 @@ def _candidates(likeness: Likeness, rows: Ids, others: Ids) -> Iterator[Pairs]:
             yield left[start : start + CHUNK], right[start : start + CHUNK]
 
 
-def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator[Pairs]:
+def _folded_pairs(vectors: sparse.csr_array, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
     """Give every pair whose cosine may reach the threshold.
 
     Counts are never negative, so adding columns together can only add products: with x, y folded into buckets
@@ -162,13 +162,13 @@ def _folded_pairs(vectors: sparse.csr_array, rows: Ids, others: Ids) -> Iterator
         yield block[near[0]], others[near[1]]
 
 
-def _near(likeness: Likeness, rows: Ids, others: Ids) -> Pairs:
+def _near(likeness: Likeness, rows: Numbers, others: Numbers) -> Pairs:
     """Keep the pairs whose cosine reaches the threshold."""
     near = likeness.cosine(rows, others) >= THRESHOLD
     return rows[near], others[near]
 
 
-def _merge(parent: Ids, rows: Ids, others: Ids) -> None:
+def _merge(parent: Numbers, rows: Numbers, others: Numbers) -> None:
     """Give the clusters that near pairs join one root: the least of theirs."""
     if not len(rows):
         return
@@ -178,7 +178,7 @@ def _merge(parent: Ids, rows: Ids, others: Ids) -> None:
     parent[roots] = roots[np.unique(joined, return_index=True)[1]][joined]
 
 
-def _roots(parent: Ids, rows: Ids) -> Ids:
+def _roots(parent: Numbers, rows: Numbers) -> Numbers:
     """Follow parents up to the root of each row's cluster, and remember it."""
     found = parent[rows]
     while not np.array_equal(above := parent[found], found):

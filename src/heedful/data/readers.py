@@ -24,6 +24,7 @@ from heedful.errors import DataError
 from heedful.records import Place
 
 BATCH = 2048  # rows of a Parquet file read at once
+NO_NAME = "(no name)"  # what the receipt calls a column without one
 
 Open = Callable[[], BinaryIO]  # gives the file's bytes from their start, as often as it is called
 
@@ -52,14 +53,25 @@ def read_rows(opened: Open, name: str, ending: str, packed: bool) -> Iterator[Ra
         raise DataError(f"{name} is not a whole gzip file: {lower(str(error))}.", GET_AGAIN) from error
 
 
-def plain(value: Any) -> Any:
-    """Give what JSON can hold: dates, bytes, pictures and the like become their text."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
+def as_json(value: Any) -> Any:
+    """Give what JSON can hold: dates and the like become their text, and so do bytes if they are UTF-8.
+
+    NaN is how a table without null writes that nothing is there.
+    """
+    match value:
+        case dict():
+            return {str(key): as_json(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [as_json(inner) for inner in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return {"bytes": len(value)}
+        case None | str() | int():
+            return value
     return str(value)
 
 
@@ -205,11 +217,7 @@ def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
     with io.TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as text:
         reader = csv.reader(text, strict=True)
         try:
-            header = next((cells for cells in reader if cells), [])
-            if len(set(header)) < len(header) or not all(header):
-                raise DataError(
-                    f"{name}:1: each column needs a name of its own.", f"The names are: {', '.join(header)}."
-                )
+            header = _column_names(next((cells for cells in reader if cells), []), f"{name}:{reader.line_num}")
             row, line = 0, reader.line_num + 1
             for cells in reader:
                 row += bool(cells)
@@ -224,6 +232,17 @@ def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
             csv.field_size_limit(limit)
 
 
+def _column_names(cells: list[str], where: str) -> list[str]:
+    """Check the header of a table. Its first column may be without a name: so pandas writes its index."""
+    names = [cells[0] or NO_NAME, *cells[1:]] if cells else []
+    for number, column in enumerate(names, 1):
+        if not column:
+            raise DataError(f"{where}: column {number} of the header has no name.", "Give it one.")
+        if column in names[: number - 1]:
+            raise DataError(f'{where}: two columns have the name "{column}".', "Rename one of them.")
+    return names
+
+
 def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
     try:
         import pyarrow as arrow
@@ -236,7 +255,7 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
             for batch in parquet.ParquetFile(stream).iter_batches(BATCH):
                 for value in batch.to_pylist():
                     row += 1
-                    yield RawRow(plain(value), Place(name, row))
+                    yield RawRow(as_json(value), Place(name, row))
         except (arrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, gzip.BadGzipFile):
                 raise

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from heedful.data.readers import READERS, Open, RawRow, file_type, plain, read_rows
+from heedful.data.readers import READERS, Open, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.errors import DataError, did_you_mean
 from heedful.records import Place, Watch
+from heedful.run import sha256, sync
+from heedful.store import writable_home
 
 MAX_DOWNLOAD = 2 << 30  # bytes
 LONG = 32  # MiB that make somebody wait
@@ -75,14 +77,18 @@ def _files(path: str) -> list[_File] | None:
     if path in BUILTIN:
         file = importlib.resources.files("heedful.data.builtin") / f"{BUILTIN[path]}.json"
         return [_File(path, lambda: cast(BinaryIO, file.open("rb")), "json")]
-    if path.startswith("builtin"):
+    if path.startswith("builtin") and not Path(path).exists():
         raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
     if path.startswith(("http://", "https://")):
         return [_url(path)]
     local = Path(path).expanduser()
     if local.is_dir():
         return _folder(local)
-    return [_file(local)] if local.exists() or not _is_hub_id(path) else None
+    if local.exists() or not _is_hub_id(path):
+        return [_file(local)]
+    if local.parent.is_dir():  # a typing error must not be sent to the hub
+        raise DataError(f"There is no file or folder {path}.", _near_file(local))
+    return None
 
 
 def _file(path: Path, part: Part = "train") -> _File:
@@ -157,10 +163,7 @@ def raw_url(url: str) -> str:
 
 def _cached(url: str, download: Callable[[str, IO[bytes]], None]) -> Path:
     """Give the file that was downloaded from this URL before, if it is whole; else download and keep it."""
-    from heedful.catalogue import cache_home
-    from heedful.run import sha256, sync
-
-    folder, key = cache_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder, key = writable_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
     for path in folder.glob(f"{key}-*"):
         if path.name == f"{key}-{sha256(path)}":  # its name holds its hash: a damaged file is not used
             return path
@@ -223,11 +226,11 @@ def _hub(name: str) -> list[Source]:
 def _hub_part(name: str, part: Part, rows: Sequence[Any]) -> Source:
     label, digest = f"{name}[{part}]", hashlib.sha256()
     for number, row in enumerate(rows):
-        digest.update((", " if number else "[").encode() + json.dumps(plain(dict(row)), sort_keys=True).encode())
+        digest.update((", " if number else "[").encode() + json.dumps(as_json(dict(row)), sort_keys=True).encode())
     digest.update(b"]" if len(rows) else b"[]")
     content = digest.hexdigest()
 
     def found() -> Iterator[RawRow]:
-        return (RawRow(plain(dict(row)), Place(label, number)) for number, row in enumerate(rows, 1))
+        return (RawRow(as_json(dict(row)), Place(label, number)) for number, row in enumerate(rows, 1))
 
     return Source(label, spool(label, {"content": content, "ending": "hub"}, found), content, part)

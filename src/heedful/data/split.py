@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Part = Literal["train", "validation", "test"]
-Parts = dict[Part, Ids]  # the rows of each part, by number
+Parts = dict[Part, Numbers]  # the rows of each part, by number
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Shares:
     test: float
 
 
-def in_order(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Parts:
+def in_order(clusters: Sequence[int] | Numbers, shares: Shares, seed: int) -> Parts:
     """Take the first rows as train, the next as test, the rest as validation."""
     rows = np.arange(len(clusters))
     validation, test = _exact(shares.validation), _exact(shares.test)
@@ -39,7 +39,7 @@ def in_order(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Parts:
     return {"train": rows[:trained], "validation": rows[tested:], "test": rows[trained:tested]}
 
 
-def leak_aware(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Parts:
+def leak_aware(clusters: Sequence[int] | Numbers, shares: Shares, seed: int) -> Parts:
     """Shuffle, and hold back whole clusters, so that nothing near a held-back row is trained on."""
     numbers = array("q", range(len(clusters)))
     random.Random(seed).shuffle(numbers)
@@ -54,10 +54,10 @@ def leak_aware(clusters: Sequence[int] | Ids, shares: Shares, seed: int) -> Part
     return {"train": order[part == 0], "validation": order[part == 2], "test": order[part == 1]}
 
 
-SPLITS: dict[str, Callable[[Ids, Shares, int], Parts]] = {"in_order": in_order, "leak_aware": leak_aware}
+SPLITS: dict[str, Callable[[Numbers, Shares, int], Parts]] = {"in_order": in_order, "leak_aware": leak_aware}
 
 
-def _by_appearance(labels: Ids) -> tuple[Ids, Ids]:
+def _by_appearance(labels: Numbers) -> tuple[Numbers, Numbers]:
     """List the labels in the order in which they appear, and how many rows have each."""
     rows = len(labels)
     first = np.full(labels.max(initial=0) + 1, rows)
@@ -67,7 +67,7 @@ def _by_appearance(labels: Ids) -> tuple[Ids, Ids]:
     return groups, np.bincount(labels, minlength=len(first))[groups]
 
 
-def _take(sizes: Ids, free: Flags, wanted: int) -> Flags:
+def _take(sizes: Numbers, free: Flags, wanted: int) -> Flags:
     """Take of the free groups, in order, those that come nearest to `wanted` rows together; leave one at least."""
     taken = np.zeros(len(sizes), bool)
     missing, most = wanted, int(free.sum()) - 1

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heedful.encode.tree import build_tree
+from heedful.encode.tree import build_tree, shared_beginning
 from heedful.records import Batch, Predictions, Runs, TokenizedExample
 
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
@@ -72,7 +72,7 @@ def _draw_seed(generator: torch.Generator) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Lays examples out as batches of at most `batch_tokens`, by `layout` ("tree" or "padded")."""
+    """Lays examples out as batches by `layout`: at most `batch_tokens` nodes of a "tree", or rows x width "padded"."""
 
     layout: str
     pad_id: int
@@ -93,7 +93,7 @@ class Collator:
         """Lay a group out in as few forwards as fit."""
         if self.layout == "tree":  # rows that begin alike stay neighbours when a group is cut
             examples = sorted(examples, key=lambda example: example.ids.tolist())
-        for part in _parts(examples, self.batch_tokens):
+        for part in parts(examples, self.batch_tokens, self.layout):
             yield LAYOUTS[self.layout](part, [self.weights(example) for example in part], self.pad_id)
 
 
@@ -159,14 +159,32 @@ def _batch(
     return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, runs)
 
 
-def _parts(examples: Sequence[TokenizedExample], limit: int) -> Iterator[list[TokenizedExample]]:
-    """Cut a group so that rows times width stays within the limit."""
+def parts(examples: Sequence[TokenizedExample], limit: int, layout: str) -> Iterator[list[TokenizedExample]]:
+    """Cut examples, in order, so that each part's places in its layout stay within the limit, or it is one example."""
     part: list[TokenizedExample] = []
-    width = 0
+    places = 0
     for example in examples:
-        width = max(width, len(example))
-        if part and width * (len(part) + 1) > limit:
+        places = PLACES[layout](part, places, example)
+        if part and places > limit:
             yield part
-            part, width = [], len(example)
+            part, places = [], len(example)
         part.append(example)
     yield part
+
+
+def _rows_by_width(part: Sequence[TokenizedExample], places: int, example: TokenizedExample) -> int:
+    """Give rows times width of a part of so many places, with one example more."""
+    width = places // len(part) if part else 0
+    return max(width, len(example)) * (len(part) + 1)
+
+
+def _nodes(part: Sequence[TokenizedExample], places: int, example: TokenizedExample) -> int:
+    """Give the nodes of a tree, or a few more, with one example more; what begins alike stands side by side."""
+    shared = shared_beginning(part[-1].ids, example.ids) if part else 0
+    return places + len(example) - shared
+
+
+PLACES: dict[str, Callable[[Sequence[TokenizedExample], int, TokenizedExample], int]] = {
+    "tree": _nodes,
+    "padded": _rows_by_width,
+}

@@ -59,7 +59,7 @@ def prepare(
     identity = encoder.identity()
     train, facts = _encoded(encoder, identity, splits.train, "train", watch)
     if not train:
-        raise DataError(f"{config.data.path}: no row is left to train on.", "Look at `heedful check` for the reasons.")
+        raise _nothing_left(config.data.path, splits, encoder.max_tokens)
     validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
     encoding = _describe(encoder, train, EncodingReceipt(**facts["receipt"]))
     encoding["batch_widths"] = batch_widths(config, train)
@@ -69,6 +69,16 @@ def prepare(
     receipt = {"data": data_receipt, "encoding": encoding, "rows": shown}
     hashes = facts["sha256"], others["sha256"]
     return Prepared(splits, encoder, train, validation, receipt, int(train.tokens.max()), hashes)
+
+
+def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
+    """Say why there is no example to train on."""
+    rows = len(splits.train)
+    if rows:
+        fix = "Raise encode.max_tokens, or choose a model that takes longer rows."
+        return DataError(f"{path}: {rows:,} of {rows:,} rows to train on are longer than {limit:,} tokens.", fix)
+    kept = len(splits.validation) + len(splits.test)
+    return DataError(f"{path}: 0 of {kept:,} rows are left to train on; the split holds them back.", "Add rows.")
 
 
 def _encoded(
@@ -112,7 +122,7 @@ def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
 
 def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> dict[str, Any]:
     return {
-        "template": encoder.template.name,
+        "template": encoder.template.label,
         "stop_token": encoder.template.stop_token(),
         "limit": counts.limit,
         "rows": counts.rows,

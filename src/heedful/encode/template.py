@@ -51,7 +51,8 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 SHAPE_CHECKS = 4  # conversations of each shape
 MOST_SHAPES = 1000  # where nearly every conversation has a shape of its own, none of them pays
-HIDDEN = 0x10F000  # in a private plane that fonts leave alone: stands for a special token's text while Jinja renders
+HIDDEN = 0x10F000  # in a private plane that fonts leave alone; those behind it stand for special tokens' texts while
+# Jinja renders, and itself marks that the next of them stands for itself
 TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
 
 
@@ -65,6 +66,7 @@ class Template:
     tokenizer: PreTrainedTokenizerBase
     special: tuple[str, ...]  # texts of the tokenizer's special tokens
     added: int = 0  # tokens that the tokenizer did not know before
+    label: str = ""  # what people are told: its name, if no more
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """Cut a whole conversation into segments, up to the last answer's stop token."""
@@ -110,15 +112,17 @@ class Template:
 
     @cached_property
     def _opaque(self) -> bool:
-        return is_opaque(self.source)
+        return is_opaque(self.source.removeprefix(TODAY))
 
     @cached_property
     def _not_plain(self) -> tuple[list[str], re.Pattern[str]]:
         """Give what finds a special token's name or stand-in, and the characters with which names begin."""
-        hidden = f"[{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}]"
-        return sorted({token[0] for token in self.special}), re.compile(
-            "|".join([hidden, *map(re.escape, self.special)])
-        )
+        pattern = "|".join([self._hidden, *map(re.escape, self.special)])
+        return sorted({token[0] for token in self.special}), re.compile(pattern)
+
+    @cached_property
+    def _hidden(self) -> str:
+        return f"[{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}]"
 
     def _new_shape(self, messages: Sequence[Message]) -> Shape | None:
         if not self._opaque or len(messages) > MOST_MESSAGES:
@@ -154,23 +158,25 @@ class Template:
 
     def _hide(self, message: Message) -> dict[str, str]:
         content = message.content + self.joint + message.input if message.input else message.content
-        for i, token in enumerate(self.special):
+        if not content.isascii():
+            content = re.sub(self._hidden, chr(HIDDEN) + r"\g<0>", content)
+        for i, token in enumerate(self.special, 1):
             content = content.replace(token, chr(HIDDEN + i))
         return {"role": message.role, "content": content}
 
     def _reveal(self, text: str, supervised: bool) -> Iterator[Segment]:
         """Turn hidden characters back into the texts that they stand for, as literal segments."""
-        for part in re.split(f"([{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}])", text):
-            if part and HIDDEN <= ord(part[0]) < HIDDEN + len(self.special):
-                yield Segment(self.special[ord(part[0]) - HIDDEN], supervised, literal=True)
+        for i, part in enumerate(re.split(f"({chr(HIDDEN)}?{self._hidden})", text)):
+            if i % 2 and len(part) == 1:
+                yield Segment(self.special[ord(part) - HIDDEN - 1], supervised, literal=True)
             elif part:
-                yield Segment(part, supervised)
+                yield Segment(part[-1] if i % 2 else part, supervised)
 
     def _render(self, messages: Sequence[dict[str, str]], generation_prompt: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
                 list(messages),
-                chat_template=TODAY + self.source if "strftime_now" in self.source else self.source,
+                chat_template=self.source,
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
             )
@@ -199,18 +205,34 @@ _OTHER = "Choose another with --set encode.template=alpaca (or chatml)."
 
 def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer: PreTrainedTokenizerBase) -> Template:
     """Bind a template to the tokenizer; `chatml` may add its two tokens to it (the model must then be resized)."""
-    own = tokenizer.chat_template
-    if name == "own" and not isinstance(own, str):
+    own, label = _own(tokenizer) if name in ("auto", "own") else (None, name)
+    if name == "own" and own is None:
         raise ModelError("encode.template=own, but the model's tokenizer has no chat template.", _OTHER)
     if name == "auto":
-        name = "own" if isinstance(own, str) else "alpaca"
+        name, label = ("alpaca", "alpaca") if own is None else ("own", label)
     missing: list[str] = []
     if name == "chatml":
         missing = [token for token in CHATML_TOKENS if token not in tokenizer.get_vocab()]
         tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
     source = {"alpaca": _with_bos(ALPACA, tokenizer), "chatml": _with_bos(CHATML, tokenizer), "own": own}[name]
-    assert isinstance(source, str)
-    return Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer), len(missing))
+    assert source is not None
+    return Template(name, _pinned(source), JOINTS[name], tokenizer, special_tokens(tokenizer), len(missing), label)
+
+
+def _own(tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str]:
+    """Give the tokenizer's chat template, the default one where it has several, and what people are told of it."""
+    found = tokenizer.chat_template
+    if not isinstance(found, dict):
+        return found, "own"
+    names = ", ".join(found)
+    if "default" not in found:
+        raise ModelError(f"Of the tokenizer's chat templates ({names}) none is called default.", _OTHER)
+    return found["default"], f"own (the default of {names})"
+
+
+def _pinned(source: str) -> str:
+    """Let a template that asks for the date write the same one every day, wherever it is rendered."""
+    return TODAY + source if "strftime_now" in source and not source.startswith(TODAY) else source
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

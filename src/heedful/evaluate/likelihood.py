@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful.encode.batch import Collator, tree
-from heedful.encode.tree import shared_beginning
+from heedful.encode.batch import Collator, parts, tree
 from heedful.records import Batch, TokenizedExample
 from heedful.train.loss import prediction_nll
 from heedful.train.probe import tree_is_exact
@@ -58,24 +57,10 @@ def _padded(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> Ite
 
 def _by_tree(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> Iterator[float]:
     """Measure examples, some at a time as one tree."""
-    for part in _parts(examples):
+    for part in parts(examples, TREE_NODES, "tree"):
         batch = tree(part, [example.supervised.astype(np.float32) for example in part], 0)
         nll = prediction_nll(model, batch).tolist()
         yield from (sum(nll[edge] for edge in edges) for edges in _edges(batch, part))
-
-
-def _parts(examples: Sequence[TokenizedExample]) -> Iterator[list[TokenizedExample]]:
-    """Cut sorted examples into trees of at most TREE_NODES, or of one example."""
-    part: list[TokenizedExample] = []
-    nodes = 0
-    for example in examples:
-        fresh = len(example) - (shared_beginning(part[-1].ids, example.ids) if part else 0)
-        if part and nodes + fresh > TREE_NODES:
-            yield part
-            part, nodes, fresh = [], 0, len(example)
-        part.append(example)
-        nodes += fresh
-    yield part
 
 
 def _edges(batch: Batch, examples: Sequence[TokenizedExample]) -> Iterator[list[int]]:

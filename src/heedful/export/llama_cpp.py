@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from heedful.catalogue import cache_home
 from heedful.errors import ExportError
+from heedful.store import cache_home
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
 INSTALL = (

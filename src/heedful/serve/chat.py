@@ -17,11 +17,11 @@ from typing import Any, Protocol, TypeAlias
 
 from rich.console import Console
 
-from heedful.catalogue import cache_home
 from heedful.clean import clean, clean_stream
 from heedful.errors import HeedfulError, did_you_mean
 from heedful.generate.sampling import check
 from heedful.records import Completion, Message, Sampling
+from heedful.store import cache_home
 
 HELP = """\
 /retry          answer the last message again, with another seed

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heedful.config import Config, EncodeConfig, TrainConfig
+from heedful.config import Config, TrainConfig
 from heedful.encode.batch import MOST_TOKENS, plan
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
@@ -99,7 +99,7 @@ def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
 
 def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
-    need, share = estimate(model, config.train, ranks=ranks), predicting(config.encode, ready)
+    need, share = estimate(model, config.train, ranks=ranks), predicting(config, ready)
     room, asked = need.room(free, share), config.encode.batch_tokens
     if asked == "auto":
         nodes, tokens = ready.longest, min(MOST_TOKENS, max(room, ready.longest, FEWEST))
@@ -132,13 +132,13 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
     return nodes, learned / nodes
 
 
-def predicting(config: EncodeConfig, ready: Prepared) -> float:
-    """Give the share of tokens whose logits are computed."""
-    if config.supervise == "all" or config.prompt_weight or config.layout == "padded":  # there all, for the most part
+def predicting(config: Config, ready: Prepared) -> float:
+    """Give the share of nodes whose logits are computed, at most: the rows of a tree may share their prompt."""
+    encode, encoding = config.encode, ready.receipt["encoding"]
+    if encode.supervise == "all" or encode.prompt_weight or encode.layout == "padded":  # there all, for the most part
         return 1.0
-    encoding = ready.receipt["encoding"]
     answers, prompts = encoding["answer_tokens"]["sum"], encoding["prompt_tokens"]["sum"]
-    return float(answers / (answers + prompts))
+    return float(answers / (answers + prompts / config.train.batch_size))
 
 
 def _adapters(model: PreTrainedModel, rank: int) -> int:

@@ -11,9 +11,11 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful.encode.batch import Collator
+from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train.attention import TREE
 from heedful.train.loss import logits_at
+from heedful.train.memory import is_out_of_memory
 
 BEHIND_THE_FORK = 8  # nodes: a wrong window shows where branch and trunk meet, and may be forgotten at the end
 TOLERANCE = 1e-3  # of the largest logit; rounding stays below 1e-5, a wrong mask is above 1e-1
@@ -45,7 +47,10 @@ def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERA
         with torch.inference_mode():
             together = _logits(model, "tree", rows)
             apart = torch.cat([_logits(model, "padded", [row]) for row in rows])
-    except (RuntimeError, ValueError, TypeError, IndexError):  # NotImplementedError is a RuntimeError
+    except (MemoryError, RuntimeError, ValueError, TypeError, IndexError) as error:  # also NotImplementedError
+        if is_out_of_memory(error):
+            problem = f"Memory ran out where the model was asked whether it computes trees of {length} tokens."
+            raise RunError(problem, "Lower encode.max_tokens, or choose a smaller model.") from error
         return False  # the model refuses the mask
     return bool((together - apart).abs().max() <= tolerance * apart.abs().max())
 
