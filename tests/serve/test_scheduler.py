@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from heedful.generate.beginnings import Beginnings
 from heedful.generate.engine import Engine, Running
 from heedful.records import Sampling
 from heedful.serve.limits import Limits
+from heedful.serve.scheduler import Job, Lane
 
 
 def until(what: Any, seconds: float = 20) -> None:
@@ -174,6 +176,27 @@ def test_draining_does_not_wait_for_ever(live: Make) -> None:
         until(lambda: client.app.state.scheduler.running)
         client.server.handle_exit(15, None)
         assert events_of(running.result().text)[-1]["error"]["code"] == "shutting_down"
+
+
+@pytest.mark.parametrize(("read_tokens", "answer_tokens"), [(1, 40), (2048, 1)])
+def test_streams_go_on_while_others_join(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, read_tokens: int, answer_tokens: int
+) -> None:
+    """Neither a queue of which one row at a time may join, nor one that never ends, lets a running row stand still."""
+    monkeypatch.setattr("heedful.serve.scheduler.READ_TOKENS", read_tokens)
+    lane = Lane(engine, Limits())
+    told: list[str] = []
+
+    def wait(name: str, tokens: int) -> None:
+        row = engine.row(0, "Hello", Sampling(max_tokens=tokens))
+        lane.waiting.append((Job("tiny", [row], lambda _place, _event: told.append(name), math.inf), 0))
+
+    wait("stream", 60)
+    lane.turn()
+    for _ in range(20):
+        wait("other", answer_tokens)
+        lane.turn()
+    assert told.count("stream") == 11  # one token for its own join, then one for each join of another
 
 
 class Failing(Saying):

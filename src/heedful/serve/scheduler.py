@@ -48,20 +48,24 @@ class Lane:
         self._beginnings = Beginnings(limits.remembered)
         self._batch = Running(engine, self._beginnings)
         self._joined = 0
+        self._owed = False  # rows stood still while others joined
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
     def turn(self) -> None:
-        """Let some of the waiting rows join, or give all running rows their next token."""
+        """Let some of the waiting rows join, or give all running rows their next token: two joins that let rows stand
+        still never follow each other."""
+        standing = bool(self._batch.rows)
         try:
-            joining = self._joining()
+            joining = [] if standing and self._owed else self._joining()
             events = self._batch.join(joining) if joining else self._batch.step()
         except Exception as error:  # whatever a model raises must not end the thread
             self.end({job for job, _ in self.running.values()}, broken(error))
             self._batch = Running(self.engine, self._beginnings)
             return
+        self._owed = standing and bool(joining)
         self.tokens += len(events)
         for event in events:
             job, place = self.running[event.row]
