@@ -62,5 +62,5 @@ def feedback(
     from heedful.serve.feedback import export_feedback
 
     file, rows, others = export_feedback(run, out)
-    screen.say(f"{rows} answers to learn from; {others} were rated bad with nothing better.")
+    screen.say(f"{rows} answers to learn from; {others} were rated bad or cut off, with nothing better.")
     print(file)

@@ -13,8 +13,8 @@ export async function ask({ conversation, exchange, lane, answer, settings, sign
   const turns = turnsBefore(conversation, exchange, lane.model).length;
   let problem = null;
   for (let dropped = 0; dropped <= turns; dropped += 1) {
-    const messages = messagesFor(conversation, exchange, lane.model, dropped);
-    problem = await attempt(request(lane.model, messages, answer, settings), answer, signal, onChange);
+    answer.messages = messagesFor(conversation, exchange, lane.model, dropped);
+    problem = await attempt(request(lane.model, answer, settings), answer, signal, onChange);
     answer.trimmed = dropped > 0 && !problem;
     if (problem?.code !== "context_length_exceeded") break; // else once more, without the oldest turn
   }
@@ -25,7 +25,8 @@ export async function ask({ conversation, exchange, lane, answer, settings, sign
   return problem;
 }
 
-function request(model, messages, answer, settings) {
+function request(model, answer, settings) {
+  const { messages } = answer;
   const { topP, maxTokens, repetition } = settings;
   const sampled = answer.temperature > 0 && { top_p: topP, seed: answer.seed };
   const penalty = repetition !== 1 && { repetition_penalty: repetition };
