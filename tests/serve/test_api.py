@@ -12,7 +12,7 @@ from tests.serve.conftest import CHAT, Saying, asking, events_of, said_in, servi
 from heedful.generate.engine import Engine
 from heedful.records import Sampling
 
-HARD = 'naïve 世界 👩‍🚀🇫🇷 \x1b[31m"q"\\ \u202e end'
+HARD = 'naïve 世界 👩‍🚀🇫🇷 \x1b[31m"q"\\ \u202e\u2028\u2029\x85 end'
 
 
 def content(client: TestClient, **fields: Any) -> str:
@@ -34,13 +34,13 @@ def test_an_answer_has_openai_s_shape(client: TestClient, engine: Engine) -> Non
 
 
 def test_a_stream_is_the_answer_to_the_byte() -> None:
-    with serving({"m": Saying(HARD)}) as client:
+    with serving({"m": Saying(HARD)}) as client:  # of its characters some end a line for some clients
         assert content(client) == HARD
         for usage in (False, True):
             options = {"stream_options": {"include_usage": True}} if usage else {}
             reply = client.post(CHAT, json=asking(stream=True, **options))
             assert reply.headers["content-type"].startswith("text/event-stream")
-            assert "\ufffd" not in reply.text
+            assert reply.text.isascii() and "\ufffd" not in reply.text
             events = events_of(reply.text)
             assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
             assert said_in(events) == HARD
@@ -164,6 +164,14 @@ def test_plain_completions(client: TestClient, engine: Engine) -> None:
     events = events_of(client.post("/v1/completions", json={**body, "stream": True}).text)
     pieces = [(c["index"], c["text"]) for event in events[:-1] for c in event["choices"]]
     assert ["".join(text for i, text in pieces if i == place) for place in (0, 1)] == expected
+
+
+def test_choices_of_several_prompts_have_seeds_of_their_own(client: TestClient) -> None:
+    body = {"prompt": ["Hello", "Hello"], "n": 2, "temperature": 1.5, "seed": 5, "max_tokens": 12}
+    texts = [choice["text"] for choice in client.post("/v1/completions", json=body).json()["choices"]]
+    assert len(set(texts)) == 4
+    third = client.post("/v1/completions", json={**body, "prompt": "Hello", "n": 1, "seed": 7}).json()["choices"]
+    assert third[0]["text"] == texts[2]
 
 
 def test_exactly_the_context_fits(client: TestClient, engine: Engine) -> None:
