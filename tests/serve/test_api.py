@@ -144,7 +144,7 @@ def test_roles_and_parts_reach_the_prompt(client: TestClient, engine: Engine) ->
         {"role": "user", "content": "", "name": "Ann"},
     ]
     reply = client.post(CHAT, json={"messages": messages, "max_tokens": 5}).json()
-    expected = engine.generate(["Be brief.One\ntwoYes."], Sampling(max_tokens=5))[0]
+    expected = engine.generate(["Be brief.OnetwoYes."], Sampling(max_tokens=5))[0]
     assert reply["choices"][0]["message"]["content"] == expected.text
     assert reply["usage"]["prompt_tokens"] == expected.prompt_tokens
 

@@ -20,7 +20,8 @@ from heedful.generate.beginnings import Beginnings
 from heedful.generate.engine import Engine, Running
 from heedful.records import Sampling
 from heedful.serve.limits import Limits
-from heedful.serve.scheduler import Job, Lane
+from heedful.serve.problems import Problem
+from heedful.serve.scheduler import Job, Lane, Scheduler
 
 
 def until(what: Any, seconds: float = 20) -> None:
@@ -212,10 +213,30 @@ class Failing(Saying):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_model_that_fails_is_an_error_and_the_next_request_is_answered(live: Make, stream: bool) -> None:
+def test_a_model_that_fails_is_an_error_and_the_next_request_is_answered(
+    live: Make, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     client = live({"failing": Failing("abcdef")})
     reply = client.post(CHAT, json=asking(stream=stream))
     error = events_of(reply.text)[-1] if stream else reply.json()
     assert error["error"]["code"] == "failed"
     assert "quoted" not in reply.text
+    assert "quoted" in str(caplog.records[0].exc_info) and caplog.records[0].name == "heedful.serve"
     assert client.post(CHAT, json=asking()).json()["choices"][0]["message"]["content"] == "abcdef"
+
+
+def test_a_thread_that_broke_answers_nobody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Scheduler({"tiny": engine}, Limits())
+    told: list[Any] = []
+
+    def job() -> Job:
+        return Job("tiny", [engine.row(0, "Hello", Sampling())], lambda _, event: told.append(event), math.inf)
+
+    scheduler.submit(job())
+    monkeypatch.setattr(Lane, "turn", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        scheduler.run()
+    assert not scheduler.alive
+    assert [event.status for event in told] == [503]
+    with pytest.raises(Problem, match="shutting down"):
+        scheduler.submit(job())

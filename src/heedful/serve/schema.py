@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from heedful.data.turns import joined
 from heedful.errors import did_you_mean
 from heedful.records import Message
 from heedful.serve.problems import refused
@@ -105,8 +106,8 @@ class Turn(BaseModel):
     function_call: None = None
 
     def message(self) -> Message:
-        """Give it as the templates know it: a developer's word is the system's, parts stand on lines of their own."""
-        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        """Give it as the templates know it: a developer's word is the system's, parts are one text."""
+        text = self.content if isinstance(self.content, str) else joined(part.text for part in self.content)
         return Message("system" if self.role == "developer" else self.role, text)
 
 
