@@ -49,7 +49,8 @@ def serve(
     from heedful import verbs
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
-    verbs.serve(run_or_model, (host, port), (key_file, allow_host or (), allow_origin or ()), asked, with_base)
+    door = verbs.Door(host, port, key_file, allow_host or (), allow_origin or ())
+    verbs.serve(run_or_model, door, asked, with_base)
 
 
 def feedback(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,19 @@ from heedful.evaluate.score import question
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
+
+SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a server listens, and whom it lets in: holders of a key, under these host names, from these origins."""
+
+    host: str
+    port: int
+    key_file: Path | None
+    hosts: Sequence[str]
+    origins: Sequence[str]
 
 
 def answer_one(
@@ -60,22 +74,27 @@ def talk(
 
     sampling = pipeline.sampling_of(load_config(None, settings))
     if url is not None:
+        refuse_others(settings, SAMPLING, "`heedful chat --url`")
         return chat(connect(url, run_or_model, read_key(key_file)), sampling, system)
     if run_or_model is None:
         raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
+    if key_file is not None:
+        raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
+    refuse_others(settings, (*SAMPLING, "precision"), "`heedful chat`")
     engine = pipeline.load(run_or_model, settings=settings)
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
     return chat(engine, sampling, system, base)
 
 
-def serve(
-    run_or_model: str,
-    address: tuple[str, int],
-    trusted: tuple[Path | None, Sequence[str], Sequence[str]],
-    settings: Mapping[str, Any],
-    with_base: bool,
-) -> None:
-    """Serve a run or a model until a signal; `trusted` are the key's file, host names and origins."""
+def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
+    """Raise a UsageError for a setting that a verb does not read."""
+    for leaf in settings:
+        if leaf not in {f"generate.{name}" for name in read}:
+            raise UsageError(f"{verb} does not read {leaf}.", f"Of generate it reads {', '.join(read)}.")
+
+
+def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
+    """Serve a run or a model until a signal."""
     try:
         from heedful.serve import server
         from heedful.serve.app import create_app
@@ -87,15 +106,17 @@ def serve(
         raise UsageError(
             "`heedful serve` needs more packages.", "Install them: pip install 'heedful[serve]'."
         ) from error
-    key_file, hosts, origins = trusted
-    key = read_key(key_file)
-    check_host(address[0], key)
-    listener = server.listen(*address)
+    key = read_key(door.key_file)
+    check_host(door.host, key)
     sampling = pipeline.sampling_of(load_config(None, settings))
+    given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
+    refuse_others(settings, (*given, "precision"), "`heedful serve`")
+    trust = Trust(key, (door.host, *door.hosts), door.origins)
+    listener = server.listen(door.host, door.port)
     limits = Limits(answer_tokens=sampling.max_tokens) if "generate.max_tokens" in settings else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
     page = page_routes(next(iter(models)), Run(Path(run_or_model)) if holds_run(run_or_model) else None)
-    app = create_app(models, Trust(key, frozenset(hosts), frozenset(origins)), limits, sampling, [page])
+    app = create_app(models, trust, limits, sampling, [page])
     names, url = " and ".join(models), server.url_of(listener)
     told = f"{names} at {url}\nA page to talk to it, and the API under /v1. Ctrl-C ends."
     server.run(app, listener, lambda: screen.say(told))
