@@ -184,8 +184,9 @@ def test_exactly_the_context_fits(client: TestClient, engine: Engine) -> None:
     assert error["code"] == "context_length_exceeded"
     assert f"{engine.positions} tokens" in error["message"] and f"{room + 1} more" in error["message"]
     assert client.post(CHAT, json=asking("x" * 127)).json()["usage"]["completion_tokens"] == 1
-    for text in ("x" * 128, "x" * 100_000):
-        refused = client.post(CHAT, json=asking(text))
+    turns = [{"role": "user", "content": "x"}] * 257
+    for body in (asking("x" * 128), asking("x" * 100_000), {"messages": turns}):
+        refused = client.post(CHAT, json=body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 

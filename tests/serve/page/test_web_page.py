@@ -299,13 +299,17 @@ def test_oldest_turns_are_left_out_where_the_context_ends(open_page: Open, scrip
     too_long = {"message": "17 + 3 are over 18.", "code": "context_length_exceeded"}
     script.refuse = lambda body: (400, too_long) if len(body["messages"]) > 3 else None
     page = open_page()
-    page.allowed_messages = ["400 (Bad Request)"]
+    page.allowed_messages = ["400 (Bad Request)", "413 ("]
     for text in ("One", "Two", "Three"):
         page.send(text)
     assert [content for _, content in shown(script)] == ["Two", "Yes, of course.", "Three"]
     assert "oldest turns were left out" in page.texts(".outcome")[-1]
-    script.refuse = lambda body: (400, too_long)
-    page.send("Four")
+    refusals = len(script.asked)
+    page.send("Four")  # the turn that was left out is not tried again
+    assert [content for _, content in shown(script)] == ["Three", "Yes, of course.", "Four"]
+    assert len(script.asked) == refusals + 2
+    script.refuse = lambda body: (413, {"message": "Large.", "code": "body_too_large"})
+    page.send("Five")
     assert page.texts(".outcome")[-1] == "This message is too long for the model."
 
 
@@ -331,8 +335,10 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(open_page: Open, script: 
     (run.path / "report.html").write_text("<h1>The report</h1>", encoding="utf-8")
     page = open_page(ready=False)
     page.allowed_messages = ["401 (Unauthorized)"]
-    page.type("wrong" + Keys.ENTER, "#key-field")
-    page.wait(lambda: "That is not the key." in page.text("#key"))
+    for wrong in ("wrong", "ключ"):
+        page.type(wrong + Keys.ENTER, "#key-field")
+        page.wait(lambda: page.one("#key-field").get_attribute("value") == "")
+        page.wait(lambda: "That is not the key." in page.text("#key"))
     page.type("open sesame" + Keys.ENTER, "#key-field")
     page.send("Hello")
     assert page.answers() == ["Yes, of course."]

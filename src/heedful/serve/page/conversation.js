@@ -4,7 +4,7 @@
 // exchange      { id, prompt, lanes }            one prompt; a lane for each model that was asked
 // lane          { model, answers, shown }        the versions of its answer, and which is looked at
 // answer        { id, messages, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better }
-//               `messages` are those that the model saw; what stands before an answer may change later
+//               `trimmed` is how many of the oldest turns were left out; `messages` are those that the model saw; what stands before an answer may change later
 
 const id = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
 
@@ -18,7 +18,7 @@ export const newExchange = (prompt, models) => ({
 
 /** Begin an answer in a lane; it is what the lane shows from now on. */
 export function addAnswer(lane, { temperature, seed }) {
-  const answer = { id: id(), messages: null, text: "", tokens: [], finish: null, error: null, trimmed: false, seconds: 0, temperature, seed, rating: null, better: null };
+  const answer = { id: id(), messages: null, text: "", tokens: [], finish: null, error: null, trimmed: 0, seconds: 0, temperature, seed, rating: null, better: null };
   lane.shown = lane.answers.push(answer) - 1;
   return answer;
 }
