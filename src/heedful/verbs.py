@@ -68,8 +68,10 @@ def talk(
     run_or_model: str | None, url: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
 ) -> None:
     """Chat in the terminal, with a model of this machine or with a server's."""
+    from heedful.generate.beginnings import Beginnings
     from heedful.serve.chat import chat
     from heedful.serve.key import read_key
+    from heedful.serve.limits import Limits
     from heedful.serve.remote import connect
 
     sampling = pipeline.sampling_of(load_config(None, settings))
@@ -82,6 +84,7 @@ def talk(
         raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
     refuse_others(settings, (*SAMPLING, "precision"), "`heedful chat`")
     engine = pipeline.load(run_or_model, settings=settings)
+    engine.beginnings = Beginnings(Limits().remembered)  # the conversation so far is not read again at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
     return chat(engine, sampling, system, base)
 
