@@ -193,14 +193,14 @@ def models(
     json: Json = False,
 ) -> None:
     """List the short names of models, or fetch one and print its folder."""
-    from heedful import verbs
+    from heedful import shelf
 
     if action == "pull" and name is None:
         raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
     if action == "pull" and name is not None:
-        print(verbs.pull(name))
+        print(shelf.pull(name))
     else:
-        verbs.list_models(json)
+        shelf.list_models(json)
 
 
 @app.command()

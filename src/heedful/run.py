@@ -28,6 +28,7 @@ from heedful.config import Config, dump_config, load_config
 from heedful.errors import RunError, UsageError
 
 LOCK = "run.lock"
+EXPORT_RECEIPT = "export_receipt.json"  # of an exported folder
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def serve(
     from heedful import verbs
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
-    verbs.serve(run_or_model, (host, port), (key_file, allow_host or (), allow_origin or ()), asked, with_base)
+    door = verbs.Door(host, port, key_file, allow_host or (), allow_origin or ())
+    verbs.serve(run_or_model, door, asked, with_base)
 
 
 def feedback(
@@ -62,5 +63,5 @@ def feedback(
     from heedful.serve.feedback import export_feedback
 
     file, rows, others = export_feedback(run, out)
-    screen.say(f"{rows} answers to learn from; {others} were rated bad with nothing better.")
+    screen.say(f"{rows} answers to learn from; {others} were rated bad or cut off, with nothing better.")
     print(file)

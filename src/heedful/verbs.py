@@ -1,18 +1,15 @@
-"""The smaller verbs: answer, talk, list and fetch models. They print what they find."""
+"""The verbs that let a model speak: to one prompt, to a file of them, in a talk, to a server's clients."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from heedful import model as models
 from heedful import pipeline
-from heedful.catalogue import CATALOGUE, works_offline
 from heedful.clean import clean
 from heedful.config import load_config
 from heedful.data.prompts import prompts
@@ -22,6 +19,18 @@ from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
 
 WRITTEN = 512  # rows that are answered between two writings of the file
+SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a server listens, and whom it lets in: holders of a key, under these host names, from these origins."""
+
+    host: str
+    port: int
+    key_file: Path | None
+    hosts: Sequence[str]
+    origins: Sequence[str]
 
 
 def answer_one(
@@ -66,28 +75,36 @@ def talk(
     run_or_model: str | None, url: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
 ) -> None:
     """Chat in the terminal, with a model of this machine or with a server's."""
+    from heedful.generate.beginnings import Beginnings
     from heedful.serve.chat import chat
     from heedful.serve.key import read_key
+    from heedful.serve.limits import Limits
     from heedful.serve.remote import connect
 
-    sampling = pipeline.sampling_of(load_config(None, settings))
     if url is not None:
+        refuse_others(settings, SAMPLING, "`heedful chat --url`")
+        sampling = pipeline.sampling_of(load_config(None, settings))
         return chat(connect(url, run_or_model, read_key(key_file)), sampling, system)
     if run_or_model is None:
         raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
+    if key_file is not None:
+        raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
+    refuse_others(settings, (*SAMPLING, "precision"), "`heedful chat`")
     engine = pipeline.load(run_or_model, settings=settings)
+    engine.beginnings = Beginnings(Limits().remembered)  # the conversation so far is not read again at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
-    return chat(engine, sampling, system, base)
+    return chat(engine, pipeline.sampling_of(pipeline.answering(run_or_model, settings)), system, base)
 
 
-def serve(
-    run_or_model: str,
-    address: tuple[str, int],
-    trusted: tuple[Path | None, Sequence[str], Sequence[str]],
-    settings: Mapping[str, Any],
-    with_base: bool,
-) -> None:
-    """Serve a run or a model until a signal; `trusted` are the key's file, host names and origins."""
+def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
+    """Raise a UsageError for a setting that a verb does not read."""
+    for leaf in settings:
+        if leaf not in {f"generate.{name}" for name in read}:
+            raise UsageError(f"{verb} does not read {leaf}.", f"Of generate it reads {', '.join(read)}.")
+
+
+def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
+    """Serve a run or a model until a signal."""
     try:
         from heedful.serve import server
         from heedful.serve.app import create_app
@@ -99,43 +116,17 @@ def serve(
         raise UsageError(
             "`heedful serve` needs more packages.", "Install them: pip install 'heedful[serve]'."
         ) from error
-    key_file, hosts, origins = trusted
-    key = read_key(key_file)
-    check_host(address[0], key)
-    listener = server.listen(*address)
-    sampling = pipeline.sampling_of(load_config(None, settings))
+    key = read_key(door.key_file)
+    check_host(door.host, key)
+    sampling = pipeline.sampling_of(pipeline.answering(run_or_model, settings))
+    given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
+    refuse_others(settings, (*given, "precision"), "`heedful serve`")
+    trust = Trust(key, (door.host, *door.hosts), door.origins)
+    listener = server.listen(door.host, door.port)
     limits = Limits(answer_tokens=sampling.max_tokens) if "generate.max_tokens" in settings else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
     page = page_routes(next(iter(models)), Run(Path(run_or_model)) if holds_run(run_or_model) else None)
-    app = create_app(models, Trust(key, frozenset(hosts), frozenset(origins)), limits, sampling, [page])
+    app = create_app(models, trust, limits, sampling, [page])
     names, url = " and ".join(models), server.url_of(listener)
     told = f"{names} at {url}\nA page to talk to it, and the API under /v1. Ctrl-C ends."
     server.run(app, listener, lambda: screen.say(told))
-
-
-def list_models(as_json: bool) -> None:
-    rows = [
-        {"name": n, "parameters": e.parameters, "licence": e.licence, "hub_id": e.hub_id, "offline": works_offline(n)}
-        for n, e in CATALOGUE.items()
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    table = Table("name", "parameters", "licence", "on this machine", "Hugging Face id", box=None, pad_edge=False)
-    for row in rows:
-        offline = "yes" if row["offline"] else "needs the network"
-        table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), offline, str(row["hub_id"]))
-    screen.out.print(table)
-    screen.out.print(
-        "A folder, a .gguf file and any Hugging Face id of a causal language model work as well.", style="dim"
-    )
-
-
-def pull(name: str) -> Path:
-    """Fetch or convert a model, so that it loads at once from then on; give its folder."""
-    loaded = models.load(name)
-    if Path(loaded.origin).is_dir():
-        return Path(loaded.origin)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(loaded.origin, local_files_only=True))

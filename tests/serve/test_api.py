@@ -12,7 +12,7 @@ from tests.serve.conftest import CHAT, Saying, asking, events_of, said_in, servi
 from heedful.generate.engine import Engine
 from heedful.records import Sampling
 
-HARD = 'naïve 世界 👩‍🚀🇫🇷 \x1b[31m"q"\\ \u202e end'
+HARD = 'naïve 世界 👩‍🚀🇫🇷 \x1b[31m"q"\\ \u202e\u2028\u2029\x85 end'
 
 
 def content(client: TestClient, **fields: Any) -> str:
@@ -34,13 +34,13 @@ def test_an_answer_has_openai_s_shape(client: TestClient, engine: Engine) -> Non
 
 
 def test_a_stream_is_the_answer_to_the_byte() -> None:
-    with serving({"m": Saying(HARD)}) as client:
+    with serving({"m": Saying(HARD)}) as client:  # of its characters some end a line for some clients
         assert content(client) == HARD
         for usage in (False, True):
             options = {"stream_options": {"include_usage": True}} if usage else {}
             reply = client.post(CHAT, json=asking(stream=True, **options))
             assert reply.headers["content-type"].startswith("text/event-stream")
-            assert "\ufffd" not in reply.text
+            assert reply.text.isascii() and "\ufffd" not in reply.text
             events = events_of(reply.text)
             assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
             assert said_in(events) == HARD
@@ -144,7 +144,7 @@ def test_roles_and_parts_reach_the_prompt(client: TestClient, engine: Engine) ->
         {"role": "user", "content": "", "name": "Ann"},
     ]
     reply = client.post(CHAT, json={"messages": messages, "max_tokens": 5}).json()
-    expected = engine.generate(["Be brief.One\ntwoYes."], Sampling(max_tokens=5))[0]
+    expected = engine.generate(["Be brief.OnetwoYes."], Sampling(max_tokens=5))[0]
     assert reply["choices"][0]["message"]["content"] == expected.text
     assert reply["usage"]["prompt_tokens"] == expected.prompt_tokens
 
@@ -166,6 +166,14 @@ def test_plain_completions(client: TestClient, engine: Engine) -> None:
     assert ["".join(text for i, text in pieces if i == place) for place in (0, 1)] == expected
 
 
+def test_choices_of_several_prompts_have_seeds_of_their_own(client: TestClient) -> None:
+    body = {"prompt": ["Hello", "Hello"], "n": 2, "temperature": 1.5, "seed": 5, "max_tokens": 12}
+    texts = [choice["text"] for choice in client.post("/v1/completions", json=body).json()["choices"]]
+    assert len(set(texts)) == 4
+    third = client.post("/v1/completions", json={**body, "prompt": "Hello", "n": 1, "seed": 7}).json()["choices"]
+    assert third[0]["text"] == texts[2]
+
+
 def test_exactly_the_context_fits(client: TestClient, engine: Engine) -> None:
     room = engine.positions - len("Hello")
     reply = client.post(CHAT, json=asking(max_tokens=room)).json()
@@ -176,8 +184,9 @@ def test_exactly_the_context_fits(client: TestClient, engine: Engine) -> None:
     assert error["code"] == "context_length_exceeded"
     assert f"{engine.positions} tokens" in error["message"] and f"{room + 1} more" in error["message"]
     assert client.post(CHAT, json=asking("x" * 127)).json()["usage"]["completion_tokens"] == 1
-    for text in ("x" * 128, "x" * 100_000):
-        refused = client.post(CHAT, json=asking(text))
+    turns = [{"role": "user", "content": "x"}] * 257
+    for body in (asking("x" * 128), asking("x" * 100_000), {"messages": turns}):
+        refused = client.post(CHAT, json=body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 

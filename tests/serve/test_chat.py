@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.generate.conftest import Bytes
@@ -13,15 +14,17 @@ from tests.models import tiny_model
 
 from heedful.clean import clean
 from heedful.errors import ModelError
+from heedful.generate.beginnings import Beginnings
 from heedful.generate.engine import Engine
-from heedful.records import Completion, Message, Sampling
-from heedful.serve.chat import chat
+from heedful.records import Completion, FinishReason, Message, Sampling
+from heedful.serve.chat import TooLong, chat
 
 
 class Scripted:
     """Looks like an Engine; its n-th answer is the n-th script. It remembers what it was asked."""
 
     name = "scripted"
+    finish: FinishReason = "stop"
 
     def __init__(self, *answers: Sequence[str | BaseException], positions: int = 1000) -> None:
         self.answers = list(answers)
@@ -39,7 +42,7 @@ class Scripted:
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
-        yield Completion("", (), "stop", 1, 0.0)
+        yield Completion("", (), self.finish, 1, 0.0)
 
 
 class Said:
@@ -54,12 +57,12 @@ class Said:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
     def run(
         engine: object,
-        lines: str,
+        lines: str | io.TextIOWrapper,
         sampling: Sampling = Sampling(),  # noqa: B008
         system: str | None = None,
         other: object = None,
     ) -> Said:
-        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
         chat(engine, sampling, system, other)  # type: ignore[arg-type]
         return Said(*capsys.readouterr())
 
@@ -120,6 +123,28 @@ def test_save_appends_lines_that_train_reads(run, tmp_path: Path) -> None:  # ty
     assert said.notes == f"Saved to {file}.\n" * 2
 
 
+@pytest.mark.parametrize(
+    ("finish", "cut"),
+    [("length", ["half"]), ("stop", ["half", KeyboardInterrupt()]), ("stop", ["half", ModelError("Broken.")])],
+)
+def test_answers_that_were_cut_off_are_saved_but_not_learned(run, tmp_path: Path, finish: Any, cut: Any) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(cut, cut[:1])
+    engine.finish = finish
+    said = run(engine, f"a\n/save {tmp_path}/x\nb\n/save {tmp_path}/x\n")
+    assert "no whole answer to learn from yet" in said.notes
+    if finish == "stop":
+        (line,) = (tmp_path / "x").read_text("utf-8").splitlines()
+        assert [message.get("weight") for message in json.loads(line)["messages"]] == [None, 0, None, None]
+
+
+def test_what_a_server_finds_too_long_is_asked_without_the_oldest_turns(run) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"], ["2"], [TooLong("Too long.")], ["3"], ["4"], [TooLong("Too long.")])
+    said = run(engine, "a\nb\nc\nd\n/system S\n/undo\n/undo\n/undo\n/undo\ne\n")
+    assert ["".join(text for _, text in asked) for asked in engine.asked] == ["a", "a1b", "a1b2c", "b2c", "b2c3d", "Se"]
+    assert said.notes.count("left out") == 1
+    assert said.notes.endswith("No answer came: the message is not kept.\nToo long.\n")
+
+
 def test_save_says_what_is_missing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     said = run(Scripted(["1"]), f"/save x\na\n/save\n/save {tmp_path}/none/x\n")
     assert said.notes.splitlines() == [
@@ -157,7 +182,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(run) -> None:  # type: i
     engine = Scripted(["half", KeyboardInterrupt()], [KeyboardInterrupt()], ["3"])
     said = run(engine, "a\nb\nc\n")
     assert said.out == "half\n\n3\n"
-    assert said.notes == " [stopped]\n" * 2
+    assert said.notes == " [stopped]\n" * 2 + "No answer came: the message is not kept.\n"
     assert engine.asked[2] == [("user", "a"), ("assistant", "half"), ("user", "c")]
 
 
@@ -178,14 +203,28 @@ def test_ctrl_c_at_the_prompt_does_not_leave(run, monkeypatch: pytest.MonkeyPatc
 def test_an_error_is_a_sentence_and_the_talk_goes_on(run) -> None:  # type: ignore[no-untyped-def]
     engine = Scripted([ModelError("A prompt of 9 tokens leaves no room.", "Shorten it.")], ["2"])
     said = run(engine, "a\nb\n")
-    assert said.notes == "A prompt of 9 tokens leaves no room. Shorten it.\n"
+    assert said.notes.splitlines() == [
+        "No answer came: the message is not kept.",
+        "A prompt of 9 tokens leaves no room. Shorten it.",
+    ]
     assert engine.asked[1] == [("user", "b")]
 
 
-def test_bytes_that_are_no_utf8_do_no_harm(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("nothing", [[], [" \n"], [KeyboardInterrupt()], [ModelError("It broke.")]], ids=repr)
+def test_another_try_without_an_answer_leaves_the_one_before(run, nothing: list[Any]) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"], nothing, ["3"])
+    said = run(engine, "a\n/retry\nb\n", Sampling(temperature=1))
+    assert engine.asked[2] == [("user", "a"), ("assistant", "1"), ("user", "b")]
+    assert "No answer came: the one before stands." in said.notes
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_no_utf8_do_no_harm(run, tmp_path: Path, errors: str) -> None:  # type: ignore[no-untyped-def]
     engine = Scripted(["1"])
-    run(engine, f"caf\udce9\n/save {tmp_path}/x.jsonl\n")
+    lines = io.BytesIO(b"caf\xe9\n/save %s/x.jsonl\n" % str(tmp_path).encode())
+    run(engine, io.TextIOWrapper(lines, "utf-8", errors))
     assert engine.asked == [[("user", "caf\ufffd")]]
+    assert "caf\ufffd" in (tmp_path / "x.jsonl").read_text("utf-8")
 
 
 def test_set_changes_the_sampling(run) -> None:  # type: ignore[no-untyped-def]
@@ -221,6 +260,18 @@ def test_with_a_real_engine(run) -> None:  # type: ignore[no-untyped-def]
     engine = Engine(tiny_model("llama"), Bytes(), "tiny")
     expected = engine.generate(["Hello"], Sampling(max_tokens=12))[0].text
     assert run(engine, "Hello\n", Sampling(max_tokens=12)).out == clean(expected) + "\n"
+
+
+def test_a_conversation_is_not_read_again_at_no_change_of_a_bit(run) -> None:  # type: ignore[no-untyped-def]
+    lines = "Hello, this is a line of some length.\nAnd another one.\nOne more.\n"
+    fresh, keeping = (Engine(tiny_model("llama"), Bytes(), "tiny") for _ in range(2))
+    keeping.beginnings = Beginnings(2**20)
+    read: list[bytes] = []
+    keep = keeping.beginnings.keep
+    keeping.beginnings.keep = lambda key, states: (read.append(key), keep(key, states))[1]  # type: ignore[method-assign]
+    said = [run(engine, lines, Sampling(max_tokens=12, temperature=1, seed=3)).out for engine in (fresh, keeping)]
+    assert said[0] == said[1]
+    assert len(read) == len(set(read)) >= 3  # each unit once
 
 
 def test_answers_are_cleaned_before_they_are_shown(run) -> None:  # type: ignore[no-untyped-def]

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 from tests.serve.conftest import CHAT, Make, asking
 
+from heedful import verbs
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
 from heedful.serve.key import check_host, is_loopback, read_key
@@ -48,6 +49,28 @@ def serve(tiny_folder: Path, tmp_path: Path) -> Iterator[Serve]:
     for process in processes:
         process.kill()
         process.communicate()
+
+
+HERE = verbs.Door("127.0.0.1", 0, None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("start", "settings", "complaint"),
+    [
+        (lambda asked: verbs.serve("none", HERE, asked, False), {"generate.seed": "3"}, "does not read generate.seed"),
+        (lambda asked: verbs.serve("none", HERE, asked, False), {"train.epochs": "3"}, "does not read train.epochs"),
+        (lambda asked: verbs.talk("none", None, None, None, asked), {"generate.batch_size": "3"}, "does not read"),
+        (lambda asked: verbs.talk("none", None, Path("key"), None, asked), {}, "--api-key-file is for a server"),
+        (
+            lambda asked: verbs.talk(None, "http://x", None, None, asked),
+            {"generate.precision": "fp32"},
+            "does not read",
+        ),
+    ],
+)
+def test_what_nothing_reads_is_refused(start: Callable[[Any], None], settings: Any, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        start(settings)
 
 
 def test_sigterm_lets_answers_end(serve: Serve) -> None:

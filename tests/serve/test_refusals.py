@@ -48,6 +48,9 @@ FIELDS: list[tuple[str, Any]] = [
     ("messages.0.content", [{"role": "assistant", "content": None}]),
     ("messages.0.content.0.type", [{"role": "user", "content": [IMAGE]}]),
     ("messages.0.content.1.text", [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text"}]}]),
+    ("messages.0.contents", [{"role": "user", "content": "x", "contents": "y"}]),
+    ("messages.0.content.0.txt", [{"role": "user", "content": [{"type": "text", "text": "x", "txt": "y"}]}]),
+    ("messages.0.audio", [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]),
     ("messages.0.tool_calls", [{"role": "assistant", "content": "x", "tool_calls": [TOOL]}]),
     ("messages", [{"role": "user", "content": "x"}] * 257),
     ("temperature", -1),
@@ -78,7 +81,9 @@ FIELDS: list[tuple[str, Any]] = [
     ("logit_bias", {"-1": 1}),
     ("logit_bias", {"a": 1}),
     ("logit_bias.5", {"5": 1000}),
+    ("logit_bias", {str(token): 1 for token in range(301)}),
     ("stream_options", {"include_usage": True}),
+    ("stream_options.usage", {"usage": True}),
     ("stream", "yes"),
     ("top_logprobs", 3),
     ("logprobs", 3),
@@ -220,12 +225,22 @@ def test_foreign_hosts_are_refused(client: TestClient, host: str) -> None:
 
 
 def test_own_hosts_are_let_in(engine: Engine) -> None:
-    with serving({"tiny": engine}, trust=Trust(hosts=frozenset({"models.lan"}))) as client:
-        for host in ("localhost", "localhost:8000", "127.0.0.1:99", "[::1]:8000", "192.168.0.7", "models.lan:80"):
+    with serving({"tiny": engine}, trust=Trust(hosts=["Models.lan"])) as client:
+        for host in (
+            "localhost",
+            "localhost:8000",
+            "127.0.0.1:99",
+            "[::1]:8000",
+            "192.168.0.7",
+            "models.lan:80",
+            "MODELS.LAN",
+        ):
             assert client.get("/v1/models", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.com", "null", "http://localhost:1", "https://localhost.evil.com", "x"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.com", "null", "http://localhost:1", "https://localhost.evil.com", "x", "http://["]
+)
 def test_pages_of_other_origins_are_refused(client: TestClient, origin: str) -> None:
     headers = {"Origin": origin}
     reply = client.post(CHAT, json=asking(max_tokens=1), headers=headers)
@@ -242,7 +257,7 @@ def test_the_own_origin_may_ask(client: TestClient) -> None:
 
 
 def test_cors_is_for_those_that_were_named(engine: Engine) -> None:
-    trust = Trust(KEY, origins=frozenset({"http://chat.lan:3000"}))
+    trust = Trust(KEY, origins=["http://Chat.lan:3000/"])
     with serving({"tiny": engine}, trust=trust) as client:
         asked = {
             "Access-Control-Request-Method": "POST",

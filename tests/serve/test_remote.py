@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.serve.conftest import Make, Saying
+import json
 
-from heedful.errors import ModelError, UsageError
+import pytest
+from fastapi import FastAPI, Response
+from tests.serve.conftest import Make, Saying
+from tests.serve.page.standin import serving
+
+from heedful.errors import UsageError
 from heedful.records import Completion, Message, Sampling
+from heedful.serve.chat import TooLong
 from heedful.serve.guard import Trust
 from heedful.serve.remote import connect
 
@@ -31,7 +36,34 @@ def test_what_a_server_refuses_is_a_sentence(live: Make) -> None:
         connect(url, "y", "k")
     with pytest.raises(UsageError, match="is no URL"):
         connect("localhost:80", None, None)
-    with pytest.raises(UsageError, match="No server answers"):
-        connect("http://127.0.0.1:1", None, None)
-    with pytest.raises(ModelError, match="context is 128 tokens"):
+    for nowhere in ("http://127.0.0.1:1", "http://127.0.0.1:port", "http://a\x00b"):
+        with pytest.raises(UsageError, match="No server answers"):
+            connect(nowhere, None, None)
+    with pytest.raises(TooLong, match="context is 128 tokens"):
         list(connect(url, "m", "k").stream([Message("user", "x" * 100)], Sampling(max_tokens=1000)))
+
+
+def test_other_servers_write_other_streams() -> None:
+    """Line separators as they are, fields that are null, no space before the end."""
+    text = "one\u2028two\u2029three\x85four\r\nfive"
+    chunks = [
+        {"choices": None, "error": None},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"delta": {"content": text}}]},
+        {"choices": [{"delta": {}, "finish_reason": "length"}]},
+    ]
+    app = FastAPI()
+
+    @app.get("/v1/models")
+    def models() -> dict[str, object]:
+        return {"data": [{"id": "other", "max_model_len": None}]}
+
+    @app.post("/v1/chat/completions")
+    def answer() -> Response:
+        lines = [f"data:{json.dumps(chunk, ensure_ascii=False)}\r\n\r\n" for chunk in chunks]
+        return Response("".join([": hello\n", *lines, "data:[DONE] \n\n"]), media_type="text/event-stream")
+
+    with serving(app) as url:
+        *pieces, whole = connect(url, None, None).stream(HELLO, Sampling())
+    assert "".join(map(str, pieces)) == text
+    assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == (text, "length")

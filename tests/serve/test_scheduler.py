@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -19,6 +20,8 @@ from heedful.generate.beginnings import Beginnings
 from heedful.generate.engine import Engine, Running
 from heedful.records import Sampling
 from heedful.serve.limits import Limits
+from heedful.serve.problems import Problem
+from heedful.serve.scheduler import Job, Lane, Scheduler
 
 
 def until(what: Any, seconds: float = 20) -> None:
@@ -176,6 +179,27 @@ def test_draining_does_not_wait_for_ever(live: Make) -> None:
         assert events_of(running.result().text)[-1]["error"]["code"] == "shutting_down"
 
 
+@pytest.mark.parametrize(("read_tokens", "answer_tokens"), [(1, 40), (2048, 1)])
+def test_streams_go_on_while_others_join(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, read_tokens: int, answer_tokens: int
+) -> None:
+    """Neither a queue of which one row at a time may join, nor one that never ends, lets a running row stand still."""
+    monkeypatch.setattr("heedful.serve.scheduler.READ_TOKENS", read_tokens)
+    lane = Lane(engine, Limits())
+    told: list[str] = []
+
+    def wait(name: str, tokens: int) -> None:
+        row = engine.row(0, "Hello", Sampling(max_tokens=tokens))
+        lane.waiting.append((Job("tiny", [row], lambda _place, _event: told.append(name), math.inf), 0))
+
+    wait("stream", 60)
+    lane.turn()
+    for _ in range(20):
+        wait("other", answer_tokens)
+        lane.turn()
+    assert told.count("stream") == 11  # one token for its own join, then one for each join of another
+
+
 class Failing(Saying):
     """Fails at its third token, once, with a message that is hard to write down."""
 
@@ -189,10 +213,30 @@ class Failing(Saying):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_model_that_fails_is_an_error_and_the_next_request_is_answered(live: Make, stream: bool) -> None:
+def test_a_model_that_fails_is_an_error_and_the_next_request_is_answered(
+    live: Make, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     client = live({"failing": Failing("abcdef")})
     reply = client.post(CHAT, json=asking(stream=stream))
     error = events_of(reply.text)[-1] if stream else reply.json()
     assert error["error"]["code"] == "failed"
     assert "quoted" not in reply.text
+    assert "quoted" in str(caplog.records[0].exc_info) and caplog.records[0].name == "heedful.serve"
     assert client.post(CHAT, json=asking()).json()["choices"][0]["message"]["content"] == "abcdef"
+
+
+def test_a_thread_that_broke_answers_nobody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Scheduler({"tiny": engine}, Limits())
+    told: list[Any] = []
+
+    def job() -> Job:
+        return Job("tiny", [engine.row(0, "Hello", Sampling())], lambda _, event: told.append(event), math.inf)
+
+    scheduler.submit(job())
+    monkeypatch.setattr(Lane, "turn", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        scheduler.run()
+    assert not scheduler.alive
+    assert [event.status for event in told] == [503]
+    with pytest.raises(Problem, match="shutting down"):
+        scheduler.submit(job())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heedful.errors import DataError
@@ -59,11 +59,17 @@ def text_of(row: Mapping[str, Any], field: str) -> str:
 def message(role: Role, content: Any, where: str, weight: Any = None) -> Message:
     """Check one turn. Content is a text or text parts; the weight 0 or 1 says whether an answer is learned."""
     parts = isinstance(content, list | tuple) and len(content) > 0
-    text = "".join(_part(part, where) for part in content) if parts else content
+    text = joined(_part(part, where) for part in content) if parts else content
     if weight is not None and not (role == "assistant" and weight in (0, 1) and isinstance(weight, int | float)):
         fix = "The weight of an assistant's message may be 0 or 1."
         raise BadRow(f"{where} ({role}) has the weight {shown(weight)}", fix, "unusable weight")
     return Message(role, _filled(text, f"{where} ({role})"), None if weight is None else bool(weight))
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Join a message's text parts, trained or served, with nothing between them: so do the chat templates that print
+    parts themselves, and a separator would be text that nobody wrote."""
+    return "".join(parts)
 
 
 def check_turns(messages: Sequence[Message]) -> None:

@@ -17,11 +17,11 @@ from heedful.errors import ExportError, HeedfulError
 from heedful.export import verify
 from heedful.export.folder import write_adapter, write_folder
 from heedful.export.gguf_file import write_gguf
-from heedful.export.job import RECEIPT, Job
+from heedful.export.job import Job
 from heedful.export.modelfile import write_modelfile
 from heedful.export.reference import Conversation, Reference, refer
 from heedful.records import Watch
-from heedful.run import read_json, replace_directory, sha256, sync, sync_directory, write_json
+from heedful.run import EXPORT_RECEIPT, read_json, replace_directory, sha256, sync, sync_directory, write_json
 from heedful.train.memory import give_back_pages
 
 
@@ -140,7 +140,7 @@ def _publish(job: Job, content: Path, receipt: dict[str, Any]) -> None:
         sync_directory(job.out.parent)
         write_json(job.receipt, receipt)
     else:
-        write_json(content / RECEIPT, receipt)
+        write_json(content / EXPORT_RECEIPT, receipt)
         replace_directory(content, job.out)
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import ExportError, UsageError
-from heedful.export.job import RECEIPT
-from heedful.run import read_json, sha256
+from heedful.run import EXPORT_RECEIPT, read_json, sha256
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UsageError(f"--to {repository} is not a repository.", "Write it as owner/name.")
     folder = _export_of(place)
-    receipt = read_json(folder / RECEIPT)
+    receipt = read_json(folder / EXPORT_RECEIPT)
     for name, file in receipt["files"].items():
         if not (folder / name).is_file() or sha256(folder / name) != file["sha256"]:
             raise ExportError(f"{folder / name} is not the file that was verified.", "Export again with --force.")
-    names = [*receipt["files"], RECEIPT]
+    names = [*receipt["files"], EXPORT_RECEIPT]
     return Shipment(folder, {name: (folder / name).stat().st_size for name in names}, repository, public)
 
 
@@ -60,9 +59,9 @@ def send(shipment: Shipment) -> str:
 
 def _export_of(place: Path) -> Path:
     """Give the export itself, or the one of a run."""
-    if (place / RECEIPT).is_file():
+    if (place / EXPORT_RECEIPT).is_file():
         return place
-    found = sorted(file.parent for file in place.glob(f"export/*/{RECEIPT}"))
+    found = sorted(file.parent for file in place.glob(f"export/*/{EXPORT_RECEIPT}"))
     if len(found) == 1:
         return found[0]
     if found:

@@ -17,9 +17,8 @@ from heedful.export.architectures import architecture_of
 from heedful.export.gguf_file import FILE_TYPES
 from heedful.export.modelfile import go_template
 from heedful.export.vocabulary import vocabulary_of
-from heedful.run import Run
+from heedful.run import EXPORT_RECEIPT, Run
 
-RECEIPT = "export_receipt.json"
 FORMS = {"hf": ("bf16", "f16", "f32"), "gguf": ("f16", *FILE_TYPES), "ollama": ("f16", *FILE_TYPES)}  # default first
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5}  # of a weight, with its block's scale
 ELSE = 2**25  # bytes that an artefact has besides weights
@@ -46,7 +45,7 @@ class Job:
     @property
     def receipt(self) -> Path:
         """Where the receipt goes: into a folder, beside a file."""
-        return self.out.with_name(f"{self.out.name}.receipt.json") if self.is_file else self.out / RECEIPT
+        return self.out.with_name(f"{self.out.name}.receipt.json") if self.is_file else self.out / EXPORT_RECEIPT
 
     @cached_property
     def source(self) -> tuple[Encoder, PretrainedConfig]:
@@ -98,7 +97,9 @@ def _check_place(job: Job, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"{out} exists already.", "Replace it with --force, or choose another --out.")
-    ours = out.is_file() if job.is_file else out.is_dir() and ((out / RECEIPT).is_file() or not any(out.iterdir()))
+    ours = (
+        out.is_file() if job.is_file else out.is_dir() and ((out / EXPORT_RECEIPT).is_file() or not any(out.iterdir()))
+    )
     if not ours:
         raise UsageError(f"{out} is not an export, so --force does not replace it.", "Choose another --out.")
 

@@ -130,6 +130,7 @@ class Engine:
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.counts = Counts()
+        self.beginnings: Beginnings | None = None  # where `decode` finds what earlier prompts read, if it is to
         self.decoder = proven(model, dtype or model.dtype)
 
     def generate(
@@ -165,7 +166,7 @@ class Engine:
 
     def decode(self, rows: Sequence[Row]) -> Iterator[Event]:
         """Answer a batch token by token; a row leaves when its answer is whole."""
-        running = Running(self)
+        running = Running(self, self.beginnings)
         yield from running.join(rows)
         while running.rows:
             yield from running.step()

@@ -46,7 +46,8 @@ class Desk:
         """Read a conversation to be continued."""
         model, engine = self.find(body.model)
         if len(body.messages) > self.limits.messages:
-            raise refused(f"More than {self.limits.messages} messages.", "messages")
+            most = f"More than {self.limits.messages} messages."
+            raise refused(most, "messages", "context_length_exceeded")  # so that clients leave out the oldest turns
         if body.top_logprobs is not None and not body.logprobs:
             raise refused("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         wanted = {body.max_tokens, body.max_completion_tokens} - {None}
@@ -137,9 +138,9 @@ class Desk:
                     "messages" if isinstance(body, ChatRequest) else "prompt",
                     "context_length_exceeded",
                 )
-            for choice in range(n):
+            for _ in range(n):
                 most = limit or min(room, self.limits.answer_tokens)
-                own = replace(sampling, max_tokens=most, seed=sampling.seed + choice)
+                own = replace(sampling, max_tokens=most, seed=sampling.seed + len(rows))
                 rows.append(engine.continuing(len(rows), list(ids), own))
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return Ask(model, engine, rows, sum(map(len, prompts)), usage)

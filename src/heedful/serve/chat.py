@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Protocol, TypeAlias
 from rich.console import Console
 
 from heedful.clean import clean, clean_stream
-from heedful.errors import HeedfulError, did_you_mean
+from heedful.errors import HeedfulError, ModelError, did_you_mean
 from heedful.generate.sampling import check
 from heedful.records import Completion, Message, Sampling
 from heedful.store import cache_home
@@ -45,8 +46,20 @@ class Leave(Exception):
     """The user wants to go."""
 
 
+class TooLong(ModelError):
+    """A server refused a conversation for its length; without its oldest turns it may fit."""
+
+
+@dataclass
+class Said:
+    """What was said of an answer so far, and whether the model ended it by itself."""
+
+    pieces: list[str] = field(default_factory=list)
+    whole: bool = False
+
+
 class Speaker(Protocol):
-    """What answers: an Engine, or a model of a server."""
+    """What answers: an Engine, or a model of a server, whose `stream` may raise TooLong before its first piece."""
 
     name: str
     positions: int
@@ -61,6 +74,8 @@ Other: TypeAlias = Callable[[], Speaker]
 def chat(engine: Speaker, sampling: Sampling, system: str | None = None, other: Other | None = None) -> None:
     """Talk with an engine until the user leaves or the input ends; `other` opens what /compare asks."""
     talk = Talk(engine, sampling, system, other)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no UTF-8 must not end the talk
     if sys.stdin.isatty():
         remember_lines()
         talk.say(f"{engine.name or 'The model'} listens. /help lists the commands.")
@@ -98,15 +113,14 @@ def keep_lines(file: Path) -> None:
 
 
 def read_line() -> str:
-    """Read a line, or all lines between two FENCEs, with a prompt where a person types; other bytes than UTF-8 become
-    U+FFFD."""
+    """Read a line, or all lines between two FENCEs, with a prompt where a person types."""
     line = input("> " if sys.stdin.isatty() else "")
     if line.startswith(FENCE):
         lines = [line[len(FENCE) :]]
         while not lines[-1].endswith(FENCE) or (len(lines) == 1 and not lines[0]):
             lines.append(input(". " if sys.stdin.isatty() else ""))
         line = " " + "\n".join(lines)[: -len(FENCE)]  # the space makes it a message, whatever it begins with
-    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return line
 
 
 @dataclass
@@ -117,9 +131,10 @@ class Talk:
     sampling: Sampling
     system: str | None = None
     other: Other | None = None  # opens the model to compare with
-    turns: list[Message] = field(default_factory=list)  # user, assistant, user, assistant, ...
-    retries: int = 0
     told: bool = False  # that old turns are left out
+    turns: list[Message] = field(default_factory=list)  # user, assistant, ...; answers cut off are not supervised
+    retries: int = 0
+    refused: int = 0  # how many of the oldest turns a server did not take with the others
     answers: Console = field(default_factory=lambda: Console(soft_wrap=True))
     notes: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
 
@@ -148,10 +163,11 @@ class Talk:
         else:
             commands[name](argument.strip())
 
-    def answer(self, text: str) -> None:
-        """Stream the answer to a message. Ctrl-C keeps what was said; if that is nothing, it was never asked."""
-        said: list[str] = []
-        self.turns.append(Message("user", text))
+    def answer(self, text: str, before: Sequence[Message] = ()) -> None:
+        """Stream the answer to a message. Ctrl-C keeps what was said; if that is nothing, what was there `before`
+        stands."""
+        said, asked = Said(), Message("user", text)
+        self.turns.append(asked)
         try:
             for piece in clean_stream(self.stream(said)):
                 self.answers.out(piece, end="", highlight=False)
@@ -159,38 +175,54 @@ class Talk:
             self.say(" [stopped]")
         finally:
             self.answers.out()
-            if said:
-                self.turns.append(Message("assistant", "".join(said)))
-            else:
-                self.turns.pop()
+            answer = Message("assistant", "".join(said.pieces), None if said.whole else False)
+            self.turns[-1:] = [asked, answer] if answer.content.strip() else before
+            if not answer.content.strip():
+                self.say(f"No answer came: {'the one before stands' if before else 'the message is not kept'}.")
 
-    def stream(self, said: list[str], speaker: Speaker | None = None) -> Iterator[str]:
+    def stream(self, said: Said, speaker: Speaker | None = None) -> Iterator[str]:
         """Yield the pieces of the next answer, and keep them in `said`."""
         sampling = replace(self.sampling, seed=self.sampling.seed + self.retries)
-        for piece in (speaker or self.engine).stream(self.messages(), sampling):
-            if not isinstance(piece, Completion):
-                said.append(piece)
-                yield piece
+        try:
+            for piece in (speaker or self.engine).stream(self.messages(), sampling):
+                if isinstance(piece, Completion):
+                    said.whole = piece.finish_reason == "stop"
+                else:
+                    said.pieces.append(piece)
+                    yield piece
+        except TooLong:
+            if (oldest := self.oldest()) + 1 >= len(self.turns):
+                raise
+            self.refused = oldest + 2
+            yield from self.stream(said, speaker)
 
     def messages(self) -> list[Message]:
         """Give what the model is to see: the system message, and the newest turns that leave room for an answer."""
-        head = [Message("system", self.system)] if self.system else []
-        room = self.engine.positions - min(self.sampling.max_tokens, self.engine.positions // 2)
-        oldest = 0
-        while oldest + 1 < len(self.turns) and self.engine.count([*head, *self.turns[oldest:]]) > room:
-            oldest += 2
+        oldest = self.oldest()
         if oldest and not self.told:
             self.told = True
             self.say("The conversation is longer than the model's context: from here its oldest turns are left out.")
-        return [*head, *self.turns[oldest:]]
+        return [*self.head(), *self.turns[oldest:]]
+
+    def oldest(self) -> int:
+        """Say at which turn begins what the model is to see."""
+        room = self.engine.positions - min(self.sampling.max_tokens, self.engine.positions // 2)
+        oldest = self.refused
+        while oldest + 1 < len(self.turns) and self.engine.count([*self.head(), *self.turns[oldest:]]) > room:
+            oldest += 2
+        return oldest
+
+    def head(self) -> list[Message]:
+        return [Message("system", self.system)] if self.system else []
 
     def retry(self, _: str = "") -> None:
         """Answer the last message again."""
-        if self.turns and self.sampling.temperature == 0:
+        before = self.turns[-2:]
+        text = self.take_back()
+        if self.sampling.temperature == 0:
             self.say("Without a temperature the answer is the same each time.")
         self.retries += 1
-        if text := self.take_back():
-            self.answer(text)
+        self.answer(text, before)
 
     def compare(self, _: str) -> None:
         """Let the other model answer the last message, without a trace in the conversation."""
@@ -202,7 +234,7 @@ class Talk:
         try:
             speaker = self.other()
             self.say(f"{speaker.name}:")
-            for piece in clean_stream(self.stream([], speaker)):
+            for piece in clean_stream(self.stream(Said(), speaker)):
                 self.answers.out(piece, end="", highlight=False)
             self.answers.out()
         finally:
@@ -228,6 +260,7 @@ class Talk:
         if not self.turns:
             raise HeedfulError("There is no message yet.")
         self.turns.pop()
+        self.refused = 0
         return self.turns.pop().content
 
     def instruct(self, text: str) -> None:
@@ -236,11 +269,15 @@ class Talk:
         self.say("The system message is set." if text else "There is no system message now.")
 
     def save(self, file: str) -> None:
-        """Append the conversation as a line of JSON in the `messages` format."""
+        """Append the conversation as a line of JSON in the `messages` format; answers cut off have the weight 0."""
         if not file or not self.turns:
             raise HeedfulError("There is no conversation yet." if file else "Say where: /save FILE.")
-        head = [Message("system", self.system)] if self.system else []
-        messages = [{"role": message.role, "content": message.content} for message in [*head, *self.turns]]
+        if all(turn.supervised is False for turn in self.turns[1::2]):
+            raise HeedfulError("There is no whole answer to learn from yet: each was cut off.")
+        messages = [
+            {"role": turn.role, "content": turn.content} | ({"weight": 0} if turn.supervised is False else {})
+            for turn in [*self.head(), *self.turns]
+        ]
         try:
             with open(Path(file).expanduser(), "a", encoding="utf-8") as lines:
                 lines.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")

@@ -1,7 +1,8 @@
 """What people said about answers: kept in SQLite beside the run, and exported as rows that `heedful train` reads.
 
 An opinion is known by the id of the answer that it is about, so a changed mind replaces what was said before. Earlier
-answers of a conversation are its context, not its lesson: they are exported with the weight 0.
+answers of a conversation are its context, not its lesson: they are exported with the weight 0. An answer that was cut
+off is never a lesson, even if it was liked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from heedful.run import Run, open_run, write_json
 
 _TABLE = """CREATE TABLE IF NOT EXISTS feedback (
     id TEXT PRIMARY KEY, given TEXT NOT NULL, model TEXT NOT NULL, messages TEXT NOT NULL, answer TEXT NOT NULL,
-    rating TEXT, better TEXT)"""
+    rating TEXT, better TEXT, finish TEXT)"""
 _COUNTS = """SELECT count(*) FILTER (WHERE rating = 'up'), count(*) FILTER (WHERE rating = 'down'),
     count(*) FILTER (WHERE better IS NOT NULL) FROM feedback"""
 
@@ -47,11 +48,13 @@ class Opinion(BaseModel):
     answer: str
     rating: Literal["up", "down"] | None = None
     better: str | None = None
+    finish: Literal["stop", "length", "stopped", "error"] | None = None  # what ended the answer, if that is known
 
     @property
     def lesson(self) -> str | None:
         """The answer to learn, if there is one."""
-        return self.better if self.better is not None else self.answer if self.rating == "up" else None
+        liked = self.rating == "up" and self.finish in ("stop", None)
+        return self.better if self.better is not None else self.answer if liked else None
 
     @model_validator(mode="after")
     def _can_be_learned(self) -> Self:
@@ -81,12 +84,13 @@ class Feedback:
         """Keep an opinion in place of an earlier one about the same answer."""
         messages = json.dumps([turn.model_dump() for turn in opinion.messages], ensure_ascii=False)
         given = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        values = (opinion.id, given, opinion.model, messages, opinion.answer, opinion.rating, opinion.better)
+        said = (opinion.answer, opinion.rating, opinion.better, opinion.finish)
+        values = (opinion.id, given, opinion.model, messages, *said)
         with self._open() as database:
             if opinion.rating is None and opinion.better is None:
                 database.execute("DELETE FROM feedback WHERE id = ?", (opinion.id,))
             else:
-                database.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+                database.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def counts(self) -> dict[str, int]:
         """Count the answers that were rated up, rated down and written better."""
@@ -101,8 +105,8 @@ class Feedback:
         if not self.file.exists():
             return []
         with self._open() as database:
-            rows = database.execute("SELECT id, model, messages, answer, rating, better FROM feedback ORDER BY rowid")
-            names = ("id", "model", "messages", "answer", "rating", "better")
+            names = ("id", "model", "messages", "answer", "rating", "better", "finish")
+            rows = database.execute(f"SELECT {', '.join(names)} FROM feedback ORDER BY rowid")
             kept = [dict(zip(names, row, strict=True)) for row in rows]
         return [Opinion.model_validate(entry | {"messages": json.loads(entry["messages"])}) for entry in kept]
 
@@ -111,6 +115,8 @@ class Feedback:
         try:
             with closing(sqlite3.connect(self.file, timeout=10)) as database, database:
                 database.execute(_TABLE)
+                if "finish" not in [name for _, name, *_ in database.execute("PRAGMA table_info(feedback)")]:
+                    database.execute("ALTER TABLE feedback ADD COLUMN finish TEXT")  # a file of an earlier version
                 yield database
         except sqlite3.Error as error:
             raise RunError(f"{self.file} cannot be used: {error}.", "Is the disk full, or the file damaged?") from error
@@ -119,7 +125,8 @@ class Feedback:
 def export_feedback(run_path: Path, out: Path | None) -> tuple[Path, int, int]:
     """Write what can be learned from a run's feedback to a file of rows.
 
-    Gives the file, how many rows it has, and how many opinions hold nothing to learn (rated down, nothing better).
+    Gives the file, how many rows it has, and how many opinions hold nothing to learn: the answer was rated down or cut
+    off, and no better one written.
     """
     run = open_run(run_path)
     opinions = Feedback(run).opinions()

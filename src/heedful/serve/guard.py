@@ -34,14 +34,19 @@ class Trust:
     hosts: Collection[str] = ()  # besides localhost and addresses, which no foreign page can be named
     origins: Collection[str] = ()  # besides the server's own
 
+    def __post_init__(self) -> None:
+        """Write names as browsers do: in small letters, a host without its port, an origin without a path."""
+        object.__setattr__(self, "hosts", frozenset(map(host_of, self.hosts)))
+        object.__setattr__(self, "origins", frozenset(origin.lower().rstrip("/") for origin in self.origins))
+
     def check(self, path: str, headers: Headers) -> None:
         """Raise a Problem if a request is not to be trusted."""
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._knows(host_of(hosts[0])):
             raise Problem(403, "This host name is not allowed here; see --allow-host.", code="host_not_allowed")
         origin = headers.get("origin")
-        own = origin is not None and urlsplit(origin).netloc == hosts[0] and origin.startswith(("http://", "https://"))
-        if origin is not None and not own and origin not in self.origins:
+        own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
+        if origin is not None and origin not in own and origin not in self.origins:
             raise Problem(403, "Pages of this origin may not ask here; see --allow-origin.", code="origin_not_allowed")
         if self.key is not None and path not in WITHOUT_KEY and not path.startswith(PAGE):
             self._check_key(headers.get("authorization", ""))

@@ -9,7 +9,6 @@ the key.
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import secrets
 import time
 from importlib import resources
@@ -39,6 +38,7 @@ COMMON = {
     "X-DNS-Prefetch-Control": "off",  # a link in an answer is not looked up before it is followed
 }
 TICKET_SECONDS = 60.0
+KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def page_routes(name: str, run: Run | None) -> APIRouter:
@@ -79,9 +79,9 @@ def _counts(feedback: Feedback | None, opinion: Opinion | None = None) -> dict[s
 
 def _add_files(router: APIRouter) -> None:
     files = {
-        entry.name: (entry.read_bytes(), mimetypes.guess_type(entry.name)[0] or "application/octet-stream")
+        entry.name: (entry.read_bytes(), kind)  # not as the system names it, which may call a script plain text
         for entry in (resources.files("heedful.serve") / "page").iterdir()
-        if entry.is_file()
+        if (kind := KINDS.get(entry.name.rpartition(".")[2]))
     }
 
     @router.get("/")

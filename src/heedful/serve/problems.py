@@ -5,6 +5,7 @@ Clients retry 408, 409, 429 and 5xx by themselves; where that would only fail ag
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from heedful.errors import HeedfulError
 
+LOG = logging.getLogger("heedful.serve")
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 NO_RETRY = {"x-should-retry": "false"}
 
@@ -71,6 +73,12 @@ def broken(error: Exception) -> Problem:
     return Problem(500, message, code="failed", headers=NO_RETRY)
 
 
+def leave_trace(error: Exception) -> None:
+    """Write what broke to the server's own stderr; an error of ours is told in full to the client already."""
+    if not isinstance(error, HeedfulError):
+        LOG.error("An answer failed.", exc_info=error)
+
+
 def install(app: FastAPI) -> None:
     """Let every error of an app leave in this shape."""
 
@@ -87,7 +95,7 @@ def install(app: FastAPI) -> None:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         return Problem(error.status_code, str(error.detail), code=code, headers=error.headers).response()
 
-    @app.exception_handler(Exception)
+    @app.exception_handler(Exception)  # whose traceback uvicorn writes to stderr
     async def on_failure(_: Request, error: Exception) -> JSONResponse:
         return broken(error).response()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ import httpx2
 
 from heedful.errors import ModelError, UsageError
 from heedful.records import Completion, Message, Sampling
+from heedful.serve.chat import TooLong
 from heedful.serve.key import is_loopback
 
 SILENCE_SECONDS = 120.0  # longest wait for a next word
@@ -28,7 +29,8 @@ class Remote:
     options: Mapping[str, Any]  # of every request
 
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
-        """Give an answer's text piece by piece, then the whole Completion; ModelError if the server refuses."""
+        """Give an answer's text piece by piece, then the whole Completion; ModelError if the server refuses, TooLong
+        if it finds the conversation too long."""
         body = {"model": self.name, "messages": [{"role": m.role, "content": m.content} for m in prompt]}
         text, reason = "", "stop"
         try:
@@ -36,16 +38,13 @@ class Remote:
             with httpx2.stream("POST", f"{self.url}/chat/completions", json=asked, **self.options) as reply:
                 if reply.status_code != 200:
                     reply.read()
-                    raise ModelError(f"The server says: {_message(reply.text)}")
-                for line in reply.iter_lines():
-                    if not line.startswith("data:") or line == "data: [DONE]":
-                        continue
-                    event = json.loads(line[5:])
-                    if "error" in event:
-                        raise ModelError(f"The server says: {_message(line[5:])}")
-                    for choice in event.get("choices", []):
+                    raise _refusal(reply)
+                for event in _events(reply.iter_text()):
+                    if event.get("error"):
+                        raise ModelError(f"The server says: {_message(json.dumps(event))}")
+                    for choice in event.get("choices") or []:
                         reason = choice.get("finish_reason") or reason
-                        if piece := choice.get("delta", {}).get("content"):
+                        if piece := (choice.get("delta") or {}).get("content"):
                             text += piece
                             yield piece
         except (httpx2.HTTPError, ValueError) as error:
@@ -53,8 +52,26 @@ class Remote:
         yield Completion(text, (), "length" if reason == "length" else "stop", 0, 0.0)
 
     def count(self, messages: Sequence[Message]) -> int:
-        """Guess the tokens of a prompt, rather too many: hardly any text has more than one for two bytes."""
+        """Guess the tokens of a prompt; where that is too few the server refuses them, and the oldest turns go."""
         return sum(len(message.content.encode()) // 2 + 8 for message in messages)
+
+
+def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Read server-sent events. Their lines end at line feeds; U+2028 and U+0085, where httpx would cut too, may stand
+    inside."""
+    held = ""
+    for piece in pieces:
+        *lines, held = (held + piece).split("\n")
+        for line in lines:
+            data = line.removeprefix("data:").strip()
+            if line.startswith("data:") and data != "[DONE]":
+                yield json.loads(data)
+
+
+def _refusal(reply: httpx2.Response) -> ModelError:
+    """Say why a server does not answer; each has its own name for what is too long, but all speak of the context."""
+    too_long = reply.status_code == 413 or (reply.status_code == 400 and "context" in reply.text)
+    return (TooLong if too_long else ModelError)(f"The server says: {_message(reply.text)}")
 
 
 def connect(url: str, model: str | None, key: str | None) -> Remote:
@@ -71,7 +88,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
         if reply.status_code != 200:
             raise UsageError(f"The server at {url} says: {_message(reply.text)}")
         listed = {entry["id"]: entry for entry in reply.json()["data"]}
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"No server answers at {url}: {error}.", "Is it running?") from error
     if not listed or (model is not None and model not in listed):
         raise UsageError(f"The server at {url} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")

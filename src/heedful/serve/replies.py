@@ -125,7 +125,8 @@ class Envelope:
 
 
 def sse(body: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    """Write an event, in ASCII: many clients end their lines at U+2028 or U+0085 too, and would cut it there."""
+    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
 def usage(prompt_tokens: int, answers: Sequence[Completion]) -> Json:

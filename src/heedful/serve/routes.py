@@ -15,7 +15,7 @@ from heedful.serve import replies
 from heedful.serve.answering import Answering, unless_left
 from heedful.serve.asking import Desk
 from heedful.serve.counters import Counters
-from heedful.serve.problems import Problem, broken
+from heedful.serve.problems import Problem, broken, leave_trace
 from heedful.serve.replies import Chat, Envelope, Shape, Text
 from heedful.serve.scheduler import Scheduler
 from heedful.serve.schema import ChatRequest, CompletionRequest, TokenizeRequest
@@ -171,4 +171,5 @@ async def chunks(answering: Answering, shape: Shape, envelope: Envelope) -> Asyn
     except Problem as problem:
         yield replies.sse(problem.body())
     except Exception as error:
+        leave_trace(error)
         yield replies.sse(broken(error).body())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from heedful.generate.beginnings import Beginnings
 from heedful.generate.engine import Engine, Event, Row, Running
 from heedful.serve.limits import Limits
-from heedful.serve.problems import Problem, broken, full, late, leaving
+from heedful.serve.problems import Problem, broken, full, late, leave_trace, leaving
 
 READ_TOKENS = 2048  # most tokens of prompts that join between two steps, so that streams do not stand still
 SWEEP_SECONDS = 0.25  # between looks for jobs that are late
@@ -48,20 +48,25 @@ class Lane:
         self._beginnings = Beginnings(limits.remembered)
         self._batch = Running(engine, self._beginnings)
         self._joined = 0
+        self._owed = False  # rows stood still while others joined
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
     def turn(self) -> None:
-        """Let some of the waiting rows join, or give all running rows their next token."""
+        """Let some of the waiting rows join, or give all running rows their next token: two joins that let rows stand
+        still never follow each other."""
+        standing = bool(self._batch.rows)
         try:
-            joining = self._joining()
+            joining = [] if standing and self._owed else self._joining()
             events = self._batch.join(joining) if joining else self._batch.step()
         except Exception as error:  # whatever a model raises must not end the thread
+            leave_trace(error)
             self.end({job for job, _ in self.running.values()}, broken(error))
             self._batch = Running(self.engine, self._beginnings)
             return
+        self._owed = standing and bool(joining)
         self.tokens += len(events)
         for event in events:
             job, place = self.running[event.row]
@@ -153,12 +158,19 @@ class Scheduler:
                     if lane.busy:
                         lane.turn()
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Tell whoever still waits; nobody does unless `run` broke."""
+        with self._wake:
             self._done.set()
+            for job in {*self._new, *(job for lane in self.lanes.values() for job in lane.jobs())}:
+                job.tell(0, leaving())
 
     def submit(self, job: Job) -> None:
-        """Take a job; raise a Problem if the queue is full or the server leaves."""
+        """Take a job; raise a Problem if the queue is full, or the server leaves or has left."""
         with self._wake:
-            if self.draining:
+            if self.draining or self._done.is_set():
                 raise leaving()
             if (waiting := self.waiting) + len(job.rows) > self.limits.waiting:
                 raise full(waiting)

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from heedful.data.turns import joined
 from heedful.errors import did_you_mean
 from heedful.records import Message
 from heedful.serve.problems import refused
 
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+BIASES = 300  # entries of `logit_bias`: each costs something at each token
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 # Who asks, what for, where it is kept, how it is billed: nothing that touches an answer.
 HARMLESS = {"user", "metadata", "store", "service_tier", "safety_identifier", "prediction", "parallel_tool_calls"}
@@ -58,7 +60,7 @@ class _Refused(ValueError):
 
 
 class StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
     include_usage: bool | None = None
     include_obfuscation: bool | None = None  # accepted: there is none
 
@@ -75,7 +77,7 @@ class Asking(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=BIASES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
@@ -90,23 +92,34 @@ class Asking(Body):
 class Part(BaseModel):
     """A part of a message's content."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["text"]
     text: str
+    cache_control: Any = None  # accepted: what was read before is found again without being told
+    annotations: Any = None
 
 
 class Turn(BaseModel):
-    """A message of a conversation."""
+    """A message of a conversation. Clients send answers back with what came with them; of that only the text counts."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part]
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
     function_call: None = None
+    audio: None = None
+    name: Any = None  # and from here on: accepted, no template shows it
+    id: Any = None
+    refusal: Any = None
+    annotations: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    tool_call_id: Any = None
+    cache_control: Any = None
 
     def message(self) -> Message:
-        """Give it as the templates know it: a developer's word is the system's, parts stand on lines of their own."""
-        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        """Give it as the templates know it: a developer's word is the system's, parts are one text."""
+        text = self.content if isinstance(self.content, str) else joined(part.text for part in self.content)
         return Message("system" if self.role == "developer" else self.role, text)
 
 

@@ -53,7 +53,8 @@ def config_of(app: FastAPI) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which keeps its door open while the scheduler drains, so that new requests hear why they are refused."""
+    """Uvicorn, which keeps its door open as long as the scheduler runs, so that new requests hear why they are refused
+    while it drains."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -64,8 +65,7 @@ class Server(uvicorn.Server):
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
-        drained = self._scheduler.draining and not self._scheduler.alive
-        return await super().on_tick(counter) or drained
+        return await super().on_tick(counter) or not self._scheduler.alive
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal: let answers end, or at the second one do not."""

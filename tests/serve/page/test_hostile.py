@@ -35,6 +35,13 @@ MARKDOWN = [
     ("plain", "<p>plain</p>"),
     ("one\ntwo\n\nthree", "<p>one<br>two</p><p>three</p>"),
     ("# Title\ntext", "<h3>Title</h3><p>text</p>"),
+    ("#  A # B ##  \n## \n#no", "<h3>A # B</h3><h4></h4><p>#no</p>"),
+    (
+        "~~~ \tjs x\na`\n~~~~",
+        "<figure><figcaption><span>js</span><button><svg><path></path></svg></button></figcaption><pre><code>a`</code></pre></figure>",
+    ),
+    ("| a | b\n |:-: | - ", "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody></tbody></table>"),
+    ("| a | b\n | --- | x", "<p>| a | b<br>| --- | x</p>"),
     (
         "**bold** *it* __b__ _i_ ~~gone~~",
         "<p><strong>bold</strong> <em>it</em> <strong>b</strong> <em>i</em> <del>gone</del></p>",
@@ -159,18 +166,22 @@ def test_a_growing_text_ends_as_the_whole_does(open_page: Open) -> None:
     assert html.escape("open", quote=False) in grown
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["*a ", "`a", "[a](", "_a ", "**a* ", "> ", "- a\n  ", "- a\n", "a\n", "|a|b|\n", "~~~~", "`" * 3, "a", "h", "\\"],
-)
-def test_a_megabyte_is_shown(open_page: Open, piece: str) -> None:
+REPEATED = ["*a ", "`a", "[a](", "_a ", "**a* ", "> ", "- a\n  ", "- a\n", "a\n", "|a|b|\n", "~~~~", "`" * 3, "a", "h"]
+LONG = [*[("", piece, "") for piece in [*REPEATED, "\\"]], ("# a", " ", "b"), ("a|b\n", " ", "x"), ("a|b\n-", " ", "x")]
+LONG += [("~~~", " ", "`"), ("~~~", "a", "`"), ("", "~", "`"), ("- ", "- ", "x"), ("1. a\n", " ", "b")]
+
+
+@pytest.mark.parametrize(("start", "piece", "end"), LONG)
+def test_a_megabyte_is_shown(open_page: Open, start: str, piece: str, end: str) -> None:
     """Nothing here takes time that grows with the square of the text: the test's own limit would end it."""
     length = open_page().js(
         """const { showMarkdown } = await import("/page/markdown.js");
         const box = document.createElement("div");
-        showMarkdown(box, args[0].repeat(args[1]));
+        showMarkdown(box, args[0] + args[1].repeat(args[2]) + args[3]);
         return box.textContent.length;""",
+        start,
         piece,
         1_000_000 // len(piece),
+        end,
     )
     assert length > 0

@@ -170,6 +170,79 @@ def test_conversations_are_kept_and_can_be_deleted(open_page: Open) -> None:
     page.wait(lambda: page.texts(".list a") == ["Second talk", "First talk"])
 
 
+def test_what_is_deleted_while_it_is_answered_stays_away(open_page: Open, script: Script) -> None:
+    script.say, script.pause = lambda body: ["word "] * 1000, 0.02
+    page = open_page()
+    page.type("Go on" + Keys.ENTER)
+    page.wait(lambda: "word" in page.text(".answer .body"))
+    page.click("#new")  # it is answered out of sight now
+    page.wait(lambda: page.all(".welcome"))
+    page.browser.execute_script("arguments[0].focus()", page.one(".list a"))
+    page.press("Delete Go on")
+    script.say, script.pause = lambda body: ["Fine."], 0
+    page.send("Next")
+    assert page.texts(".list a") == ["Next"]
+    assert script.left == 1  # the stream's end was never reached: the server was told
+    page.click(".toast button")
+    page.wait(lambda: page.texts(".list a") == ["Go on", "Next"])
+
+
+def test_a_rating_belongs_to_its_conversation(open_page: Open) -> None:
+    page = open_page()
+    page.send("First talk")
+    page.js(
+        """const real = window.fetch;
+        window.fetch = async (...asked) => {
+          if (asked[0] === "/feedback") await new Promise((go) => { window.go = go; });
+          return real(...asked);
+        };"""
+    )
+    page.press("Good answer")
+    page.click("#new")
+    page.wait(lambda: page.all(".welcome"))
+    page.browser.execute_script("window.go()")
+    page.send("Second talk")
+    page.browser.refresh()
+    page.wait(lambda: len(page.all(".list a")) == 2)
+    page.click(".list a", page.texts(".list a").index("First talk"))
+    page.wait(lambda: page.texts(".bubble") == ["First talk"])
+    assert page.one('[aria-label="Good answer"]').get_attribute("aria-pressed") == "true"
+
+
+def test_feedback_holds_what_the_model_saw(open_page: Open, script: Script, run: Run) -> None:
+    script.say = lambda body: [f"Answer {len(script.asked)}."]
+    page = open_page()
+    page.send("First")
+    page.send("Second")
+    page.press("Try again", 0)
+    page.wait(lambda: page.answers() == ["Answer 3.", "Answer 2."])
+    page.rest()
+    page.click("#open-settings")
+    page.type("Be brief.", "#system")
+    page.press("Close")
+    page.press("Good answer", 1)
+    (kept,) = page.wait(Feedback(run).opinions)
+    assert [(turn.role, turn.content) for turn in kept.messages] == shown(script, 1)
+    assert (kept.answer, kept.finish) == ("Answer 2.", "stop")
+
+
+def test_only_whole_answers_are_learned(open_page: Open) -> None:
+    weights = open_page().js(
+        """const { newConversation, newExchange, addAnswer, toRow } = await import("/page/conversation.js");
+        const said = (changes) => {
+          const exchange = newExchange("Hi", ["m"]);
+          Object.assign(addAnswer(exchange.lanes[0], {}), { text: "Ho" }, changes);
+          return exchange;
+        };
+        const talk = (...kinds) => ({ ...newConversation(""), exchanges: kinds.map(said) });
+        const cut = [{ finish: null }, { finish: "stopped" }, { finish: "length", rating: "up" }, { finish: "error" }];
+        const row = toRow(talk(...cut, { finish: "stop" }, { finish: "length", better: "Ha" }));
+        const answers = row.messages.filter(({ role }) => role === "assistant");
+        return [toRow(talk(...cut)), answers.map(({ weight }) => weight ?? 1)];"""
+    )
+    assert weights == [None, [0, 0, 0, 0, 1, 1]]
+
+
 def test_the_export_is_a_file_that_train_reads(open_page: Open, script: Script) -> None:
     script.say = lambda body: ["So ", "it is 世界."]
     page = open_page()
@@ -226,13 +299,17 @@ def test_oldest_turns_are_left_out_where_the_context_ends(open_page: Open, scrip
     too_long = {"message": "17 + 3 are over 18.", "code": "context_length_exceeded"}
     script.refuse = lambda body: (400, too_long) if len(body["messages"]) > 3 else None
     page = open_page()
-    page.allowed_messages = ["400 (Bad Request)"]
+    page.allowed_messages = ["400 (Bad Request)", "413 ("]
     for text in ("One", "Two", "Three"):
         page.send(text)
     assert [content for _, content in shown(script)] == ["Two", "Yes, of course.", "Three"]
     assert "oldest turns were left out" in page.texts(".outcome")[-1]
-    script.refuse = lambda body: (400, too_long)
-    page.send("Four")
+    refusals = len(script.asked)
+    page.send("Four")  # the turn that was left out is not tried again
+    assert [content for _, content in shown(script)] == ["Three", "Yes, of course.", "Four"]
+    assert len(script.asked) == refusals + 2
+    script.refuse = lambda body: (413, {"message": "Large.", "code": "body_too_large"})
+    page.send("Five")
     assert page.texts(".outcome")[-1] == "This message is too long for the model."
 
 
@@ -258,8 +335,10 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(open_page: Open, script: 
     (run.path / "report.html").write_text("<h1>The report</h1>", encoding="utf-8")
     page = open_page(ready=False)
     page.allowed_messages = ["401 (Unauthorized)"]
-    page.type("wrong" + Keys.ENTER, "#key-field")
-    page.wait(lambda: "That is not the key." in page.text("#key"))
+    for wrong in ("wrong", "ключ"):
+        page.type(wrong + Keys.ENTER, "#key-field")
+        page.wait(lambda: page.one("#key-field").get_attribute("value") == "")
+        page.wait(lambda: "That is not the key." in page.text("#key"))
     page.type("open sesame" + Keys.ENTER, "#key-field")
     page.send("Hello")
     assert page.answers() == ["Yes, of course."]

@@ -31,7 +31,7 @@ function key() {
 }
 
 async function call(path, body = null, signal = null) {
-  const headers = { ...(key() && { Authorization: `Bearer ${key()}` }), ...(body && { "Content-Type": "application/json" }) };
+  const headers = headersOf(body);
   const request = { method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body), redirect: "error", cache: "no-store" };
   let response;
   try {
@@ -42,6 +42,14 @@ async function call(path, body = null, signal = null) {
   }
   if (!response.ok) throw await refusal(response);
   return response;
+}
+
+function headersOf(body) {
+  try {
+    return new Headers({ ...(key() && { Authorization: `Bearer ${key()}` }), ...(body && { "Content-Type": "application/json" }) });
+  } catch {
+    throw new ApiError("no key has such letters", 401); // as the server would say, but a header cannot even hold them
+  }
 }
 
 async function refusal(response) {

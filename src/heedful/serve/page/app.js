@@ -16,6 +16,7 @@ class App {
   async start() {
     this.settings = loadSettings();
     this.runs = new Map(); // answer -> AbortController
+    this.removed = new Set(); // conversations that are not to be kept, whatever still goes on in them
     this.applyAppearance();
     this.store = await openStore();
     if (!this.store.lasting) toast(t("forgetful"));
@@ -163,37 +164,40 @@ class App {
     return this.labelOf(lane.model) ?? lane.model;
   }
 
-  stop() {
-    for (const answer of this.thread.running(this.conversation)) this.runs.get(answer).abort();
+  stop(conversation = this.conversation) {
+    for (const answer of this.thread.running(conversation)) this.runs.get(answer).abort();
   }
 
   /** Keep what somebody thinks of an answer: here, and beside the run. */
   async judge(exchange, lane, opinion) {
+    const { conversation } = this; // another one may be looked at before the server has answered
     const answer = shownAnswer(lane);
     const before = { rating: answer.rating, better: answer.better };
     Object.assign(answer, opinion);
     this.thread.changed(lane);
     try {
-      await api.sendFeedback(toOpinion(this.conversation, exchange, lane));
+      await api.sendFeedback(toOpinion(conversation, exchange, lane));
       if (answer.better && opinion.better) toast(t("thanks"));
     } catch (error) {
       Object.assign(answer, before);
       this.thread.changed(lane);
       this.tell(error);
     }
-    await this.keep();
+    await this.keep(conversation);
   }
 
   /** Keep a conversation in the browser. */
   async keep(conversation = this.conversation) {
-    if (conversation.exchanges.length) await this.store.put(conversation).catch(() => toast(t("full")));
+    if (conversation.exchanges.length && !this.removed.has(conversation)) await this.store.put(conversation).catch(() => toast(t("full")));
     this.showList();
   }
 
   async remove(conversation) {
-    if (conversation === this.conversation) this.stop();
+    this.removed.add(conversation);
+    this.stop(conversation);
     await this.store.remove(conversation.id);
     const undo = async () => {
+      this.removed.delete(conversation);
       await this.keep(conversation);
     };
     toast(t("deleted"), { label: t("undo"), run: undo });

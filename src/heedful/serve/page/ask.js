@@ -1,22 +1,23 @@
 // Ask a model for an answer, and fill the answer as it comes.
 
 import { streamChat } from "./api.js";
-import { messagesFor, turnsBefore } from "./conversation.js";
+import { messagesFor, shownAnswer, turnsBefore } from "./conversation.js";
 import { t } from "./text.js";
 import { keepToken } from "./tokens.js";
 
 const ALTERNATIVES = 5;
+const TOO_LONG = ["context_length_exceeded", "body_too_large"]; // what fewer turns may mend
 
 /** Fill an answer. It always ends with a `finish`: stop, length, stopped or error. Returns the error, if there is one. */
 export async function ask({ conversation, exchange, lane, answer, settings, signal, onChange }) {
   const started = performance.now();
   const turns = turnsBefore(conversation, exchange, lane.model).length;
   let problem = null;
-  for (let dropped = 0; dropped <= turns; dropped += 1) {
-    const messages = messagesFor(conversation, exchange, lane.model, dropped);
-    problem = await attempt(request(lane.model, messages, answer, settings), answer, signal, onChange);
-    answer.trimmed = dropped > 0 && !problem;
-    if (problem?.code !== "context_length_exceeded") break; // else once more, without the oldest turn
+  for (let dropped = Math.min(droppedBefore(conversation, exchange, lane.model), turns); dropped <= turns; dropped += 1) {
+    answer.messages = messagesFor(conversation, exchange, lane.model, dropped);
+    problem = await attempt(request(lane.model, answer, settings), answer, signal, onChange);
+    answer.trimmed = problem ? 0 : dropped;
+    if (!TOO_LONG.includes(problem?.code)) break; // else once more, without the oldest turn
   }
   answer.seconds = (performance.now() - started) / 1000;
   if (problem) Object.assign(answer, { finish: "error", error: sentence(problem) });
@@ -25,7 +26,14 @@ export async function ask({ conversation, exchange, lane, answer, settings, sign
   return problem;
 }
 
-function request(model, messages, answer, settings) {
+/** Tell how many turns the exchange before had to leave out: a conversation grows, so each refusal is heard once. */
+function droppedBefore({ exchanges }, exchange, model) {
+  const lane = exchanges[exchanges.indexOf(exchange) - 1]?.lanes.find((one) => one.model === model);
+  return Number(shownAnswer(lane ?? { answers: [] })?.trimmed ?? 0);
+}
+
+function request(model, answer, settings) {
+  const { messages } = answer;
   const { topP, maxTokens, repetition } = settings;
   const sampled = answer.temperature > 0 && { top_p: topP, seed: answer.seed };
   const penalty = repetition !== 1 && { repetition_penalty: repetition };
@@ -54,7 +62,7 @@ async function attempt(body, answer, signal, onChange) {
 /** Say what went wrong in the user's language where this page knows it, else in the server's words. */
 function sentence(error) {
   if (error.status === 0) return t(error.message === "unreachable" ? "unreachable" : "failed", { reason: error.message });
-  if (error.code === "context_length_exceeded") return t("tooLong");
+  if (TOO_LONG.includes(error.code)) return t("tooLong");
   if (error.wait) return t("busy", { n: error.wait });
   return t("failed", { reason: error.message });
 }

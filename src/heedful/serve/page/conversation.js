@@ -3,7 +3,8 @@
 // conversation  { id, updated, system, exchanges }
 // exchange      { id, prompt, lanes }            one prompt; a lane for each model that was asked
 // lane          { model, answers, shown }        the versions of its answer, and which is looked at
-// answer        { id, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better }
+// answer        { id, messages, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better }
+//               `trimmed` is how many of the oldest turns were left out; `messages` are those that the model saw; what stands before an answer may change later
 
 const id = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
 
@@ -17,7 +18,7 @@ export const newExchange = (prompt, models) => ({
 
 /** Begin an answer in a lane; it is what the lane shows from now on. */
 export function addAnswer(lane, { temperature, seed }) {
-  const answer = { id: id(), text: "", tokens: [], finish: null, error: null, trimmed: false, seconds: 0, temperature, seed, rating: null, better: null };
+  const answer = { id: id(), messages: null, text: "", tokens: [], finish: null, error: null, trimmed: 0, seconds: 0, temperature, seed, rating: null, better: null };
   lane.shown = lane.answers.push(answer) - 1;
   return answer;
 }
@@ -53,10 +54,14 @@ export function messagesFor(conversation, exchange, model, dropped = 0) {
   return [...system(conversation), ...turns.flat(), { role: "user", content: exchange.prompt }];
 }
 
-/** Give a conversation as a row that `heedful train` reads, or null. An answer that was rated bad is not learned. */
+/** Give a conversation as a row that `heedful train` reads, or null. Learned is what the user wrote, and what the model
+ * said to its end and was not rated bad. */
 export function toRow(conversation) {
   const finished = conversation.exchanges.map((one) => [one, preferredLane(one)]).filter(([, lane]) => saidBy(lane).trim());
-  const learned = ([, lane]) => shownAnswer(lane).better || shownAnswer(lane).rating !== "down";
+  const learned = ([, lane]) => {
+    const { better, finish, rating } = shownAnswer(lane);
+    return better || (finish === "stop" && rating !== "down");
+  };
   if (!finished.some(learned)) return null;
   const turns = finished.flatMap((turn) => [
     { role: "user", content: turn[0].prompt },
@@ -71,8 +76,9 @@ export function toOpinion(conversation, exchange, lane) {
   return {
     id: answer.id,
     model: lane.model,
-    messages: messagesFor(conversation, exchange, lane.model),
+    messages: answer.messages ?? messagesFor(conversation, exchange, lane.model), // answers kept long ago lack them
     answer: answer.text,
+    finish: answer.finish,
     rating: answer.rating,
     better: answer.better,
   };

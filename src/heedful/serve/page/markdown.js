@@ -5,12 +5,12 @@ import { copyText, h, iconButton } from "./dom.js";
 import { inline } from "./inline.js";
 import { t } from "./text.js";
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)(?:\s+#+)?\s*$/;
+const FENCE = /^ {0,3}(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})\s(.*)$/;
 const RULE = /^ {0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})$/;
 const QUOTE = /^ {0,3}>\s?/;
 const ITEM = /^( {0,12})([-*+]|\d{1,9}[.)])(\s+|$)/;
-const DIVIDER = /^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$/;
+const DIVIDER = /^\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?)?$/; // of a trimmed line
 const DEEPEST = 8;
 
 /** Show a text in an element; blocks that are as before stay as they are, so a growing answer changes only its end. */
@@ -87,7 +87,7 @@ function listEnd(lines, at) {
   return end;
 }
 
-const isTable = (lines, at) => lines[at].includes("|") && DIVIDER.test(lines[at + 1] ?? "");
+const isTable = (lines, at) => lines[at].includes("|") && DIVIDER.test((lines[at + 1] ?? "").trim());
 
 function interrupts(lines, at, depth) {
   const line = lines[at];
@@ -101,7 +101,7 @@ const rule = () => h("hr");
 
 function heading(lines) {
   const [, marks, text] = HEADING.exec(lines[0]);
-  return h(`h${Math.min(marks.length + 2, 6)}`, { dir: "auto" }, inline(text)); // the page has an h1 and h2 of its own
+  return h(`h${Math.min(marks.length + 2, 6)}`, { dir: "auto" }, inline(text.trim().replace(/\s#+$/, "").trim())); // the page has an h1 and h2 of its own
 }
 
 function paragraph(lines) {
@@ -112,7 +112,8 @@ function paragraph(lines) {
 const quote = (lines, depth) => h("blockquote", { dir: "auto" }, inside(lines.map((line) => line.replace(QUOTE, "")), depth));
 
 function code(lines) {
-  const [, mark, language] = FENCE.exec(lines[0]);
+  const [, mark, info] = FENCE.exec(lines[0]);
+  const [language] = /^[\w+#.-]*/.exec(info.trim());
   const closed = lines.length > 1 && lines.at(-1).trim().startsWith(mark);
   const text = lines.slice(1, closed ? -1 : undefined).join("\n");
   const copy = iconButton("copy", t("copy"), () => copyText(text, copy));

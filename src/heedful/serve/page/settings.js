@@ -86,5 +86,5 @@ export function askKey(wrong) {
   dialog.replaceChildren(form);
   dialog.oncancel = (event) => event.preventDefault(); // without a key there is nothing behind the dialog
   dialog.showModal();
-  return new Promise((resolve) => form.addEventListener("submit", () => resolve(input.value)));
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(input.value), { once: true }));
 }
