@@ -81,7 +81,7 @@ FIELDS: list[tuple[str, Any]] = [
     ("logit_bias", {"-1": 1}),
     ("logit_bias", {"a": 1}),
     ("logit_bias.5", {"5": 1000}),
-    ("logit_bias", {str(token): 1 for token in range(301)}),
+    ("logit_bias", {f"{token:0{width}}": 1 for width in (3, 4) for token in range(151)}),
     ("stream_options", {"include_usage": True}),
     ("stream_options.usage", {"usage": True}),
     ("stream", "yes"),
