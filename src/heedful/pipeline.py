@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,20 @@ from heedful.config import Config, changed, load_config
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
-from heedful.encode.receipt import open_encoder, prompt_receipt
-from heedful.encode.tokenise import Encoder
-from heedful.engines import engine_of, open_base, open_tuned
+from heedful.encode.receipt import prompt_receipt
+from heedful.engines import answering, open_base, open_tuned, sampling_of
 from heedful.errors import Interrupted, UsageError
+from heedful.evaluate.both import score_both
 from heedful.evaluate.endpoint import Endpoint
-from heedful.evaluate.forgetting import probe, probe_rows
-from heedful.evaluate.held_back import rows_of, subject
+from heedful.evaluate.held_back import rows_of
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
-from heedful.evaluate.rows import write_rows
-from heedful.evaluate.score import Answers, answer, question, responses, score_rows
+from heedful.evaluate.score import question
 from heedful.evaluate.summary import compare as compare_runs
-from heedful.evaluate.summary import evaluation, forgetting
 from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
-from heedful.records import Completion, Conversation, Sampling, Watch
+from heedful.records import Completion, Conversation, Watch
 from heedful.report import screen, track
 from heedful.report.card import write_card
 from heedful.report.page import write_report
@@ -91,7 +87,7 @@ def train(
             rows = _trained(run, config, ranks, resume, budget, started)
     if ranks.leads:
         if config.evaluate.after_training and rows:
-            evaluate_on(run, config, rows)
+            score_both(run, config, rows, None, WATCH)
         publish(run)
     return run
 
@@ -153,7 +149,7 @@ def evaluate(
     rows = rows_of(run, config, on, WATCH)
     results = run.results(on)
     if judge is None or settings or not is_answered(results, rows):
-        scores = evaluate_on(run, config, rows, on)
+        scores = score_both(run, config, rows, on, WATCH)
     if judge is not None:
         scores = judge_run(results, rows, judge, judge_by, WATCH)
     if on is None:
@@ -176,36 +172,6 @@ def publish(run: Run) -> None:
     """Write what people read of a run: report.html, and the model's card."""
     screen.say(f"The report: {write_report(run)}")
     write_card(run)
-
-
-def evaluate_on(run: Run, config: Config, rows: Sequence[Conversation], on: str | None = None) -> dict[str, Any]:
-    """Evaluate base and tuned on these rows: all of the data `on` which they are, or else the run's test rows.
-
-    Writes evaluation.json, responses.json and the scores by row.
-    """
-    tuned, trained = open_tuned(run.path, config)
-    answers = {"tuned": _answer("the tuned model", tuned, trained, rows, config)}
-    del tuned  # before the base model takes as much memory again
-    loaded = models.load(config.model.name)
-    positions = models.max_positions(loaded.model.config)
-    own = open_encoder(None, loaded.tokenizer, positions)
-    models.fit_vocabulary(loaded.model, trained.tokenizer)
-    base = {"base": _answer("the base model", engine_of(loaded.model, trained, "base", config), trained, rows, config)}
-    if own.template.name == "own" and own.template.source != trained.tokenizer.chat_template:
-        engine = engine_of(loaded.model, own, "base", config)
-        base["base_own_template"] = _answer("the base model in its own template", engine, own, rows, config)
-    answers = base | answers
-    scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
-    scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": answers["tuned"].cut}
-    scores |= {"forgetting": forgetting(probed)} if probed else {}
-    scores["of"] = subject(run, config, on)
-    results = run.results(on)
-    results.path.mkdir(parents=True, exist_ok=True)
-    write_json(results.responses_file, responses(answers, rows))
-    write_rows(results.scores_file, scored)
-    write_rows(results.probes_file, probed)
-    write_json(results.evaluation_file, scores)
-    return scores
 
 
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
@@ -263,35 +229,6 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
     """Merge what was asked for: recipe < settings < the named data and model."""
     named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
     return load_config(recipe, settings, named)
-
-
-def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
-    """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
-    path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
-    return load_config(Run(path).config_file if holds_run(path) else None, settings)
-
-
-def sampling_of(config: Config) -> Sampling:
-    g = config.generate
-    return Sampling(
-        max_tokens=g.max_tokens,
-        temperature=g.temperature,
-        top_k=g.top_k,
-        top_p=g.top_p,
-        repetition_penalty=g.repetition_penalty,
-        seed=g.seed,
-        stop=tuple(g.stop),
-    )
-
-
-def _answer(who: str, engine: Engine, encoder: Encoder, rows: Sequence[Conversation], config: Config) -> Answers:
-    with screen.counting_bar(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-        answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
-    if answers.cut:
-        screen.say(
-            f"{answers.cut} of them are longer than the model's {encoder.max_tokens} tokens, and were cut to fit."
-        )
-    return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
 
 def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Surroundings:

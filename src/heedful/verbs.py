@@ -13,6 +13,7 @@ from heedful import pipeline
 from heedful.clean import clean
 from heedful.config import load_config
 from heedful.data.prompts import prompts
+from heedful.engines import answering, sampling_of
 from heedful.errors import UsageError
 from heedful.records import Message
 from heedful.report import screen
@@ -53,8 +54,8 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         raise UsageError("--data needs --out FILE for the answers.")
     config = load_config(None, settings, {"data.path": data})
     rows = prompts(config.data, pipeline.WATCH)
-    engine, config = pipeline.load(run_or_model, settings=settings), pipeline.answering(run_or_model, settings)
-    sampling, batch_size = pipeline.sampling_of(config), config.generate.batch_size
+    engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
+    sampling, batch_size = sampling_of(config), config.generate.batch_size
     done: list[dict[str, Any]] = []
     write_json(out, done)  # a file that cannot be written is known before the first answer
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
@@ -83,7 +84,7 @@ def talk(
 
     if url is not None:
         refuse_others(settings, SAMPLING, "`heedful chat --url`")
-        sampling = pipeline.sampling_of(load_config(None, settings))
+        sampling = sampling_of(load_config(None, settings))
         return chat(connect(url, run_or_model, read_key(key_file)), sampling, system)
     if run_or_model is None:
         raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
@@ -93,7 +94,7 @@ def talk(
     engine = pipeline.load(run_or_model, settings=settings)
     engine.beginnings = Beginnings(Limits().remembered)  # the conversation so far is not read again at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
-    return chat(engine, pipeline.sampling_of(pipeline.answering(run_or_model, settings)), system, base)
+    return chat(engine, sampling_of(answering(run_or_model, settings)), system, base)
 
 
 def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
@@ -118,7 +119,7 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
         ) from error
     key = read_key(door.key_file)
     check_host(door.host, key)
-    sampling = pipeline.sampling_of(pipeline.answering(run_or_model, settings))
+    sampling = sampling_of(answering(run_or_model, settings))
     given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
     refuse_others(settings, (*given, "precision"), "`heedful serve`")
     trust = Trust(key, (door.host, *door.hosts), door.origins)

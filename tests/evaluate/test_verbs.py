@@ -169,7 +169,7 @@ def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Ru
 
 
 def test_a_judge_scores_what_is_stored(copy: Run, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "evaluate_on", None)  # nothing is answered again
+    monkeypatch.setattr(pipeline, "score_both", None)  # nothing is answered again
     before = read_json(copy.evaluation_file)
     judge.reply = lambda content: "80" if "answer " in content and "<<answer A" not in content else "T"
     found = pipeline.evaluate(copy, judge=Endpoint(judge.url, "grader"), judge_by="both")

@@ -1,0 +1,59 @@
+"""A run's base and its tuned model on the same rows: their answers, their scores, and what is written of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from heedful import model as models
+from heedful.config import Config
+from heedful.encode.receipt import open_encoder
+from heedful.encode.tokenise import Encoder
+from heedful.engines import engine_of, open_tuned, sampling_of
+from heedful.evaluate.forgetting import probe, probe_rows
+from heedful.evaluate.held_back import subject
+from heedful.evaluate.rows import write_rows
+from heedful.evaluate.score import Answers, answer, responses, score_rows
+from heedful.evaluate.summary import evaluation, forgetting
+from heedful.generate.engine import Engine
+from heedful.records import Conversation, Watch
+from heedful.run import Run, write_json
+
+
+def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str | None, watch: Watch) -> dict[str, Any]:
+    """Evaluate base and tuned on these rows: all of the data `on` which they are, or else the run's test rows.
+
+    Writes evaluation.json, responses.json and the scores by row.
+    """
+
+    def answered(who: str, engine: Engine, encoder: Encoder) -> Answers:
+        with watch.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
+            answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+        return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
+
+    tuned, trained = open_tuned(run.path, config)
+    answers = {"tuned": answered("the tuned model", tuned, trained)}
+    if cut := answers["tuned"].cut:
+        watch.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")
+    del tuned  # before the base model takes as much memory again
+    loaded = models.load(config.model.name)
+    positions = models.max_positions(loaded.model.config)
+    own = open_encoder(None, loaded.tokenizer, positions)
+    models.fit_vocabulary(loaded.model, trained.tokenizer)
+    base = {"base": answered("the base model", engine_of(loaded.model, trained, "base", config), trained)}
+    if own.template.name == "own" and own.template.source != trained.tokenizer.chat_template:
+        engine = engine_of(loaded.model, own, "base", config)
+        base["base_own_template"] = answered("the base model in its own template", engine, own)
+    answers = base | answers
+    scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
+    scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": cut}
+    scores |= {"forgetting": forgetting(probed)} if probed else {}
+    scores["of"] = subject(run, config, on)
+    results = run.results(on)
+    results.path.mkdir(parents=True, exist_ok=True)
+    write_json(results.responses_file, responses(answers, rows))
+    write_rows(results.scores_file, scored)
+    write_rows(results.probes_file, probed)
+    write_json(results.evaluation_file, scores)
+    return scores
