@@ -48,7 +48,8 @@ def perform(training: dict[str, Any], home: Path) -> None:
         code = left.code or 0
     sys.stderr.flush()
     (home / f"{training['name']}.{RANK}.exit").write_text(str(code))
-    until = time.monotonic() + 60  # what a slower rank says belongs to this training
+    # What a slower rank says belongs to this training; one that waits for a rank that failed hears of it by its end.
+    until = time.monotonic() + (60 if code != 1 else 0)
     while len(list(home.glob(f"{training['name']}.*.exit"))) < RANKS and time.monotonic() < until:
         time.sleep(0.01)
 
