@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from benchmarks.machine import sources
 from benchmarks.races import RACES, Contestant, Race, in_fp32, quick
 from benchmarks.run import Bench, table
 from benchmarks.workload import WORKLOADS, Source
+from tests.processes import run_module
 
 from benchmarks import document, results
 
@@ -41,6 +44,13 @@ def bench(tmp_path: Path, rows_file: Path) -> Bench:
     return Bench(source, tmp_path / "results", threads=1, environment={**os.environ, "PYTHONPATH": path})
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start contestants without their imports: what takes a minute here tells nothing."""
+    monkeypatch.setattr("benchmarks.run.subprocess", SimpleNamespace(run=run_module, PIPE=subprocess.PIPE))
+
+
+@pytest.mark.usefixtures("forked")
 def test_contestants_take_turns_on_the_same_rows(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     race = Race("turns", "smollm2", "update of 8 rows", TRAINING, warm_up=1, measured=2, rounds=1)
     bench.race(race, again=False)
@@ -71,6 +81,7 @@ def test_contestants_take_turns_on_the_same_rows(bench: Bench, capsys: pytest.Ca
     assert {**stored, "sources": "of other code", "rounds": []} != bench._frame(race, TRAINING)
 
 
+@pytest.mark.usefixtures("forked")
 def test_contestants_give_the_same_answers(bench: Bench) -> None:
     race = Race("answering", "answers", "token", ANSWERS, warm_up=0, measured=3, rounds=1)
     bench.race(race, again=False)
