@@ -43,7 +43,7 @@ class Process:
         files = [str(home / f"{number}.in"), str(self.out), str(self.err)]
         variables = {**os.environ, **(environment or {})}
         work = files, str(folder or home), variables, function, arguments
-        self._process = _SERVER.Process(target=_work, args=work)
+        self._process = _SERVER.Process(target=_work, args=work, daemon=True)  # pytest does not wait for it
         self._process.start()
 
     @property

@@ -151,6 +151,19 @@ def test_a_model_folder_without_tokenizer_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "asked", [["--set", "train.batch_size=500", "--set", "train.drop_last=true"], ["--budget", "1s"]]
+)
+def test_a_training_that_cannot_begin_leaves_no_folder(
+    asked: list[str], tiny_folder: Path, rows_file: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(rows_file), "--model", str(tiny_folder), "--out", str(tmp_path / "run"), *asked])
+    assert end.value.code in (1, 2)
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_skipped_rows_are_counted_and_capped(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     from heedful.cli import main
 

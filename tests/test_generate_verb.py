@@ -9,7 +9,7 @@ import pytest
 
 from heedful import pipeline, verbs
 from heedful.cli import main
-from heedful.errors import UsageError
+from heedful.errors import DataError, UsageError
 from heedful.records import Completion
 
 QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
@@ -36,6 +36,13 @@ def test_questions_without_answers_are_answered_in_order(
     with pytest.raises(StopIteration):  # as if it failed in the second part
         verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert json.loads(out.read_text()) == answered[:2]  # what was answered before it failed
+
+    monkeypatch.setattr(engine, "positions", 8)
+    with pytest.raises(DataError, match="row 1 and 2 others"):
+        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    with pytest.raises(UsageError, match="cannot be written"):
+        verbs.answer_file(str(tiny_folder), str(out), out, QUICK)
+    assert json.loads(out.read_text()) == answered[:2]
 
 
 def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

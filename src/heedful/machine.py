@@ -26,13 +26,15 @@ Shape = tuple[int, int, int]
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Count the cores that this process may use; a share of one counts as one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([allowed, *(max(1, math.ceil(quota)) for quota in _quotas(cgroup))])
+    return min([_allowed(), *(max(1, math.ceil(quota)) for quota in _quotas(cgroup))])
 
 
 def heed_quota() -> None:
-    """Let libraries that are loaded later start no more threads than this process is given cores' time for."""
-    if cores() < (os.cpu_count() or 1):
+    """Let libraries that are loaded later start no more threads than this process is given cores' time for.
+
+    They know by themselves which cores they may use, but not for how much of the time.
+    """
+    if cores() < _allowed():
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
@@ -110,6 +112,10 @@ def _median_seconds(work: Callable[[], None]) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
+
+
+def _allowed() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quotas(cgroup: Path) -> list[float]:

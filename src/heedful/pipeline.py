@@ -103,18 +103,18 @@ def _trained(
         ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(description), WATCH)
     ranks.check_rows(len(ready.train))
     config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
-    if ranks.leads:
-        run.write_config(config)  # from here on the folder holds a run
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(config.model.name, config.model.dropout, nf4)
-    record(run.receipt_file, ready.receipt)
     session = Session(run, config, ready, loaded, surroundings(config, ready, run if ranks.leads else None), ranks)
-    facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
-    record(run.provenance_file, provenance(**facts, changed=changed(config), ranks=ranks.count))
+    if ranks.leads:
+        run.write_config(config)  # from here on the folder holds a run
     if resume:
         session.restore()
     elif budget is not None:
         session.pace.fit_into(budget, started)
+    record(run.receipt_file, ready.receipt)
+    facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
+    record(run.provenance_file, provenance(**facts, changed=changed(config), ranks=ranks.count))
     signal = session.fit()
     if ranks.leads:
         loss_plot(run.metrics(), run.loss_plot)
@@ -175,9 +175,11 @@ def publish(run: Run) -> None:
 
 
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
-    """Open a run or a model as an engine that answers."""
+    """Open a run or a model as an engine that answers as the run's own settings say, but for what is asked for."""
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    engine, _ = open_tuned(path, answering(path, settings))
+    config = answering(path, settings)
+    engine, _ = open_tuned(path, config)
+    engine.sampling = sampling_of(config)
     if engine.decoder is None:
         screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
     return engine
@@ -204,10 +206,9 @@ def generate(
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages."""
     if isinstance(run_or_model, Engine):
-        engine, config = run_or_model, load_config(None, settings)
-    else:
-        engine, config = load(run_or_model, settings=settings), answering(run_or_model, settings)
-    return engine.generate(prompts, sampling_of(config), config.generate.batch_size)
+        return run_or_model.generate(prompts, sampling_of(load_config(None, settings)) if settings else None)
+    engine = load(run_or_model, settings=settings)
+    return engine.generate(prompts, batch_size=answering(run_or_model, settings).generate.batch_size)
 
 
 def export(
@@ -257,5 +258,5 @@ def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> 
     ranks.check(config.train)
     if budget is not None and ranks.count > 1:
         raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
-    if budget is not None and resume and not ranks.restarted:
+    if budget is not None and resume:
         raise UsageError("--budget is settled at a run's start.", "Leave it out: a resumed run keeps what was settled.")

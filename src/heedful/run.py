@@ -198,9 +198,10 @@ def make_directory(run: Run) -> None:
 
 def leave_directory(run: Run) -> None:
     """Remove the run's directory if nothing was written to it."""
-    with suppress(OSError):  # it holds something
-        (run.path / LOCK).unlink()
-        run.path.rmdir()
+    (run.path / LOCK).unlink(missing_ok=True)
+    for folder in (run.checkpoints, run.path):
+        with suppress(OSError):  # it is not there, or holds something
+            folder.rmdir()
 
 
 @contextmanager

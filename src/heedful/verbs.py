@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,12 +15,13 @@ from heedful.clean import clean
 from heedful.config import load_config
 from heedful.data.prompts import prompts
 from heedful.engines import answering, sampling_of
-from heedful.errors import UsageError
+from heedful.errors import DataError, UsageError
+from heedful.generate.engine import Engine
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
 
-WRITTEN = 512  # rows that are answered between two writings of the file
+WRITTEN = 512  # rows that are answered before the file is first written
 SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 
 
@@ -52,24 +54,32 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     """Answer every row of a data set; the rows with `model_response` go to a file, which grows as they come."""
     if out is None:
         raise UsageError("--data needs --out FILE for the answers.")
-    config = load_config(None, settings, {"data.path": data})
-    rows = prompts(config.data, pipeline.WATCH)
+    if out.resolve() == Path(data).resolve() or not os.access(out.resolve().parent, os.W_OK):
+        raise UsageError(f"Answers cannot be written to {out}.", "Choose another --out.")
+    rows = prompts(load_config(None, settings, {"data.path": data}).data, pipeline.WATCH)
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
+    _check_lengths(engine, data, [asked for _, asked in rows])
     sampling, batch_size = sampling_of(config), config.generate.batch_size
     done: list[dict[str, Any]] = []
-    write_json(out, done)  # a file that cannot be written is known before the first answer
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
         def told(answered: int) -> None:
             on_done(len(done) + answered)
 
-        for start in range(0, len(rows), WRITTEN):
-            part = rows[start : start + WRITTEN]
-            questions = [asked for _, asked in part]
-            answers = engine.generate(questions, sampling, batch_size, told)
+        while len(done) < len(rows):
+            part = rows[len(done) :][: max(WRITTEN, len(done))]  # so that little time goes into writing
+            answers = engine.generate([asked for _, asked in part], sampling, batch_size, told)
             done += [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
             write_json(out, done)
     screen.say(f"{len(rows)} answers are in {out}.")
+
+
+def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Message]]) -> None:
+    """Refuse, before the first answer, rows that the model has no room for."""
+    long = [row for row, asked in enumerate(questions, 1) if engine.count(asked) >= engine.positions]
+    if long:
+        rows = f"row {long[0]}" + f" and {len(long) - 1} others" * (len(long) > 1)
+        raise DataError(f"{data}: {rows} leave no room in a model of {engine.positions} positions.", "Shorten them.")
 
 
 def talk(

@@ -129,6 +129,7 @@ class Engine:
         self.name = name
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
+        self.sampling = GREEDY  # where no other is asked for
         self.counts = Counts()
         self.beginnings: Beginnings | None = None  # where `decode` finds what earlier prompts read, if it is to
         self.decoder = proven(model, dtype or model.dtype)
@@ -136,11 +137,12 @@ class Engine:
     def generate(
         self,
         prompts: Sequence[Prompt],
-        sampling: Sampling | Sequence[Sampling] = GREEDY,
+        sampling: Sampling | Sequence[Sampling] | None = None,
         batch_size: int = BATCH_SIZE,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts, in their order; `on_done` hears after each answer how many there are."""
+        sampling = sampling or self.sampling
         samplings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
         waiting = sorted(rows, key=lambda row: -row.prompt_tokens)
@@ -156,9 +158,9 @@ class Engine:
                         on_done(len(done))
         return [done[i] for i in range(len(prompts))]
 
-    def stream(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Iterator[str | Completion]:
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None) -> Iterator[str | Completion]:
         """Give an answer's text piece by piece, then the whole Completion; the pieces, joined, are its text."""
-        for event in self.decode([self.row(0, prompt, sampling)]):
+        for event in self.decode([self.row(0, prompt, sampling or self.sampling)]):
             if event.text:
                 yield event.text
             if event.completion:
