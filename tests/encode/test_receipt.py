@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
 )
+DATED = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
 
 
 def trained(folder: Path, name: str = "chatml", own: str | None = None) -> Encoder:
@@ -65,6 +67,20 @@ def test_a_template_is_known_by_its_prompts_where_the_receipt_has_no_hash(tmp_pa
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant\\n", "assistant: ")
     with pytest.raises(ModelError, match=r"than in training, as for 'Name the capital of France\.'"):
         open_encoder(tmp_path, tokenizer, 128)
+
+
+def test_a_run_that_saved_a_dated_template_without_its_date_is_opened(tmp_path: Path) -> None:
+    """As older runs did, which pinned the date where they rendered; today's begin with the date."""
+    encoder = trained(tmp_path, "own", DATED)
+    assert open_encoder(tmp_path, encoder.tokenizer, 128).template.source == encoder.template.source
+    receipt = prompt_receipt(encoder) | {"template_sha256": hashlib.sha256(DATED.encode()).hexdigest()}
+    (tmp_path / FILE).write_text(json.dumps(receipt), encoding="utf-8")
+    encoder.tokenizer.chat_template = DATED
+    opened = open_encoder(tmp_path, encoder.tokenizer, 128)
+    assert (opened.template.source, opened.template.label) == (encoder.template.source, "own")
+    encoder.tokenizer.chat_template = DATED + "{# changed #}"
+    with pytest.raises(ModelError, match=r"chat_template\.jinja"):
+        open_encoder(tmp_path, encoder.tokenizer, 128)
 
 
 @pytest.mark.parametrize("stops", [256, [258, 256]])
