@@ -16,12 +16,24 @@ LONG = "Give the last word of what follows. " + "and so on " * 30
 def test_a_run_of_rows_longer_than_the_model_ends_with_scores(tmp_path: Path) -> None:
     tiny_model("gpt2", n_positions=POSITIONS).save_pretrained(tmp_path / "tiny")
     byte_tokenizer().save_pretrained(tmp_path / "tiny")
-    rows = [{"instruction": f"{LONG}{i}", "output": row["output"]} for i, row in enumerate(make_rows(40))]
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{LONG}{i}"},
+                {
+                    "role": "assistant",
+                    "content": row["output"],
+                    "weight": int(i < 34),
+                },  # of test rows nothing is learned
+            ]
+        }
+        for i, row in enumerate(make_rows(40))
+    ][:38]
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     settings = {"train.epochs": 1, "train.batch_size": 16, "generate.max_tokens": 4, "encode.template": "chatml"}
-    settings |= {"data.split": "in_order"}
+    settings |= {"data.split": "in_order", "data.validation_share": 0.0}
     run = heedful.train(tmp_path / "rows.json", model=str(tmp_path / "tiny"), out=tmp_path / "run", settings=settings)
     scores, answers = json.loads(run.evaluation_file.read_text()), json.loads(run.responses_file.read_text())
     assert scores["rows_cut"] == len(answers) == 4
-    assert [answer["instruction"] for answer in answers] == [row["instruction"] for row in rows[34:38]]  # as they were
+    assert [answer["messages"] for answer in answers] == [row["messages"] for row in rows[34:]]  # as they were
     assert any(event["event"] == "sample" for event in run.metrics())

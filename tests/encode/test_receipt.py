@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,27 @@ def test_every_row_is_kept_or_named() -> None:
     assert encoding["rows"] == len(ready.train) == encoding["stop_supervised"] == encoding["rows_with_target"]
     assert encoding["prompt_tokens"]["sum"] + encoding["answer_tokens"]["sum"] == sum(map(len, ready.train))
     assert encoding["limit"] == 60
+
+
+def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
+    """Invariant 6, for answers that all have the weight 0; where everything is learned, they are rows as any other."""
+    (row,) = rows(1)
+    silent = replace(row, messages=(row.messages[0], replace(row.messages[1], supervised=False)), place=Place("r", 21))
+    splits = Splits((*rows(20), silent), (), ())
+
+    def counts(*settings: str, splits: Splits = splits) -> tuple[int, list[str]]:
+        config = load_config(None, ["encode.template=chatml", *settings])
+        encoding = prepare(config, splits, {}, byte_tokenizer(), 100).receipt["encoding"]
+        return encoding["rows"], encoding["unlearned"]
+
+    with pytest.raises(DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows"):
+        counts()
+    assert counts("data.on_bad_row=skip") == (20, ["r (row 21)"])
+    assert counts("encode.supervise=all") == (21, [])
+    with pytest.raises(DataError, match="weight 0"):
+        counts("data.on_bad_row=skip", splits=Splits((*rows(2), silent), (), ()))
+    with pytest.raises(DataError, match="weight 0"):
+        counts(splits=Splits(rows(2), (silent,), ()))
 
 
 @pytest.mark.parametrize(

@@ -48,15 +48,16 @@ def answer(
 
     A row too long for the model is cut as it would be in training, prompt first.
     """
-    rows = [_fitted(encoder, conversation) for conversation in conversations]
+    asked = list(map(_last_answer_only, conversations))  # whatever was learned of them
+    rows = [_fitted(encoder, row) for row in asked]
     completions = engine.generate([question(row) for row in rows], sampling, batch_size, on_done)
-    cut = sum(row is not conversation for row, conversation in zip(rows, conversations, strict=True))
+    cut = sum(row is not whole for row, whole in zip(rows, asked, strict=True))
     return Answers(completions, likelihood(engine, encoder, rows), cut=cut)
 
 
 def likelihood(engine: Engine, encoder: Encoder, conversations: Sequence[Conversation]) -> Likelihood:
-    """Measure the last answers, stop token included."""
-    examples = encoder.encode(map(_last_answer_only, conversations))[0]
+    """Measure what is supervised of the conversations, stop token included: their last answers."""
+    examples = encoder.encode(conversations)[0]
     targets = [int(example.supervised.sum()) for example in examples]
     sizes = [max(1, len(reference(conversation).encode())) for conversation in conversations]
     return Likelihood(summed(engine.model, examples), targets, sizes)

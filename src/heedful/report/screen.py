@@ -111,6 +111,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = encoding["rows"]
+    unlearned = encoding.get("unlearned")  # older receipts have none
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     return [
         (
@@ -122,6 +123,7 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("stop token supervised", f"{encoding['stop_supervised']:,} / {rows:,}"),
         ("truncated", cut),
         ("dropped as too long", str(len(encoding["dropped"]))),
+        *([("dropped, all answers of weight 0", str(len(unlearned)))] if unlearned else []),
         ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
         ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
     ]
