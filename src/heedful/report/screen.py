@@ -18,7 +18,7 @@ from rich.text import Text
 
 from heedful.clean import clean
 from heedful.records import Segment, StepMetrics
-from heedful.report.labels import label
+from heedful.report.labels import incomparable, label
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
@@ -182,7 +182,7 @@ def _decided(result: Mapping[str, Any]) -> str:
     first, second = result["runs"]
     pair = result["paired"].get(result["decides"])
     if pair is None:
-        return f"{second} and {first} cannot be compared by {result['decides']}, which decides: their tokens differ."
+        return incomparable(second, first, result["decides"])
     verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
     rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
     return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."
