@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from heedful import model as models
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
-from heedful.errors import ModelError, UsageError
+from heedful.errors import ModelError, RunError, UsageError
 from heedful.export.gguf_file import write_gguf
 from heedful.model import fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
 from heedful.run import sha256
+from heedful.shelf import pull
 from tests.models import KINDS, POSITIONS, byte_tokenizer, tiny_model, trained_tokenizer
 
 
@@ -209,9 +211,35 @@ def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_typing_error_in_a_path_is_no_id_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs/my-run").mkdir(parents=True)
+    (tmp_path / "runs/my-run/config.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"There is no folder runs/my-rum. Did you mean 'runs/my-run'"):
-        locate("runs/my-rum")
+    for name in ("runs/my-rum", "./runs/my-rum"):
+        with pytest.raises(UsageError, match=r"There is no folder runs/my-rum. Did you mean 'runs/my-run'"):
+            locate(name)
+    with pytest.raises(UsageError, match=r"There is no folder runs/my-run/x"):
+        locate("runs/my-run/x")
+
+
+def test_a_model_beside_another_of_its_owner_is_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Qwen/Qwen3-0.6B").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert locate("Qwen/Qwen2.5-0.5B") == Location(hub_id="Qwen/Qwen2.5-0.5B")
+    monkeypatch.setattr(Path, "iterdir", _unreadable)
+    assert locate("Qwen/Qwen2.5-0.5B") == Location(hub_id="Qwen/Qwen2.5-0.5B")
+    with pytest.raises(UsageError, match=r"There is no folder Qwen/Qwen3\.$"):
+        locate("./Qwen/Qwen3")
+
+
+def test_a_model_that_could_not_stay_is_not_pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "m.gguf").touch()
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "file/cache"))
+    with pytest.raises(RunError, match=r"Cannot keep .*m\.gguf in .*file/cache: .* set HEEDFUL_HOME"):
+        pull(str(tmp_path / "m.gguf"))
+
+
+def _unreadable(folder: Path) -> Iterator[Path]:
+    raise PermissionError(folder)
 
 
 def test_a_name_that_needs_the_network_says_what_works_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def locate(name: str) -> Location:
     """Find what a name means, or say which names there are."""
     path = Path(name).expanduser()
     if path.is_dir():
-        return Location(folder=path / "model" if (path / "config.yaml").is_file() else path)
+        return Location(folder=path / "model" if _is_run(path) else path)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UsageError(f"There is no file {path}.")
@@ -73,16 +74,30 @@ def locate(name: str) -> Location:
     if entry is not None:
         gguf = wheel_file(entry.wheel) if entry.wheel else None
         return Location(gguf=gguf) if gguf else Location(hub_id=entry.hub_id)
-    if path.parent != Path() and path.parent.is_dir():  # a typing error must not be sent to the hub
-        beside = [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if entry.is_dir()]
-        raise UsageError(f"There is no folder {path}.", did_you_mean(str(path), beside))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/")):
+    is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/"))
+    # A typing error in a run's name must not be sent to the hub; beside a model's folder, a name like it may be another
+    # model of the same owner.
+    near = did_you_mean(str(path), [str(folder) for folder in _folders_beside(path) if not is_id or _is_run(folder)])
+    if is_id and not near:
         return Location(hub_id=name)
+    if path.parent != Path() and path.parent.is_dir():
+        raise UsageError(f"There is no folder {path}.", near)
     raise UsageError(
         f"There is no model '{name}'.",
         f"{did_you_mean(name, CATALOGUE)} `heedful models` lists the short names; "
         "a folder, a .gguf file or a Hugging Face id such as org/name is also a model.".strip(),
     )
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
+
+
+def _folders_beside(path: Path) -> list[Path]:
+    """List the folders among which a path would stand; none where they cannot be read."""
+    with suppress(OSError):
+        return [path.with_name(entry.name) for entry in path.parent.iterdir() if entry.is_dir()]
+    return []
 
 
 def wheel_file(wheel: Wheel) -> Path | None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from heedful.catalogue import CATALOGUE, works_offline
+from heedful.catalogue import CATALOGUE, locate, works_offline
+from heedful.errors import RunError
 from heedful.report import screen
+from heedful.store import SET_HOME, cache_home, writable_home
 
 
 def list_models(as_json: bool) -> None:
@@ -31,8 +33,14 @@ def list_models(as_json: bool) -> None:
 
 
 def pull(name: str) -> Path:
-    """Fetch or convert a model, so that it loads at once from then on; give its folder."""
+    """Fetch or convert a model, so that it loads at once from then on; give its folder.
+
+    Raises RunError where what is converted could not stay.
+    """
     from heedful import model as models
+
+    if locate(name).gguf and writable_home() != cache_home():
+        raise RunError(f"Cannot keep {name} in {cache_home()}: nothing can be written there.", SET_HOME)
 
     loaded = models.load(name)
     if Path(loaded.origin).is_dir():

@@ -31,6 +31,7 @@ from heedful.run import sha256, sync, write_json
 MANIFEST = "MANIFEST.json"
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
 READ = 1 << 20  # bytes read at once in a pass over all items
+SET_HOME = "Free some space, or set HEEDFUL_HOME to another folder."
 Facts = dict[str, Any]
 
 
@@ -61,8 +62,7 @@ def kept(
             _seal(folder, facts)
             return folder, facts, False
     except OSError as error:
-        fix = "Free some space, or set HEEDFUL_HOME to another folder."
-        raise RunError(f"Cannot keep {kind} in {writable_home()}: {error.strerror or error}.", fix) from error
+        raise RunError(f"Cannot keep {kind} in {writable_home()}: {error.strerror or error}.", SET_HOME) from error
 
 
 def writable_home() -> Path:

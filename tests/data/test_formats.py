@@ -205,11 +205,6 @@ BAD: list[tuple[str, Any, str]] = [
         "messages, message 1 (assistant) has the weight the number 0.5.",
     ),
     (
-        "messages",
-        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
-        "every assistant's message has the weight 0, so nothing would be learned.",
-    ),
-    (
         "sharegpt",
         {"conversations": [{"from": "human", "value": "a"}, {"from": "alien", "value": "b"}]},
         'conversations, message 2 has the unknown role "alien".',

@@ -27,6 +27,7 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[Message, ...], dict[str, Any]]] = {
     "question": ({"question": "Hi", "id": 7}, (ASKED,), {}),
     "messages": ({"messages": [HI, HELLO, HI]}, (ASKED, SAID, ASKED), {}),
     "messages with the answer": ({"messages": [HI, HELLO]}, (ASKED,), {}),
+    "messages with answers of no weight": ({"messages": [HI, HELLO | {"weight": 0}]}, (ASKED,), {}),
     "sharegpt": ({"conversations": [{"from": "human", "value": "Hi"}]}, (ASKED,), {}),
     "other names": ({"q": "Hi"}, (ASKED,), {"columns": {"instruction": "q"}}),
     "a format that is named": ({"instruction": "Hi"}, (ASKED,), {"format": "dolly"}),

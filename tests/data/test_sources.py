@@ -316,6 +316,13 @@ def test_a_typing_error_in_a_path_is_no_id_of_the_hub(tmp_path: Path, monkeypatc
     (tmp_path / "rows/news").mkdir(parents=True)
     with pytest.raises(DataError, match=r"There is no file or folder rows/new. Did you mean 'news'"):
         sources.read("rows/new")
+    assert sources.read("rows/alpaca")[0].name == "rows/alpaca[train]"  # like nothing there: the hub's
+
+    def unreadable(folder: Path) -> Iterator[Path]:
+        raise PermissionError(folder)
+
+    monkeypatch.setattr(Path, "iterdir", unreadable)
+    assert sources.read("rows/new")[0].name == "rows/new[train]"
 
 
 def test_a_hub_id_gives_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
 )
+DATED = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
 
 
 def trained(folder: Path, name: str = "chatml", own: str | None = None) -> Encoder:
@@ -65,6 +68,20 @@ def test_a_template_is_known_by_its_prompts_where_the_receipt_has_no_hash(tmp_pa
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant\\n", "assistant: ")
     with pytest.raises(ModelError, match=r"than in training, as for 'Name the capital of France\.'"):
         open_encoder(tmp_path, tokenizer, 128)
+
+
+def test_a_run_that_saved_a_dated_template_without_its_date_is_opened(tmp_path: Path) -> None:
+    """As older runs did, which pinned the date where they rendered; today's begin with the date."""
+    encoder = trained(tmp_path, "own", DATED)
+    assert open_encoder(tmp_path, encoder.tokenizer, 128).template.source == encoder.template.source
+    receipt = prompt_receipt(encoder) | {"template_sha256": hashlib.sha256(DATED.encode()).hexdigest()}
+    (tmp_path / FILE).write_text(json.dumps(receipt), encoding="utf-8")
+    encoder.tokenizer.chat_template = DATED
+    opened = open_encoder(tmp_path, encoder.tokenizer, 128)
+    assert (opened.template.source, opened.template.label) == (encoder.template.source, "own")
+    encoder.tokenizer.chat_template = DATED + "{# changed #}"
+    with pytest.raises(ModelError, match=r"chat_template\.jinja"):
+        open_encoder(tmp_path, encoder.tokenizer, 128)
 
 
 @pytest.mark.parametrize("stops", [256, [258, 256]])
@@ -118,6 +135,27 @@ def test_every_row_is_kept_or_named() -> None:
     assert encoding["rows"] == len(ready.train) == encoding["stop_supervised"] == encoding["rows_with_target"]
     assert encoding["prompt_tokens"]["sum"] + encoding["answer_tokens"]["sum"] == sum(map(len, ready.train))
     assert encoding["limit"] == 60
+
+
+def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
+    """Invariant 6, for answers that all have the weight 0; where everything is learned, they are rows as any other."""
+    (row,) = rows(1)
+    silent = replace(row, messages=(row.messages[0], replace(row.messages[1], supervised=False)), place=Place("r", 21))
+    splits = Splits((*rows(20), silent), (), ())
+
+    def counts(*settings: str, splits: Splits = splits) -> tuple[int, list[str]]:
+        config = load_config(None, ["encode.template=chatml", *settings])
+        encoding = prepare(config, splits, {}, byte_tokenizer(), 100).receipt["encoding"]
+        return encoding["rows"], encoding["unlearned"]
+
+    with pytest.raises(DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows"):
+        counts()
+    assert counts("data.on_bad_row=skip") == (20, ["r (row 21)"])
+    assert counts("encode.supervise=all") == (21, [])
+    with pytest.raises(DataError, match="weight 0"):
+        counts("data.on_bad_row=skip", splits=Splits((*rows(2), silent), (), ()))
+    with pytest.raises(DataError, match="weight 0"):
+        counts(splits=Splits(rows(2), (silent,), ()))
 
 
 @pytest.mark.parametrize(

@@ -150,14 +150,11 @@ def test_a_turn_of_weight_0_is_not_supervised() -> None:
     assert encoder.tokenizer.decode(example.ids[example.supervised].tolist()) == "right<|im_end|>"
 
 
-def test_a_row_in_which_nothing_is_learned_is_named() -> None:
+def test_a_row_in_which_nothing_is_learned_is_no_example_and_is_named() -> None:
     encoder = encoder_of("byte", "chatml")
-    rows = [Conversation("7", conversation("q", "a", supervised=(None, False)).messages, Place("rows.jsonl", 7, 9))]
-    with pytest.raises(DataError, match=r"rows.jsonl:9 \(row 7\).*nothing"):
-        encoder.encode(rows)
-    no_answer = [Conversation("7", (Message("user", "q"),), Place("rows.jsonl", 7, 9))]
-    with pytest.raises(DataError, match="nothing"):
-        encoder.encode(no_answer)
+    for turns in (conversation("q" * 500, "a", supervised=(None, False)).messages, (Message("user", "q"),)):
+        examples, receipt = encoder.encode([Conversation("7", turns, Place("rows.jsonl", 7, 9))])
+        assert (examples, receipt.rows, receipt.unlearned) == ([], 0, ["rows.jsonl:9 (row 7)"])
 
 
 def test_batches_of_conversations_do_not_change_what_each_becomes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_runs_of_a_sweep_are_told_apart(tmp_path: Path) -> None:
 def test_a_deciding_score_that_two_tokenizers_do_not_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = evaluation(names=("first", "second")) | {"decides": "nll", "runs": ["first", "second"], "differences": {}}
     del found["paired"]["nll"]
-    told = "second and first cannot be compared by "
+    told = "second and first cannot be compared by NLL of the reference, which decides: their tokens differ."
     screen.show_comparison(found)
     assert told in capsys.readouterr().out
     page = compare_page(finished_run(tmp_path / "first"), finished_run(tmp_path / "second"), found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.models import ALIBI, EXPERTS, byte_tokenizer, tiny_model
@@ -11,10 +12,13 @@ from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
 from heedful.config import TrainConfig
+from heedful.encode.batch import Collator
 from heedful.errors import RunError
+from heedful.records import TokenizedExample
 from heedful.train import learner
 from heedful.train.estimate import estimate, fit_to_memory, heaviest, predicting
 from heedful.train.learner import Learner
+from heedful.train.memory import halved
 
 KINDS = [
     torch.OutOfMemoryError("CUDA out of memory"),
@@ -121,6 +125,17 @@ def test_a_group_that_does_not_fit_is_repeated_in_smaller_forwards(
     small = session(tmp_path / "small", "train.max_steps=3", f"encode.batch_tokens={tokens}")
     small.fit()
     assert_same(state(limited), state(small))
+
+
+@pytest.mark.parametrize(("layout", "tokens"), [("tree", 105), ("padded", 480)])
+def test_half_is_half_of_what_was_laid_out(layout: str, tokens: int) -> None:
+    """16 rows of 60 tokens that share 50 are 210 nodes, or 960 places."""
+    flags = np.array([0] + [1] * 59, np.bool_)
+    ids = [[*range(50), *[100 + row] * 10] for row in range(16)]
+    rows = [TokenizedExample(str(row), np.array(some, np.int32), flags) for row, some in enumerate(ids)]
+    found = halved(Collator(layout, 0, 0.0, 4096), rows)
+    assert found.batch_tokens == tokens
+    assert len(list(found.batches(rows))) > 1
 
 
 def test_a_row_that_does_not_fit_alone_ends_the_run_in_one_sentence(

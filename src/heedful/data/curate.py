@@ -29,7 +29,7 @@ from heedful.errors import DataError
 from heedful.records import Conversation, Splits, Watch
 from heedful.store import Texts, Writer, kept, numbers
 
-FORMAT = 3  # goes up when the same rows would be split or told of otherwise
+FORMAT = 4  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 NAMED = 10  # skipped rows that the receipt names
 LONG = 50_000  # rows that make somebody wait

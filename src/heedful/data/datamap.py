@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from heedful.data.row_losses import Losses, RowLosses
+from heedful.data.split import Numbers
 from heedful.records import Conversation
 from heedful.run import Run, write_json
-
-Numbers = NDArray[np.int64]
 
 SUSPECT = 0.03  # of the rows, those of most suspicion
 EASY = 0.5  # of the rows, those that cost least in the end
@@ -47,7 +46,7 @@ class DataMap:
         kinds: list[str] = np.select([~met, self.suspect, self.easy], ["unmet", "suspect", "easy"], "hard").tolist()
         return kinds
 
-    def order(self) -> NDArray[np.int64]:
+    def order(self) -> Numbers:
         """Give the rows that were trained on, the most suspect first."""
         order = np.argsort(-np.nan_to_num(self.suspicion, nan=-np.inf), kind="stable")
         return order[np.isfinite(self.suspicion[order])]

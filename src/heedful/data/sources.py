@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -86,8 +87,8 @@ def _files(path: str) -> list[_File] | None:
         return _folder(local)
     if local.exists() or not _is_hub_id(path):
         return [_file(local)]
-    if local.parent.is_dir():  # a typing error must not be sent to the hub
-        raise DataError(f"There is no file or folder {path}.", _near_file(local))
+    if near := _near_file(local):  # a typing error must not be sent to the hub
+        raise DataError(f"There is no file or folder {path}.", near)
     return None
 
 
@@ -123,8 +124,9 @@ def _read(file: _File, watch: Watch) -> Source:
 
 
 def _near_file(path: Path) -> str:
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, beside)
+    with suppress(OSError):
+        return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+    return ""
 
 
 def _folder(folder: Path) -> list[_File]:

@@ -73,7 +73,7 @@ def joined(parts: Iterable[str]) -> str:
 
 
 def check_turns(messages: Sequence[Message]) -> None:
-    """Raise BadRow unless user and assistant take turns, the assistant has the last word, and one answer is learned."""
+    """Raise BadRow unless user and assistant take turns and the assistant has the last word."""
     before: Role | None = None
     for number, turn in enumerate(messages, 1):
         if turn.role not in FOLLOWS[before]:
@@ -85,9 +85,6 @@ def check_turns(messages: Sequence[Message]) -> None:
     if before != "assistant":
         fix = "There is nothing to learn from what no answer follows: remove it or add the answer."
         raise BadRow(f"the last message is of the role {before}, not assistant", fix, "no answer at the end")
-    if all(turn.supervised is False for turn in messages if turn.role == "assistant"):
-        fix = "Give one of them the weight 1, or remove the row."
-        raise BadRow("every assistant's message has the weight 0, so nothing would be learned", fix, "nothing to learn")
 
 
 def _part(part: Any, where: str) -> str:

@@ -89,11 +89,15 @@ class Collator:
         """Give the denominator of an update on these examples."""
         return float(sum(self.weights(example).sum(dtype=np.float64) for example in examples))
 
-    def batches(self, examples: Sequence[TokenizedExample]) -> Iterator[Batch]:
-        """Lay a group out in as few forwards as fit."""
+    def parts(self, examples: Sequence[TokenizedExample]) -> Iterator[tuple[list[TokenizedExample], int]]:
+        """Cut a group into as few forwards as fit, each with its places."""
         if self.layout == "tree":  # rows that begin alike stay neighbours when a group is cut
             examples = sorted(examples, key=lambda example: example.ids.tolist())
-        for part in parts(examples, self.batch_tokens, self.layout):
+        return parts(examples, self.batch_tokens, self.layout)
+
+    def batches(self, examples: Sequence[TokenizedExample]) -> Iterator[Batch]:
+        """Lay a group out in as few forwards as fit."""
+        for part, _ in self.parts(examples):
             yield LAYOUTS[self.layout](part, [self.weights(example) for example in part], self.pad_id)
 
 
@@ -159,32 +163,24 @@ def _batch(
     return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, runs)
 
 
-def parts(examples: Sequence[TokenizedExample], limit: int, layout: str) -> Iterator[list[TokenizedExample]]:
-    """Cut examples, in order, so that each part's places in its layout stay within the limit, or it is one example."""
+def parts(
+    examples: Sequence[TokenizedExample], limit: int, layout: str
+) -> Iterator[tuple[list[TokenizedExample], int]]:
+    """Cut examples, in order, so that each part's places in its layout stay within the limit, or it is one example.
+
+    Gives each part with its places: rows x width, or the nodes of a tree and a few more.
+    """
     part: list[TokenizedExample] = []
-    places = 0
+    width = places = 0
     for example in examples:
-        places = PLACES[layout](part, places, example)
-        if part and places > limit:
-            yield part
-            part, places = [], len(example)
+        width = max(width, len(example))
+        if layout == "tree":  # what begins alike stands side by side
+            more = places + len(example) - (shared_beginning(part[-1].ids, example.ids) if part else 0)
+        else:
+            more = width * (len(part) + 1)
+        if part and more > limit:
+            yield part, places
+            part, width, more = [], len(example), len(example)
         part.append(example)
-    yield part
-
-
-def _rows_by_width(part: Sequence[TokenizedExample], places: int, example: TokenizedExample) -> int:
-    """Give rows times width of a part of so many places, with one example more."""
-    width = places // len(part) if part else 0
-    return max(width, len(example)) * (len(part) + 1)
-
-
-def _nodes(part: Sequence[TokenizedExample], places: int, example: TokenizedExample) -> int:
-    """Give the nodes of a tree, or a few more, with one example more; what begins alike stands side by side."""
-    shared = shared_beginning(part[-1].ids, example.ids) if part else 0
-    return places + len(example) - shared
-
-
-PLACES: dict[str, Callable[[Sequence[TokenizedExample], int, TokenizedExample], int]] = {
-    "tree": _nodes,
-    "padded": _rows_by_width,
-}
+        places = more
+    yield part, places

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config
+from heedful.data.curate import MOST_SKIPPED
 from heedful.data.rows import Rows
 from heedful.encode.batch import MOST_TOKENS, Collator, plan
 from heedful.encode.examples import FORMAT, Examples, ids_type, write_examples
@@ -58,10 +59,12 @@ def prepare(
     encoder = build_encoder(config.encode, tokenizer, positions)
     identity = encoder.identity()
     train, facts = _encoded(encoder, identity, splits.train, "train", watch)
+    counts = _learned(EncodingReceipt(**facts["receipt"]), len(splits.train), config.data.on_bad_row)
     if not train:
         raise _nothing_left(config.data.path, splits, encoder.max_tokens)
     validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
-    encoding = _describe(encoder, train, EncodingReceipt(**facts["receipt"]))
+    _learned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
+    encoding = _describe(encoder, train, counts)
     encoding["batch_widths"] = batch_widths(config, train)
     shown = [
         token_view(encoder, train[k], str(splits.train[train.number(k)].place)) for k in range(min(SHOWN, len(train)))
@@ -69,6 +72,16 @@ def prepare(
     receipt = {"data": data_receipt, "encoding": encoding, "rows": shown}
     hashes = facts["sha256"], others["sha256"]
     return Prepared(splits, encoder, train, validation, receipt, int(train.tokens.max()), hashes)
+
+
+def _learned(counts: EncodingReceipt, rows: int, on_bad_row: str) -> EncodingReceipt:
+    """Refuse rows in which nothing would be learned, unless bad rows are skipped and these are few."""
+    bad = counts.unlearned
+    if bad and (on_bad_row == "error" or len(bad) > MOST_SKIPPED * rows):
+        problem = f"{bad[0]}: every assistant's message has the weight 0, so nothing would be learned"
+        fix = "Give one of them the weight 1, or remove the row."
+        raise DataError(f"{problem} ({len(bad)} of {rows} rows are so).", fix)
+    return counts
 
 
 def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
@@ -126,7 +139,7 @@ def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> 
         "stop_token": encoder.template.stop_token(),
         "limit": counts.limit,
         "rows": counts.rows,
-        "rows_with_target": counts.rows,  # a row with nothing to learn is refused
+        "rows_with_target": counts.rows,  # a row with nothing to learn is no example
         "stop_supervised": counts.stop_supervised,
         "prompt_tokens": spread(examples.tokens - examples.answer_tokens),
         "answer_tokens": spread(examples.answer_tokens),
@@ -134,6 +147,7 @@ def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> 
         "answer_lengths": histogram(examples.answer_tokens),
         "truncated": counts.truncated,
         "dropped": counts.dropped,
+        "unlearned": counts.unlearned,
         "special_tokens_in_text": counts.special_tokens_in_text,
         "cut_in_pieces": counts.cut_in_pieces,
     }

@@ -66,7 +66,12 @@ class Template:
     tokenizer: PreTrainedTokenizerBase
     special: tuple[str, ...]  # texts of the tokenizer's special tokens
     added: int = 0  # tokens that the tokenizer did not know before
-    label: str = ""  # what people are told: its name, if no more
+    choice: str = ""  # of several templates, the one that was taken, as people are told
+
+    @property
+    def label(self) -> str:
+        """What people are told: its name, and which it is where there were several."""
+        return f"{self.name} ({self.choice})" if self.choice else self.name
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """Cut a whole conversation into segments, up to the last answer's stop token."""
@@ -205,32 +210,32 @@ _OTHER = "Choose another with --set encode.template=alpaca (or chatml)."
 
 def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer: PreTrainedTokenizerBase) -> Template:
     """Bind a template to the tokenizer; `chatml` may add its two tokens to it (the model must then be resized)."""
-    own, label = _own(tokenizer) if name in ("auto", "own") else (None, name)
+    own, choice = _own(tokenizer) if name in ("auto", "own") else (None, "")
     if name == "own" and own is None:
         raise ModelError("encode.template=own, but the model's tokenizer has no chat template.", _OTHER)
     if name == "auto":
-        name, label = ("alpaca", "alpaca") if own is None else ("own", label)
+        name = "alpaca" if own is None else "own"
     missing: list[str] = []
     if name == "chatml":
         missing = [token for token in CHATML_TOKENS if token not in tokenizer.get_vocab()]
         tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
     source = {"alpaca": _with_bos(ALPACA, tokenizer), "chatml": _with_bos(CHATML, tokenizer), "own": own}[name]
     assert source is not None
-    return Template(name, _pinned(source), JOINTS[name], tokenizer, special_tokens(tokenizer), len(missing), label)
+    return Template(name, pinned(source), JOINTS[name], tokenizer, special_tokens(tokenizer), len(missing), choice)
 
 
 def _own(tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str]:
-    """Give the tokenizer's chat template, the default one where it has several, and what people are told of it."""
+    """Give the tokenizer's chat template, the default one where it has several, and a word on which it is."""
     found = tokenizer.chat_template
     if not isinstance(found, dict):
-        return found, "own"
+        return found, ""
     names = ", ".join(found)
     if "default" not in found:
         raise ModelError(f"Of the tokenizer's chat templates ({names}) none is called default.", _OTHER)
-    return found["default"], f"own (the default of {names})"
+    return found["default"], f"the default of {names}"
 
 
-def _pinned(source: str) -> str:
+def pinned(source: str) -> str:
     """Let a template that asks for the date write the same one every day, wherever it is rendered."""
     return TODAY + source if "strftime_now" in source and not source.startswith(TODAY) else source
 

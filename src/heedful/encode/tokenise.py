@@ -36,7 +36,8 @@ class EncodingReceipt:
 
     limit: int
     rows: int = 0
-    dropped: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)  # too long
+    unlearned: list[str] = field(default_factory=list)  # every answer has the weight 0
     truncated: dict[str, int] = field(default_factory=dict)  # by the field that was cut
     special_tokens_in_text: int = 0
     cut_in_pieces: int = 0  # rows in which a merge would have crossed the border of prompt and answer
@@ -50,6 +51,7 @@ class EncodingReceipt:
     def add(self, other: EncodingReceipt) -> None:
         """Count another receipt's rows too."""
         self.dropped += other.dropped
+        self.unlearned += other.unlearned
         self.truncated = dict(Counter(self.truncated) + Counter(other.truncated))
         for name in ("rows", "special_tokens_in_text", "cut_in_pieces", "stop_supervised"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -131,6 +133,9 @@ class Encoder:
             chunk = Chunk([], [], [], EncodingReceipt(self.max_tokens))
             rows = self._rows(some, chunk.receipt)
             for number, (conversation, (ids, flags)) in enumerate(zip(some, rows, strict=True)):
+                if self.supervise == "response" and not flags.any():
+                    chunk.receipt.unlearned.append(str(conversation.place))
+                    continue
                 if len(ids) > self.max_tokens:
                     shorter = self._shorten(conversation, len(ids))
                     if shorter is None:
@@ -256,13 +261,9 @@ class Encoder:
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt
     ) -> TokenizedExample:
-        """Make the example; a row in which nothing would be learned is refused by name."""
         supervised = flags.copy() if self.supervise == "response" else np.ones(len(ids), np.bool_)
         supervised[:1] = False
-        if not supervised.any():
-            raise DataError(
-                f"{conversation.place}: nothing in this row would be learned.", "Give it an answer, or remove it."
-            )
+        assert supervised.any(), conversation.place
         receipt.rows += 1
         receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
         return TokenizedExample(conversation.id, ids, supervised)

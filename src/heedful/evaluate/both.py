@@ -42,7 +42,7 @@ def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str |
     own = open_encoder(None, loaded.tokenizer, positions)
     models.fit_vocabulary(loaded.model, trained.tokenizer)
     base = {"base": answered("the base model", engine_of(loaded.model, trained, "base", config), trained)}
-    if own.template.name == "own" and own.template.source != trained.tokenizer.chat_template:
+    if own.template.name == "own" and own.template.source != trained.template.source:
         engine = engine_of(loaded.model, own, "base", config)
         base["base_own_template"] = answered("the base model in its own template", engine, own)
     answers = base | answers

@@ -57,7 +57,7 @@ def _padded(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> Ite
 
 def _by_tree(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> Iterator[float]:
     """Measure examples, some at a time as one tree."""
-    for part in parts(examples, TREE_NODES, "tree"):
+    for part, _ in parts(examples, TREE_NODES, "tree"):
         batch = tree(part, [example.supervised.astype(np.float32) for example in part], 0)
         nll = prediction_nll(model, batch).tolist()
         yield from (sum(nll[edge] for edge in edges) for edges in _edges(batch, part))

@@ -48,7 +48,7 @@ def answer(
 
     A row too long for the model is cut as it would be in training, prompt first.
     """
-    whole = [_last_answer_only(conversation) for conversation in conversations]
+    whole = list(map(_last_answer_only, conversations))  # whatever was learned of them
     rows = [_fitted(encoder, conversation) for conversation in whole]
     completions = engine.generate([question(row) for row in rows], sampling, batch_size, on_done)
     cut = sum(row is not conversation for row, conversation in zip(rows, whole, strict=True))

@@ -27,3 +27,8 @@ LABELS = {  # score -> its name, and what there is to know
 def label(metric: str) -> str:
     """Name a score; one that has no name here is called by its key, and a check by its constraint."""
     return LABELS.get(metric, (metric.removeprefix("check_").replace("_", " ").capitalize(), ""))[0]
+
+
+def incomparable(one: str, other: str, metric: str) -> str:
+    """Say of two models that the score that decides is not there for both on the same tokens."""
+    return f"{one} and {other} cannot be compared by {label(metric)}, which decides: their tokens differ."

@@ -7,7 +7,7 @@ from typing import Any
 
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
-from heedful.report.labels import LABELS, label
+from heedful.report.labels import LABELS, incomparable, label
 
 PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped", "judge_wins"}
 HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
@@ -125,8 +125,7 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
     metric, models = evaluation["decides"], evaluation["models"]
     pair = evaluation.get("paired", {}).get(metric)
     if pair is None and before in models:
-        sentence = f"{subject} and {other} cannot be compared by {label(metric)}, which decides: their tokens differ."
-        return {"word": "Scored", "sentence": sentence}
+        return {"word": "Scored", "sentence": incomparable(subject, other, metric)}
     if pair is None:
         return {"word": "Scored", "sentence": f"There is nothing to compare {subject} with."}
     values = [shown(metric, models[name][metric]["value"]) for name in (before, after)]

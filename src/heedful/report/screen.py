@@ -18,7 +18,7 @@ from rich.text import Text
 
 from heedful.clean import clean
 from heedful.records import Segment, StepMetrics
-from heedful.report.labels import label
+from heedful.report.labels import incomparable, label
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
@@ -111,6 +111,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = encoding["rows"]
+    unlearned = encoding.get("unlearned")  # older receipts have none
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     return [
         (
@@ -122,6 +123,7 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("stop token supervised", f"{encoding['stop_supervised']:,} / {rows:,}"),
         ("truncated", cut),
         ("dropped as too long", str(len(encoding["dropped"]))),
+        *([("dropped, all answers of weight 0", str(len(unlearned)))] if unlearned else []),
         ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
         ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
     ]
@@ -180,7 +182,7 @@ def _decided(result: Mapping[str, Any]) -> str:
     first, second = result["runs"]
     pair = result["paired"].get(result["decides"])
     if pair is None:
-        return f"{second} and {first} cannot be compared by {result['decides']}, which decides: their tokens differ."
+        return incomparable(second, first, result["decides"])
     verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
     rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
     return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."

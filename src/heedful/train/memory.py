@@ -47,11 +47,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def halved(collator: Collator, examples: Sequence[TokenizedExample]) -> Collator:
     """Give a collator of smaller forwards, or say that even a single row is too long."""
-    longest, all_tokens = max(map(len, examples)), sum(map(len, examples))
-    tokens = min(collator.batch_tokens, all_tokens) // 2
+    longest, largest = max(map(len, examples)), max(places for _, places in collator.parts(examples))
     if collator.batch_tokens <= longest:
         raise RunError(
             f"Memory does not hold the forward of a single row of {longest} tokens.",
             f"Set encode.max_tokens={max(8, longest // 2)}, or train.method=lora.",
         )
-    return replace(collator, batch_tokens=max(longest, tokens))
+    return replace(collator, batch_tokens=max(longest, largest // 2))
