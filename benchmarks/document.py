@@ -126,8 +126,9 @@ def _serving(stored: Stored) -> str:
         rows.append([what, *(each.show(digits) for each in figures if each), against.show() if against else ""])
     sizes = ", ".join(f"{size / 2**20:,.0f}" for size in found["endurance"]["resident_bytes"])
     endured = found["endurance"]
-    before = f"{found['model']} in {found.get('kind', 'bf16')}, {len(found['rounds'][ours])} processes of each in turn, "
-    before += f"prompts of about 60 tokens, answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
+    processes, kind = len(found["rounds"][ours]), found.get("kind", "bf16")
+    before = f"{found['model']} in {kind}, {processes} processes of each in turn, prompts of about 60 tokens, "
+    before += f"answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
     after = f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} left by their clients: "
     after += f"{sizes} MiB resident at the start and after each tenth.\n"
     return title + before + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + after
