@@ -214,6 +214,7 @@ CLAIMS = [
 ]
 IN_FP32_TOO = (
     "trl", "document", "floor", "answers_tutorial", "answers_transformers", "memory", "memory_lora", "curve_layout",
+    "serve_first", "serve_streams", "serve_ready", "serve_memory",
 )  # fmt: skip
 CLAIMS_IN_FP32 = [  # of processors without native bf16, where the contestants are those of `races.in_fp32`
     Claim("alone_gpt2_all", "GPT-2 124M, all tokens, vs tutorial", ratio("gpt2", "tutorial", ALL), 4),

@@ -60,7 +60,8 @@ def page(folder: Path = results.FOLDER) -> str:
     parts = [HEAD, _machine(stored), _claims(told, CLAIMS), _encoding(told), _serving(told)]
     parts += [_race(race, stored.get(race.name)) for race in RACES]
     if alone := _stored([race.name for race in RACES], folder / results.FP32.name):
-        parts += [IN_FP32, _machine(alone), _claims(alone, CLAIMS_IN_FP32)]
+        told = alone | _stored([SERVING], folder / results.FP32.name)
+        parts += [IN_FP32, _machine(alone), _claims(told, CLAIMS_IN_FP32), _serving(told)]
         parts += [_race(in_fp32(race), alone[race.name]) for race in RACES if race.name in alone]
     return "\n".join(parts)
 
@@ -125,8 +126,9 @@ def _serving(stored: Stored) -> str:
         rows.append([what, *(each.show(digits) for each in figures if each), against.show() if against else ""])
     sizes = ", ".join(f"{size / 2**20:,.0f}" for size in found["endurance"]["resident_bytes"])
     endured = found["endurance"]
-    before = f"{found['model']} in bf16, {len(found['rounds'][ours])} processes of each in turn, prompts of about 60 "
-    before += f"tokens, answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
+    processes, kind = len(found["rounds"][ours]), found.get("kind", "bf16")
+    before = f"{found['model']} in {kind}, {processes} processes of each in turn, prompts of about 60 tokens, "
+    before += f"answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
     after = f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} left by their clients: "
     after += f"{sizes} MiB resident at the start and after each tenth.\n"
     return title + before + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + after

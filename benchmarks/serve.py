@@ -25,6 +25,8 @@ from typing import Any
 
 import httpx2
 
+from benchmarks import results
+from benchmarks.machine import machine, native_bf16
 from heedful.model import load_tokenizer
 
 STREAMS = 8
@@ -38,16 +40,18 @@ PROMPT = (
     "Write a very long story about a sailor who counts to {number}, with all that he sees and hears on his way there."
 )
 CHAT = "/v1/chat/completions"
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+KIND = "bf16" if native_bf16() else "fp32"  # as heedful chooses
 PATIENCE = 120  # seconds until a server is ready
 
 
 def command(server: str, port: int) -> list[str]:
-    """Say how a server is started; the peer gets the same weights, in bf16 as heedful's, and its running batches."""
+    """Say how a server is started; the peer gets the same weights, as narrow as heedful's, and its running batches."""
     if server == "heedful":
         return [sys.executable, "-m", "heedful", "serve", MODEL, "--port", str(port)]
     weights = load_tokenizer(MODEL)[2]
     peer = Path(sys.executable).with_name("transformers")
-    options = ["--continuous-batching", "--device", "cpu", "--dtype", "bfloat16", "--port", str(port)]
+    options = ["--continuous-batching", "--device", "cpu", "--dtype", DTYPES[KIND], "--port", str(port)]
     return [str(peer), "serve", *options, weights]
 
 
@@ -173,6 +177,8 @@ def measure(requests: int) -> dict[str, Any]:
             print(f"{server}: {json.dumps(medians(done[-1:]))}", file=sys.stderr, flush=True)
     return {
         "model": MODEL,
+        "kind": KIND,
+        "machine": machine(),
         "versions": {
             "python": platform.python_version(),
             **{p: version(p) for p in ("heedful", "torch", "transformers")},
@@ -190,7 +196,8 @@ def measure(requests: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serve.json"))
+    folder = results.FOLDER if KIND == "bf16" else results.FP32
+    parser.add_argument("--out", type=Path, default=folder / "serve.json")
     arguments = parser.parse_args()
     found = measure(arguments.requests)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
