@@ -17,7 +17,8 @@ from heedful import pipeline, sweep
 from heedful.cli import main
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
-from heedful.run import Run, read_json
+from heedful.report import screen
+from heedful.run import Run, read_json, write_json
 
 QUICK = {
     "train.epochs": 1, "encode.template": "chatml", "generate.max_tokens": 6, "train.precision": "fp32",
@@ -150,6 +151,35 @@ def test_two_runs_are_compared_row_by_row(run: Run, copy: Run, capsys: pytest.Ca
     assert found["forgetting"]["paired"]["chosen"]["difference"] == 0
     assert found["checks"]["models"].keys() == set(found["runs"])
     assert said(["compare", run.path, copy.path], capsys)[0] == 0
+
+
+def test_answers_written_under_other_settings_are_not_compared_in_silence(
+    run: Run, copy: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_json(copy.evaluation_file)
+    found["of"]["settings"] = {"generate.max_tokens": 99, "generate.stop": ["[/b]"]}
+    write_json(copy.evaluation_file, found)
+    differ = heedful.compare(run, copy)["differences"]
+    assert differ == {"generate.max_tokens": [6, 99], "generate.stop": [[], ["[/b]"]]}
+    assert said(["compare", run.path, copy.path], capsys)[0] == 0
+    (page,) = copy.path.glob("compare-*.html")
+    assert "generate.max_tokens" in page.read_text(encoding="utf-8").split('id="settings"')[1]
+    screen.show_evaluation(found)
+    assert "answered with generate.max_tokens=99, generate.stop=['[/b]']" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_sweep_answers_again_what_was_answered_under_other_settings(
+    copy: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[Run] = []
+    monkeypatch.setattr(pipeline, "evaluate", again.append)
+    sweep._finish(copy, copy.config())
+    assert again == []
+    found = read_json(copy.evaluation_file)
+    found["of"]["settings"] = {"generate.max_tokens": 99}
+    write_json(copy.evaluation_file, found)
+    sweep._finish(copy, copy.config())
+    assert again == [copy]
 
 
 def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Run) -> None:

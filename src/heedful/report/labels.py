@@ -1,5 +1,10 @@
 """What scores are called, in the terminal, on the page and on the model card."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 LABELS = {  # score -> its name, and what there is to know
     "nll": ("NLL of the reference", "nats per token, lower is better"),
     "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
@@ -27,3 +32,9 @@ LABELS = {  # score -> its name, and what there is to know
 def label(metric: str) -> str:
     """Name a score; one that has no name here is called by its key, and a check by its constraint."""
     return LABELS.get(metric, (metric.removeprefix("check_").replace("_", " ").capitalize(), ""))[0]
+
+
+def answered_with(evaluation: Mapping[str, Any]) -> str:
+    """Go on from what scores are on: with which settings the answers were written, if not with the run's."""
+    changed = ", ".join(f"{leaf}={value}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items())
+    return f", answered with {changed}" if changed else ""
