@@ -40,11 +40,16 @@ def begun(config: Config, settings: Settings, out: Path | str | None, resume: bo
     return str(run.path), config.model_dump(mode="json")
 
 
+def is_scored(run: Run) -> bool:
+    """Say whether any score of a run is known: what decides is chosen before."""
+    return run.evaluation_file.exists() or any(run.path.glob("evaluations/*/evaluation.json"))
+
+
 def _continued(run: Run, asked: Config, settings: Settings) -> Config:
     """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     before, tree = leaves(run.config()), leaves(asked)
     named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
-    may_change = MAY_CHANGE - ({"evaluate.decides"} if run.evaluation_file.exists() else set())  # its scores are known
+    may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())
     wanted = changed(asked) | {leaf: tree[leaf] for leaf in named}  # what was named counts, even if it is the default
     refused = [
         f"{leaf} was {before[leaf]}, now {value}"

@@ -24,7 +24,7 @@ from heedful.engines import answering, open_base, open_tuned, sampling_of
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.both import score_both
 from heedful.evaluate.endpoint import Endpoint
-from heedful.evaluate.held_back import rows_of
+from heedful.evaluate.held_back import rows_of, settle
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
 from heedful.evaluate.score import question
 from heedful.evaluate.summary import compare as compare_runs
@@ -147,6 +147,7 @@ def evaluate(
     config = load_config(run.config_file, settings)
     on = None if data is None else str(data)
     rows = rows_of(run, config, on, WATCH)
+    settle(run, config.evaluate.decides)
     results = run.results(on)
     if judge is None or settings or not is_answered(results, rows):
         scores = score_both(run, config, rows, on, WATCH)

@@ -64,7 +64,12 @@ class Run(Results):
 
     def results(self, data: str | None) -> Results:
         """Tell where the results on all rows of `data` lie; without any, those on the rows held back."""
-        return self if data is None else Results(self.path / "evaluations" / slug(Path(data).name))
+        if data is None:
+            return self
+        local = os.path.expanduser(data)  # two files of one name are told apart by where they lie
+        whole = os.path.realpath(local) if os.path.exists(local) else data
+        place = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+        return Results(self.path / "evaluations" / f"{slug(Path(data).name)}-{place}")
 
     @property
     def config_file(self) -> Path:

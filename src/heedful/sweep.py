@@ -23,7 +23,7 @@ from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, comparison, names, read_rows, score
 from heedful.report import screen
-from heedful.run import Run, atomic_write, make_directory, write_json
+from heedful.run import Run, atomic_write, make_directory, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",
@@ -132,7 +132,7 @@ def _comparable(config: Config) -> dict[str, Any]:
 
 def _finish(run: Run, config: Config) -> None:
     """Train and evaluate a run, or what is missing of it."""
-    if run.scores_file.is_file() and run.evaluation_file.is_file():
+    if run.scores_file.is_file() and run.evaluation_file.is_file() and not _answered_otherwise(run):
         screen.say("It is finished already.")
         return
     if (run.model / "config.json").is_file() and run.config_file.is_file():
@@ -148,6 +148,11 @@ def _finish(run: Run, config: Config) -> None:
         raise
     if not run.evaluation_file.is_file():
         raise UsageError("A sweep needs test rows, and none were held back.", "Set data.test_share above 0.")
+
+
+def _answered_otherwise(run: Run) -> bool:
+    """Say whether somebody evaluated a run with other settings than its own since."""
+    return bool(read_json(run.evaluation_file).get("of", {}).get("settings"))
 
 
 def _is_default(variant: Variant, base: Config) -> bool:

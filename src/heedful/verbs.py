@@ -12,7 +12,7 @@ from typing import Any
 
 from heedful import pipeline
 from heedful.clean import clean
-from heedful.config import load_config
+from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
 from heedful.engines import answering, sampling_of
 from heedful.errors import DataError, UsageError
@@ -129,12 +129,14 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
         ) from error
     key = read_key(door.key_file)
     check_host(door.host, key)
-    sampling = sampling_of(answering(run_or_model, settings))
+    config = answering(run_or_model, settings)
+    sampling = sampling_of(config)
     given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
     refuse_others(settings, (*given, "precision"), "`heedful serve`")
     trust = Trust(key, (door.host, *door.hosts), door.origins)
     listener = server.listen(door.host, door.port)
-    limits = Limits(answer_tokens=sampling.max_tokens) if "generate.max_tokens" in settings else Limits()
+    chosen = "generate.max_tokens" in {**changed(config), **settings}  # else the default, which is meant for evaluating
+    limits = Limits(answer_tokens=sampling.max_tokens) if chosen else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
     page = page_routes(next(iter(models)), Run(Path(run_or_model)) if holds_run(run_or_model) else None)
     app = create_app(models, trust, limits, sampling, [page])

@@ -17,7 +17,8 @@ from heedful import pipeline, sweep
 from heedful.cli import main
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
-from heedful.run import Run, read_json
+from heedful.report import screen
+from heedful.run import Run, read_json, write_json
 
 QUICK = {
     "train.epochs": 1, "encode.template": "chatml", "generate.max_tokens": 6, "train.precision": "fp32",
@@ -92,7 +93,7 @@ def test_results_on_other_rows_have_a_place_of_their_own(
     assert said(["evaluate", copy.path, "--data", other], capsys)[0] == 0
     judged = pipeline.evaluate(copy, str(other), judge=Endpoint(judge.url, "grader"))
     assert {name: (copy.path / name).read_bytes() for name in names} == before
-    found = read_json(copy.path / "evaluations" / "other.jsonl" / "evaluation.json")
+    found = read_json(copy.results(str(other)).evaluation_file)
     assert found == judged and found["judge"]["rows"] == found["rows"] == 1
     assert found["of"] == {"data": str(other), "rows": "all", "settings": {}}
     with pytest.raises(UsageError, match=f"{run.path} was not evaluated on {other} yet. Run .* --data {other}"):
@@ -100,8 +101,39 @@ def test_results_on_other_rows_have_a_place_of_their_own(
     shutil.copytree(copy.path / "evaluations", tmp_path / "again" / "evaluations")
     (tmp_path / "again" / "config.yaml").write_bytes(copy.config_file.read_bytes())
     assert said(["compare", copy.path, tmp_path / "again", "--data", other], capsys)[0] == 0
-    page = tmp_path / "again" / "evaluations" / "other.jsonl" / "compare-copy.html"
+    page = Run(tmp_path / "again").results(str(other)).path / "compare-copy.html"
     assert "Answers side by side" in page.read_text(encoding="utf-8")
+
+
+def test_two_files_of_one_name_have_a_place_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has one, wherever it is named from; what is no file is told by its name."""
+    run = Run(tmp_path / "run")
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    places = [run.results(data).path for data in ("a/test.jsonl", "b/test.jsonl", "org/test.jsonl", "test.jsonl")]
+    assert len(set(places)) == 4 and all(place.name.startswith("test.jsonl-") for place in places)
+    monkeypatch.chdir(tmp_path / "b")
+    near = [run.results(data).path for data in ("../a/test.jsonl", "test.jsonl", "org/test.jsonl")]
+    assert near == places[:3]
+
+
+def test_what_decides_is_chosen_anew_until_a_score_is_known(
+    copy: Run, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.evaluation_file.unlink()
+    monkeypatch.setattr(pipeline, "score_both", lambda run, config, *_: {"decides": config.evaluate.decides})
+    monkeypatch.setattr(pipeline, "publish", lambda run: None)
+    assert pipeline.evaluate(copy, settings={"evaluate.decides": "chrf"}) == {"decides": "chrf"}
+    assert pipeline.evaluate(copy) == {"decides": "chrf"}  # it stays, without being said again
+    results = copy.results(str(rows))  # those on other rows are scores too
+    results.path.mkdir(parents=True)
+    results.evaluation_file.touch()
+    with pytest.raises(UsageError, match="chose chrf to decide, before"):
+        pipeline.evaluate(copy, settings={"evaluate.decides": "nll"})
+    with pytest.raises(UsageError, match=r"evaluate.decides was chrf, now nll"):
+        pipeline.train(out=copy.path, resume=True, settings={"evaluate.decides": "nll"})
 
 
 def test_what_cannot_be_evaluated_is_one_sentence(
@@ -150,6 +182,35 @@ def test_two_runs_are_compared_row_by_row(run: Run, copy: Run, capsys: pytest.Ca
     assert found["forgetting"]["paired"]["chosen"]["difference"] == 0
     assert found["checks"]["models"].keys() == set(found["runs"])
     assert said(["compare", run.path, copy.path], capsys)[0] == 0
+
+
+def test_answers_written_under_other_settings_are_not_compared_in_silence(
+    run: Run, copy: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_json(copy.evaluation_file)
+    found["of"]["settings"] = {"generate.max_tokens": 99, "generate.stop": ["[/b]"]}
+    write_json(copy.evaluation_file, found)
+    differ = heedful.compare(run, copy)["differences"]
+    assert differ == {"generate.max_tokens": [6, 99], "generate.stop": [[], ["[/b]"]]}
+    assert said(["compare", run.path, copy.path], capsys)[0] == 0
+    (page,) = copy.path.glob("compare-*.html")
+    assert "generate.max_tokens" in page.read_text(encoding="utf-8").split('id="settings"')[1]
+    screen.show_evaluation(found)
+    assert "answered with generate.max_tokens=99, generate.stop=['[/b]']" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_sweep_answers_again_what_was_answered_under_other_settings(
+    copy: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[Run] = []
+    monkeypatch.setattr(pipeline, "evaluate", again.append)
+    sweep._finish(copy, copy.config())
+    assert again == []
+    found = read_json(copy.evaluation_file)
+    found["of"]["settings"] = {"generate.max_tokens": 99}
+    write_json(copy.evaluation_file, found)
+    sweep._finish(copy, copy.config())
+    assert again == [copy]
 
 
 def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Run) -> None:

@@ -41,8 +41,9 @@ def test_answers_of_two_runs_stand_side_by_side_by_what_was_asked(tmp_path: Path
 
 def test_runs_of_a_sweep_are_told_apart(tmp_path: Path) -> None:
     second = finished_run(tmp_path / "lr=1e-3" / "seed-123")
+    found = evaluation(names=("a", "b")) | {"differences": {}}
     for name in ("lr=1e-4", "lr=1e-5"):
-        page = compare_page(finished_run(tmp_path / name / "seed-123"), second, evaluation(names=("a", "b")))
+        page = compare_page(finished_run(tmp_path / name / "seed-123"), second, found)
         assert page == second.path / f"compare-{name.replace('=', '-')}-seed-123.html"
         assert f"<title>{name}/seed-123 and lr=1e-3/seed-123</title>" in page.read_text(encoding="utf-8")
 

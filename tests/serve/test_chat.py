@@ -145,6 +145,16 @@ def test_what_a_server_finds_too_long_is_asked_without_the_oldest_turns(run) -> 
     assert said.notes.endswith("No answer came: the message is not kept.\nToo long.\n")
 
 
+@pytest.mark.parametrize(("line", "seen"), [("long", ["a1b2long", "b2long", "long"]), ("/retry", ["a1b", "b"])])
+def test_a_message_too_long_by_itself_makes_no_talk_forget(run, line: str, seen: list[str]) -> None:  # type: ignore[no-untyped-def]
+    too_long = [TooLong("Too long.")]
+    engine = Scripted(["1"], ["2"], *[too_long] * len(seen), ["3"])
+    said = run(engine, f"a\nb\n{line}\nc\n")
+    asked = ["".join(text for _, text in messages) for messages in engine.asked]
+    assert asked == ["a", "a1b", *seen, "a1b2c"]
+    assert "No answer came" in said.notes
+
+
 def test_save_says_what_is_missing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     said = run(Scripted(["1"]), f"/save x\na\n/save\n/save {tmp_path}/none/x\n")
     assert said.notes.splitlines() == [

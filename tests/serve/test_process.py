@@ -18,8 +18,10 @@ import pytest
 from tests.serve.conftest import CHAT, Make, asking
 
 from heedful import verbs
+from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
+from heedful.run import Run
 from heedful.serve.key import check_host, is_loopback, read_key
 from heedful.serve.limits import Limits
 from heedful.serve.server import listen
@@ -71,6 +73,23 @@ HERE = verbs.Door("127.0.0.1", 0, None, (), ())
 def test_what_nothing_reads_is_refused(start: Callable[[Any], None], settings: Any, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         start(settings)
+
+
+@pytest.mark.parametrize(
+    ("of_the_run", "given", "longest"),
+    [({}, {}, 1024), ({"generate.max_tokens": 700}, {}, 700), ({"generate.temperature": 1}, {}, 1024),
+     ({"generate.max_tokens": 700}, {"generate.max_tokens": 9}, 9), ({}, {"generate.max_tokens": 256}, 256)],
+)  # fmt: skip
+def test_a_run_says_how_long_answers_are(
+    of_the_run: Any, given: Any, longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(tmp_path).write_config(load_config(None, of_the_run))
+    limits: list[Limits] = []
+    monkeypatch.setattr("heedful.pipeline.load_served", lambda *_, **__: {"tiny": None})
+    monkeypatch.setattr("heedful.serve.app.create_app", lambda *given: limits.append(given[2]))
+    monkeypatch.setattr("heedful.serve.server.run", lambda app, listener, on_ready: listener.close())
+    verbs.serve(str(tmp_path), HERE, given, False)
+    assert [one.answer_tokens for one in limits] == [longest]
 
 
 def test_sigterm_lets_answers_end(serve: Serve) -> None:

@@ -224,6 +224,15 @@ def test_foreign_hosts_are_refused(client: TestClient, host: str) -> None:
     assert refused(client.get("/health", headers={"Host": host}), 403)
 
 
+@pytest.mark.parametrize(
+    ("own", "host"),
+    [("::1", ""), ("::1", "[bad"), ("fe80::1", "fe80"), ("fe80::1%eth0", "fe80"), ("", ""), ("[bad", "[worse")],
+)
+def test_an_address_to_listen_on_opens_no_other_name(engine: Engine, own: str, host: str) -> None:
+    with serving({"tiny": engine}, trust=Trust(KEY, hosts=[own])) as client:
+        assert refused(client.get("/health", headers={"Host": host}), 403)["code"] == "host_not_allowed"
+
+
 def test_own_hosts_are_let_in(engine: Engine) -> None:
     with serving({"tiny": engine}, trust=Trust(hosts=["Models.lan"])) as client:
         for host in (

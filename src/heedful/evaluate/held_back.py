@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful import data as data_stage
-from heedful.config import Config, DataConfig, differences
+from heedful.begin import is_scored
+from heedful.config import Config, DataConfig, differences, load_config
 from heedful.errors import DataError, RunError, UsageError
 from heedful.records import Conversation, Watch
 from heedful.run import Run, read_json
@@ -25,13 +26,7 @@ def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) 
             f"{run.path} holds no model: its training never finished.",
             f"Continue it with heedful train --resume --out {run.path}.",
         )
-    before = run.config()
-    if config.evaluate.decides != before.evaluate.decides:
-        raise UsageError(
-            f"{run.path} chose {before.evaluate.decides} to decide, before any score was known, and it stays.",
-            f"The other scores are told beside it; to let {config.evaluate.decides} decide, train with that setting.",
-        )
-    trained_on = before.data
+    trained_on = run.config().data
     if data is not None:
         return _all_rows(config.data, trained_on, data, watch)
     if config.data != trained_on:
@@ -51,6 +46,19 @@ def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) 
             "Name some with --data, or train with data.test_share above 0 (0.1 holds back a tenth).",
         )
     return splits.test
+
+
+def settle(run: Run, decides: str) -> None:
+    """Write down which score decides, if it is another than the run chose; UsageError once a score is known."""
+    chosen = run.config().evaluate.decides
+    if decides == chosen:
+        return
+    if is_scored(run):
+        raise UsageError(
+            f"{run.path} chose {chosen} to decide, before any score was known, and it stays.",
+            f"The other scores are told beside it; to let {decides} decide, train with that setting.",
+        )
+    run.write_config(load_config(run.config_file, {"evaluate.decides": decides}))
 
 
 def subject(run: Run, config: Config, data: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from heedful.config import differences
+from heedful.config import Config, differences, load_config
 from heedful.errors import UsageError
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
 from heedful.run import Results, Run, read_json
@@ -71,7 +71,7 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
     rows = _joined(*found, pair, common)
     if evaluations[0].get("judge", {}).get("model") != evaluations[1].get("judge", {}).get("model"):
         rows = with_verdicts(rows, {})  # two judges have two scales
-    differ = differences(first.config(), second.config())
+    differ = differences(*map(_answered_by, (first, second), evaluations))
     differ.pop("encode.batch_tokens", None)  # fitted to memory when a run starts
     result: dict[str, Any] = {"runs": list(pair), "differences": {leaf: list(both) for leaf, both in differ.items()}}
     result |= evaluation(rows, evaluations[0]["decides"], pair)
@@ -87,6 +87,11 @@ def _evaluated(run: Run, data: str | None) -> Results:
         on, option = (f" on {data}", f" --data {data}") if data else ("", "")
         raise UsageError(f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {run.path}{option}.")
     return results
+
+
+def _answered_by(run: Run, evaluation: Mapping[str, Any]) -> Config:
+    """Give a run's settings, with those that were changed for this evaluation."""
+    return load_config(run.config_file, evaluation.get("of", {}).get("settings", {}))
 
 
 def _joined(first: Results, second: Results, pair: tuple[str, str], common: bool) -> list[RowScores]:

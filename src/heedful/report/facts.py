@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -179,9 +179,9 @@ def written(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def apart(a: Config, b: Config) -> list[dict[str, Any]]:
+def apart(differ: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """List the settings in which two runs differ."""
-    return [{"name": leaf, "values": [written(v) for v in values]} for leaf, values in differences(a, b).items()]
+    return [{"name": leaf, "values": [written(v) for v in values]} for leaf, values in differ.items()]
 
 
 def command(facts: Facts) -> str:

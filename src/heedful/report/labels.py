@@ -1,5 +1,10 @@
 """What scores are called, in the terminal, on the page and on the model card."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 LABELS = {  # score -> its name, and what there is to know
     "nll": ("NLL of the reference", "nats per token, lower is better"),
     "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
@@ -32,3 +37,9 @@ def label(metric: str) -> str:
 def incomparable(one: str, other: str, metric: str) -> str:
     """Say of two models that the score that decides is not there for both on the same tokens."""
     return f"{one} and {other} cannot be compared by {label(metric)}, which decides: their tokens differ."
+
+
+def answered_with(evaluation: Mapping[str, Any]) -> str:
+    """Go on from what scores are on: with which settings the answers were written, if not with the run's."""
+    changed = ", ".join(f"{leaf}={value}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items())
+    return f", answered with {changed}" if changed else ""

@@ -67,8 +67,8 @@ def report(run: Run, live: str = "") -> str:
 def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: str | None = None) -> Path:
     """Write the page of two runs into the second; give its path.
 
-    `comparison`, on the rows of `data` where that is named, has the shape of evaluation.json: its first model is A, its
-    second B.
+    `comparison`, on the rows of `data` where that is named, has the shape of evaluation.json, and `differences`: its
+    first model is A, its second B.
     """
     both = Facts(run_a, data), Facts(run_b, data)
     a, b = list(comparison["models"])[:2]
@@ -95,7 +95,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: st
         further=further(comparison, names),
         answers=answers,
         runs=runs,
-        differences=told.apart(both[0].config, both[1].config),
+        differences=told.apart(comparison["differences"]),
     )  # fmt: skip
     atomic_write(path, html)
     return path

@@ -7,7 +7,7 @@ from typing import Any
 
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
-from heedful.report.labels import LABELS, incomparable, label
+from heedful.report.labels import LABELS, answered_with, incomparable, label
 
 PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped", "judge_wins"}
 HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
@@ -51,8 +51,7 @@ def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES)
 
 def on_rows(evaluation: Mapping[str, Any]) -> str:
     """Say on which rows the scores are, and with which settings if they are not the run's."""
-    changed = ", ".join(f"{leaf}={value}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items())
-    return f"On {evaluation['rows']:,} rows that were held back" + (f", answered with {changed}" if changed else "")
+    return f"On {evaluation['rows']:,} rows that were held back{answered_with(evaluation)}"
 
 
 def _score_row(

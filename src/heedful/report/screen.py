@@ -18,7 +18,7 @@ from rich.text import Text
 
 from heedful.clean import clean
 from heedful.records import Segment, StepMetrics
-from heedful.report.labels import incomparable, label
+from heedful.report.labels import answered_with, incomparable, label
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
@@ -161,7 +161,8 @@ def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Print the scores of every model with their intervals, and what may be said of the difference."""
     of = evaluation.get("of", {"rows": "held back"})
     what = "test rows" if of["rows"] == "held back" else f"rows of {clean(of['data'])}"
-    _show_scores(f"Scores on {evaluation['rows']} {what}", evaluation, "tuned - base")
+    how = clean(answered_with(evaluation))
+    _show_scores(f"Scores on {evaluation['rows']} {what}{how}", evaluation, "tuned - base")
     _show_parts(evaluation, "tuned - base")
     out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
 
@@ -231,7 +232,7 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
     models = part["models"]
     if not models:
         return
-    table = Table(title=f"{title}, with 95 % intervals", title_justify="left")
+    table = Table(title=escape(f"{title}, with 95 % intervals"), title_justify="left")
     for name in ("", *map(clean, models), difference, "verdict"):
         table.add_column(name)
     for metric in next(iter(models.values())):

@@ -166,7 +166,7 @@ class Talk:
     def answer(self, text: str, before: Sequence[Message] = ()) -> None:
         """Stream the answer to a message. Ctrl-C keeps what was said; if that is nothing, what was there `before`
         stands."""
-        said, asked = Said(), Message("user", text)
+        said, asked, refused = Said(), Message("user", text), self.refused
         self.turns.append(asked)
         try:
             for piece in clean_stream(self.stream(said)):
@@ -178,6 +178,7 @@ class Talk:
             answer = Message("assistant", "".join(said.pieces), None if said.whole else False)
             self.turns[-1:] = [asked, answer] if answer.content.strip() else before
             if not answer.content.strip():
+                self.refused = refused  # with this message; with another the turns may well fit
                 self.say(f"No answer came: {'the one before stands' if before else 'the message is not kept'}.")
 
     def stream(self, said: Said, speaker: Speaker | None = None) -> Iterator[str]:

@@ -36,7 +36,8 @@ class Trust:
 
     def __post_init__(self) -> None:
         """Write names as browsers do: in small letters, a host without its port, an origin without a path."""
-        object.__setattr__(self, "hosts", frozenset(map(host_of, self.hosts)))
+        names = (host_of(host) for host in self.hosts if not is_address(host))  # '::1' would be cut as name and port
+        object.__setattr__(self, "hosts", frozenset(names) - {""})  # which stands for what is no name at all
         object.__setattr__(self, "origins", frozenset(origin.lower().rstrip("/") for origin in self.origins))
 
     def check(self, path: str, headers: Headers) -> None:

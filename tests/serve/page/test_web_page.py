@@ -359,6 +359,8 @@ def test_a_server_that_went_away_is_said(open_page: Open, script: Script) -> Non
 
 def test_sampling_settings_are_sent_and_kept(open_page: Open, script: Script) -> None:
     page = open_page()
+    page.send("Hello")
+    assert script.asked[-1]["repetition_penalty"] == 1  # as the page shows it, whatever a run's own is
     page.click("#open-settings")
     page.browser.execute_script(
         """for (const [id, value] of [["temperature", 0.8], ["topP", 0.9], ["repetition", 1.1], ["maxTokens", 64]]) {

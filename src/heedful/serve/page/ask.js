@@ -36,9 +36,9 @@ function request(model, answer, settings) {
   const { messages } = answer;
   const { topP, maxTokens, repetition } = settings;
   const sampled = answer.temperature > 0 && { top_p: topP, seed: answer.seed };
-  const penalty = repetition !== 1 && { repetition_penalty: repetition };
   const seen = { logprobs: true, top_logprobs: ALTERNATIVES };
-  return { model, messages, temperature: answer.temperature, max_tokens: maxTokens, ...seen, ...sampled, ...penalty };
+  const always = { temperature: answer.temperature, max_tokens: maxTokens, repetition_penalty: repetition };
+  return { model, messages, ...always, ...seen, ...sampled };
 }
 
 async function attempt(body, answer, signal, onChange) {
