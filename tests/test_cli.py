@@ -152,7 +152,7 @@ def test_a_model_folder_without_tokenizer_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    "asked", [["--set", "train.batch_size=500", "--set", "train.drop_last=true"], ["--budget", "1s"]]
+    "asked", [["--set", "train.batch_size=500", "--set", "train.drop_last=true"], ["--budget", "0.01s"]]
 )
 def test_a_training_that_cannot_begin_leaves_no_folder(
     asked: list[str], tiny_folder: Path, rows_file: Path, tmp_path: Path, capsys: Capsys
