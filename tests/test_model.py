@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 from heedful import catalogue
@@ -293,3 +294,11 @@ def test_a_wheel_whose_bytes_changed_is_refused(tmp_path: Path, monkeypatch: pyt
         load("smollm2-135m")
     assert wheel_file(Wheel("no-such-package", "f", "0")) is None
     assert all(entry.licence for entry in CATALOGUE.values())
+
+
+def test_a_recurrent_model_is_refused_before_any_work(tmp_path: Path) -> None:
+    config = transformers.MambaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=1, state_size=4)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"mamba models carry a state"):
+        load(str(tmp_path))

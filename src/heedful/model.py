@@ -65,6 +65,11 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
             trust_remote_code=False,
             **(quantised(nf4) if nf4 else {}),
         )
+    if getattr(model, "_is_stateful", False):  # transformers' word for a recurrence
+        raise ModelError(
+            f"{name}: {config.model_type} models carry a state from token to token, in which rows cannot be padded.",
+            "Choose a model that attends to its tokens.",
+        )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(f"{name}: the tokenizer has {len(tokenizer)} tokens, but the model only {rows} embeddings.")
