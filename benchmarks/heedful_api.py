@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 import heedful
 from benchmarks.flops import matmul_rate, update_flops
 from benchmarks.workload import Workload
-from heedful.encode.batch import Collator, plan
+from heedful.encode.batch import Collator
 from heedful.evaluate.score import question
 from heedful.generate.engine import Engine
 from heedful.records import Message, Sampling, TokenizedExample
@@ -28,7 +28,7 @@ ROWS = {"train.batch_size": GROUP, "train.drop_last": True, "train.seed": SEED, 
 
 def encode(model: Path, data: str, settings: Settings) -> dict[str, Any]:
     """Give a data set as plain lists: what `Workload` holds besides its names."""
-    ready = heedful.check(data, model=str(model), settings={**settings, "encode.supervise": "response"})
+    ready = heedful.check(data, model=str(model), settings={**ROWS, **settings, "encode.supervise": "response"})
     encoder, tokenizer = ready.encoder, ready.encoder.tokenizer
     epochs = range(1 + 100 * GROUP // len(ready.train))  # a small set gives its updates again
     return {
@@ -36,7 +36,7 @@ def encode(model: Path, data: str, settings: Settings) -> dict[str, Any]:
         "stop_ids": sorted(encoder.stop_ids),
         "ids": [example.ids.tolist() for example in ready.train],
         "response": [example.supervised.tolist() for example in ready.train],
-        "groups": [group for epoch in epochs for group in plan(len(ready.train), GROUP, SEED, epoch, drop_last=True)],
+        "groups": [group for epoch in epochs for group in ready.order.epoch(epoch)],
         "prompts": [encoder.prompt_ids(question(row)) for row in ready.splits.test],
     }
 

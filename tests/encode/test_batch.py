@@ -1,84 +1,19 @@
-"""The order of data is a value, and a batch never knows padding by an id."""
+"""A batch never knows padding by an id."""
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
-from heedful.encode.batch import NODES, Collator, dense_targets, padded, plan
+from heedful.encode.batch import NODES, Collator, dense_targets, padded
 from heedful.records import TokenizedExample
 
 
 def example(ids: list[int], supervised: list[int] | None = None, name: str = "1") -> TokenizedExample:
     flags = np.array(supervised if supervised is not None else [0] + [1] * (len(ids) - 1), bool)
     return TokenizedExample(name, np.array(ids, np.int32), flags)
-
-
-@pytest.mark.parametrize(("rows", "size", "drop_last"), [(935, 8, True), (10, 4, False), (10, 4, True), (3, 8, False)])
-def test_the_order_is_that_of_a_shuffling_data_loader(rows: int, size: int, drop_last: bool) -> None:
-    """Invariant 7: after torch.manual_seed, over several epochs."""
-    torch.manual_seed(123)
-    loader = DataLoader(range(rows), batch_size=size, shuffle=True, drop_last=drop_last)  # type: ignore[arg-type]
-    for epoch in range(3):
-        assert plan(rows, size, 123, epoch, drop_last) == [batch.tolist() for batch in loader]
-
-
-@given(
-    rows=st.integers(1, 60),
-    size=st.integers(1, 9),
-    drop_last=st.booleans(),
-    start=st.integers(-9, 70),
-    stop=st.integers(-9, 70),
-)
-@settings(deadline=None)
-def test_a_plan_is_cut_like_the_list_of_its_groups(
-    rows: int, size: int, drop_last: bool, start: int, stop: int
-) -> None:
-    order = [row for group in plan(rows, size, 5, 1) for row in group]
-    groups = [order[at : at + size] for at in range(0, rows, size)]
-    groups = groups[:-1] if drop_last and len(groups[-1]) < size else groups
-    found = plan(rows, size, 5, 1, drop_last)
-    assert list(found) == groups
-    assert len(found) == len(groups)
-    assert (
-        list(found[start:stop])
-        == list(found[start:][: max(0, len(range(len(groups))[start:stop]))])
-        == groups[start:stop]
-    )
-    assert found[::-2] == groups[::-2]
-
-
-def test_a_plan_of_many_rows_holds_one_number_each() -> None:
-    tracemalloc.start()
-    found = plan(1_000_000, 8, 0, 0)
-    assert len(found[60_000:]) == 65_000
-    assert tracemalloc.get_traced_memory()[1] < 100_000  # the permutation itself is torch's
-    tracemalloc.stop()
-
-
-def test_the_order_depends_on_nothing_else() -> None:
-    first = plan(50, 8, 7, 2)
-    torch.manual_seed(99)
-    torch.rand(3)
-    state = torch.random.get_rng_state()
-    assert plan(50, 8, 7, 2) == first
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert plan(50, 8, 7, 1) != first
-    assert plan(50, 8, 8, 2) != first
-
-
-@given(rows=st.integers(1, 60), size=st.integers(1, 9), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 4))
-@settings(deadline=None)
-def test_an_epoch_sees_every_row_once(rows: int, size: int, seed: int, epoch: int) -> None:
-    groups = plan(rows, size, seed, epoch)
-    assert sorted(row for group in groups for row in group) == list(range(rows))
-    assert all(len(group) == size for group in groups[:-1])
 
 
 def test_the_tutorials_collate_example() -> None:

@@ -12,7 +12,7 @@ from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import log, session, state
 
 from heedful.config import TrainConfig, load_config
-from heedful.encode.batch import plan
+from heedful.encode.order import Order
 from heedful.errors import RunError
 from heedful.model import load
 from heedful.records import Progress
@@ -44,7 +44,7 @@ def test_steps_between_are_not_logged_but_the_last_is(tmp_path: Path) -> None:
 def test_the_loss_is_that_of_the_groups_rows(tmp_path: Path) -> None:
     """Progress and plan agree on which rows are learned when."""
     trained = session(tmp_path / "run", "train.max_steps=1")
-    rows = [trained.ready.train[i] for i in plan(22, 4, 123, 0)[0]]
+    rows = [trained.ready.train[i] for i in trained.ready.order.epoch(0)[0]]
     expected, targets = trained.learner.validate(rows)
     trained.fit()
     (step,) = [event for event in log(trained) if event["event"] == "step"]
@@ -59,16 +59,16 @@ def test_the_loss_is_that_of_the_groups_rows(tmp_path: Path) -> None:
 def test_the_number_of_updates(settings: dict[str, int], steps: int) -> None:
     config = TrainConfig(**{"batch_size": 4, "epochs": 2, **settings})
     assert total_steps(22, config) == steps
-    groups = list(upcoming(22, Progress(), config, steps))
+    order = Order(22, config.batch_size, config.seed, config.drop_last)
+    groups = list(upcoming(order, Progress(), 2, steps))
     assert len(groups) == steps
     assert groups[-1].progress.step == steps
     for at in range(1, steps):  # invariant 7: to resume is to slice
-        assert list(upcoming(22, groups[at - 1].progress, config, steps)) == groups[at:]
+        assert list(upcoming(order, groups[at - 1].progress, 2, steps)) == groups[at:]
 
 
 def test_an_epoch_ends_where_its_rows_do() -> None:
-    config = TrainConfig(batch_size=4, epochs=2)
-    groups = list(upcoming(10, Progress(), config, 6))
+    groups = list(upcoming(Order(10, 4, 123), Progress(), 2, 6))
     assert [group.ends_epoch for group in groups] == [False, False, True] * 2
     assert groups[2].progress == Progress(3, 1, 0)
     assert sorted(row for group in groups[:3] for row in group.rows) == list(range(10))
@@ -163,7 +163,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_logged(
     assert "Infinity" not in text
     (skipped,) = [event for event in log(trained) if event["event"] == "skipped"]
     assert skipped["step"] == 2
-    assert skipped["rows"] == [trained.ready.train[i].id for i in plan(22, 4, 123, 0)[1]]
+    assert skipped["rows"] == [trained.ready.train[i].id for i in trained.ready.order.epoch(0)[1]]
     assert all(torch.isfinite(value).all() for value in state(trained).values())
 
 

@@ -1,15 +1,10 @@
-"""Examples in, batches out: which rows make an update, and how a forward lays them out.
-
-The order of data is a pure function of (rows, group size, seed, epoch), the same for any number of ranks; to resume is
-to slice it. Padding is known by lengths, never by a token id.
-"""
+"""Examples in, batches out: how a forward lays out the rows of an update. Padding is known by lengths, never by a
+token id."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 import torch
@@ -21,53 +16,6 @@ from heedful.records import Batch, Predictions, Runs, TokenizedExample
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
 MOST_TOKENS = 4096  # in one forward, where memory has room: more are no faster
 IGNORED = -100  # what torch's cross entropy skips; only `dense_targets` speaks it
-
-
-class Plan(Sequence[list[int]]):
-    """An epoch's groups of row numbers, one group an update; memory holds one number for each row."""
-
-    def __init__(self, order: torch.Tensor, group_size: int, drop_last: bool = False) -> None:
-        self._order, self._size = order, group_size
-        self._groups = len(order) // group_size if drop_last else -(-len(order) // group_size)
-
-    def __len__(self) -> int:
-        return self._groups
-
-    @overload
-    def __getitem__(self, at: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[list[int]]: ...
-    def __getitem__(self, at: int | slice) -> list[int] | Sequence[list[int]]:
-        if not isinstance(at, slice):
-            start = range(self._groups)[at] * self._size
-            rows: list[int] = self._order[start : start + self._size].tolist()
-            return rows
-        start, stop, step = at.indices(self._groups)
-        if step != 1:
-            return [self[i] for i in range(start, stop, step)]
-        return Plan(self._order[start * self._size : max(start, stop) * self._size], self._size)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def plan(rows: int, group_size: int, seed: int, epoch: int, drop_last: bool = False) -> Plan:
-    """Give an epoch's groups of row numbers, one group an update.
-
-    The order is that of `DataLoader(shuffle=True)` in its (epoch + 1)-th pass after `torch.manual_seed(seed)`: a pass
-    draws a seed for workers, then one for its permutation.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(epoch + 1):
-        _for_workers, shuffle_seed = (int(_draw_seed(generator)) for _ in range(2))
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(shuffle_seed))
-    return Plan(order, group_size, drop_last)
-
-
-def _draw_seed(generator: torch.Generator) -> torch.Tensor:
-    return torch.empty((), dtype=torch.int64).random_(generator=generator)
 
 
 @dataclass(frozen=True, slots=True)

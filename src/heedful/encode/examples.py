@@ -53,11 +53,22 @@ class Examples(Sequence[TokenizedExample]):
         if isinstance(at, slice):
             return [self[i] for i in range(len(self))[at]]
         i = range(len(self))[at]
-        tokens, end = int(self.tokens[i]), int(self._ends[i])
-        packed = self._bytes.read(end - tokens * (self._ids.itemsize + 1), end)
+        tokens, packed = int(self.tokens[i]), self._packed(i)
         ids = np.frombuffer(packed, self._ids, tokens).astype(np.int32)
         supervised = np.frombuffer(packed, np.bool_, tokens, tokens * self._ids.itemsize)
         return TokenizedExample(self._name(int(self._rows[i])), ids, supervised)
+
+    def ids(self, at: int) -> bytes:
+        """Give an example's ids as they are stored, `id_bytes` each: to compare them with others of this folder."""
+        return self._packed(at)[: int(self.tokens[at]) * self.id_bytes]
+
+    @property
+    def id_bytes(self) -> int:
+        return self._ids.itemsize
+
+    def _packed(self, at: int) -> bytes:
+        end = int(self._ends[at])
+        return self._bytes.read(end - int(self.tokens[at]) * (self.id_bytes + 1), end)
 
 
 def ids_type(vocabulary: int) -> str:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config
+from heedful.config import Config, TrainConfig
 from heedful.data.curate import MOST_SKIPPED
 from heedful.data.rows import Rows
-from heedful.encode.batch import MOST_TOKENS, Collator, plan
+from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.encode.examples import FORMAT, Examples, ids_type, write_examples
+from heedful.encode.order import Order, families
 from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError
@@ -38,6 +39,7 @@ class Prepared:
     encoder: Encoder
     train: Examples
     validation: Examples
+    order: Order
     receipt: dict[str, Any]
     longest: int  # tokens of the longest example to train on
     hashes: tuple[str, str]  # of the examples of train and validation
@@ -65,13 +67,15 @@ def prepare(
     validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
     _learned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
     encoding = _describe(encoder, train, counts)
-    encoding["batch_widths"] = batch_widths(config, train)
+    order = order_of(config.train, train)
+    encoding["batch_widths"] = batch_widths(order, train)
+    encoding["shared_beginnings"] = None if order.families is None else _shared_beginnings(order.families)
     shown = [
         token_view(encoder, train[k], str(splits.train[train.number(k)].place)) for k in range(min(SHOWN, len(train)))
     ]
     receipt = {"data": data_receipt, "encoding": encoding, "rows": shown}
     hashes = facts["sha256"], others["sha256"]
-    return Prepared(splits, encoder, train, validation, receipt, int(train.tokens.max()), hashes)
+    return Prepared(splits, encoder, train, validation, order, receipt, int(train.tokens.max()), hashes)
 
 
 def _learned(counts: EncodingReceipt, rows: int, on_bad_row: str) -> EncodingReceipt:
@@ -119,11 +123,21 @@ def _identity(rows: Sequence[Conversation]) -> Any:
     return [[row.id, str(row.place), [asdict(message) for message in row.messages]] for row in rows]
 
 
-def batch_widths(config: Config, examples: Examples) -> list[int]:
+def order_of(train: TrainConfig, examples: Examples) -> Order:
+    """Decide which rows make an update."""
+    together = families(examples) if train.group_by_beginning else None
+    return Order(len(examples), train.batch_size, train.seed, train.drop_last, together)
+
+
+def batch_widths(order: Order, examples: Examples) -> list[int]:
     """Give the widths of the first epoch's batches in the padded layout: the longest row without its last token."""
-    train = config.train
-    groups = plan(len(examples), train.batch_size, train.seed, 0, train.drop_last)
-    return [int(examples.tokens[group].max()) - 1 for group in groups[:MOST_WIDTHS]]
+    return [int(examples.tokens[group].max()) - 1 for group in order.epoch(0)[:MOST_WIDTHS]]
+
+
+def _shared_beginnings(families: NDArray[np.int64]) -> dict[str, int]:
+    """Count the rows that share a long beginning with others, and those beginnings."""
+    rows = np.unique(families, return_counts=True)[1]
+    return {"rows": int(rows[rows > 1].sum()), "beginnings": int((rows > 1).sum())}
 
 
 def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:

@@ -125,8 +125,15 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("dropped as too long", str(len(encoding["dropped"]))),
         *([("dropped, all answers of weight 0", str(len(unlearned)))] if unlearned else []),
         ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
+        *([("shared beginnings", _shared(alike))] if (alike := encoding.get("shared_beginnings")) else []),
         ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
     ]
+
+
+def _shared(alike: Mapping[str, int]) -> str:
+    return (
+        f"{alike['rows']:,} rows begin as others do for long ({alike['beginnings']:,} beginnings): they train together"
+    )
 
 
 def _spread(numbers: Mapping[str, float]) -> str:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from heedful.config import Config, TrainConfig
-from heedful.encode.batch import MOST_TOKENS, plan
+from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.train import precision
@@ -125,8 +125,7 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
 
 def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
     """Give the nodes of the largest forward of the first updates, and the share of them that predict."""
-    train, collator = config.train, make_collator(config, ready.encoder, config.encode.layout)
-    groups = plan(len(ready.train), train.batch_size, train.seed, 0)[:LOOKED_AT]
+    collator, groups = make_collator(config, ready.encoder, config.encode.layout), ready.order.epoch(0)[:LOOKED_AT]
     batches = (batch for rows in groups for batch in collator.batches([ready.train[i] for i in rows]))
     nodes, learned = max((batch.input_ids.numel(), len(set(batch.predictions.source.tolist()))) for batch in batches)
     return nodes, learned / nodes

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from heedful.config import TrainConfig
-from heedful.encode.batch import plan
+from heedful.encode.order import Order
 from heedful.errors import RunError
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.train.learner import Learner
@@ -41,6 +41,7 @@ class Group:
 def fit(
     learner: Learner,
     examples: Sequence[TokenizedExample],
+    order: Order,
     progress: Progress,
     config: TrainConfig,
     log: Callable[[Mapping[str, Any]], None],
@@ -52,7 +53,7 @@ def fit(
     """
     validate_every = evaluate_every(learner.steps, config)
     bad_steps = 0
-    for group in upcoming(len(examples), progress, config):
+    for group in upcoming(order, progress, config.epochs):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
         loss, row_nll = learner.learn(rows, progress.step)
@@ -107,10 +108,10 @@ def epoch_of(step: int, rows: int, config: TrainConfig) -> float:
     return round(step * config.batch_size / rows, 4)
 
 
-def upcoming(rows: int, progress: Progress, config: TrainConfig, steps: int | None = None) -> Iterator[Group]:
-    """Slice the plan: every group from `progress` on, up to `steps` if given."""
-    for epoch in range(progress.epoch, config.epochs):
-        groups = plan(rows, config.batch_size, config.seed, epoch, config.drop_last)
+def upcoming(order: Order, progress: Progress, epochs: int, steps: int | None = None) -> Iterator[Group]:
+    """Slice the order: every group from `progress` on, up to `steps` if given."""
+    for epoch in range(progress.epoch, epochs):
+        groups = order.epoch(epoch)
         first = progress.cursor if epoch == progress.epoch else 0
         for cursor, group in enumerate(groups[first:], start=first):
             ends = cursor + 1 == len(groups)

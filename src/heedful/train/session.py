@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from heedful import model as models
 from heedful.config import Config, load_config
 from heedful.data.row_losses import RowLosses
-from heedful.encode.batch import plan
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model import Loaded
@@ -134,7 +133,9 @@ class Session:
                 return heard > 0
 
             hooks = Hooks(validate, sample, save, self.pace.shown(bar), self._keep_row_losses, interrupted)
-            self.progress = fit(self.learner, self.ready.train, self.progress, self.config.train, self._log, hooks)
+            self.progress = fit(
+                self.learner, self.ready.train, self.ready.order, self.progress, self.config.train, self._log, hooks
+            )
         return heard if self.progress.step < self.learner.steps else 0
 
     def export(self, extra: dict[str, Any]) -> None:
@@ -237,7 +238,7 @@ class Session:
 
     def groups(self, start: Progress) -> Iterator[Group]:
         """Give the groups of the whole run, from `start` on."""
-        return upcoming(len(self.ready.train), start, self.config.train, self.learner.steps)
+        return upcoming(self.ready.order, start, self.config.train.epochs, self.learner.steps)
 
     def _keep_row_losses(self, epoch: int, rows: list[int], nll: list[float], tokens: list[int]) -> None:
         if self.ranks.leads:
@@ -250,9 +251,7 @@ class Session:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Give the rows of an epoch as they are learned."""
-        train = self.config.train
-        groups = plan(len(self.ready.train), train.batch_size, train.seed, epoch, train.drop_last)
-        return np.concatenate([np.array(group, np.int64) for group in groups])
+        return np.concatenate([np.array(group, np.int64) for group in self.ready.order.epoch(epoch)])
 
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""

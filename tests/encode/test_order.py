@@ -1,0 +1,168 @@
+"""The order of data is a value; rows that begin alike for long meet in an update."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.models import byte_tokenizer
+from torch.utils.data import DataLoader
+
+from heedful.config import load_config
+from heedful.encode.batch import Collator
+from heedful.encode.order import Order, together
+from heedful.encode.prepare import Prepared, prepare
+from heedful.records import Conversation, Message, Place, Splits
+
+
+@pytest.mark.parametrize(("rows", "size", "drop_last"), [(935, 8, True), (10, 4, False), (10, 4, True), (3, 8, False)])
+def test_the_order_is_that_of_a_shuffling_data_loader(rows: int, size: int, drop_last: bool) -> None:
+    """Invariant 7: after torch.manual_seed, over several epochs."""
+    torch.manual_seed(123)
+    loader = DataLoader(range(rows), batch_size=size, shuffle=True, drop_last=drop_last)  # type: ignore[arg-type]
+    for epoch in range(3):
+        assert Order(rows, size, 123, drop_last).epoch(epoch) == [batch.tolist() for batch in loader]
+
+
+@given(
+    rows=st.integers(1, 60),
+    size=st.integers(1, 9),
+    drop_last=st.booleans(),
+    start=st.integers(-9, 70),
+    stop=st.integers(-9, 70),
+)
+@settings(deadline=None)
+def test_a_plan_is_cut_like_the_list_of_its_groups(
+    rows: int, size: int, drop_last: bool, start: int, stop: int
+) -> None:
+    order = [row for group in Order(rows, size, 5).epoch(1) for row in group]
+    groups = [order[at : at + size] for at in range(0, rows, size)]
+    groups = groups[:-1] if drop_last and len(groups[-1]) < size else groups
+    found = Order(rows, size, 5, drop_last).epoch(1)
+    assert list(found) == groups
+    assert len(found) == len(groups)
+    assert (
+        list(found[start:stop])
+        == list(found[start:][: max(0, len(range(len(groups))[start:stop]))])
+        == groups[start:stop]
+    )
+    assert found[::-2] == groups[::-2]
+
+
+def test_a_plan_of_many_rows_holds_one_number_each() -> None:
+    tracemalloc.start()
+    found = Order(1_000_000, 8, 0).epoch(0)
+    assert len(found[60_000:]) == 65_000
+    assert tracemalloc.get_traced_memory()[1] < 100_000  # the permutation itself is torch's
+    tracemalloc.stop()
+
+
+def test_the_order_depends_on_nothing_else() -> None:
+    first = Order(50, 8, 7).epoch(2)
+    torch.manual_seed(99)
+    torch.rand(3)
+    state = torch.random.get_rng_state()
+    assert Order(50, 8, 7).epoch(2) == first
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert Order(50, 8, 7).epoch(1) != first
+    assert Order(50, 8, 8).epoch(2) != first
+
+
+@given(rows=st.integers(1, 60), size=st.integers(1, 9), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 4))
+@settings(deadline=None)
+def test_an_epoch_sees_every_row_once(rows: int, size: int, seed: int, epoch: int) -> None:
+    groups = Order(rows, size, seed).epoch(epoch)
+    assert sorted(row for group in groups for row in group) == list(range(rows))
+    assert all(len(group) == size for group in groups[:-1])
+
+
+@given(families=st.lists(st.integers(0, 5), max_size=40), most=st.integers(1, 5))
+def test_rows_of_a_family_follow_each_other(families: list[int], most: int) -> None:
+    """What the docstring tells: from where the first of them stood, up to `most`; held against a plain loop."""
+    left, expected = list(range(len(families))), []
+    while left:
+        some = [place for place in left if families[place] == families[left[0]]][:most]
+        expected += some
+        left = [place for place in left if place not in some]
+    assert together(np.array(families, np.int64), most).tolist() == expected
+
+
+def test_the_example_of_the_docstring() -> None:
+    assert together(np.array([0, 1, 0, 2, 0]), 2).tolist() == [0, 2, 1, 3, 4]
+
+
+@pytest.mark.parametrize("families", [np.zeros(30, np.int64), np.arange(30)])
+def test_where_all_rows_begin_alike_or_none_the_order_is_the_usual_one(families: np.ndarray) -> None:
+    usual, found = Order(30, 8, 123), Order(30, 8, 123, families=families)
+    assert [found.epoch(epoch) for epoch in range(3)] == [usual.epoch(epoch) for epoch in range(3)]
+
+
+@given(rows=st.integers(1, 60), size=st.integers(1, 9), kinds=st.integers(1, 20), epoch=st.integers(0, 2))
+@settings(deadline=None)
+def test_with_families_an_epoch_sees_every_row_once_too(rows: int, size: int, kinds: int, epoch: int) -> None:
+    groups = Order(rows, size, 7, families=np.arange(rows) % kinds).epoch(epoch)
+    assert sorted(row for group in groups for row in group) == list(range(rows))
+    assert all(len(group) == size for group in groups[:-1])
+
+
+def test_an_update_holds_the_rows_of_two_documents() -> None:
+    documents = np.arange(64) // 8
+    for epoch in range(3):
+        for group in Order(64, 8, 123, families=documents).epoch(epoch):
+            assert 1 <= len({documents[row] for row in group}) <= 2
+    assert Order(64, 8, 123, families=documents).epoch(0) != Order(64, 8, 123, families=documents).epoch(1)
+
+
+def rows_of(*texts: str) -> tuple[Conversation, ...]:
+    place = Place("rows.json", 1)
+    return tuple(
+        Conversation(str(k), (Message("user", text), Message("assistant", "Yes.")), place)
+        for k, text in enumerate(texts)
+    )
+
+
+def ready(*texts: str, **config: object) -> Prepared:
+    settings = {"encode.template": "chatml", "train.batch_size": 4, **config}
+    return prepare(load_config(None, settings), Splits(rows_of(*texts), (), ()), {}, byte_tokenizer(), 4096)
+
+
+def test_rows_are_kin_by_the_longest_beginning_that_they_share() -> None:
+    """A system prompt that all share does not hide the documents behind it."""
+    preamble, first, second = "Answer. " * 20, "The first. " * 60, "The second. " * 60
+    texts = [preamble + first + "Who?", preamble + second + "Who?", preamble + first + "When?", "Short."]
+    texts += [preamble + second + "Where?", preamble + "Hello.", preamble + "Good bye."]
+    found = ready(*texts)
+    assert found.order.families is not None
+    assert found.order.families.tolist() == [0, 1, 0, 3, 1, 5, 5]
+    assert found.receipt["encoding"]["shared_beginnings"] == {"rows": 6, "beginnings": 3}
+
+
+def test_what_is_no_long_beginning_or_a_small_part_of_its_row_makes_no_family() -> None:
+    short, small = ["Answer. " * 10 + end for end in "ab"], ["Answer. " * 20 + end * 600 for end in "ab"]
+    assert ready(*short).order.families is None
+    assert ready(*small).order.families is None
+    assert ready(*short, *small).receipt["encoding"]["shared_beginnings"] is None
+    assert ready(*["Answer. " * 20 + end for end in "ab"]).order.families is not None
+
+
+def test_the_grouping_can_be_left_out() -> None:
+    texts = ["Answer. " * 20 + end for end in "abcdefghij"]
+    found = ready(*texts, **{"train.group_by_beginning": False})
+    assert found.order.families is None
+    assert found.order.epoch(0) == Order(10, 4, 123).epoch(0)
+
+
+def test_a_tree_then_computes_less() -> None:
+    """Eight questions about each of six documents: what an epoch lays out, in order and by the usual shuffling."""
+    found = ready(*[f"Document {d}. " * 30 + f"Question {q}?" for d in range(6) for q in range(8)])
+    collator = Collator("tree", pad_id=0, prompt_weight=0.0, batch_tokens=10**6)
+
+    def nodes(order: Order) -> int:
+        groups = [[found.train[row] for row in group] for group in order.epoch(0)]
+        return sum(batch.input_ids.numel() for group in groups for batch in collator.batches(group))
+
+    assert nodes(found.order) < 0.6 * nodes(Order(48, 4, 123))
