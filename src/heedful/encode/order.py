@@ -21,6 +21,7 @@ from heedful.encode.examples import Examples
 
 LONG = 128  # tokens: a shorter beginning is not worth another order
 SHARE = 4  # a beginning counts that is at least such a part of its row
+NONE, MANY = -1, 2**62  # no family yet; more than there are
 Numbers = NDArray[np.int64]
 
 
@@ -101,21 +102,38 @@ def together(families: Numbers, most: int) -> Numbers:
 def families(examples: Examples) -> Numbers | None:
     """Number the rows by the longest beginning that they share with another row; None if none share a long one.
 
-    Looked at are the first 128, 256, 512 ... tokens. A family has the number of its first row.
+    Looked at are the first 128, 256, 512 ... tokens. A family has the number of one of its rows.
     """
     rows = np.flatnonzero(examples.tokens > LONG)
     hashes = np.zeros((int(examples.tokens.max() // LONG).bit_length(), len(rows)), np.uint64)
     for k, row in enumerate(rows.tolist()):
         for level, value in enumerate(_beginnings(examples.ids(row), examples.id_bytes)):
             hashes[level, k] = value
-    family, alone = np.arange(len(examples)), np.ones(len(rows), np.bool_)
+    found = np.full(len(rows), NONE)  # of these rows, by their places among them
     for of_length in hashes[::-1]:
-        some = np.flatnonzero(alone & (of_length > 0))
-        _, first, which, counts = np.unique(of_length[some], return_index=True, return_inverse=True, return_counts=True)
-        shared = counts[which] > 1
-        family[rows[some[shared]]] = rows[some[first[which[shared]]]]
-        alone[some[shared]] = False
-    return None if alone.all() else family
+        some = np.flatnonzero(of_length)
+        found[some] = _joined(some, np.unique(of_length[some], return_inverse=True)[1], found[some])
+    kin = found != NONE
+    family = np.arange(len(examples))
+    family[rows[kin]] = rows[found[kin]]
+    return family if kin.any() else None
+
+
+def _joined(rows: Numbers, beginning: Numbers, family: Numbers) -> Numbers:
+    """Let rows without a family join the one that others of their beginning have, or, if those have none, make one.
+
+    For a row of a document may be a little too short for the beginning by which the others of it were found.
+    """
+    has, alone = np.flatnonzero(family != NONE), np.flatnonzero(family == NONE)
+    count = int(beginning.max(initial=-1)) + 1
+    least, greatest, first = np.full(count, MANY), np.full(count, NONE), np.full(count, MANY)
+    np.minimum.at(least, beginning[has], family[has])
+    np.maximum.at(greatest, beginning[has], family[has])
+    np.minimum.at(first, beginning[alone], rows[alone])
+    own = np.where(np.bincount(beginning[alone], minlength=count) > 1, first, NONE)
+    joined = family.copy()
+    joined[alone] = np.where(least == greatest, least, own)[beginning[alone]]
+    return joined
 
 
 def _beginnings(ids: bytes, size: int) -> Iterator[int]:
