@@ -208,12 +208,28 @@ def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
     assert (end.value.code, "Cannot write" in capsys.readouterr().err) == (2, True)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["push", "nowhere", "--to", "me/tuned"]])
-def test_what_needs_no_torch_imports_none(arguments: list[str]) -> None:
-    begin = f"import sys\nfrom heedful.cli import main\ntry: main({arguments})\n"
-    script = begin + "except SystemExit: print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("False")
+NOWHERE = [
+    ["check", "nowhere.json"], ["train", "nowhere.json"], ["train", "--model", "nowhere"], ["evaluate", "nowhere"],
+    ["compare", "nowhere", "nowhere"], ["generate", "nowhere", "--prompt", "Hi"], ["chat", "nowhere"],
+    ["serve", "nowhere"], ["export", "nowhere", "--to", "hf"], ["report", "nowhere"], ["doctor", "nowhere.json"],
+    ["push", "nowhere", "--to", "me/tuned"], ["train", "--set", "train.speed=9"],
+]  # fmt: skip
+
+
+def test_what_needs_no_torch_imports_none() -> None:
+    """Above all errors: nobody shall wait for libraries to read that a file is not there."""
+    script = "\n".join([
+        "import json, sys",
+        "from heedful.cli import main",
+        "for line in json.loads(sys.argv[1]):",
+        "    try: main(line)",
+        "    except SystemExit as end: print('\\n==', json.dumps(line), end.code, 'torch' in sys.modules)",
+    ])  # fmt: skip
+    lines = [["--help"], ["models"], *NOWHERE]
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(lines)], capture_output=True, text=True, check=True)
+    told = [line for line in done.stdout.splitlines() if line.startswith("==")]
+    codes = [0, 0, *(3 if line[-1].endswith(".json") else 2 for line in NOWHERE)]
+    assert told == [f"== {json.dumps(line)} {code} False" for line, code in zip(lines, codes, strict=True)]
 
 
 def test_models_and_settings_are_listed(capsys) -> None:  # type: ignore[no-untyped-def]

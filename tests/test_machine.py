@@ -65,3 +65,14 @@ def test_cores_are_no_more_than_the_control_group_gives_time_for(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert machine.cores(tmp_path) == (cores or 64)
+
+
+@pytest.mark.parametrize(("slow", "times"), [(60.0, machine.REPEATS + 1), (1e-9, 1)])
+def test_what_takes_long_is_measured_once(monkeypatch: pytest.MonkeyPatch, slow: float, times: int) -> None:
+    """Products in bf16 are a hundred times slower where the processor has none."""
+    monkeypatch.setattr(machine, "SLOW", slow)
+    monkeypatch.setattr(machine, "STREAMED", 2**12)
+    calls: list[int] = []
+    monkeypatch.setattr("torch.Tensor.copy_", lambda *tensors: calls.append(1))
+    assert machine.bandwidth() > 0
+    assert len(calls) == times

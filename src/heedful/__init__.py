@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heedful.pipeline import check as check
+    from heedful.checking import check as check
     from heedful.pipeline import compare as compare
     from heedful.pipeline import evaluate as evaluate
     from heedful.pipeline import export as export
@@ -23,7 +23,9 @@ __all__ = ["check", "compare", "evaluate", "export", "generate", "load", "train"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("check", "compare", "load"):
+    if name == "check":
+        return importlib.import_module("heedful.checking").check
+    if name in ("compare", "load"):
         return getattr(importlib.import_module("heedful.pipeline"), name)
     if name in __all__:  # the stage's package, which can be called
         return importlib.import_module(f"heedful.{name}")

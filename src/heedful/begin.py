@@ -11,12 +11,19 @@ from heedful.config import Config, changed, leaves, load_config, split_override
 from heedful.errors import UsageError
 from heedful.run import Run, holds_run, leave_directory, lock, make_directory, new_run, newest_run
 
+Name = Path | str | None  # a file, a folder, or what else may be named in its place
 Settings = Mapping[str, Any] | Sequence[str]
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
     "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
+
+
+def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
+    """Merge what was asked for: recipe < settings < the named data and model."""
+    named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
+    return load_config(recipe, settings, named)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import typer
 
 from heedful import measure, ship, talk
 from heedful.arguments import columns_of, named, refuse, seconds_of
+from heedful.catalogue import locate
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError
 from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
@@ -66,14 +67,14 @@ def check(
         refuse("with --run", asked_in_vain)
         suspects.show(run, show or 10, json)
         return
-    from heedful import pipeline
+    from heedful import checking
     from heedful.report import screen
     from heedful.run import write_json
     from heedful.store import cache_home
 
     asked = named(settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row)
     asked |= {"encode.template": template} if template else {}
-    ready = pipeline.check(data, model=model, recipe=recipe, settings=asked)
+    ready = checking.check(data, model=model, recipe=recipe, settings=asked)
     stored = out or cache_home() / "receipts" / f"{ready.fingerprint()[:16]}.json"
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +118,7 @@ def train(
     """Train on a data set; then answer its test rows before and after."""
     if show_settings:
         return list_settings()
-    from heedful import pipeline
+    from heedful.checking import glance
     from heedful.report import screen
     from heedful.run import read_json
 
@@ -137,9 +138,12 @@ def train(
         train__lr=lr,
         train__seed=seed,
     )
-    run = pipeline.train(
-        data, model=model, recipe=recipe, settings=asked, out=out, resume=resume, budget=seconds_of(budget)
-    )
+    seconds = seconds_of(budget)
+    if not resume and "LOCAL_RANK" not in os.environ:  # whose data is settled; ranks read it one after another
+        glance(data, model, recipe, asked)
+    from heedful import pipeline
+
+    run = pipeline.train(data, model=model, recipe=recipe, settings=asked, out=out, resume=resume, budget=seconds)
     evaluation = read_json(run.evaluation_file) if run.evaluation_file.exists() else None
     if json:
         screen.show_json({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
@@ -168,16 +172,19 @@ def generate(
     json: Json = False,
 ) -> None:
     """Answer one prompt, or every row of a data set."""
-    from heedful import verbs
-
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature, generate__seed=seed)
     if (prompt is None) == (data is None):
         raise UsageError("Give either --prompt TEXT or --data FILE.")
     if data is not None:
         refuse("with --data", {"--system": system, "--input": input, "--json": json})
-        verbs.answer_file(run_or_model, data, out, asked)
     else:
         refuse("with --prompt", {"--out": out})
+    locate(run_or_model)  # before the libraries are imported, which takes seconds
+    from heedful import verbs
+
+    if data is not None:
+        verbs.answer_file(run_or_model, data, out, asked)
+    else:
         verbs.answer_one(run_or_model, prompt or "", input, system, asked, as_json=json)
 
 
@@ -212,9 +219,14 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Say what this machine can do, and what a training on it would take."""
+    from heedful.checking import glance
+
+    asked = named(settings)
+    if data or model or recipe or asked:
+        glance(data, model, recipe, asked)
     from heedful import doctor as examination
 
-    examination.examine(data, model, recipe, named(settings), json)
+    examination.examine(data, model, recipe, asked, json)
 
 
 report_command.register(app)

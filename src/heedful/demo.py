@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heedful import pipeline
+from heedful.checking import check
 from heedful.report import screen
 from heedful.report.answers import questions
 from heedful.report.facts import Facts
@@ -21,8 +21,10 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     """Check, train, compare; print each."""
     started = time.monotonic()
     _title("1  The data: what became of each row")
-    ready = pipeline.check(settings=settings)
+    ready = check(settings=settings)
     screen.show_receipt(ready.receipt)
+    from heedful import pipeline  # takes seconds, in which the receipt is read
+
     _title("2  Training: a pretrained model learns from the rows")
     run = pipeline.train(settings=settings, out=out, budget=TRAINING_SECONDS)
     show_scores(Facts(run))

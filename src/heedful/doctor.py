@@ -13,7 +13,9 @@ from rich.table import Table
 
 from heedful import kernels, machine, pipeline
 from heedful import model as models
+from heedful.begin import configure
 from heedful.catalogue import CATALOGUE, works_offline
+from heedful.checking import check
 from heedful.report import screen
 from heedful.run import Run
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
@@ -75,8 +77,8 @@ def expects(data: str | None, model: str | None, recipe: str | None, settings: M
 
     RunError if the training does not fit into memory, with the nearest setting that does.
     """
-    config = pipeline.configure(recipe, settings, data, model)
-    ready = pipeline.check(data, model=model, recipe=recipe, settings=settings)
+    config = configure(recipe, settings, data, model)
+    ready = check(data, model=model, recipe=recipe, settings=settings)
     _, description, _ = models.load_tokenizer(config.model.name)
     nodes, share = heaviest(config, ready)
     needs = {}

@@ -44,6 +44,9 @@ def evaluate(
     endpoint = endpoint_of(judge, judge_model, judge_key_file)
     if endpoint is None:
         refuse("without --judge", {"--judge-by": judge_by})
+    from heedful.run import open_run
+
+    open_run(run)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
     from heedful.report import screen
 

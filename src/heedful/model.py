@@ -18,26 +18,20 @@ import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
+import transformers  # imports what is asked of it when it is asked: a tokenizer alone needs no code of models
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 from heedful.catalogue import Location, locate, pinned
 from heedful.config import TrainConfig
 from heedful.errors import ModelError, UsageError
 from heedful.run import replace_directory, sha256
 from heedful.store import Facts, kept
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -57,7 +51,7 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
     tokenizer, config, origin = load_tokenizer(name)
     _set_dropout(config, dropout)
     with _explained(name, origin):
-        model = AutoModelForCausalLM.from_pretrained(
+        model = transformers.AutoModelForCausalLM.from_pretrained(
             origin,
             config=config,
             dtype=torch.float32,
@@ -99,8 +93,8 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
         _check_folder(location.folder)
     origin = str(location.folder or location.hub_id)
     with _explained(name, origin):
-        config = AutoConfig.from_pretrained(origin, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(origin, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ModelError(f"{name}: the tokenizer has no fast form, whose offsets say where a token stands in the text.")
     if tokenizer.eos_token_id is None:
@@ -120,8 +114,10 @@ def convert_gguf(path: Path) -> Path:
         print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with _explained(str(path), str(path)), quiet:
-            model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                str(path.parent), gguf_file=path.name, dtype=torch.float32
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
         model.hf_quantizer = None
         try:
@@ -194,7 +190,7 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
 
 def generation_config(tokenizer: PreTrainedTokenizerBase, stop_ids: Collection[int]) -> GenerationConfig:
     """Say what ends an answer, and no more: how the base was sampled is not how the tuned model was evaluated."""
-    return GenerationConfig(
+    return transformers.GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=sorted(stop_ids), pad_token_id=tokenizer.pad_token_id
     )
 

@@ -1,4 +1,4 @@
-"""One function per verb: the table of contents of the program."""
+"""One function per verb: the table of contents of the program. `checking` has the first, which needs no model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
-from heedful.begin import Settings, begun, occupied
+from heedful.begin import Name, Settings, begun, configure, occupied
+from heedful.checking import WATCH
 from heedful.config import Config, changed, load_config
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
@@ -32,7 +33,7 @@ from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
-from heedful.records import Completion, Conversation, Watch
+from heedful.records import Completion, Conversation
 from heedful.report import screen, track
 from heedful.report.card import write_card
 from heedful.report.page import write_report
@@ -45,17 +46,6 @@ from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, together
 from heedful.train.session import Session
 from heedful.train.surroundings import Surroundings
-
-Name = Path | str | None  # a file, a folder, or what else may be named in its place
-WATCH = Watch(screen.say, screen.counting_bar)
-
-
-def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
-    """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
-    config = configure(recipe, settings, data, model)
-    splits, receipt = data_stage.load(config.data, WATCH)
-    tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
-    return prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config), WATCH)
 
 
 def train(
@@ -225,12 +215,6 @@ def export(
     run = run if isinstance(run, Run) else open_run(run)
     job = plan(run, to, quantize, adapter, out, force)
     return carry_out(job, questions(run.config().data), WATCH)
-
-
-def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
-    """Merge what was asked for: recipe < settings < the named data and model."""
-    named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
-    return load_config(recipe, settings, named)
 
 
 def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Surroundings:

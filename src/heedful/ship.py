@@ -24,6 +24,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write the tuned model for other programs, and prove that it is the same model."""
+    from heedful.run import open_run
+
+    open_run(run)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
     from heedful.report import screen
 

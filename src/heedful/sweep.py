@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from heedful import pipeline
-from heedful.begin import Settings
+from heedful.begin import Settings, configure
 from heedful.config import LEAVES, Config, dump_config, leaves, load_config
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
@@ -53,7 +53,7 @@ def sweep(
     out: Path | str | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate every variant with every seed; give sweep.json, which lies beside the winner's recipe."""
-    base = pipeline.configure(recipe, settings, data, model)
+    base = configure(recipe, settings, data, model)
     folder = Path(out) if out is not None else Path("runs") / f"sweep-{Path(base.data.path).stem}"
     variants = grid([axis_of(text) for text in vary], folder, [base.train.seed + k for k in range(seeds)])
     configs = {run.path: _config(base, v, run) for v in variants for run in v.runs}

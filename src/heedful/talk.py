@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from heedful.arguments import named
+from heedful.catalogue import locate
 from heedful.options import RunOrModel, RunPath, Set
 
 Temperature = Annotated[float | None, typer.Option("--temperature")]
@@ -27,6 +28,8 @@ def chat(
     settings: Set = None,
 ) -> None:
     """Talk to a run, a model or a server in the terminal."""
+    if run_or_model is not None:
+        locate(run_or_model)  # before the libraries are imported, which takes seconds
     from heedful import verbs
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
@@ -46,6 +49,7 @@ def serve(
     settings: Set = None,
 ) -> None:
     """Serve a run or a model to OpenAI's clients."""
+    locate(run_or_model)
     from heedful import verbs
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
+from heedful.checking import WATCH
 from heedful.clean import clean
 from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
@@ -56,7 +57,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         raise UsageError("--data needs --out FILE for the answers.")
     if out.resolve() == Path(data).resolve() or not os.access(out.resolve().parent, os.W_OK):
         raise UsageError(f"Answers cannot be written to {out}.", "Choose another --out.")
-    rows = prompts(load_config(None, settings, {"data.path": data}).data, pipeline.WATCH)
+    rows = prompts(load_config(None, settings, {"data.path": data}).data, WATCH)
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
     sampling, batch_size = sampling_of(config), config.generate.batch_size

@@ -14,6 +14,7 @@ from tests.evaluate.fake_judge import Judge, serving
 
 import heedful
 from heedful import pipeline, sweep
+from heedful.begin import configure
 from heedful.cli import main
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
@@ -276,7 +277,7 @@ def test_a_sweep_is_trained_once_and_compared(
     each = [read_json(Path(path) / "evaluation.json")["models"]["tuned"]["nll"]["value"] for path in second["runs"]]
     assert second["scores"]["nll"]["value"] == pytest.approx(sum(each) / 2)
     assert read_json(tmp_path / "sweep" / "sweep.json") == found
-    winner = pipeline.configure(found["recipe"], (), None, None)
+    winner = configure(found["recipe"], (), None, None)
     assert str(winner.train.lr) in {"0.0001", "0.01"} and winner.data.path == str(rows)
 
     trained: list[Any] = []

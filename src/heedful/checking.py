@@ -1,0 +1,41 @@
+"""The first verb: what becomes of each row, and what a model would learn of it. It loads no model.
+
+Libraries take seconds to import, so what can be refused without them is looked at before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heedful import data as data_stage
+from heedful.begin import Name, Settings, configure
+from heedful.catalogue import locate
+from heedful.records import Watch
+from heedful.report import screen
+
+if TYPE_CHECKING:
+    from heedful.encode.prepare import Prepared
+
+WATCH = Watch(screen.say, screen.counting_bar)
+
+
+def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
+    """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
+    config = configure(recipe, settings, data, model)
+    locate(config.model.name)
+    splits, receipt = data_stage.load(config.data, WATCH)
+    from heedful import model as models
+    from heedful.encode.prepare import prepare
+
+    tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
+    return prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config), WATCH)
+
+
+def glance(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
+    """Raise what a training would: unusable settings, rows that cannot be read, the name of no model.
+
+    The rows stay in the cache, where the training finds them.
+    """
+    config = configure(recipe, settings, data, model)
+    locate(config.model.name)
+    data_stage.load(config.data, WATCH)
