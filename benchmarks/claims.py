@@ -153,6 +153,12 @@ CLAIMS = [
         ratio("one_document", "heedful padded", TREE),
         4,
     ),
+    Claim(
+        "documents",
+        "24 long documents, 8 questions each, shuffled and grouped, tree vs own padded",
+        ratio("many_documents", "heedful padded", TREE),
+        4,
+    ),
     Claim("floor", "update vs its matmul floor", ratio("floor", TREE, "matmul floor"), at_most=2),
     Claim("answers_tutorial", "answers for the test prompts vs tutorial", ratio("answers", "tutorial", "heedful"), 100),
     Claim(
@@ -213,7 +219,7 @@ CLAIMS = [
     Claim("serve_memory", "server, memory after 1,000 requests vs after 500", growth, at_most=1.05),
 ]
 IN_FP32_TOO = (
-    "trl", "document", "floor", "answers_tutorial", "answers_transformers", "memory", "memory_lora", "curve_layout",
+    "trl", "document", "documents", "floor", "answers_tutorial", "answers_transformers", "memory", "memory_lora", "curve_layout",
     "serve_first", "serve_streams", "serve_ready", "serve_memory",
 )  # fmt: skip
 CLAIMS_IN_FP32 = [  # of processors without native bf16, where the contestants are those of `races.in_fp32`
