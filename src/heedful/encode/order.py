@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from heedful.encode.examples import Examples
 
 LONG = 128  # tokens: a shorter beginning is not worth another order
-SHARE = 4  # a beginning counts that is at least such a part of its row
+SHARE = 4  # a beginning counts that is at least a quarter of its row
 NONE, MANY = -1, 2**62  # no family yet; more than there are
 Numbers = NDArray[np.int64]
 
