@@ -219,8 +219,8 @@ CLAIMS = [
     Claim("serve_memory", "server, memory after 1,000 requests vs after 500", growth, at_most=1.05),
 ]
 IN_FP32_TOO = (
-    "trl", "document", "documents", "floor", "answers_tutorial", "answers_transformers", "memory", "memory_lora", "curve_layout",
-    "serve_first", "serve_streams", "serve_ready", "serve_memory",
+    "trl", "document", "documents", "floor", "answers_tutorial", "answers_transformers", "memory", "memory_lora",
+    "curve_layout", "serve_first", "serve_streams", "serve_ready", "serve_memory",
 )  # fmt: skip
 CLAIMS_IN_FP32 = [  # of processors without native bf16, where the contestants are those of `races.in_fp32`
     Claim("alone_gpt2_all", "GPT-2 124M, all tokens, vs tutorial", ratio("gpt2", "tutorial", ALL), 4),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from heedful import data as data_stage
 from heedful.begin import Name, Settings, configure
 from heedful.catalogue import locate
+from heedful.data.sources import find
 from heedful.records import Watch
 from heedful.report import screen
 
@@ -32,10 +33,7 @@ def check(data: Name = None, *, model: Name = None, recipe: Name = None, setting
 
 
 def glance(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
-    """Raise what a training would: unusable settings, rows that cannot be read, the name of no model.
-
-    The rows stay in the cache, where the training finds them.
-    """
+    """Raise at once what a training would raise: unusable settings, the names of no file and of no model."""
     config = configure(recipe, settings, data, model)
     locate(config.model.name)
-    data_stage.load(config.data, WATCH)
+    find(config.data.path)

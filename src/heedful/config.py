@@ -81,7 +81,8 @@ class TrainConfig(Section):
     )
     """Rows an update; memory does not change them, but how many go into a forward (encode.batch_tokens)."""
     group_by_beginning: bool = True
-    """Let rows that share a beginning of 128 tokens or more meet in an update, as a tree computes it once."""
+    """Let rows with a long beginning in common (128 tokens, and a good part of the row) meet in an update, as a tree
+    computes it once."""
     drop_last: bool = False
     """Leave out an epoch's last rows if they do not fill an update."""
     lr: float | None = Field(None, gt=0)

@@ -28,7 +28,7 @@ def chat(
     settings: Set = None,
 ) -> None:
     """Talk to a run, a model or a server in the terminal."""
-    if run_or_model is not None:
+    if url is None and run_or_model is not None:
         locate(run_or_model)  # before the libraries are imported, which takes seconds
     from heedful import verbs
 

@@ -80,24 +80,44 @@ def test_an_epoch_sees_every_row_once(rows: int, size: int, seed: int, epoch: in
     assert all(len(group) == size for group in groups[:-1])
 
 
-@given(families=st.lists(st.integers(0, 5), max_size=40), most=st.integers(1, 5))
-def test_rows_of_a_family_follow_each_other(families: list[int], most: int) -> None:
-    """What the docstring tells: from where the first of them stood, up to `most`; held against a plain loop."""
+@given(families=st.lists(st.integers(0, 5), min_size=1, max_size=40), size=st.integers(1, 9))
+@settings(deadline=None)
+def test_rows_of_a_family_follow_each_other(families: list[int], size: int) -> None:
+    """Every place once; where updates are so large that no run meets a border, just as a plain loop has it."""
+    found = together(np.array(families, np.int64), size).tolist()
+    assert sorted(found) == list(range(len(families)))
     left, expected = list(range(len(families))), []
     while left:
-        some = [place for place in left if families[place] == families[left[0]]][:most]
+        some = [place for place in left if families[place] == families[left[0]]][:50]
         expected += some
         left = [place for place in left if place not in some]
-    assert together(np.array(families, np.int64), most).tolist() == expected
+    assert together(np.array(families, np.int64), 100).tolist() == expected
 
 
 def test_the_example_of_the_docstring() -> None:
-    assert together(np.array([0, 1, 0, 2, 0]), 2).tolist() == [0, 2, 1, 3, 4]
+    assert together(np.array([0, 1, 0, 2, 0]), 4).tolist() == [0, 2, 1, 3, 4]
 
 
-@pytest.mark.parametrize("families", [np.zeros(30, np.int64), np.arange(30)])
-def test_where_all_rows_begin_alike_or_none_the_order_is_the_usual_one(families: np.ndarray) -> None:
-    usual, found = Order(30, 8, 123), Order(30, 8, 123, families=families)
+def test_a_run_waits_for_the_next_update_while_others_fill_the_gap() -> None:
+    """By 4, of a a b c c d, b and d fill the first update; where no single is left, a run is cut."""
+    assert together(np.array([0, 0, 1, 2, 2, 3]), 4).tolist() == [0, 1, 2, 5, 3, 4]
+    assert together(np.array([0, 1, 1, 2, 2, 3, 3]), 4).tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("documents", "questions", "singles"), [(24, 8, 0), (24, 8, 192), (24, 8, 1000), (50, 4, 400)])
+def test_a_document_is_read_as_seldom_as_runs_of_half_an_update_allow(
+    documents: int, questions: int, singles: int
+) -> None:
+    rows = documents * questions + singles
+    families = np.concatenate([np.arange(documents).repeat(questions), documents + np.arange(singles)])
+    for epoch in range(3):
+        groups = Order(rows, 8, 123, families=families).epoch(epoch)
+        read = sum(len({families[row] for row in group} & set(range(documents))) for group in groups)
+        assert read <= 1.1 * documents * questions / 4  # shuffled it would be 3 to 4 times that
+
+
+def test_where_all_rows_have_families_of_their_own_the_order_is_the_usual_one() -> None:
+    usual, found = Order(30, 8, 123), Order(30, 8, 123, families=np.arange(30))
     assert [found.epoch(epoch) for epoch in range(3)] == [usual.epoch(epoch) for epoch in range(3)]
 
 
@@ -141,6 +161,15 @@ def test_rows_are_kin_by_the_longest_beginning_that_they_share() -> None:
     assert found.order.families is not None
     assert found.order.families.tolist() == [0, 1, 0, 3, 1, 5, 5]
     assert found.receipt["encoding"]["shared_beginnings"] == {"rows": 6, "beginnings": 3}
+    assert ready(*texts, **{"train.batch_size": 3}).order.families is None  # half of three is one row
+
+
+def test_one_document_does_not_take_in_all_who_share_its_preamble() -> None:
+    preamble, document = "Answer. " * 20, "The first. " * 25
+    texts = [preamble + document + f"{k}?" for k in range(4)] + [preamble + f"{k}?" for k in range(6)]
+    found = ready(*texts)
+    assert found.order.families is not None
+    assert found.order.families.tolist() == [0] * 4 + [4] * 6
 
 
 def test_what_is_no_long_beginning_or_a_small_part_of_its_row_makes_no_family() -> None:
@@ -148,7 +177,8 @@ def test_what_is_no_long_beginning_or_a_small_part_of_its_row_makes_no_family() 
     assert ready(*short).order.families is None
     assert ready(*small).order.families is None
     assert ready(*short, *small).receipt["encoding"]["shared_beginnings"] is None
-    assert ready(*["Answer. " * 20 + end for end in "ab"]).order.families is not None
+    assert ready(*["Answer. " * 20 + end for end in "ab"], "Short.").order.families is not None
+    assert ready(*["Answer. " * 20 + end for end in "ab"]).order.families is None  # which all share
 
 
 def test_a_row_too_short_for_the_beginning_of_its_kin_joins_them() -> None:
@@ -165,7 +195,8 @@ def test_a_row_too_short_for_the_beginning_of_its_kin_joins_them() -> None:
 
 
 def test_the_grouping_can_be_left_out() -> None:
-    texts = ["Answer. " * 20 + end for end in "abcdefghij"]
+    texts = ["Answer. " * 20 + end for end in "abcdefghi"] + ["Short."]
+    assert ready(*texts).order.families is not None
     found = ready(*texts, **{"train.group_by_beginning": False})
     assert found.order.families is None
     assert found.order.epoch(0) == Order(10, 4, 123).epoch(0)

@@ -21,8 +21,6 @@ from tests.conftest import make_rows
 from tests.processes import Process
 from tests.train import trainings
 
-from heedful.train.ranks import deal
-
 SHORT = ("train.precision=fp32", "evaluate.after_training=false", "generate.max_tokens=3", "train.batch_size=4")
 EVEN = ("train.schedule=constant", "train.warmup=0", "train.save_every=2")
 SHARDING = {"one": "none", "two": "none", "sharded": "full"}
@@ -289,14 +287,3 @@ def test_a_signal_saves_once_and_ends_every_rank(odd_rows: Path, tiny_folder: Pa
     assert said.count("Interrupted; the run is saved") == 1, said
     (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert int(saved.name[5:]) == steps_of(tmp_path / "run")
-
-
-def test_work_is_dealt_evenly_and_wholly() -> None:
-    assert deal([5, 3, 3, 1], 2) == [[0, 3], [1, 2]]
-    assert deal([7, 7], 1) == [[0, 1]]
-    assert deal([4], 3) == [[0], [], []]
-    lengths = [90, 5, 40, 40, 7, 30, 11, 60]
-    hands = deal(lengths, 3)
-    assert sorted(item for hand in hands for item in hand) == list(range(8))
-    loads = [sum(lengths[item] for item in hand) for hand in hands]
-    assert max(loads) - min(loads) < 10

@@ -193,3 +193,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_others(tmp_path: Path) ->
         assert_same(state(runs[0]), state(runs[1]))
         assert log(runs[0]) == log(runs[1])
         assert log(runs[0]) != log(runs[2])
+
+
+def test_a_run_whose_order_changed_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an update of heedful that finds other families in the same rows."""
+    with pytest.raises(Crash):
+        session(tmp_path / "run", "train.save_every=2", screen=crash_at(3)).fit()
+    monkeypatch.setattr("heedful.encode.prepare.families", lambda examples: np.arange(len(examples)) // 2)
+    with pytest.raises(RunError, match="its order changed since step-000002 was saved"):
+        session(tmp_path / "run", "train.save_every=2").restore()

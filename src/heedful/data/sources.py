@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -65,12 +65,26 @@ class _File:
 
 def read(path: str, watch: Watch = Watch()) -> list[Source]:  # noqa: B008 (it is frozen)
     """Read everything that `path` names; raise DataError if it cannot be had."""
-    try:
+    with _had(path):
         if (files := _files(path)) is not None:
             return [_read(file, watch) for file in files]
+    return _hub(path)
+
+
+def find(path: str) -> None:
+    """Raise DataError where `path` names nothing that is here; no address and no hub is asked."""
+    if not path.startswith(("http://", "https://")):
+        with _had(path):
+            _files(path)
+
+
+@contextmanager
+def _had(path: str) -> Iterator[None]:
+    """Turn what the system says of a path into one sentence."""
+    try:
+        yield
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a loop of links, no host, a NUL
         raise DataError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
-    return _hub(path)
 
 
 def _files(path: str) -> list[_File] | None:

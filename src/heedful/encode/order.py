@@ -1,14 +1,15 @@
 """Which rows make an update: the order of each epoch.
 
-It is a pure function of (rows, group size, seed, epoch), the same for any number of ranks; to resume is to slice it.
-Rows that share a long beginning (a document with many questions, a prompt with many answers) meet in an update where
-they can, since a tree computes what they share once.
+It is a pure function of the rows, group size, seed and epoch, the same for any number of ranks; to resume is to slice
+it. Rows that share a long beginning (a document with many questions, a prompt with many answers) meet in an update
+where they can, since a tree computes what they share once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import operator
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from heedful.encode.examples import Examples
 
 LONG = 128  # tokens: a shorter beginning is not worth another order
-SHARE = 4  # a beginning counts that is at least a quarter of its row
+SHARE = 4  # a beginning that is looked at counts if it is a quarter of its row
+PATIENCE = 4  # updates' worth of rows that may wait for smaller runs to fill a gap
 NONE, MANY = -1, 2**62  # no family yet; more than there are
 Numbers = NDArray[np.int64]
 
@@ -69,9 +71,12 @@ class Order:
         """Give an epoch's groups of row numbers, one group an update."""
         order = shuffled(self.rows, self.seed, number)
         if self.families is not None:
-            # Half an update at most: an update should not hear of one document alone.
-            order = order[together(self.families[order], max(1, self.group_size // 2))]
+            order = order[together(self.families[order], self.group_size)]
         return Plan(order, self.group_size, self.drop_last)
+
+    def fingerprint(self) -> str | None:
+        """Hash what the order depends on besides numbers that a run's settings tell."""
+        return None if self.families is None else hashlib.sha256(self.families.tobytes()).hexdigest()
 
 
 def shuffled(rows: int, seed: int, epoch: int) -> Numbers:
@@ -87,20 +92,58 @@ def shuffled(rows: int, seed: int, epoch: int) -> Numbers:
     return order
 
 
-def together(families: Numbers, most: int) -> Numbers:
-    """Rearrange rows, given by their families: up to `most` of a family follow each other from where the first stood.
+def together(families: Numbers, group_size: int) -> Numbers:
+    """Rearrange rows, given by their families, so that rows of a family meet in an update; give the places they had.
 
-    Give the places that they had: [a b a c a] with `most` = 2 is taken in the order 0 2 1 3 4.
+    Up to half an update of a family, as it should not hear of one document alone, follow each other in a run, from
+    where the first of them stood. Of [a b a c a], by 4, the runs are 0 2, 1, 3, 4.
     """
+    most = max(1, group_size // 2)
     places = np.argsort(families, kind="stable")  # family by family
     sizes = np.unique(families, return_counts=True)[1]
     rank = np.arange(len(places)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the family
-    first = places[np.arange(len(places)) - rank % most]  # where the first of those that go together stood
-    return places[np.lexsort((places, first))]
+    first = places[np.arange(len(places)) - rank % most]  # where the first of the run stood
+    by_run = np.lexsort((places, first))
+    starts = np.flatnonzero(np.diff(first[by_run], prepend=-1))
+    return places[by_run][_fitted(starts, np.append(starts[1:], len(places)), group_size)]
+
+
+def _fitted(starts: Numbers, ends: Numbers, group_size: int) -> Numbers:
+    """Let no run go from one update into the next, where later ones can fill the gap; give the order of the places.
+
+    Run k has the places from `starts[k]` to `ends[k]`.
+    """
+    order = np.empty(int(ends[-1]), np.int64)
+    done, held = 0, 0
+    waiting: deque[tuple[int, int]] = deque()
+
+    def take(number: int, room: int) -> None:
+        nonlocal done, held
+        start, end = waiting[number]
+        taken = min(room, end - start)
+        order[done : done + taken] = range(start, start + taken)
+        done, held = done + taken, held - taken
+        if start + taken < end:
+            waiting[number] = start + taken, end
+        else:
+            del waiting[number]
+
+    for run in zip(starts.tolist(), ends.tolist(), strict=True):
+        waiting.append(run)
+        held += run[1] - run[0]
+        while waiting:
+            room = group_size - done % group_size
+            fits = next((k for k, (start, end) in enumerate(waiting) if end - start <= room), None)
+            if fits is None and held < PATIENCE * group_size:
+                break  # a later run may fit
+            take(fits or 0, room)
+    while waiting:
+        take(0, group_size)
+    return order
 
 
 def families(examples: Examples) -> Numbers | None:
-    """Number the rows by the longest beginning that they share with another row; None if none share a long one.
+    """Number the rows by the longest beginning that they share with another row; None if none or all share one.
 
     Looked at are the first 128, 256, 512 ... tokens. A family has the number of one of its rows.
     """
@@ -116,23 +159,24 @@ def families(examples: Examples) -> Numbers | None:
     kin = found != NONE
     family = np.arange(len(examples))
     family[rows[kin]] = rows[found[kin]]
-    return family if kin.any() else None
+    return family if kin.any() and (family != family[0]).any() else None
 
 
 def _joined(rows: Numbers, beginning: Numbers, family: Numbers) -> Numbers:
-    """Let rows without a family join the one that others of their beginning have, or, if those have none, make one.
+    """Let rows without a family make one with those of their beginning; a few join the one that others of it have.
 
     For a row of a document may be a little too short for the beginning by which the others of it were found.
     """
     has, alone = np.flatnonzero(family != NONE), np.flatnonzero(family == NONE)
     count = int(beginning.max(initial=-1)) + 1
     least, greatest, first = np.full(count, MANY), np.full(count, NONE), np.full(count, MANY)
+    lone, kin = (np.bincount(beginning[some], minlength=count) for some in (alone, has))
     np.minimum.at(least, beginning[has], family[has])
     np.maximum.at(greatest, beginning[has], family[has])
     np.minimum.at(first, beginning[alone], rows[alone])
-    own = np.where(np.bincount(beginning[alone], minlength=count) > 1, first, NONE)
+    own = np.where(lone > 1, first, NONE)
     joined = family.copy()
-    joined[alone] = np.where(least == greatest, least, own)[beginning[alone]]
+    joined[alone] = np.where((least == greatest) & (lone < kin), least, own)[beginning[alone]]
     return joined
 
 

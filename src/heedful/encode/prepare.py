@@ -125,7 +125,8 @@ def _identity(rows: Sequence[Conversation]) -> Any:
 
 def order_of(train: TrainConfig, examples: Examples) -> Order:
     """Decide which rows make an update."""
-    together = families(examples) if train.group_by_beginning else None
+    possible = train.group_by_beginning and train.batch_size > 3  # of which half, two rows, may be of a family
+    together = families(examples) if possible else None
     return Order(len(examples), train.batch_size, train.seed, train.drop_last, together)
 
 

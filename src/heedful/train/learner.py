@@ -14,13 +14,14 @@ from heedful.encode.batch import Collator
 from heedful.errors import ModelError, RunError
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
+from heedful.train.deal import deal_rows
 from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
 from heedful.train.layers import compile_layers
 from heedful.train.loss import example_nll, prediction_nll, summed_nll
 from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW, Tensors
-from heedful.train.ranks import Ranks, alone, deal, shard
+from heedful.train.ranks import Ranks, alone, shard
 
 VALIDATED = 512  # examples that are laid out together; those that begin alike share nodes
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
@@ -99,7 +100,7 @@ class Learner:
         self.model.train()
         torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
         nll = torch.zeros((), device=self.ranks.device)
-        mine = deal([len(example) for example in examples], self.ranks.count)[self.ranks.rank]
+        mine = deal_rows(examples, self.ranks.count, self.collator)[self.ranks.rank]
         batches = list(self._batches(self.collator, [examples[i] for i in mine], examples[0]))
         each_nll: list[torch.Tensor] = []
         for i, (batch, counts) in enumerate(batches):

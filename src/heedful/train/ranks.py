@@ -202,20 +202,6 @@ def _join() -> Ranks:
     return Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)
 
 
-def deal(work: Sequence[int], count: int) -> list[list[int]]:
-    """Deal items out so that each of `count` hands has about the same work: the largest first, to the emptiest hand.
-
-    [5, 3, 3, 1] for two hands are [0, 3] and [1, 2]: 6 and 6. A hand keeps its items in their order.
-    """
-    hands: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for item in sorted(range(len(work)), key=lambda item: -work[item]):
-        emptiest = loads.index(min(loads))
-        hands[emptiest].append(item)
-        loads[emptiest] += work[item]
-    return [sorted(hand) for hand in hands]
-
-
 def shard(model: torch.nn.Module, blocks: set[str], ranks: Ranks, dtype: torch.dtype) -> None:
     """Leave each rank a share of every weight (FSDP2); a block's weights are whole while it computes, in `dtype`."""
     from torch.distributed.device_mesh import init_device_mesh

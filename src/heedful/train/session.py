@@ -76,7 +76,8 @@ class Session:
     @property
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a resumed run to be the run that was interrupted."""
-        return {"model": self.weights, "examples": self.ready.fingerprint()}
+        order = self.ready.order.fingerprint()
+        return {"model": self.weights, "examples": self.ready.fingerprint()} | ({"order": order} if order else {})
 
     def restore(self) -> None:
         """Continue from the newest intact checkpoint, or from the start; the leader reads it for all."""
@@ -103,8 +104,8 @@ class Session:
             self.run.cut_metrics(0)
             self.row_losses.forget_from(0)
             return None
-        for name, value in self.fingerprint.items():
-            if found.fingerprint.get(name) != value:
+        for name in sorted(found.fingerprint.keys() | self.fingerprint.keys()):
+            if found.fingerprint.get(name) != self.fingerprint.get(name):
                 raise RunError(
                     f"Cannot resume {self.run.path}: its {name} changed since {found.path.name} was saved.",
                     "Restore it, or start another run.",
