@@ -15,15 +15,15 @@ def deal_rows(examples: Sequence[TokenizedExample], count: int, collator: Collat
 
     Row by row the hands are most even; where rows share much, each beginning should go to few hands.
     """
-    ways = [deal([len(example) for example in examples], count)]
-    if collator.layout == "tree" and count > 1:
-        ways.append(_deal_neighbours(examples, count))
+    by_length = deal([len(example) for example in examples], count)
+    if collator.layout != "tree" or count == 1:
+        return by_length
 
     def most(hands: list[list[int]]) -> int:
         parts = (collator.parts([examples[i] for i in hand]) for hand in hands if hand)
         return max(sum(places for _, places in part) for part in parts)
 
-    return min(ways, key=most)
+    return min(by_length, _deal_neighbours(examples, count), key=most)
 
 
 def deal(work: Sequence[int], count: int) -> list[list[int]]:
