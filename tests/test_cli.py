@@ -213,6 +213,8 @@ NOWHERE = [
     ["compare", "nowhere", "nowhere"], ["generate", "nowhere", "--prompt", "Hi"], ["chat", "nowhere"],
     ["serve", "nowhere"], ["export", "nowhere", "--to", "hf"], ["report", "nowhere"], ["doctor", "nowhere.json"],
     ["push", "nowhere", "--to", "me/tuned"], ["train", "--set", "train.speed=9"],
+    ["train", "--resume", "--out", "nowhere"], ["sweep", "--vary", "train.lr=1e-4,2e-4", "nowhere.json"],
+    ["generate", "smollm2-135m", "--data", "nowhere.json"], ["serve", "gpt2", "--set", "generate.speed=9"],
 ]  # fmt: skip
 
 

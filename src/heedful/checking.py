@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from heedful import data as data_stage
 from heedful.begin import Name, Settings, configure
 from heedful.catalogue import locate
+from heedful.config import load_config
 from heedful.data.sources import find
 from heedful.records import Watch
 from heedful.report import screen
@@ -37,3 +38,11 @@ def glance(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
     config = configure(recipe, settings, data, model)
     locate(config.model.name)
     find(config.data.path)
+
+
+def glance_at(run_or_model: str, settings: Settings, data: str | None = None) -> None:
+    """The same of what shall answer: a run or a model, how it is asked to, and the rows that it is asked about."""
+    load_config(None, settings)
+    locate(run_or_model)
+    if data is not None:
+        find(data)

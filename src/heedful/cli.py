@@ -12,7 +12,6 @@ import typer
 
 from heedful import measure, ship, talk
 from heedful.arguments import columns_of, named, refuse, seconds_of
-from heedful.catalogue import locate
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError
 from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
@@ -120,7 +119,7 @@ def train(
         return list_settings()
     from heedful.checking import glance
     from heedful.report import screen
-    from heedful.run import read_json
+    from heedful.run import newest_run, read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
     asked = named(
@@ -139,8 +138,8 @@ def train(
         train__seed=seed,
     )
     seconds = seconds_of(budget)
-    if not resume and "LOCAL_RANK" not in os.environ:  # whose data is settled; ranks read it one after another
-        glance(data, model, recipe, asked)
+    if "LOCAL_RANK" not in os.environ:  # ranks look together, and say it once
+        newest_run(out) if resume else glance(data, model, recipe, asked)
     from heedful import pipeline
 
     run = pipeline.train(data, model=model, recipe=recipe, settings=asked, out=out, resume=resume, budget=seconds)
@@ -179,7 +178,9 @@ def generate(
         refuse("with --data", {"--system": system, "--input": input, "--json": json})
     else:
         refuse("with --prompt", {"--out": out})
-    locate(run_or_model)  # before the libraries are imported, which takes seconds
+    from heedful.checking import glance_at
+
+    glance_at(run_or_model, asked, data)
     from heedful import verbs
 
     if data is not None:

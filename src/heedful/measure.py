@@ -93,12 +93,14 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Train every combination of settings, one after another; compare them, and write the winner's recipe."""
+    from heedful.checking import glance
+
+    asked = named(settings)
+    glance(data, model, recipe, asked)
     from heedful import sweep as grid
     from heedful.report import screen
 
-    result = grid.sweep(
-        data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=named(settings), out=out
-    )
+    result = grid.sweep(data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=asked, out=out)
     if json:
         screen.show_json(result)
     else:

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from heedful.arguments import named
-from heedful.catalogue import locate
 from heedful.options import RunOrModel, RunPath, Set
 
 Temperature = Annotated[float | None, typer.Option("--temperature")]
@@ -28,11 +27,13 @@ def chat(
     settings: Set = None,
 ) -> None:
     """Talk to a run, a model or a server in the terminal."""
-    if url is None and run_or_model is not None:
-        locate(run_or_model)  # before the libraries are imported, which takes seconds
-    from heedful import verbs
+    from heedful.checking import glance_at
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    if url is None and run_or_model is not None:
+        glance_at(run_or_model, asked)
+    from heedful import verbs
+
     verbs.talk(run_or_model, url, key_file, system, asked)
 
 
@@ -49,10 +50,12 @@ def serve(
     settings: Set = None,
 ) -> None:
     """Serve a run or a model to OpenAI's clients."""
-    locate(run_or_model)
-    from heedful import verbs
+    from heedful.checking import glance_at
 
     asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    glance_at(run_or_model, asked)
+    from heedful import verbs
+
     door = verbs.Door(host, port, key_file, allow_host or (), allow_origin or ())
     verbs.serve(run_or_model, door, asked, with_base)
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Response
 from tests.serve.conftest import Make, Saying
 from tests.serve.page.standin import serving
 
+from heedful.cli import main
 from heedful.errors import UsageError
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
@@ -67,3 +68,11 @@ def test_other_servers_write_other_streams() -> None:
         *pieces, whole = connect(url, None, None).stream(HELLO, Sampling())
     assert "".join(map(str, pieces)) == text
     assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == (text, "length")
+
+
+def test_with_a_url_the_name_is_that_of_a_servers_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not looked for on this machine."""
+    with pytest.raises(SystemExit) as end:
+        main(["chat", "tuned", "--url", "http://127.0.0.1:9/v1"])
+    assert end.value.code == 2
+    assert "No server answers at http://127.0.0.1:9/v1" in capsys.readouterr().err
