@@ -69,3 +69,32 @@ def test_options_that_would_be_ignored_are_refused(
         main(arguments.split())
     assert end.value.code == UsageError.exit_code
     assert told in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_hold_answers_is_told_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="it is a folder"):
+        verbs.answer_file("m", "rows.json", tmp_path, {})
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
+        verbs.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
+
+
+def test_settings_that_answering_does_not_read_are_refused(tmp_path: Path) -> None:
+    for answer in (
+        lambda asked: verbs.answer_one("m", "Hi", "", None, asked, as_json=False),
+        lambda asked: verbs.answer_file("m", "rows.json", tmp_path / "a.json", asked),
+    ):
+        with pytest.raises(UsageError, match=r"does not read train\.lr"):
+            answer({"train.lr": "1"})
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--input", "--system"])
+def test_what_is_no_text_is_refused_by_its_option(option: str) -> None:
+    """A byte that is not UTF-8 reaches a program as half of a surrogate pair."""
+    texts = {"--prompt": "Hi", "--input": "", "--system": ""} | {option: "a\udcff"}
+    with pytest.raises(UsageError, match=f"{option} is not text"):
+        verbs.answer_one("m", texts["--prompt"], texts["--input"], texts["--system"], {}, as_json=False)
+
+
+def test_one_text_is_no_list_of_prompts(tiny_folder: Path) -> None:
+    with pytest.raises(UsageError, match="takes a list of prompts"):
+        pipeline.load(tiny_folder, settings=QUICK).generate("Hi")

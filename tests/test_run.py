@@ -116,7 +116,16 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
 def test_errors_have_exit_codes_and_a_fix() -> None:
     assert str(UsageError("Wrong.", "Do this.")) == "Wrong. Do this."
     assert [error("x").exit_code for error in (HeedfulError, UsageError, RunError)] == [1, 2, 1]
-    assert Interrupted(signal.SIGTERM).exit_code == 143
+    assert Interrupted(signal.SIGTERM, Path("runs")).exit_code == 143
+    assert "heedful train --resume --out 'my runs/a' continues" in str(Interrupted(signal.SIGINT, Path("my runs/a")))
     assert did_you_mean("trane", ["train", "encode"]) == "Did you mean 'train'?"
     assert did_you_mean("qqq", ["train"]) == ""
     assert stat.S_ISDIR(os.stat(".").st_mode)
+
+
+@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "report.html"])
+def test_a_folder_that_is_no_run_keeps_what_a_run_would_replace(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"is no run but holds {name}"), occupied(Run(tmp_path), resume=False):
+        pytest.fail("it was taken")
+    assert (tmp_path / name).read_text() == "mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -149,7 +150,9 @@ def train(
         return None
     if evaluation:
         screen.show_evaluation(evaluation)
-    screen.out.print(f"Its report: {run.report_file}; talk to it with: heedful chat {run.path}", soft_wrap=True)
+    screen.out.print(
+        f"Its report: {run.report_file}; talk to it with: heedful chat {shlex.quote(str(run.path))}", soft_wrap=True
+    )
     return None
 
 
@@ -236,13 +239,14 @@ ship.register(app)
 
 def list_settings() -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from heedful.config import explain
     from heedful.report import screen
 
     table = Table("setting", "default", "meaning", box=None)
     for leaf, default, meaning in explain():
-        table.add_row(leaf, default, meaning)
+        table.add_row(leaf, Text(default), Text(meaning))
     screen.out.print(table)
 
 
@@ -260,7 +264,7 @@ def main(argv: list[str] | None = None) -> None:
     except HeedfulError as error:
         _fail(str(error), error.exit_code)
     except Interrupted as error:
-        _fail("Interrupted; the run is saved: heedful train --resume continues it.", error.exit_code)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("Interrupted.", 130)
     except BrokenPipeError:  # the reader of stdout left, as `head` does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     _title("5  Yours now")
     screen.out.print(f"The run lies in {run.path} (model/, receipt.json, loss-plot.pdf, responses.json, ...).")
     screen.out.print(f"Look at it:        {run.report_file}")
-    screen.out.print(f"Talk to it:        heedful chat {run.path}")
+    screen.out.print(f"Talk to it:        heedful chat {shlex.quote(str(run.path))}")
     screen.out.print("Train on your own: heedful train YOUR-FILE.json")
     screen.out.print(f"All of this took {(time.monotonic() - started) / 60:.1f} minutes.", style="dim")
     return run

@@ -13,7 +13,9 @@ Interrupted             130 or 143: a signal ended the run after a save; not a f
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class HeedfulError(Exception):
@@ -53,8 +55,9 @@ class ExportError(HeedfulError):
 class Interrupted(Exception):
     """A signal asked the run to end, and it was saved before it did."""
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"interrupted by signal {signal_number}")
+    def __init__(self, signal_number: int, run: Path) -> None:
+        again = f"heedful train --resume --out {shlex.quote(str(run))}"
+        super().__init__(f"Interrupted; the run is saved: {again} continues it.")
         self.exit_code = 128 + signal_number
 
 

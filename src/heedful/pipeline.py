@@ -96,11 +96,11 @@ def _trained(
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(config.model.name, config.model.dropout, nf4)
     session = Session(run, config, ready, loaded, surroundings(config, ready, run if ranks.leads else None), ranks)
-    if ranks.leads:
-        run.write_config(config)  # from here on the folder holds a run
     if resume:
         session.restore()
-    elif budget is not None:
+    if ranks.leads:
+        run.write_config(config)  # from here on the folder holds a run
+    if budget is not None:
         session.pace.fit_into(budget, started)
     record(run.receipt_file, ready.receipt)
     facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
@@ -111,7 +111,7 @@ def _trained(
         orders = [session.order(epoch) for epoch in range(session.progress.epoch + 1)]  # of what was trained on
         write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
     if signal:
-        raise Interrupted(signal)
+        raise Interrupted(signal, run.path)
     session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
     if ranks.leads:
         write_json(run.provenance_file, read_json(run.provenance_file) | {"peak_memory": machine.peak_memory()})

@@ -6,6 +6,7 @@ Every file is whole or absent: written beside its place, synced, then renamed. T
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -239,7 +240,8 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"Cannot write {path}: {error.strerror}.", "Free some space or choose another --out.") from error
+        fix = "Free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
+        raise RunError(f"Cannot write {path}: {error.strerror}.", fix) from error
 
 
 def write_json(path: Path, value: Any) -> None:

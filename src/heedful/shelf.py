@@ -22,7 +22,8 @@ def list_models(as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("name", "parameters", "licence", "on this machine", "Hugging Face id", box=None, pad_edge=False)
+    table = Table("name", "parameters", "licence", "on this machine", box=None, pad_edge=False)
+    table.add_column("Hugging Face id", overflow="fold")
     for row in rows:
         offline = "yes" if row["offline"] else "needs the network"
         table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), offline, str(row["hub_id"]))

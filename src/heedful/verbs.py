@@ -41,6 +41,10 @@ def answer_one(
     run_or_model: str, prompt: str, input: str, system: str | None, settings: Mapping[str, Any], as_json: bool
 ) -> None:
     """Answer one prompt on stdout."""
+    refuse_others(settings, (*SAMPLING, "precision"), "`heedful generate --prompt`")
+    for option, text in (("--prompt", prompt), ("--input", input), ("--system", system or "")):
+        if any("\ud800" <= character <= "\udfff" for character in text):  # how the system tells bytes that are no UTF-8
+            raise UsageError(f"{option} is not text: it holds bytes that are not UTF-8.", "Write it as UTF-8.")
     head = [Message("system", system)] if system else []
     completion = pipeline.generate(run_or_model, [[*head, Message("user", prompt, input=input)]], settings=settings)[0]
     if as_json:
@@ -55,8 +59,12 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     """Answer every row of a data set; the rows with `model_response` go to a file, which grows as they come."""
     if out is None:
         raise UsageError("--data needs --out FILE for the answers.")
-    if out.resolve() == Path(data).resolve() or not os.access(out.resolve().parent, os.W_OK):
-        raise UsageError(f"Answers cannot be written to {out}.", "Choose another --out.")
+    folder = out.resolve().parent
+    if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
+        reason = "it is a folder" if out.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
+        raise UsageError(f"Answers cannot be written to {out}{reason and ': '}{reason}.", "Choose another --out.")
+    asked = {leaf: value for leaf, value in settings.items() if not leaf.startswith("data.")}
+    refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
     rows = prompts(load_config(None, settings, {"data.path": data}).data, WATCH)
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])

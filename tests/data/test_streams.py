@@ -247,3 +247,12 @@ def test_what_nobody_opened_for_long_is_removed(home: Path, tmp_path: Path, monk
     monkeypatch.setattr(store, "UNUSED_DAYS", -1)
     load(questions(tmp_path / "e.json", 21))
     assert len(list((home / "rows").glob("*/"))) == 1
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_cells_that_are_parted_by_another_sign_are_named(tmp_path: Path, sign: str) -> None:
+    """As spreadsheets write them in half of Europe."""
+    path = tmp_path / "rows.csv"
+    path.write_text(f"instruction{sign}output\nSay hi.{sign}Hi.\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows\.csv:1: the header is one cell that holds .* Save the file with commas"):
+        sources.read(str(path))

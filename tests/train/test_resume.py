@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
-from heedful.errors import RunError
+from heedful.errors import RunError, UsageError
 from heedful.records import StepMetrics
 from heedful.train import precision
 
@@ -202,3 +202,11 @@ def test_a_run_whose_order_changed_is_not_resumed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("heedful.encode.prepare.families", lambda examples: np.arange(len(examples)) // 2)
     with pytest.raises(RunError, match="its order changed since step-000002 was saved"):
         session(tmp_path / "run", "train.save_every=2").restore()
+
+
+def test_a_run_is_not_resumed_to_fewer_updates_than_it_made(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        session(tmp_path / "run", "train.save_every=4", screen=crash_at(5)).fit()
+    shorter = session(tmp_path / "run", "train.save_every=4", "train.max_steps=3")
+    with pytest.raises(UsageError, match="made 4 updates already, more than 3"):
+        shorter.restore()

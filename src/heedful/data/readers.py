@@ -218,6 +218,9 @@ def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
         reader = csv.reader(text, strict=True)
         try:
             header = _column_names(next((cells for cells in reader if cells), []), f"{name}:{reader.line_num}")
+            if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
+                problem = f"{name}:{reader.line_num}: the header is one cell that holds {other!r}"
+                raise DataError(f"{problem}, but cells are parted by commas.", "Save the file with commas.")
             row, line = 0, reader.line_num + 1
             for cells in reader:
                 row += bool(cells)

@@ -186,7 +186,9 @@ class Template:
                 add_generation_prompt=generation_prompt,
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"The template '{self.name}' refuses a conversation: {error}.", _OTHER) from error
+            raise ModelError(
+                f"The template '{self.name}' refuses a conversation: {str(error).rstrip('.')}.", _OTHER
+            ) from error
         return str(text)
 
     def _stop_end(self, answer: str, content: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -88,10 +89,13 @@ def read_rows(path: Path) -> list[RowScores]:
         return [_row(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise RunError(
-            f"{path.parent} holds no {path.name}: it was not evaluated yet.", f"Run heedful evaluate {path.parent}."
+            f"{path.parent} holds no {path.name}: it was not evaluated yet.",
+            f"Run heedful evaluate {shlex.quote(str(path.parent))}.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"Cannot read {path}: {error!r}.", f"Run heedful evaluate {path.parent} again.") from error
+        raise RunError(
+            f"Cannot read {path}: {error!r}.", f"Run heedful evaluate {shlex.quote(str(path.parent))} again."
+        ) from error
 
 
 def _row(line: Mapping[str, Any]) -> RowScores:

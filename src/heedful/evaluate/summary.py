@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,10 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
 def _evaluated(run: Run, data: str | None) -> Results:
     results = run.results(data)
     if not results.evaluation_file.is_file():
-        on, option = (f" on {data}", f" --data {data}") if data else ("", "")
-        raise UsageError(f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {run.path}{option}.")
+        on, option = (f" on {data}", f" --data {shlex.quote(data)}") if data else ("", "")
+        raise UsageError(
+            f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {shlex.quote(str(run.path))}{option}."
+        )
     return results
 
 

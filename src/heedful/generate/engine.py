@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.errors import ModelError
+from heedful.errors import ModelError, UsageError
 from heedful.generate.beginnings import Beginnings
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, alone
@@ -142,6 +142,8 @@ class Engine:
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts, in their order; `on_done` hears after each answer how many there are."""
+        if isinstance(prompts, str):  # whose characters would each be a prompt
+            raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
         sampling = sampling or self.sampling
         samplings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +47,8 @@ class TrainingBar:
         self.seen = [*self.seen[-20:], (time.monotonic(), metrics.tokens)]
         seconds = self.seen[-1][0] - self.seen[0][0]
         rate = f"{(metrics.tokens - self.seen[0][1]) / seconds:,.0f} tokens/s" if seconds else ""
-        text = f"loss {metrics.loss:.3f}  validation {self.validation:.3f}  {rate}"
+        validation = "" if math.isnan(self.validation) else f"  validation {self.validation:.3f}"
+        text = f"loss {metrics.loss:.3f}{validation}  {rate}"
         self.progress.update(self.task, completed=metrics.step, total=self.total, description=text)
         if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
             err.print(f"step {metrics.step}/{self.total}  {text}")

@@ -100,7 +100,7 @@ class Desk:
         try:
             return list(await asyncio.get_running_loop().run_in_executor(self._clerk, work))
         except HeedfulError as error:  # a template refuses some conversations
-            raise refused(str(error), param) from error
+            raise refused(error.problem, param) from error
         except (UnicodeError, TypeError) as error:  # half a character
             raise refused(f"{param}: this text is not Unicode.", param) from error
 

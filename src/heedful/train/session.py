@@ -17,7 +17,7 @@ from heedful import model as models
 from heedful.config import Config, load_config
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
-from heedful.errors import RunError
+from heedful.errors import RunError, UsageError
 from heedful.model import Loaded
 from heedful.records import Progress, TokenizedExample
 from heedful.run import Run
@@ -91,6 +91,11 @@ class Session:
 
         progress, losses = self.ranks.told(look)
         self.progress = Progress(**progress)
+        if self.progress.step > self.learner.steps:
+            raise UsageError(
+                f"{self.run.path} made {self.progress.step} updates already, more than {self.learner.steps}.",
+                "Leave train.epochs and train.max_steps as they were, or raise them.",
+            )
         self.losses = [math.inf if loss is None else loss for loss in losses]
         if self.progress.step:
             self.learner.load(found.weights if found else {}, found.moments if found else {})
