@@ -242,3 +242,12 @@ def test_models_and_settings_are_listed(capsys) -> None:  # type: ignore[no-unty
             main(arguments)
         assert not end.value.code
         assert told in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_is_no_failure(rows_file: Path, tiny_folder: Path) -> None:
+    """As `head` does, in the middle of a table."""
+    check = [sys.executable, "-m", "heedful", "check", str(rows_file), "--model", str(tiny_folder), "--show", "60"]
+    with subprocess.Popen(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 0

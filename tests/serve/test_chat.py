@@ -48,9 +48,10 @@ class Scripted:
 class Said:
     """What a run printed."""
 
-    def __init__(self, out: str, notes: str) -> None:
+    def __init__(self, out: str, notes: str, code: object) -> None:
         self.out = out
         self.notes = notes
+        self.code = code
 
 
 @pytest.fixture
@@ -63,8 +64,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         other: object = None,
     ) -> Said:
         monkeypatch.setattr("sys.stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
-        chat(engine, sampling, system, other)  # type: ignore[arg-type]
-        return Said(*capsys.readouterr())
+        code: object = 0
+        try:
+            chat(engine, sampling, system, other)  # type: ignore[arg-type]
+        except SystemExit as end:
+            code = end.code
+        return Said(*capsys.readouterr(), code)
 
     return run
 
@@ -191,7 +196,7 @@ def test_oldest_turns_leave_first_and_it_is_said_once(run) -> None:  # type: ign
 def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(run) -> None:  # type: ignore[no-untyped-def]
     engine = Scripted(["half", KeyboardInterrupt()], [KeyboardInterrupt()], ["3"])
     said = run(engine, "a\nb\nc\n")
-    assert said.out == "half\n\n3\n"
+    assert said.out == "half\n3\n"
     assert said.notes == " [stopped]\n" * 2 + "No answer came: the message is not kept.\n"
     assert engine.asked[2] == [("user", "a"), ("assistant", "half"), ("user", "c")]
 
@@ -207,7 +212,7 @@ def test_ctrl_c_at_the_prompt_does_not_leave(run, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("builtins.input", read)
     said = run(Scripted(["1"]), "")
-    assert (said.out, "/quit leaves" in said.notes) == ("1\n", True)
+    assert (said.out, said.code, "/quit leaves" in said.notes) == ("1\n", 0, True)
 
 
 def test_an_error_is_a_sentence_and_the_talk_goes_on(run) -> None:  # type: ignore[no-untyped-def]
@@ -217,6 +222,7 @@ def test_an_error_is_a_sentence_and_the_talk_goes_on(run) -> None:  # type: igno
         "No answer came: the message is not kept.",
         "A prompt of 9 tokens leaves no room. Shorten it.",
     ]
+    assert (said.out, said.code) == ("2\n", 1)  # a script knows that an answer is missing
     assert engine.asked[1] == [("user", "b")]
 
 

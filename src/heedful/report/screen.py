@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,13 +18,14 @@ from rich.text import Text
 
 from heedful.clean import clean
 from heedful.records import Segment, StepMetrics
+from heedful.report.console import Screen
+from heedful.report.console import err as err
+from heedful.report.console import out as out
 from heedful.report.labels import answered_with, incomparable, label
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
 }  # fmt: skip
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
@@ -291,5 +291,5 @@ def show_shipment(folder: Path, files: Mapping[str, int], repository: str, publi
 
 def problem(text: str) -> None:
     """Say on stderr what went wrong, in one sentence."""
-    Console(stderr=True, highlight=False).print(Text(f"heedful: {clean(text)}"), soft_wrap=True)
+    Screen(stderr=True, highlight=False).print(Text(f"heedful: {clean(text)}"), soft_wrap=True)
     sys.stderr.flush()

@@ -79,14 +79,18 @@ def chat(engine: Speaker, sampling: Sampling, system: str | None = None, other: 
     if sys.stdin.isatty():
         remember_lines()
         talk.say(f"{engine.name or 'The model'} listens. /help lists the commands.")
+    failed = False
     while True:
         try:
             talk.hear(read_line())
         except KeyboardInterrupt:
             talk.say("\nCtrl-D or /quit leaves.")
         except HeedfulError as error:
+            failed = True
             talk.say(str(error))
         except (Leave, EOFError):
+            if failed and not sys.stdin.isatty():  # a script should know
+                raise SystemExit(1) from None
             return
 
 
@@ -174,7 +178,8 @@ class Talk:
         except KeyboardInterrupt:
             self.say(" [stopped]")
         finally:
-            self.answers.out()
+            if said.pieces or said.whole:
+                self.answers.out()
             answer = Message("assistant", "".join(said.pieces), None if said.whole else False)
             self.turns[-1:] = [asked, answer] if answer.content.strip() else before
             if not answer.content.strip():
