@@ -17,7 +17,7 @@ CGROUPS = (  # (limit, usage) of version 2 and version 1, as seen from inside
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 REPEATS = 5
-SLOW = 1.0  # seconds: what takes longer is not repeated
+EMULATED = 5e9  # FLOP/s: slower products are done number by number, and large ones would take minutes
 SQUARE = (2048, 2048, 2048)
 STEP = (384, 576, 1536)  # nodes x hidden x intermediate: a layer's product in a step of a model of 135M parameters
 STREAMED = 2**28  # bytes: more than any cache holds
@@ -71,14 +71,20 @@ def peak_memory() -> int:
 
 
 def matmul_rate(precision: Literal["fp32", "bf16"], shape: Shape = SQUARE) -> float:
-    """Measure the FLOP/s of products [m, k] x [k, n]; the median of a few."""
+    """Measure the FLOP/s of products [m, k] x [k, n], the median of a few; of smaller ones if those are very slow."""
+    m, k, n = shape
+    small = _product_rate(precision, (m // 8, k // 8, n // 8), 2**26)
+    return small if small < EMULATED else _product_rate(precision, shape, 2**33)
+
+
+def _product_rate(precision: Literal["fp32", "bf16"], shape: Shape, flops: int) -> float:
     import torch
 
     m, k, n = shape
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
-    times = max(1, round(2**33 / (2 * m * k * n)))  # small products many times, or the clock would be measured
+    times = max(1, round(flops / (2 * m * k * n)))  # small products many times, or the clock would be measured
 
     def work() -> None:
         for _ in range(times):
@@ -106,13 +112,13 @@ def bandwidth() -> float:
 
 
 def _median_seconds(work: Callable[[], None]) -> float:
-    """Time some work; the first time does not count, as it pays for pages and kernels, unless it took long."""
-    seconds: list[float] = []
-    while len(seconds) <= REPEATS and max(seconds, default=0) < SLOW:
+    work()  # the first pays for pages and kernels
+    seconds = []
+    for _ in range(REPEATS):
         started = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:] or seconds)
+    return statistics.median(seconds)
 
 
 def _allowed() -> int:
