@@ -18,7 +18,6 @@ MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them to
     "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
-REPLACED = ("model", "adapter", "metrics.jsonl", "responses.json", "evaluation.json", "report.html")  # by a training
 
 
 def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
@@ -32,7 +31,15 @@ def occupied(run: Run, resume: bool) -> Iterator[None]:
     """Hold the run's directory, which must be new unless the run is resumed."""
     if holds_run(run.path) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
-    if not resume and (found := [name for name in REPLACED if (run.path / name).exists()]):
+    written = (
+        run.model,
+        run.path / "adapter",
+        run.metrics_file,
+        run.responses_file,
+        run.evaluation_file,
+        run.report_file,
+    )
+    if not resume and (found := [path.name for path in written if path.exists()]):
         raise UsageError(
             f"{run.path} is no run but holds {found[0]}, which a run would replace.", "Choose another --out."
         )

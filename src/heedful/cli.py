@@ -139,8 +139,12 @@ def train(
         train__seed=seed,
     )
     seconds = seconds_of(budget)
-    if "LOCAL_RANK" not in os.environ:  # ranks look together, and say it once
-        newest_run(out) if resume else glance(data, model, recipe, asked)
+    if "LOCAL_RANK" in os.environ:
+        pass  # ranks look together, and say it once
+    elif resume:
+        newest_run(out)
+    else:
+        glance(data, model, recipe, asked)
     from heedful import pipeline
 
     run = pipeline.train(data, model=model, recipe=recipe, settings=asked, out=out, resume=resume, budget=seconds)
