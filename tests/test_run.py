@@ -10,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from heedful.begin import occupied
+from heedful.begin import new_run, newest_run, occupied
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.run import (
     Run,
     atomic_write,
     lock,
     make_directory,
-    new_run,
-    newest_run,
     open_run,
     read_json,
     replace_directory,

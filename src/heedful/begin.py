@@ -9,7 +9,7 @@ from typing import Any
 
 from heedful.config import Config, changed, leaves, load_config, split_override
 from heedful.errors import UsageError
-from heedful.run import Run, holds_run, leave_directory, lock, make_directory, new_run, newest_run
+from heedful.run import Run, holds_run, leave_directory, lock, make_directory, open_run, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 Settings = Mapping[str, Any] | Sequence[str]
@@ -57,6 +57,26 @@ def begun(config: Config, settings: Settings, out: Path | str | None, resume: bo
     run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
     config = _continued(run, config, settings) if resume else config
     return str(run.path), config.model_dump(mode="json")
+
+
+def new_run(out: Path | str | None, stem: str) -> Run:
+    """Name a run directory: `out`, or runs/STEM-NNN with the first free number."""
+    if out is not None:
+        return Run(Path(out))
+    root, stem = Path("runs"), slug(stem)
+    taken = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
+    number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n:03d}" not in taken)
+    return Run(root / f"{stem}-{number:03d}")
+
+
+def newest_run(out: Path | str | None) -> Run:
+    """Open the run to resume: `out`, or the one of runs/ that was written to last."""
+    if out is not None:
+        return open_run(out)
+    configs = sorted(Path("runs").glob("*/config.yaml"), key=lambda file: file.parent.stat().st_mtime)
+    if not configs:
+        raise UsageError("There is no run to resume in runs/.", "Name it with --out.")
+    return Run(configs[-1].parent)
 
 
 def is_scored(run: Run) -> bool:

@@ -118,9 +118,10 @@ def train(
     """Train on a data set; then answer its test rows before and after."""
     if show_settings:
         return list_settings()
+    from heedful.begin import newest_run
     from heedful.checking import glance
     from heedful.report import screen
-    from heedful.run import newest_run, read_json
+    from heedful.run import read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
     asked = named(

@@ -23,7 +23,7 @@ from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
 from heedful.engines import answering, open_base, open_tuned, sampling_of
 from heedful.errors import Interrupted, UsageError
-from heedful.evaluate.both import score_both
+from heedful.evaluate.both import forget, score_both
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import rows_of, settle
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
@@ -76,7 +76,7 @@ def train(
         with occupied(run, resume) if ranks.leads else nullcontext():
             rows = _trained(run, config, ranks, resume, budget, started)
     if ranks.leads:
-        if config.evaluate.after_training and rows:
+        if config.evaluate.after_training and rows and not is_answered(run, rows):
             score_both(run, config, rows, None, WATCH)
         publish(run)
     return run
@@ -103,7 +103,8 @@ def _trained(
     if budget is not None:
         session.pace.fit_into(budget, started)
     record(run.receipt_file, ready.receipt)
-    facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
+    exported = ranks.told(run.exported)
+    facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint, **exported}
     record(run.provenance_file, provenance(**facts, changed=changed(config), ranks=ranks.count))
     signal = session.fit()
     if ranks.leads:
@@ -112,12 +113,23 @@ def _trained(
         write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
     if signal:
         raise Interrupted(signal, run.path)
-    session.export({PROMPT_RECEIPT: prompt_receipt(ready.encoder)})
-    if ranks.leads:
-        write_json(run.provenance_file, read_json(run.provenance_file) | {"peak_memory": machine.peak_memory()})
+    if session.progress.step == exported.get("updates"):
+        screen.say(f"{run.path} holds the model of all its {session.progress.step} updates.")
+    else:
+        _export(run, session, ranks)
     del session, loaded
     give_back_pages()
     return splits.test
+
+
+def _export(run: Run, session: Session, ranks: Ranks) -> None:
+    """Write the run's model; what was scored of an earlier one goes before it."""
+    if ranks.leads:
+        forget(run)
+    session.export({PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)})
+    if ranks.leads:
+        exported = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
+        write_json(run.provenance_file, read_json(run.provenance_file) | exported)
 
 
 def evaluate(

@@ -132,6 +132,12 @@ class Run(Results):
         except ValueError as error:
             raise RunError(f"{self.metrics_file} holds a line that is not JSON: {error}.", "Remove it.") from error
 
+    def exported(self) -> dict[str, int]:
+        """Tell of the run's model, if there is one, after how many updates it was written and what memory they took."""
+        known = self.provenance_file.exists() and (self.model / "config.json").exists()
+        told = read_json(self.provenance_file) if known else {}
+        return {name: told[name] for name in ("updates", "peak_memory") if name in told}
+
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to metrics.jsonl; a number that is not finite is null, as JSON has no other word for it."""
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
@@ -148,16 +154,6 @@ class Run(Results):
         """Cut metrics.jsonl back to `size` bytes: what was logged after a checkpoint will be logged again."""
         self.metrics_file.touch()
         os.truncate(self.metrics_file, min(size, self.metrics_file.stat().st_size))  # truncate would fill up with NUL
-
-
-def new_run(out: Path | str | None, stem: str) -> Run:
-    """Name a run directory: `out`, or runs/STEM-NNN with the first free number."""
-    if out is not None:
-        return Run(Path(out))
-    root, stem = Path("runs"), slug(stem)
-    taken = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
-    number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n:03d}" not in taken)
-    return Run(root / f"{stem}-{number:03d}")
 
 
 def slug(text: str) -> str:
@@ -178,16 +174,6 @@ def open_run(path: Path | str) -> Run:
             f"{path} is not a run: it has no config.yaml.", "Give the folder that `heedful train` printed."
         )
     return run
-
-
-def newest_run(out: Path | str | None) -> Run:
-    """Open the run to resume: `out`, or the one of runs/ that was written to last."""
-    if out is not None:
-        return open_run(out)
-    configs = sorted(Path("runs").glob("*/config.yaml"), key=lambda file: file.parent.stat().st_mtime)
-    if not configs:
-        raise UsageError("There is no run to resume in runs/.", "Name it with --out.")
-    return Run(configs[-1].parent)
 
 
 def make_directory(run: Run) -> None:

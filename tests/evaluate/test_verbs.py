@@ -79,6 +79,34 @@ def test_every_run_is_evaluated_whole(run: Run) -> None:
     assert heedful.evaluate(run) == found
 
 
+def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell_of(
+    copy: Run, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody takes what an earlier model answered for the new one's, however the resumed training ends."""
+
+    def crash(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    files = (copy.model / "model.safetensors", copy.evaluation_file, copy.responses_file)
+    before, told = [file.stat().st_mtime_ns for file in files], read_json(copy.provenance_file)
+    _, words = said(["train", "--resume", "--out", copy.path], capsys)
+    assert "holds the model of all its 7 updates" in " ".join(words.split())
+    assert [file.stat().st_mtime_ns for file in files] == before
+    assert read_json(copy.provenance_file)["peak_memory"] == told["peak_memory"]
+    other = copy.results(str(rows))
+    shutil.copytree(copy.path, other.path, ignore=lambda *_: ["checkpoints", "evaluations", "model"])
+    other.judge_file.touch()
+    monkeypatch.setattr(pipeline, "score_both", crash)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
+    assert files[0].stat().st_mtime_ns > before[0]
+    assert read_json(copy.provenance_file)["updates"] == 14
+    left = [results.path / name for results in (copy, other) for name in ("evaluation.json", "scores.jsonl")]
+    assert not any(file.exists() for file in left) and other.judge_file.exists()
+    with pytest.raises(KeyboardInterrupt):  # what is trained but not evaluated is evaluated
+        pipeline.train(out=copy.path, resume=True)
+
+
 def test_results_on_other_rows_have_a_place_of_their_own(
     copy: Run, run: Run, tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
