@@ -208,6 +208,18 @@ def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
     assert (end.value.code, "Cannot write" in capsys.readouterr().err) == (2, True)
 
 
+def test_receipts_of_equal_rows_in_two_files_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from heedful import checking
+
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path))
+    for path in ("a/rows.json", "b/rows.json"):
+        checking.keep({"data": {"path": path}}, None)
+        checking.keep({"data": {"path": path}}, None)  # the same again is the same file
+    stored = [*(tmp_path / "receipts").iterdir()]
+    assert sorted(json.loads(file.read_text())["data"]["path"] for file in stored) == ["a/rows.json", "b/rows.json"]
+    assert all(file.name.startswith("rows-") for file in stored)
+
+
 NOWHERE = [
     ["check", "nowhere.json"], ["train", "nowhere.json"], ["train", "--model", "nowhere"], ["evaluate", "nowhere"],
     ["compare", "nowhere", "nowhere"], ["generate", "nowhere", "--prompt", "Hi"], ["chat", "nowhere"],
@@ -215,6 +227,7 @@ NOWHERE = [
     ["push", "nowhere", "--to", "me/tuned"], ["train", "--set", "train.speed=9"],
     ["train", "--resume", "--out", "nowhere"], ["sweep", "--vary", "train.lr=1e-4,2e-4", "nowhere.json"],
     ["generate", "smollm2-135m", "--data", "nowhere.json"], ["serve", "gpt2", "--set", "generate.speed=9"],
+    ["chat", "--url", "http://127.0.0.1:1"],
 ]  # fmt: skip
 
 

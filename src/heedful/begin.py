@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from heedful.run import Run, holds_run, leave_directory, lock, make_directory, o
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 Settings = Mapping[str, Any] | Sequence[str]
+# What chooses an answer's tokens; of generate the other settings say how fast they come.
+SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
     "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
@@ -24,6 +26,19 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
     """Merge what was asked for: recipe < settings < the named data and model."""
     named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
     return load_config(recipe, settings, named)
+
+
+def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
+    """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
+    path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
+    return load_config(Run(path).config_file if holds_run(path) else None, settings)
+
+
+def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
+    """Raise a UsageError for a setting that a verb does not read."""
+    for leaf in settings:
+        if leaf not in {f"generate.{name}" for name in read}:
+            raise UsageError(f"{verb} does not read {leaf}.", f"Of generate it reads {', '.join(read)}.")
 
 
 @contextmanager

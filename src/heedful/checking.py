@@ -5,15 +5,22 @@ Libraries take seconds to import, so what can be refused without them is looked 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heedful import data as data_stage
 from heedful.begin import Name, Settings, configure
 from heedful.catalogue import locate
 from heedful.config import load_config
 from heedful.data.sources import find
+from heedful.errors import RunError, UsageError
 from heedful.records import Watch
 from heedful.report import screen
+from heedful.run import slug, write_json
+from heedful.store import cache_home
 
 if TYPE_CHECKING:
     from heedful.encode.prepare import Prepared
@@ -46,3 +53,18 @@ def glance_at(run_or_model: str, settings: Settings, data: str | None = None) ->
     locate(run_or_model)
     if data is not None:
         find(data)
+
+
+def keep(receipt: Mapping[str, Any], out: Path | None) -> None:
+    """Store a receipt and say where: in the cache, under its data's name and its own hash, if not in `out`."""
+    digest = hashlib.sha256(json.dumps(receipt).encode()).hexdigest()
+    place = out or cache_home() / "receipts" / f"{slug(Path(receipt['data']['path']).stem)}-{digest[:8]}.json"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_json(place, receipt)
+    except (OSError, RunError) as error:
+        if out is not None:
+            raise UsageError(f"Cannot write {out}.", "Give --out another place.") from error
+        screen.say(f"The receipt is not stored: {place.parent} cannot be written.")
+    else:
+        screen.say(f"The receipt is stored in {place}.")

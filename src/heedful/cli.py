@@ -13,7 +13,7 @@ import typer
 
 from heedful import measure, ship, talk
 from heedful.arguments import columns_of, named, refuse, seconds_of
-from heedful.errors import HeedfulError, Interrupted, RunError, UsageError
+from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
@@ -69,21 +69,11 @@ def check(
         return
     from heedful import checking
     from heedful.report import screen
-    from heedful.run import write_json
-    from heedful.store import cache_home
 
     asked = named(settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row)
     asked |= {"encode.template": template} if template else {}
     ready = checking.check(data, model=model, recipe=recipe, settings=asked)
-    stored = out or cache_home() / "receipts" / f"{ready.fingerprint()[:16]}.json"
-    try:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        write_json(stored, ready.receipt)
-        screen.say(f"The receipt is stored in {stored}.")
-    except (OSError, RunError) as error:
-        if out is not None:
-            raise UsageError(f"Cannot write {out}.", "Give --out another place.") from error
-        screen.say(f"The receipt is not stored: {stored.parent} cannot be written.")
+    checking.keep(ready.receipt, out)
     if json:
         screen.show_json({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
     else:

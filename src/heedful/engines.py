@@ -8,13 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import model as models
-from heedful.begin import Settings
-from heedful.config import Config, load_config
+from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.generate.engine import Engine
-from heedful.records import Sampling
-from heedful.run import Run, holds_run
+from heedful.run import Run
 from heedful.train.memory import keep_freed_pages
 from heedful.train.precision import resolve
 
@@ -48,23 +46,3 @@ def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Confi
     if engine.decoder is not None:
         model.to(dtype)
     return engine
-
-
-def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
-    """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
-    path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
-    return load_config(Run(path).config_file if holds_run(path) else None, settings)
-
-
-def sampling_of(config: Config) -> Sampling:
-    """Give the settings by which tokens are chosen."""
-    g = config.generate
-    return Sampling(
-        max_tokens=g.max_tokens,
-        temperature=g.temperature,
-        top_k=g.top_k,
-        top_p=g.top_p,
-        repetition_penalty=g.repetition_penalty,
-        seed=g.seed,
-        stop=tuple(g.stop),
-    )

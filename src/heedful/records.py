@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from heedful.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -173,6 +175,19 @@ class Sampling:
     frequency_penalty: float = 0.0  # off its logit, each time that the answer holds it
     logit_bias: tuple[tuple[int, float], ...] = ()  # token id, what is added to its logit
     logprobs: int | None = None  # record each choice, with so many alternatives
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings, all at once."""
+        wrong = {
+            f"max_tokens={self.max_tokens} (at least 1)": self.max_tokens < 1,
+            f"temperature={self.temperature} (at least 0)": not 0 <= self.temperature < float("inf"),
+            f"top_k={self.top_k} (at least 0)": self.top_k < 0,
+            f"top_p={self.top_p} (above 0, at most 1)": not 0 < self.top_p <= 1,
+            f"min_p={self.min_p} (from 0 to 1)": not 0 <= self.min_p <= 1,
+            f"repetition_penalty={self.repetition_penalty} (above 0)": not self.repetition_penalty > 0,
+        }
+        if any(wrong.values()):
+            raise UsageError(f"Impossible sampling: {', '.join(text for text, is_so in wrong.items() if is_so)}.")
 
 
 @dataclass(frozen=True, slots=True)

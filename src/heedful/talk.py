@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from heedful.arguments import named
+from heedful.errors import UsageError
 from heedful.options import RunOrModel, RunPath, Set
 
 Temperature = Annotated[float | None, typer.Option("--temperature")]
@@ -27,14 +29,35 @@ def chat(
     settings: Set = None,
 ) -> None:
     """Talk to a run, a model or a server in the terminal."""
+    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    if url is not None:
+        _chat_with_server(url, run_or_model, key_file, system, asked)
+        return
+    if run_or_model is None:
+        raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
+    if key_file is not None:
+        raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
     from heedful.checking import glance_at
 
-    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
-    if url is None and run_or_model is not None:
-        glance_at(run_or_model, asked)
+    glance_at(run_or_model, asked)
     from heedful import verbs
 
-    verbs.talk(run_or_model, url, key_file, system, asked)
+    verbs.talk(run_or_model, system, asked)
+
+
+def _chat_with_server(
+    url: str, model: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
+) -> None:
+    """Chat with a model of a server, for which this machine need load no library of models."""
+    from heedful.begin import SAMPLING, refuse_others
+    from heedful.config import load_config
+    from heedful.serve.chat import chat as chat_with
+    from heedful.serve.key import read_key
+    from heedful.serve.remote import connect
+
+    refuse_others(settings, SAMPLING, "`heedful chat --url`")
+    sampling = load_config(None, settings).generate.sampling()
+    chat_with(connect(url, model, read_key(key_file)), sampling, system)
 
 
 def serve(

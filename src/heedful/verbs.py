@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
+from heedful.begin import SAMPLING, answering, refuse_others
 from heedful.checking import WATCH
 from heedful.clean import clean
 from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
-from heedful.engines import answering, sampling_of
 from heedful.errors import DataError, UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Message
@@ -23,7 +23,6 @@ from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
 
 WRITTEN = 512  # rows that are answered before the file is first written
-SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     rows = prompts(load_config(None, settings, {"data.path": data}).data, WATCH)
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
-    sampling, batch_size = sampling_of(config), config.generate.batch_size
+    sampling, batch_size = config.generate.sampling(), config.generate.batch_size
     done: list[dict[str, Any]] = []
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
@@ -91,36 +90,17 @@ def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Messa
         raise DataError(f"{data}: {rows} leave no room in a model of {engine.positions} positions.", "Shorten them.")
 
 
-def talk(
-    run_or_model: str | None, url: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
-) -> None:
-    """Chat in the terminal, with a model of this machine or with a server's."""
+def talk(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> None:
+    """Chat in the terminal with a model of this machine."""
     from heedful.generate.beginnings import Beginnings
     from heedful.serve.chat import chat
-    from heedful.serve.key import read_key
     from heedful.serve.limits import Limits
-    from heedful.serve.remote import connect
 
-    if url is not None:
-        refuse_others(settings, SAMPLING, "`heedful chat --url`")
-        sampling = sampling_of(load_config(None, settings))
-        return chat(connect(url, run_or_model, read_key(key_file)), sampling, system)
-    if run_or_model is None:
-        raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
-    if key_file is not None:
-        raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
     refuse_others(settings, (*SAMPLING, "precision"), "`heedful chat`")
     engine = pipeline.load(run_or_model, settings=settings)
     engine.beginnings = Beginnings(Limits().remembered)  # the conversation so far is not read again at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
-    return chat(engine, sampling_of(answering(run_or_model, settings)), system, base)
-
-
-def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
-    """Raise a UsageError for a setting that a verb does not read."""
-    for leaf in settings:
-        if leaf not in {f"generate.{name}" for name in read}:
-            raise UsageError(f"{verb} does not read {leaf}.", f"Of generate it reads {', '.join(read)}.")
+    chat(engine, answering(run_or_model, settings).generate.sampling(), system, base)
 
 
 def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
@@ -139,7 +119,7 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
     key = read_key(door.key_file)
     check_host(door.host, key)
     config = answering(run_or_model, settings)
-    sampling = sampling_of(config)
+    sampling = config.generate.sampling()
     given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
     refuse_others(settings, (*given, "precision"), "`heedful serve`")
     trust = Trust(key, (door.host, *door.hosts), door.origins)

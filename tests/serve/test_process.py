@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from tests.serve.conftest import CHAT, Make, asking
 
-from heedful import verbs
+from heedful import talk, verbs
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
@@ -61,13 +61,9 @@ HERE = verbs.Door("127.0.0.1", 0, None, (), ())
     [
         (lambda asked: verbs.serve("none", HERE, asked, False), {"generate.seed": "3"}, "does not read generate.seed"),
         (lambda asked: verbs.serve("none", HERE, asked, False), {"train.epochs": "3"}, "does not read train.epochs"),
-        (lambda asked: verbs.talk("none", None, None, None, asked), {"generate.batch_size": "3"}, "does not read"),
-        (lambda asked: verbs.talk("none", None, Path("key"), None, asked), {}, "--api-key-file is for a server"),
-        (
-            lambda asked: verbs.talk(None, "http://x", None, None, asked),
-            {"generate.precision": "fp32"},
-            "does not read",
-        ),
+        (lambda asked: verbs.talk("none", None, asked), {"generate.batch_size": "3"}, "does not read"),
+        (lambda asked: talk.chat("none", key_file=Path("key")), {}, "--api-key-file is for a server"),
+        (lambda asked: talk.chat(url="http://x", settings=asked), ["generate.precision=fp32"], "does not read"),
     ],
 )
 def test_what_nothing_reads_is_refused(start: Callable[[Any], None], settings: Any, complaint: str) -> None:

@@ -10,7 +10,7 @@ from heedful import model as models
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
-from heedful.engines import engine_of, open_tuned, sampling_of
+from heedful.engines import engine_of, open_tuned
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import subject
 from heedful.evaluate.rows import write_rows
@@ -29,7 +29,7 @@ def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str |
 
     def answered(who: str, engine: Engine, encoder: Encoder) -> Answers:
         with watch.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-            answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+            answers = answer(engine, encoder, rows, config.generate.sampling(), config.generate.batch_size, on_done)
         return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
     tuned, trained = open_tuned(run.path, config)

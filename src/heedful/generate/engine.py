@@ -21,7 +21,7 @@ from heedful.generate.beginnings import Beginnings
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, alone
 from heedful.generate.probe import faithful, independent
-from heedful.generate.sampling import check, is_arg_max, pick, recorded
+from heedful.generate.sampling import is_arg_max, pick, recorded
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
 from heedful.model import max_positions
@@ -227,7 +227,7 @@ class Engine:
                 f"A prompt of {len(tokens)} tokens leaves no room in a model of {self.positions} positions.",
                 "Shorten it.",
             )
-        limit = min(check(sampling).max_tokens, self.positions - len(tokens))
+        limit = min(sampling.max_tokens, self.positions - len(tokens))
         text = TextStream(self.prompter.tokenizer, sampling.stop)
         return Row(index, tokens, len(tokens), sampling, limit, text)
 

@@ -16,25 +16,7 @@ from collections.abc import Sequence
 
 import torch
 
-from heedful.errors import UsageError
 from heedful.records import Choice, Sampling
-
-
-def check(sampling: Sampling) -> Sampling:
-    """Refuse impossible settings, all at once."""
-    wrong = {
-        f"max_tokens={sampling.max_tokens} (at least 1)": sampling.max_tokens < 1,
-        f"temperature={sampling.temperature} (at least 0)": not 0 <= sampling.temperature < float("inf"),
-        f"top_k={sampling.top_k} (at least 0)": sampling.top_k < 0,
-        f"top_p={sampling.top_p} (above 0, at most 1)": not 0 < sampling.top_p <= 1,
-        f"min_p={sampling.min_p} (from 0 to 1)": not 0 <= sampling.min_p <= 1,
-        f"repetition_penalty={sampling.repetition_penalty} (above 0)": not sampling.repetition_penalty > 0,
-    }
-    if any(wrong.values()):
-        raise UsageError(
-            "Impossible sampling: " + ", ".join(text for text, is_wrong in wrong.items() if is_wrong) + "."
-        )
-    return sampling
 
 
 def pick(

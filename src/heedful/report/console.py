@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import IO
+
 from rich.console import Console
+
+WIDE = 160  # columns where nobody looks yet: a table in a pipe or a file is not cut to a terminal that is not there
 
 
 class Screen(Console):
@@ -12,5 +18,11 @@ class Screen(Console):
         raise BrokenPipeError
 
 
-out = Screen(highlight=False)
-err = Screen(stderr=True, highlight=False)
+def width_of(stream: IO[str] | None) -> int | None:
+    """Give the columns of a stream that is no terminal; None where the terminal or COLUMNS tells."""
+    seen = stream is None or stream.isatty() or "COLUMNS" in os.environ
+    return None if seen else WIDE
+
+
+out = Screen(highlight=False, width=width_of(sys.stdout))
+err = Screen(stderr=True, highlight=False, width=width_of(sys.stderr))

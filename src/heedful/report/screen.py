@@ -29,8 +29,8 @@ ON_THE_PAGE = {  # alone: scores that would be too many here
 
 
 def say(text: str) -> None:
-    """Tell about progress in one line on stderr."""
-    err.print(escape(clean(text)), style="dim")
+    """Tell about progress in one line on stderr, which the terminal wraps: a path in it can be copied whole."""
+    err.print(escape(clean(text)), style="dim", soft_wrap=True)
 
 
 class TrainingBar:

@@ -107,8 +107,11 @@ class Desk:
     def _sampling(self, body: Asking, engine: Engine, alternatives: int | None) -> Sampling:
         """Put what the request says over the defaults."""
         asked = {name: value for name in SAME_NAMES if (value := getattr(body, name)) is not None}
+        if body.top_k is not None:
+            asked["top_k"] = max(0, body.top_k)  # below 0 is all, for some clients
+        if body.stops:
+            asked["stop"] = body.stops
         sampling = replace(self.defaults, **asked, logprobs=alternatives, logit_bias=_bias(body, engine))
-        sampling = replace(sampling, top_k=max(0, sampling.top_k), stop=body.stops or self.defaults.stop)
         if sampling.temperature < COLDEST:
             sampling = replace(sampling, temperature=0.0)
         elif body.seed is None:

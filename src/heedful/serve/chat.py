@@ -20,7 +20,6 @@ from rich.console import Console
 
 from heedful.clean import clean, clean_stream
 from heedful.errors import HeedfulError, ModelError, did_you_mean
-from heedful.generate.sampling import check
 from heedful.records import Completion, Message, Sampling
 from heedful.store import cache_home
 
@@ -258,7 +257,7 @@ class Talk:
             changed: Any = {name: kind([value.strip()] if value.strip() else ()) if kind is tuple else kind(value)}
         except ValueError as error:
             raise HeedfulError(f"{name} is {'a whole number' if kind is int else 'a number'}.") from error
-        self.sampling = check(replace(self.sampling, **changed))
+        self.sampling = replace(self.sampling, **changed)
         return self.say(f"{name} is {getattr(self.sampling, name)} now.")
 
     def take_back(self) -> str:
