@@ -31,7 +31,7 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
 def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
     """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
     path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
-    return load_config(Run(path).config_file if holds_run(path) else None, settings)
+    return Run(path).config(settings) if holds_run(path) else load_config(None, settings)
 
 
 def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
@@ -112,4 +112,4 @@ def _continued(run: Run, asked: Config, settings: Settings) -> Config:
     ]
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
-    return load_config(run.config_file, {leaf: value for leaf, value in wanted.items() if leaf in may_change})
+    return run.config({leaf: value for leaf, value in wanted.items() if leaf in may_change})

@@ -11,8 +11,10 @@ from heedful import model as models
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
+from heedful.errors import ModelError
 from heedful.generate.engine import Engine
-from heedful.run import Run
+from heedful.model import Loaded
+from heedful.run import Run, read_json
 from heedful.train.memory import keep_freed_pages
 from heedful.train.precision import resolve
 
@@ -28,13 +30,26 @@ def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encode
 
 def open_base(run: Run, config: Config) -> Engine:
     """Load the model that a run began with, in the chat format that it knows, or else in the run's."""
-    loaded = models.load(run.config().model.name)
+    loaded = base_of(run)
     positions = models.max_positions(loaded.model.config)
     encoder = open_encoder(None, loaded.tokenizer, positions)
     if encoder.template.name != "own":
         encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
-        models.fit_vocabulary(loaded.model, encoder.tokenizer)
     return engine_of(loaded.model, encoder, f"{run.path.resolve().name}-base", config)
+
+
+def base_of(run: Run) -> Loaded:
+    """Load the model that a run began with, and give it the run's vocabulary; ModelError if it is another by now."""
+    began = read_json(run.provenance_file)
+    origin, name = run.from_here(began["model"]), run.config().model.name
+    loaded = models.load(origin if Path(origin).exists() else name)
+    models.fit_vocabulary(loaded.model, models.load_tokenizer(str(run.path))[0])
+    if models.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
+        raise ModelError(
+            f"{loaded.origin} is not the model that {run.path} began with: its weights are others.",
+            "Put back what the run was trained from.",
+        )
+    return loaded
 
 
 def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:

@@ -22,7 +22,7 @@ from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
 from heedful.engines import open_base, open_tuned
-from heedful.errors import Interrupted, UsageError
+from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.evaluate.both import forget, score_both
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import rows_of, settle
@@ -146,7 +146,7 @@ def evaluate(
     A `judge` is asked about the answers that are stored already, if they are those to the same rows.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    config = load_config(run.config_file, settings)
+    config = run.config(settings)
     on = None if data is None else str(data)
     rows = rows_of(run, config, on, WATCH)
     settle(run, config.evaluate.decides)
@@ -198,7 +198,10 @@ def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings
     """Open what is served, by name: a run or a model, and a run's base beside it."""
     engines = [load(run_or_model, settings=settings)]
     if with_base and holds_run(run_or_model):
-        engines.append(load_base(run_or_model, settings=settings))
+        try:
+            engines.append(load_base(run_or_model, settings=settings))
+        except HeedfulError as error:
+            screen.say(f"Its base model is not served beside it: {error}")
     for engine in engines:
         engine.release()
     return {engine.name: engine for engine in engines}

@@ -19,7 +19,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +116,17 @@ class Run(Results):
     def loss_plot(self) -> Path:
         return self.path / "loss-plot.pdf"
 
-    def config(self) -> Config:
-        return load_config(self.config_file)
+    def config(self, settings: Mapping[str, Any] | Sequence[str] = ()) -> Config:
+        """Read the settings, with those asked for now over them, and the data's path as it reads from here."""
+        config, path = load_config(self.config_file, settings), load_config(self.config_file).data.path
+        path = self.from_here(path) if config.data.path == path else config.data.path
+        return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+
+    def from_here(self, name: str) -> str:
+        """Give a path that was written where the run was trained as it reads from here, if it still leads somewhere."""
+        start = read_json(self.provenance_file).get("folder") if self.provenance_file.exists() else None
+        there = Path(start or "", name)
+        return str(there) if start not in (None, os.getcwd()) and there.exists() else name
 
     def write_config(self, config: Config) -> None:
         atomic_write(self.config_file, dump_config(config))
@@ -277,6 +286,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
+        "folder": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import heedful
 from heedful import pipeline, sweep
 from heedful.begin import configure
 from heedful.cli import main
+from heedful.config import load_config
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.report import screen
@@ -105,6 +107,31 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     assert not any(file.exists() for file in left) and other.judge_file.exists()
     with pytest.raises(KeyboardInterrupt):  # what is trained but not evaluated is evaluated
         pipeline.train(out=copy.path, resume=True)
+
+
+def test_a_run_is_whole_wherever_it_is_used_from(
+    copy: Run, rows: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Names typed in one folder mean the same from another; what is not the run's base does not pass for it."""
+    named = {"data.path": rows.name, "model.name": os.path.relpath(tiny_folder, rows.parent)}
+    copy.write_config(load_config(copy.config_file, named))
+    began = read_json(copy.provenance_file) | {"model": named["model.name"]}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / rows.name).write_text(json.dumps(make_rows(9)))
+    write_json(copy.provenance_file, began | {"folder": str(rows.parent)})
+    scores = pipeline.evaluate(copy)
+    assert scores["models"] == read_json(copy.evaluation_file)["models"]
+    assert [*pipeline.load_served(copy.path, True)] == ["copy", "copy-base"]
+    assert load_config(copy.config_file).data.path == rows.name
+    fingerprint = began["fingerprint"] | {"model": "another"}
+    write_json(copy.provenance_file, began | {"folder": str(rows.parent), "fingerprint": fingerprint})
+    with pytest.raises(HeedfulError, match="its weights are others"):
+        pipeline.evaluate(copy)
+    assert [*pipeline.load_served(copy.path, True)] == ["copy"]
+    assert "Its base model is not served beside it" in capsys.readouterr().err
+    write_json(copy.provenance_file, began | {"folder": str(tmp_path)})
+    with pytest.raises(HeedfulError, match=f"{rows.name} is not what"):
+        pipeline.evaluate(copy)
 
 
 def test_results_on_other_rows_have_a_place_of_their_own(

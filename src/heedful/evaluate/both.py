@@ -10,7 +10,7 @@ from heedful import model as models
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
-from heedful.engines import engine_of, open_tuned
+from heedful.engines import base_of, engine_of, open_tuned
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import subject
 from heedful.evaluate.rows import write_rows
@@ -37,10 +37,9 @@ def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str |
     if cut := answers["tuned"].cut:
         watch.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")
     del tuned  # before the base model takes as much memory again
-    loaded = models.load(config.model.name)
+    loaded = base_of(run)
     positions = models.max_positions(loaded.model.config)
     own = open_encoder(None, loaded.tokenizer, positions)
-    models.fit_vocabulary(loaded.model, trained.tokenizer)
     base = {"base": answered("the base model", engine_of(loaded.model, trained, "base", config), trained)}
     if own.template.name == "own" and own.template.source != trained.template.source:
         engine = engine_of(loaded.model, own, "base", config)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from heedful.config import Config, differences, load_config
+from heedful.config import Config, differences
 from heedful.errors import UsageError
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
 from heedful.run import Results, Run, read_json
@@ -94,7 +94,7 @@ def _evaluated(run: Run, data: str | None) -> Results:
 
 def _answered_by(run: Run, evaluation: Mapping[str, Any]) -> Config:
     """Give a run's settings, with those that were changed for this evaluation."""
-    return load_config(run.config_file, evaluation.get("of", {}).get("settings", {}))
+    return run.config(evaluation.get("of", {}).get("settings", {}))
 
 
 def _joined(first: Results, second: Results, pair: tuple[str, str], common: bool) -> list[RowScores]:

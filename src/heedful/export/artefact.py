@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import heedful
-from heedful import model as models
+from heedful.engines import base_of
 from heedful.errors import ExportError, HeedfulError
 from heedful.export import verify
 from heedful.export.folder import write_adapter, write_folder
@@ -21,7 +21,7 @@ from heedful.export.job import Job
 from heedful.export.modelfile import write_modelfile
 from heedful.export.reference import Conversation, Reference, refer
 from heedful.records import Watch
-from heedful.run import EXPORT_RECEIPT, read_json, replace_directory, sha256, sync, sync_directory, write_json
+from heedful.run import EXPORT_RECEIPT, replace_directory, sha256, sync, sync_directory, write_json
 from heedful.train.memory import give_back_pages
 
 
@@ -78,7 +78,7 @@ def _adapter(job: Job, reference: Reference, watch: Watch) -> verify.Receipt:
     if not adapter.is_dir() or job.adapter:  # an exported adapter is checked as it was written
         return {}
     try:
-        base = models.load(_base(job)).model
+        base = base_of(job.run).model
     except HeedfulError as error:
         watch.say(f"The adapter is not compared with the merged weights: {error.problem}")
         return {"adapter": {"checked": False, "reason": error.problem}}
@@ -86,12 +86,6 @@ def _adapter(job: Job, reference: Reference, watch: Watch) -> verify.Receipt:
     del base
     give_back_pages()
     return receipt
-
-
-def _base(job: Job) -> str:
-    """Give the folder or id that the run's base model came from."""
-    origin = str(read_json(job.run.provenance_file)["model"])
-    return origin if Path(origin).exists() else job.run.config().model.name
 
 
 def _write(job: Job, content: Path) -> None:
@@ -113,7 +107,7 @@ def _write(job: Job, content: Path) -> None:
 def _verify(job: Job, reference: Reference, content: Path) -> verify.Receipt:
     encoder, config = job.source
     if job.adapter:
-        receipt = verify.merged_as_adapter(reference, models.load(_base(job)).model, content)
+        receipt = verify.merged_as_adapter(reference, base_of(job.run).model, content)
         return {**receipt, **verify.prompts(reference, verify.reopened(content))}
     if job.form == "hf":
         return verify.folder(reference, content, job.kind)
