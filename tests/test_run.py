@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heedful.begin import new_run, newest_run, occupied
+from heedful.begin import begun, configure, new_run, newest_run, occupied
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.run import (
     Run,
@@ -22,6 +22,21 @@ from heedful.run import (
     replace_directory,
     write_json,
 )
+
+
+def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Path) -> None:
+    run, recipe = Run(tmp_path / "run"), tmp_path / "recipe.yaml"
+    run.path.mkdir()
+    run.write_config(configure(None, ["train.lr=1e-5", "train.epochs=3"], "rows.json", "gpt2"))
+    recipe.write_text("train: {lr: 2.0e-5}")
+    for asked in (("builtin", None), (None, "smollm2-135m")):
+        with pytest.raises(UsageError, match="Cannot resume"):
+            begun(configure(None, [], *asked), run.path, True)
+    with pytest.raises(UsageError, match=r"train.lr was 1e-05, now 2e-05"):
+        begun(configure(recipe, [], None, None), run.path, True)
+    for settings, epochs in (([], 3), (["train.epochs=2"], 2)):  # 2 is the default
+        _, tree = begun(configure(None, settings, "rows.json", "gpt2"), run.path, True)
+        assert tree == run.config({"train.epochs": epochs}).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("target", ["os.fsync", "os.replace"])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heedful.config import Config, changed, leaves, load_config, split_override
+from heedful.config import Config, leaves, load_config
 from heedful.errors import UsageError
 from heedful.run import Run, holds_run, leave_directory, lock, make_directory, open_run, slug
 
@@ -67,10 +67,10 @@ def occupied(run: Run, resume: bool) -> Iterator[None]:
                 leave_directory(run)
 
 
-def begun(config: Config, settings: Settings, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
+def begun(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
     """Choose the run's directory and settle its settings, for all ranks."""
     run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
-    config = _continued(run, config, settings) if resume else config
+    config = _continued(run, config) if resume else config
     return str(run.path), config.model_dump(mode="json")
 
 
@@ -99,12 +99,12 @@ def is_scored(run: Run) -> bool:
     return run.evaluation_file.exists() or any(run.path.glob("evaluations/*/evaluation.json"))
 
 
-def _continued(run: Run, asked: Config, settings: Settings) -> Config:
+def _continued(run: Run, asked: Config) -> Config:
     """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     before, tree = leaves(run.config()), leaves(asked)
-    named = settings if isinstance(settings, Mapping) else dict(map(split_override, settings))
+    named = [f"{s}.{key}" for s in asked.model_fields_set for key in getattr(asked, s).model_fields_set]
     may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())
-    wanted = changed(asked) | {leaf: tree[leaf] for leaf in named}  # what was named counts, even if it is the default
+    wanted = {leaf: tree[leaf] for leaf in sorted(named)}  # what was named counts, even if it is the default
     refused = [
         f"{leaf} was {before[leaf]}, now {value}"
         for leaf, value in wanted.items()

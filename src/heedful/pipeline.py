@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -64,21 +64,23 @@ def train(
     Under torchrun all ranks train the same run, and rank 0 alone evaluates it.
     """
     started = time.perf_counter()
-    with together() as ranks:
-        if not ranks.leads:
-            screen.mute()
-        config = configure(recipe, settings, data, model)
-        resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
-        path, tree = ranks.told(lambda: begun(config, settings, out, resume))
-        run, config = Run(Path(path)), Config.model_validate(tree)
-        track.check(config)
-        _check(config, ranks, resume, budget)
-        with occupied(run, resume) if ranks.leads else nullcontext():
+    with ExitStack() as held:  # the run is ours until its last file is written; the other ranks may leave before
+        with together() as ranks:
+            if not ranks.leads:
+                screen.mute()
+            config = configure(recipe, settings, data, model)
+            resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
+            path, tree = ranks.told(lambda: begun(config, out, resume))
+            run, config = Run(Path(path)), Config.model_validate(tree)
+            track.check(config)
+            _check(config, ranks, resume, budget)
+            if ranks.leads:
+                held.enter_context(occupied(run, resume))
             rows = _trained(run, config, ranks, resume, budget, started)
-    if ranks.leads:
-        if config.evaluate.after_training and rows and not is_answered(run, rows):
-            score_both(run, config, rows, None, WATCH)
-        publish(run)
+        if ranks.leads:
+            if config.evaluate.after_training and rows and not is_answered(run, rows):
+                score_both(run, config, rows, None, WATCH)
+            publish(run)
     return run
 
 
@@ -98,22 +100,23 @@ def _trained(
     session = Session(run, config, ready, loaded, surroundings(config, ready, run if ranks.leads else None), ranks)
     if resume:
         session.restore()
-    if ranks.leads:
-        run.write_config(config)  # from here on the folder holds a run
     if budget is not None:
         session.pace.fit_into(budget, started)
+    if ranks.leads:
+        run.write_config(session.config)  # from here on the folder holds a run
     record(run.receipt_file, ready.receipt)
+    facts: dict[str, Any] = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
+    facts |= {"changed": changed(config), "ranks": ranks.count}
+    record(run.provenance_file, provenance(run, session.progress.step, facts))
     exported = ranks.told(run.exported)
-    facts = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint, **exported}
-    record(run.provenance_file, provenance(**facts, changed=changed(config), ranks=ranks.count))
     signal = session.fit()
     if ranks.leads:
         loss_plot(run.metrics(), run.loss_plot)
-        orders = [session.order(epoch) for epoch in range(session.progress.epoch + 1)]  # of what was trained on
+        orders = [ready.order.epoch(epoch).rows for epoch in range(session.progress.epochs_begun)]
         write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
     if signal:
         raise Interrupted(signal, run.path)
-    if session.progress.step == exported.get("updates"):
+    if session.progress.step == exported:
         screen.say(f"{run.path} holds the model of all its {session.progress.step} updates.")
     else:
         _export(run, session, ranks)

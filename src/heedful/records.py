@@ -141,6 +141,10 @@ class Progress:
     cursor: int = 0
     tokens: int = 0
 
+    @property
+    def epochs_begun(self) -> int:
+        return self.epoch + (self.cursor > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:

@@ -141,11 +141,10 @@ class Run(Results):
         except ValueError as error:
             raise RunError(f"{self.metrics_file} holds a line that is not JSON: {error}.", "Remove it.") from error
 
-    def exported(self) -> dict[str, int]:
-        """Tell of the run's model, if there is one, after how many updates it was written and what memory they took."""
+    def exported(self) -> int | None:
+        """Tell after how many updates the run's model was written, if there is one."""
         known = self.provenance_file.exists() and (self.model / "config.json").exists()
-        told = read_json(self.provenance_file) if known else {}
-        return {name: told[name] for name in ("updates", "peak_memory") if name in told}
+        return read_json(self.provenance_file).get("updates") if known else None
 
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to metrics.jsonl; a number that is not finite is null, as JSON has no other word for it."""
@@ -280,10 +279,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def provenance(**facts: Any) -> dict[str, Any]:
-    """Say what this run came from: versions, hardware, command, and the hashes given."""
+def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what a run came from: versions, hardware, command, and the facts given. Of a resumed one, how it began and
+    what took it up again, at which step."""
     packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
-    return {
+    now = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "folder": os.getcwd(),
@@ -293,3 +293,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in packages},
         **facts,
     }
+    if step == 0 or not run.provenance_file.exists():
+        return now
+    began = read_json(run.provenance_file)
+    return {**began, "resumed": [*began.get("resumed", ()), {"step": step, **now}]}

@@ -59,7 +59,7 @@ def test_a_tiny_model_finds_swapped_answers(tmp_path: Path) -> None:
     loaded = Loaded(tiny_model("llama", initializer_range=0.1), byte_tokenizer(), "tiny")
     trained = Session(Run(tmp_path), config, ready, loaded, Screen().around())
     assert trained.fit() == 0
-    orders = [trained.order(epoch) for epoch in range(config.train.epochs)]
+    orders = [trained.ready.order.epoch(epoch).rows for epoch in range(config.train.epochs)]
     found = data_map(*trained.row_losses.per_token(), orders).order().tolist()
     assert lift(found, planted, len(rows)) >= LIFT
 

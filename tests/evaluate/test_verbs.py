@@ -21,7 +21,7 @@ from heedful.config import load_config
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.report import screen
-from heedful.run import Run, read_json, write_json
+from heedful.run import Run, lock, read_json, write_json
 
 QUICK = {
     "train.epochs": 1, "encode.template": "chatml", "generate.max_tokens": 6, "train.precision": "fp32",
@@ -87,6 +87,8 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     """Nobody takes what an earlier model answered for the new one's, however the resumed training ends."""
 
     def crash(*arguments: object) -> None:
+        with pytest.raises(UsageError, match="in use"), lock(copy):  # the run is this process's until it is evaluated
+            pass
         raise KeyboardInterrupt
 
     files = (copy.model / "model.safetensors", copy.evaluation_file, copy.responses_file)
@@ -102,7 +104,9 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     with pytest.raises(KeyboardInterrupt):
         pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
     assert files[0].stat().st_mtime_ns > before[0]
-    assert read_json(copy.provenance_file)["updates"] == 14
+    again = read_json(copy.provenance_file)
+    assert (again["updates"], again["started"]) == (14, told["started"])
+    assert [later["step"] for later in again["resumed"]] == [7, 7]
     left = [results.path / name for results in (copy, other) for name in ("evaluation.json", "scores.jsonl")]
     assert not any(file.exists() for file in left) and other.judge_file.exists()
     with pytest.raises(KeyboardInterrupt):  # what is trained but not evaluated is evaluated

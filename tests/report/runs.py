@@ -93,7 +93,7 @@ def finished_run(path: Path, rows: int = 40, trained: int = 80) -> Run:
     run.model.mkdir(parents=True)
     run.write_config(load_config(None, {"data.path": "rows.json", "train.lr": 2e-4, "generate.stop": [EVIL]}))
     facts: dict[str, Any] = {"model": "hub/tiny", "data": "ab" * 32, "fingerprint": {"model": "cd", "examples": "ef"}}
-    write_json(run.provenance_file, provenance(**facts) | {"command": ["heedful", EVIL], "peak_memory": 2**31})
+    write_json(run.provenance_file, provenance(run, 0, facts) | {"command": ["heedful", EVIL], "peak_memory": 2**31})
     write_json(run.receipt_file, receipt(trained))
     for event in events():
         run.log(event)

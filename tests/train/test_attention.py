@@ -50,6 +50,21 @@ def test_it_is_torchs_attention(
         torch.testing.assert_close(tensor.grad, other.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 3])
+def test_dropout_changes_nothing_else(window: int | None) -> None:
+    """It is torch that drops, and it shall see the same window and refuse the same models."""
+    mask, depths = tree_of_rows()
+    module = torch.nn.Module()
+    module.num_key_value_groups = 3
+    query, key, value = (torch.randn(1, heads, mask.shape[-1], 8) for heads in (6, 2, 2))
+    given = {"sliding_window": window, "position_ids": depths}
+    dropped, _ = tree_attention(module, query, key, value, mask, dropout=1e-12, **given)
+    whole, _ = tree_attention(module, query, key, value, mask, **given)
+    torch.testing.assert_close(dropped, whole, rtol=1e-5, atol=1e-5)
+    with pytest.raises(NotImplementedError, match="capped"):
+        tree_attention(module, query, key, value, mask, dropout=0.1, softcap=30.0)
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt2", "gpt_neox", "mistral"])
 def test_models_attend_by_it(kind: str) -> None:
     """A window shorter than the path is no obstacle any more."""

@@ -12,8 +12,9 @@ import heedful
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
-from heedful.run import read_json
+from heedful.run import holds_run, read_json
 from heedful.train.budget import Budget, Costs, total_at
+from heedful.train.pace import Pace
 
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 
@@ -48,7 +49,6 @@ def short(path: Path, screen: Screen | None = None, *settings: str):  # type: ig
 
 def begin(path: Path, screen: Screen, seconds: float):  # type: ignore[no-untyped-def]
     made = short(path, screen)
-    made.run.write_config(made.config)
     made.pace.fit_into(seconds, time.perf_counter())
     return made
 
@@ -62,6 +62,21 @@ def test_a_budget_too_short_for_one_step_is_refused_and_the_folder_stays_free(tm
     with pytest.raises(UsageError, match="too short"):
         begin(tmp_path, Screen(), 1e-9)
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_run_killed_while_it_measures_leaves_its_name_free(
+    tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could be resumed, but without its budget."""
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pace, "measure", crash)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            heedful.train(rows_file, model=tiny_folder, out=tmp_path / "run", budget=60)
+        assert not holds_run(tmp_path / "run")
 
 
 def test_a_resumed_run_is_given_no_other_budget(tmp_path: Path) -> None:

@@ -177,15 +177,17 @@ def test_steps_are_ordered_by_number(tmp_path: Path) -> None:
     assert found.progress.step == 1_000_000
 
 
-def test_of_the_best_weights_the_last_stay_and_those_of_the_newest_checkpoint(tmp_path: Path) -> None:
+def test_of_the_best_weights_the_last_stay_and_those_of_each_checkpoint(tmp_path: Path) -> None:
+    """Whichever a run goes back to, it finds the best that it knew then."""
+    save(tmp_path, 10)
     save(tmp_path, 20)
-    for step in (5, 15, 25, 30):
+    for step in (5, 8, 15, 18, 25, 30):
         checkpoint.write(tmp_path / f"best-{step:06d}", {"w": torch.ones(1)})
     checkpoint.prune(tmp_path)
-    assert sorted(f.name for f in tmp_path.glob("best-*")) == ["best-000015", "best-000030"]
-    assert checkpoint.best(tmp_path) == tmp_path / "best-000030"
-    checkpoint.forget_after(tmp_path, 20)
-    assert checkpoint.best(tmp_path) == tmp_path / "best-000015"
+    assert sorted(f.name for f in tmp_path.glob("best-*")) == ["best-000008", "best-000018", "best-000030"]
+    for back, left in ((30, "best-000030"), (20, "best-000018"), (10, "best-000008")):
+        checkpoint.forget_after(tmp_path, back)
+        assert checkpoint.best(tmp_path) == tmp_path / left
 
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:

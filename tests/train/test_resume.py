@@ -12,7 +12,7 @@ from tests.train.sessions import Screen, assert_same, log, session, state
 
 from heedful.errors import RunError, UsageError
 from heedful.records import StepMetrics
-from heedful.train import precision
+from heedful.train import checkpoint, precision
 
 CASES = {
     "full": (4, ()),
@@ -73,7 +73,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, name: str, step: int) 
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("step", [1, 6, 7])
+@pytest.mark.parametrize("step", [1, 6, 7, 12])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_signal_saves_and_ends_the_run_after_its_step(tmp_path: Path, step: int, method: str) -> None:
     settings = (f"train.method={method}", "model.dropout=0.1")
@@ -115,6 +115,7 @@ def test_a_damaged_checkpoint_goes_back_to_the_one_before(tmp_path: Path) -> Non
     resumed = session(tmp_path / "killed", *settings, screen=screen)
     resumed.restore()
     assert resumed.progress.step == 8
+    assert checkpoint.best(resumed.run.checkpoints) is not None  # that of step 8, or from before
     assert "step-000010" in screen.said[0]
     resumed.fit()
     assert_same(state(whole), state(resumed))

@@ -37,6 +37,11 @@ class Plan(Sequence[list[int]]):
     def __len__(self) -> int:
         return self._groups
 
+    @property
+    def rows(self) -> Numbers:
+        """The rows of all groups, one after another."""
+        return self._order[: self._groups * self._size]
+
     @overload
     def __getitem__(self, at: int) -> list[int]: ...
     @overload

@@ -207,6 +207,7 @@ def origin(facts: Facts) -> Lines:
     rows = [
         ("started", told.get("started")),
         ("command", shlex.join(told["command"]) if "command" in told else None),
+        ("resumed", ", ".join(f"at step {later['step']}, {later['started']}" for later in told.get("resumed", ()))),
         ("data", f"{facts.config.data.path}, sha256 {told['data']}" if "data" in told else None),
         (
             "model",

@@ -37,8 +37,9 @@ def tree_attention(
     position_ids: torch.Tensor | None = None,
     **other: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Give [1, nodes, heads, width], as transformers' attention functions do; torch's kernel gets what is no tree."""
-    tree = attention_mask is not None and attention_mask.shape[0] == query.shape[0] == 1 and not dropout
+    """Give [1, nodes, heads, width], as transformers' attention functions do; torch's kernel gets what is no
+    tree, and what has dropout."""
+    tree = attention_mask is not None and attention_mask.shape[0] == query.shape[0] == 1
     if attention_mask is None or not tree or attention_mask.shape[-2] != attention_mask.shape[-1]:
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
@@ -48,6 +49,11 @@ def tree_attention(
     if sliding_window is not None and position_ids is None:
         raise NotImplementedError("a sliding window without the depths of the nodes")
     bias = _bias(attention_mask, query.dtype, sliding_window, position_ids if sliding_window is not None else None)
+    if dropout:  # torch draws what is dropped, and knows of windows what the mask says
+        visible = (bias == 0)[None, None]
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, visible, dropout=dropout, scaling=scaling, **other
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     mixed: torch.Tensor = _TreeAttention.apply(query[0], key[0], value[0], bias, scale)  # type: ignore[no-untyped-call]
     return mixed.transpose(0, 1)[None], None
@@ -113,6 +119,11 @@ def _bias(mask: torch.Tensor, dtype: torch.dtype, window: int | None, depths: to
         visible = visible & (depths[0][:, None] - depths[0][None, :] < window)
     bias = torch.zeros(visible.shape, dtype=dtype, device=mask.device)
     return bias.masked_fill_(~visible, torch.finfo(dtype).min)
+
+
+def forget_masks() -> None:
+    """Let go of the last masks: of a long tree they are a hundred megabytes."""
+    _bias.cache_clear()
 
 
 AttentionInterface.register(TREE, tree_attention)

@@ -129,10 +129,11 @@ def restore(folder: Path) -> Checkpoint:
 
 
 def prune(checkpoints: Path, kept_steps: int = KEPT) -> None:
-    """Remove old checkpoints, and best weights but for the last and those of the time of the newest checkpoint."""
+    """Remove old checkpoints, and best weights but for the last and those of the time of each checkpoint that stays."""
     steps, bests = _in_order(checkpoints, "step"), _in_order(checkpoints, "best")
-    saved = _step(steps[-1]) if steps else 0
-    kept = {*steps[-kept_steps:], *bests[-1:], *[folder for folder in bests if _step(folder) <= saved][-1:]}
+    kept = {*steps[-kept_steps:], *bests[-1:]}
+    for saved in map(_step, steps[-kept_steps:]):
+        kept |= {*[folder for folder in bests if _step(folder) <= saved][-1:]}
     for folder in {*steps, *bests} - kept:
         shutil.rmtree(folder, ignore_errors=True)
 

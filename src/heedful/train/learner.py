@@ -51,7 +51,7 @@ class Learner:
         # A rank's share stays in fp32, as its own master: FSDP rounds what it gathers.
         kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
         self.optimizer = kind(self.parameters, config, torch.float32 if self.sharded else dtype)
-        self.rows = None if self.sharded else RowGradient(model)
+        self.embedding = None if self.sharded else RowGradient(model)
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     def lr(self, step: int) -> float:
@@ -67,9 +67,7 @@ class Learner:
         """
         weight = self.collator.weight(examples)
         while (sums := self._accumulate(examples, step, weight)) is None:
-            self.optimizer.clear()
-            if self.rows is not None:
-                self.rows.seen.clear()
+            self._clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
         nll, *each = sums
@@ -110,10 +108,10 @@ class Learner:
             part = (each * moved.predictions.weight).sum() * counts
             # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
             (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
-            if self.rows is not None:
-                self.rows.add()
-                if i < len(batches) - 1:
-                    self.optimizer.fold()
+            if self.embedding is not None:
+                self.embedding.add()
+            if not self.sharded and i < len(batches) - 1:
+                self.optimizer.fold()
             nll += part.detach()
         rows: dict[str, float] = {}
         for (batch, counts), each in zip(batches, each_nll, strict=True):  # only now: a GPU would have to wait for it
@@ -126,8 +124,14 @@ class Learner:
         if math.isfinite(norm) and math.isfinite(loss):
             limit = self.config.clip or math.inf
             self.optimizer.step(self.lr(step), min(1.0, limit / (norm + 1e-6)))
-        self.optimizer.clear()
+        self._clear()
         return norm
+
+    def _clear(self) -> None:
+        """Forget the gradient, and what a forward that was broken off left of it."""
+        self.optimizer.clear()
+        if self.embedding is not None:
+            self.embedding.seen.clear()
 
     def validate(self, examples: Sequence[TokenizedExample]) -> tuple[float, int]:
         """Give the loss in nats per supervised token over all examples, and the number of those tokens."""
@@ -171,14 +175,16 @@ class Learner:
         yield from [(spare, 0)] * (most - len(batches))
 
     def _add_up_gradients(self) -> None:
-        """Give every rank the sum of the ranks' gradients; what no rank has a gradient of stays without."""
+        """Give every rank the sum of the ranks' gradients in fp32, the same bits on each however many forwards it took;
+        what no rank has a gradient of stays without."""
         if self.ranks.count == 1:
             return
-        mine = {name for name, _ in self.optimizer.gradients()}
-        holders = self.ranks.totals(*(float(name in mine) for name in self.parameters))
+        self.optimizer.fold()
+        sums = self.optimizer.sums
+        holders = self.ranks.totals(*(float(name in sums) for name in self.parameters))
         for (name, p), held in zip(self.parameters.items(), holders, strict=True):
-            if held and name not in mine:
-                p.grad = torch.zeros_like(p)
+            if held and name not in sums:
+                sums[name] = torch.zeros_like(p, dtype=torch.float32)
         self.ranks.add_up([gradient for _, gradient in self.optimizer.gradients()])
 
     def _move(self, batch: Batch) -> Batch:

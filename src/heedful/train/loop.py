@@ -58,14 +58,15 @@ def fit(
         rows = [examples[i] for i in group.rows]
         loss, row_nll = learner.learn(rows, progress.step)
         grad_norm = learner.update(progress.step, loss)
-        hooks.keep(progress.epoch, group.rows, row_nll, [int(row.supervised.sum()) for row in rows])
+        targets = [int(row.supervised.sum()) for row in rows]
+        hooks.keep(progress.epoch, group.rows, row_nll, targets)
         bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
         progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
         metrics = StepMetrics(
             step=progress.step,
             epoch=epoch_of(progress.step, len(examples), config),
             loss=loss,
-            targets=sum(int(row.supervised.sum()) for row in rows),
+            targets=sum(targets),
             tokens=progress.tokens,
             lr=learner.lr(progress.step - 1),
             grad_norm=grad_norm,
@@ -105,7 +106,7 @@ def evaluate_every(steps: int, config: TrainConfig) -> int:
 
 def epoch_of(step: int, rows: int, config: TrainConfig) -> float:
     """Give the epochs that are done after so many updates, for people to read."""
-    return round(step * config.batch_size / rows, 4)
+    return round(step / steps_per_epoch(rows, config), 4)
 
 
 def upcoming(order: Order, progress: Progress, epochs: int, steps: int | None = None) -> Iterator[Group]:
@@ -129,5 +130,5 @@ def _note_bad_step(
     if bad_steps == BAD_STEPS:
         raise RunError(
             f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)}).",
-            "Lower train.lr; the last checkpoint is from before.",
+            "Start another run with a lower train.lr.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,6 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import read_json, write_json
@@ -48,7 +48,7 @@ class Pace:
             rows += (session.config.train.evaluate_batches or 0) * session.config.train.batch_size
             costs.validation = measured(lambda: session.learner.validate(some)) * rows / len(some)
         costs.sample = measured(lambda: session.around.sample(session.learner.model))
-        folder = session.run.checkpoints / "measure-0"
+        folder = session.run.checkpoints / f".measure.tmp-{os.getpid()}"  # a resumed run removes what a kill left
         costs.export = measured(lambda: checkpoint.write(folder, session.learner.optimizer.masters))
         shutil.rmtree(folder)
         costs.save = 3 * costs.export  # the masters and their two moments
@@ -67,7 +67,6 @@ class Pace:
         self.budget = Budget(seconds, started + seconds, self.measure(), most)
         steps = self.budget.fit(train, rows, 0)
         if steps == 0:
-            session.run.config_file.unlink(missing_ok=True)  # so that the folder is free for another attempt
             need = time.perf_counter() - started + self.budget.costs.remaining(train, rows, 0, 1)
             raise UsageError(
                 f"The budget of {seconds:.0f} s is too short: loading, one step and saving take {need:.0f} s here.",
@@ -123,10 +122,9 @@ class Pace:
         session, budget = self.session, self.budget
         assert budget is not None
         budget.totals[step] = session.learner.steps = total
+        every = evaluate_every(total, session.config.train)
+        session.settle({"train.max_steps": total, "train.evaluate_every": every})
         write_json(session.run.budget_file, budget.totals)
-        fixed = {"train.max_steps": total, "train.evaluate_every": evaluate_every(total, session.config.train)}
-        session.config = load_config(session.run.config_file, fixed)
-        session.run.write_config(session.config)
 
     def _gradient(self, examples: Sequence[TokenizedExample]) -> float:
         """Give the seconds of a gradient and its norm."""

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful import model as models
-from heedful.config import Config, load_config
+from heedful.config import Config, leaves, load_config
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
@@ -22,6 +20,7 @@ from heedful.model import Loaded
 from heedful.records import Progress, TokenizedExample
 from heedful.run import Run
 from heedful.train import checkpoint
+from heedful.train.attention import forget_masks
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, Hooks, epoch_of, fit, total_steps, upcoming
@@ -142,7 +141,8 @@ class Session:
             self.progress = fit(
                 self.learner, self.ready.train, self.ready.order, self.progress, self.config.train, self._log, hooks
             )
-        return heard if self.progress.step < self.learner.steps else 0
+        forget_masks()
+        return heard
 
     def export(self, extra: dict[str, Any]) -> None:
         """Write the run's model folder: the best or the last weights, adapters merged in."""
@@ -253,18 +253,18 @@ class Session:
     def _forget_rows(self, progress: Progress) -> None:
         """Forget the losses of rows that will be trained on again."""
         epoch, rows = progress.epoch, progress.cursor * self.config.train.batch_size
-        self.row_losses.forget_from(epoch, self.order(epoch)[:rows].tolist())
-
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Give the rows of an epoch as they are learned."""
-        return np.concatenate([np.array(group, np.int64) for group in self.ready.order.epoch(epoch)])
+        self.row_losses.forget_from(epoch, self.ready.order.epoch(epoch).rows[:rows].tolist())
 
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
         self.around.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
         self._log({"event": "memory", "batch_tokens": tokens})
+        self.settle({"encode.batch_tokens": tokens})
+
+    def settle(self, changes: Mapping[str, Any]) -> None:
+        """Change settings on the way, here and for whoever resumes the run."""
+        self.config = load_config(None, leaves(self.config), changes)
         if self.ranks.leads:
-            self.config = load_config(self.run.config_file, {"encode.batch_tokens": tokens})
             self.run.write_config(self.config)
 
     def _log(self, event: Mapping[str, Any]) -> None:
