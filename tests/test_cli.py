@@ -206,6 +206,9 @@ def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
     with pytest.raises(SystemExit) as end:
         main([*check, "--out", str(rows_file / "receipt.json")])
     assert (end.value.code, "Cannot write" in capsys.readouterr().err) == (2, True)
+    with pytest.raises(SystemExit) as end:
+        main([*check, "--out", str(rows_file)])
+    assert (end.value.code, "is no receipt" in capsys.readouterr().err) == (2, True)
 
 
 def test_receipts_of_equal_rows_in_two_files_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heedful import doctor
+from heedful import doctor, machine
 from heedful.cli import main
 
 
@@ -17,7 +17,20 @@ def test_settings_alone_name_a_training(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("train: {epochs: 1}")
     monkeypatch.setattr(doctor, "offers", lambda: {"cores": 2})
-    monkeypatch.setattr(doctor, "expects", lambda *named: {"minutes": 1.5})
+    monkeypatch.setattr(doctor, "expects", lambda told, *named: told.update(minutes=1.5))
     with pytest.raises(SystemExit):
         main(["doctor", *arguments])
     assert ("minutes" in capsys.readouterr().out) == bool(arguments)
+
+
+def test_what_does_not_fit_is_told_with_what_it_would_need(
+    rows_file: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "offers", lambda: {"cores": 2})
+    monkeypatch.setattr(machine, "free_memory", lambda: 2**20)
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", str(rows_file), "--model", str(tiny_folder)])
+    told = capsys.readouterr()
+    assert end.value.code == 1
+    assert "full_fp32" in told.out
+    assert "GiB" in told.err

@@ -263,7 +263,11 @@ def gguf_file(tmp_path: Path) -> Path:
 def test_a_gguf_file_is_converted_once(
     gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Hashed once a process; a conversion that was killed is done again, and leaves nothing beside it."""
+    """Hashed once a process; a conversion that was killed is done again, and leaves nothing beside it. A file of the
+    same name in the folder that we are in is none of its business."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / gguf_file.name).write_bytes(b"another")
+    monkeypatch.chdir(tmp_path / "here")
     hashed: list[Path] = []
     monkeypatch.setattr(models, "sha256", lambda path: hashed.append(path) or sha256(path))
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))

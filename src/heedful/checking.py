@@ -55,6 +55,18 @@ def glance_at(run_or_model: str, settings: Settings, data: str | None = None) ->
         find(data)
 
 
+def check_place(out: Path | None) -> None:
+    """Raise UsageError if a receipt would replace a file that is none, such as the data."""
+    if out is None or not out.exists():
+        return
+    try:
+        held = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        held = None
+    if not isinstance(held, dict) or "encoding" not in held:
+        raise UsageError(f"{out} exists and is no receipt.", "Choose another --out.")
+
+
 def keep(receipt: Mapping[str, Any], out: Path | None) -> None:
     """Store a receipt and say where: in the cache, under its data's name and its own hash, if not in `out`."""
     digest = hashlib.sha256(json.dumps(receipt).encode()).hexdigest()

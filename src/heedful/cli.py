@@ -72,6 +72,7 @@ def check(
 
     asked = named(settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row)
     asked |= {"encode.template": template} if template else {}
+    checking.check_place(out)
     ready = checking.check(data, model=model, recipe=recipe, settings=asked)
     checking.keep(ready.receipt, out)
     if json:

@@ -16,6 +16,7 @@ from heedful import model as models
 from heedful.begin import configure
 from heedful.catalogue import CATALOGUE, works_offline
 from heedful.checking import check
+from heedful.errors import RunError
 from heedful.report import screen
 from heedful.run import Run
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
@@ -32,7 +33,16 @@ def examine(
     """Print what the machine offers; where anything of a training is named, also what that would take."""
     facts = offers()
     if data or model or recipe or settings:
-        facts["training"] = expects(data, model, recipe, settings)
+        facts["training"] = {}
+        try:
+            expects(facts["training"], data, model, recipe, settings)
+        except RunError:  # it does not fit into memory: by how much is what was asked
+            _show(facts, as_json)
+            raise
+    _show(facts, as_json)
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -72,8 +82,10 @@ def offers() -> dict[str, Any]:
     }
 
 
-def expects(data: str | None, model: str | None, recipe: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell the memory by method and precision, then measure a few updates: tokens/s and minutes.
+def expects(
+    told: dict[str, Any], data: str | None, model: str | None, recipe: str | None, settings: Mapping[str, Any]
+) -> None:
+    """Put into `told` the memory by method and precision, then measure a few updates: tokens/s and minutes.
 
     RunError if the training does not fit into memory, with the nearest setting that does.
     """
@@ -81,7 +93,7 @@ def expects(data: str | None, model: str | None, recipe: str | None, settings: M
     ready = check(data, model=model, recipe=recipe, settings=settings)
     _, description, _ = models.load_tokenizer(config.model.name)
     nodes, share = heaviest(config, ready)
-    needs = {}
+    needs = told["memory_needed_gib"] = {}
     for method in ("full", "lora"):
         chosen = config.train.model_copy(update={"method": method})
         for dtype in ("fp32", "bf16"):
@@ -95,8 +107,7 @@ def expects(data: str | None, model: str | None, recipe: str | None, settings: M
         costs = session.pace.measure()
         steps = session.learner.steps
         seconds = costs.remaining(config.train, len(ready.train), 0, steps)
-        return {
-            "memory_needed_gib": needs,
+        told |= {
             "tokens_per_forward": config.encode.batch_tokens,
             "steps": steps,
             "tokens_per_s": round(session.pace.tokens() / costs.step),

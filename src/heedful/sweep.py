@@ -23,7 +23,7 @@ from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, comparison, names, read_rows, score
 from heedful.report import screen
-from heedful.run import Run, atomic_write, make_directory, read_json, write_json
+from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",
@@ -55,6 +55,8 @@ def sweep(
     """Train and evaluate every variant with every seed; give sweep.json, which lies beside the winner's recipe."""
     base = configure(recipe, settings, data, model)
     folder = Path(out) if out is not None else Path("runs") / f"sweep-{Path(base.data.path).stem}"
+    if holds_run(folder):
+        raise UsageError(f"{folder} holds a run, not a sweep.", "Choose another --out.")
     variants = grid([axis_of(text) for text in vary], folder, [base.train.seed + k for k in range(seeds)])
     configs = {run.path: _config(base, v, run) for v in variants for run in v.runs}
     _check_earlier(configs)

@@ -381,6 +381,11 @@ def test_a_sweep_that_cannot_be_is_refused_before_it_trains(vary: list[str], tol
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_sweep_does_not_move_into_a_run(run: Run) -> None:
+    with pytest.raises(UsageError, match="holds a run, not a sweep"):
+        sweep.sweep("builtin", vary=["train.lr=1e-4"], out=run.path)
+
+
 def test_p_values_of_many_variants_are_adjusted() -> None:
     entries = [{"paired": {"nll": {"p_value": p, "verdict": "better"}}} for p in (0.04, 0.01, 0.03)]
     sweep._adjust([{"paired": {}}, *entries], "nll")
