@@ -10,7 +10,7 @@ from tests.serve.conftest import Make, Saying
 from tests.serve.page.standin import serving
 
 from heedful.cli import main
-from heedful.errors import UsageError
+from heedful.errors import ModelError, UsageError
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
 from heedful.serve.guard import Trust
@@ -44,6 +44,25 @@ def test_what_a_server_refuses_is_a_sentence(live: Make) -> None:
         list(connect(url, "m", "k").stream([Message("user", "x" * 100)], Sampling(max_tokens=1000)))
 
 
+def other_server(stream: str) -> FastAPI:
+    """A server that is not ours, and answers everything with one stream."""
+    app = FastAPI()
+
+    @app.get("/v1/models")
+    def models() -> dict[str, object]:
+        return {"data": [{"id": "other", "max_model_len": None}]}
+
+    @app.post("/v1/chat/completions")
+    def answer() -> Response:
+        return Response(stream, media_type="text/event-stream")
+
+    return app
+
+
+def written(*chunks: object) -> str:
+    return "".join(f"data:{json.dumps(chunk, ensure_ascii=False)}\r\n\r\n" for chunk in chunks)
+
+
 def test_other_servers_write_other_streams() -> None:
     """Line separators as they are, fields that are null, no space before the end."""
     text = "one\u2028two\u2029three\x85four\r\nfive"
@@ -53,21 +72,36 @@ def test_other_servers_write_other_streams() -> None:
         {"choices": [{"delta": {"content": text}}]},
         {"choices": [{"delta": {}, "finish_reason": "length"}]},
     ]
-    app = FastAPI()
-
-    @app.get("/v1/models")
-    def models() -> dict[str, object]:
-        return {"data": [{"id": "other", "max_model_len": None}]}
-
-    @app.post("/v1/chat/completions")
-    def answer() -> Response:
-        lines = [f"data:{json.dumps(chunk, ensure_ascii=False)}\r\n\r\n" for chunk in chunks]
-        return Response("".join([": hello\n", *lines, "data:[DONE] \n\n"]), media_type="text/event-stream")
-
-    with serving(app) as url:
+    with serving(other_server(f": hello\n{written(*chunks)}data:[DONE] \n\n")) as url:
         *pieces, whole = connect(url, None, None).stream(HELLO, Sampling())
     assert "".join(map(str, pieces)) == text
     assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == (text, "length")
+
+
+HALF = written({"choices": [{"delta": {"content": "Half"}, "finish_reason": None}]})
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("data: [DONE]\n\n", "stop"),
+        ("data: [DONE]", "stop"),
+        (written({"choices": [{"delta": {}, "finish_reason": "stop"}]}), "stop"),
+        (written({"choices": [{"delta": {}, "finish_reason": "content_filter"}]}) + "data: [DONE]\n\n", "length"),
+    ],
+)
+def test_an_answer_ends_as_its_server_says(end: str, reason: str) -> None:
+    with serving(other_server(HALF + end)) as url:
+        *_, whole = connect(url, None, None).stream(HELLO, Sampling())
+    assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == ("Half", reason)
+
+
+def test_an_answer_without_an_end_is_no_whole_one() -> None:
+    with serving(other_server(HALF)) as url:
+        answer = connect(url, None, None).stream(HELLO, Sampling())
+        assert next(answer) == "Half"
+        with pytest.raises(ModelError, match="cut off"):
+            next(answer)
 
 
 def test_with_a_url_the_name_is_that_of_a_servers_model(capsys: pytest.CaptureFixture[str]) -> None:

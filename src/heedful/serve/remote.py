@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from heedful.serve.key import is_loopback
 
 SILENCE_SECONDS = 120.0  # longest wait for a next word
 UNKNOWN_POSITIONS = 4096  # where a server does not tell its context
+DONE: dict[str, Any] = {"choices": [{"finish_reason": "stop"}]}  # what [DONE] says where nothing else said it before
 
 
 @dataclass
@@ -29,10 +31,10 @@ class Remote:
     options: Mapping[str, Any]  # of every request
 
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
-        """Give an answer's text piece by piece, then the whole Completion; ModelError if the server refuses, TooLong
-        if it finds the conversation too long."""
+        """Give an answer's text piece by piece, then the whole Completion; ModelError if the server refuses or leaves
+        before the answer's end, TooLong if it finds the conversation too long."""
         body = {"model": self.name, "messages": [{"role": m.role, "content": m.content} for m in prompt]}
-        text, reason = "", "stop"
+        text, reason = "", None
         try:
             asked = {**body, **_settings(sampling, self.positions), "stream": True}
             with httpx2.stream("POST", f"{self.url}/chat/completions", json=asked, **self.options) as reply:
@@ -43,13 +45,15 @@ class Remote:
                     if event.get("error"):
                         raise ModelError(f"The server says: {_message(json.dumps(event))}")
                     for choice in event.get("choices") or []:
-                        reason = choice.get("finish_reason") or reason
+                        reason = reason or choice.get("finish_reason")
                         if piece := (choice.get("delta") or {}).get("content"):
                             text += piece
                             yield piece
         except (httpx2.HTTPError, ValueError) as error:
             raise ModelError(f"The server at {self.url} does not answer: {error}.") from error
-        yield Completion(text, (), "length" if reason == "length" else "stop", 0, 0.0)
+        if not reason:
+            raise ModelError("The answer was cut off: the server left before its end.", "Ask again.")
+        yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
 
     def count(self, messages: Sequence[Message]) -> int:
         """Guess the tokens of a prompt; where that is too few the server refuses them, and the oldest turns go."""
@@ -60,12 +64,12 @@ def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Read server-sent events. Their lines end at line feeds; U+2028 and U+0085, where httpx would cut too, may stand
     inside."""
     held = ""
-    for piece in pieces:
+    for piece in chain(pieces, "\n"):  # the last line need not be ended
         *lines, held = (held + piece).split("\n")
         for line in lines:
             data = line.removeprefix("data:").strip()
-            if line.startswith("data:") and data != "[DONE]":
-                yield json.loads(data)
+            if line.startswith("data:"):
+                yield DONE if data == "[DONE]" else json.loads(data)
 
 
 def _refusal(reply: httpx2.Response) -> ModelError:
