@@ -272,6 +272,15 @@ def test_lines_between_fences_are_one_message(run) -> None:  # type: ignore[no-u
     assert engine.asked[1][-1] == ("user", "one")
 
 
+@pytest.mark.parametrize("fence", ['"""', '"""one', '"""one\n""', '"""one\n\n'])
+def test_a_message_that_is_not_ended_is_said_and_a_script_knows(run, fence: str) -> None:  # type: ignore[no-untyped-def]
+    engine = Scripted(["1"])
+    said = run(engine, f"a\n{fence}")
+    assert (said.out, said.code) == ("1\n", 1)
+    assert said.notes == 'A message begun with """ was not ended. End it with """.\n'
+    assert engine.asked == [[("user", "a")]]
+
+
 def test_with_a_real_engine(run) -> None:  # type: ignore[no-untyped-def]
     engine = Engine(tiny_model("llama"), Bytes(), "tiny")
     expected = engine.generate(["Hello"], Sampling(max_tokens=12))[0].text

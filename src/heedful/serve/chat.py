@@ -6,8 +6,6 @@ clipboard. The conversation itself is kept as the model said it.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import io
 import json
 import sys
@@ -21,7 +19,7 @@ from rich.console import Console
 from heedful.clean import clean, clean_stream
 from heedful.errors import HeedfulError, ModelError, did_you_mean
 from heedful.records import Completion, Message, Sampling
-from heedful.store import cache_home
+from heedful.serve.lines import read_line, remember_lines
 
 HELP = """\
 /retry          answer the last message again, with another seed
@@ -35,8 +33,6 @@ HELP = """\
 \"\"\"             begins and ends a message of several lines
 A line that begins with a space is a message, even if / follows."""
 
-
-FENCE = '"""'
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 SETTINGS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", *PENALTIES)
 
@@ -91,39 +87,6 @@ def chat(engine: Speaker, sampling: Sampling, system: str | None = None, other: 
             if failed and not sys.stdin.isatty():  # a script should know
                 raise SystemExit(1) from None
             return
-
-
-def remember_lines() -> None:
-    """Give `input` its arrow keys, and the lines of earlier talks."""
-    with contextlib.suppress(ImportError, OSError):  # not on every system, and the cache may be closed to us
-        import readline
-
-        file = cache_home() / "chat_history"
-        if file.exists():
-            readline.read_history_file(file)
-        readline.set_history_length(1000)
-        atexit.register(keep_lines, file)
-
-
-def keep_lines(file: Path) -> None:
-    """Write down the lines that were typed, for their owner alone."""
-    import readline
-
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(0o600)
-        readline.write_history_file(file)
-
-
-def read_line() -> str:
-    """Read a line, or all lines between two FENCEs, with a prompt where a person types."""
-    line = input("> " if sys.stdin.isatty() else "")
-    if line.startswith(FENCE):
-        lines = [line[len(FENCE) :]]
-        while not lines[-1].endswith(FENCE) or (len(lines) == 1 and not lines[0]):
-            lines.append(input(". " if sys.stdin.isatty() else ""))
-        line = " " + "\n".join(lines)[: -len(FENCE)]  # the space makes it a message, whatever it begins with
-    return line
 
 
 @dataclass
