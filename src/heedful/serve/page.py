@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 import heedful
 from heedful.errors import HeedfulError
@@ -106,27 +107,32 @@ def _file(request: Request, content: bytes, kind: str) -> Response:
 
 def _add_report(router: APIRouter, run: Run | None) -> None:
     """Show the report at /report, and at an address without a key that works once, because a frame cannot send one."""
-    tickets: dict[str, float] = {}
+    tickets: dict[str, float] = {}  # the event loop's alone: a thread could add one while another looks through them
 
     @router.get("/report")
-    def report() -> Response:
-        file = run.path / "report.html" if run else None
-        if file is None or not file.is_file():
-            raise HTTPException(404, "There is no report: `heedful report RUN` makes it.")
-        headers = COMMON | {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}
-        return Response(file.read_bytes(), media_type="text/html; charset=utf-8", headers=headers)
+    async def report() -> Response:
+        return await run_in_threadpool(_report_of, run)
 
     @router.post("/report")
-    def ticket() -> dict[str, str]:
+    async def ticket() -> dict[str, str]:
         now = time.monotonic()
         for old in [old for old, end in tickets.items() if end < now]:
-            tickets.pop(old, None)
+            del tickets[old]
         new = secrets.token_urlsafe(24)
         tickets[new] = now + TICKET_SECONDS
         return {"address": f"/page/report/{new}"}
 
     @router.get("/page/report/{ticket}")
-    def report_once(ticket: str) -> Response:
+    async def report_once(ticket: str) -> Response:
         if tickets.pop(ticket, 0.0) < time.monotonic():
             raise HTTPException(404, "This address of the report worked once; ask for another.")
-        return report()
+        return await report()
+
+
+def _report_of(run: Run | None) -> Response:
+    """Read the report; it may be some megabytes, and its disk slow."""
+    file = run.path / "report.html" if run else None
+    if file is None or not file.is_file():
+        raise HTTPException(404, "There is no report: `heedful report RUN` makes it.")
+    headers = COMMON | {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}
+    return Response(file.read_bytes(), media_type="text/html; charset=utf-8", headers=headers)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterator
 from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -91,6 +96,26 @@ def test_an_address_of_the_report_works_once(client: TestClient, run: Run, monke
     monkeypatch.setattr("heedful.serve.page.TICKET_SECONDS", -1.0)
     assert client.get(late).status_code == 200
     assert client.get(client.post("/report").json()["address"]).status_code == 404
+
+
+def test_the_event_loop_knows_the_addresses_and_threads_read_the_report(
+    client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads would change the table of addresses while others look through it; a slow disk would hold up all."""
+    (run.path / "report.html").write_text("<h1>Report</h1>", encoding="utf-8")
+    where: set[str] = set()
+
+    def noted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def do(*arguments: Any) -> Any:
+            where.add(f"{name} in {'a thread' if asyncio._get_running_loop() is None else 'the loop'}")
+            return work(*arguments)
+
+        return do
+
+    monkeypatch.setattr("heedful.serve.page.time", SimpleNamespace(monotonic=noted("asked and used", time.monotonic)))
+    monkeypatch.setattr("pathlib.Path.read_bytes", noted("read", Path.read_bytes))
+    assert client.get(client.post("/report").json()["address"]).text == "<h1>Report</h1>"
+    assert where == {"asked and used in the loop", "read in a thread"}
 
 
 def test_feedback_is_kept_and_counted(client: TestClient) -> None:
