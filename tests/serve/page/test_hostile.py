@@ -40,6 +40,11 @@ MARKDOWN = [
         "~~~ \tjs x\na`\n~~~~",
         "<figure><figcaption><span>js</span><button><svg><path></path></svg></button></figcaption><pre><code>a`</code></pre></figure>",
     ),
+    (
+        "```python\nx = 1\n```js y",
+        "<figure><figcaption><span>python</span><button><svg><path></path></svg></button></figcaption>"
+        "<pre><code>x = 1\n```js y</code></pre></figure>",
+    ),
     ("| a | b\n |:-: | - ", "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody></tbody></table>"),
     ("| a | b\n | --- | x", "<p>| a | b<br>| --- | x</p>"),
     (

@@ -64,10 +64,12 @@ function endOf(lines, at, belongs) {
   return end;
 }
 
+/** Tell whether a line closes the fence that a mark opened: as many of its signs or more, and nothing else. */
+const closes = (line, mark) => line.trim().startsWith(mark) && !line.trim().replaceAll(mark[0], "");
+
 function fenceEnd(lines, at, mark) {
-  const closes = (line) => line.trim().startsWith(mark) && !line.trim().replaceAll(mark[0], "");
   let end = at + 1;
-  while (end < lines.length && !closes(lines[end])) end += 1;
+  while (end < lines.length && !closes(lines[end], mark)) end += 1;
   return Math.min(end + 1, lines.length);
 }
 
@@ -114,7 +116,7 @@ const quote = (lines, depth) => h("blockquote", { dir: "auto" }, inside(lines.ma
 function code(lines) {
   const [, mark, info] = FENCE.exec(lines[0]);
   const [language] = /^[\w+#.-]*/.exec(info.trim());
-  const closed = lines.length > 1 && lines.at(-1).trim().startsWith(mark);
+  const closed = lines.length > 1 && closes(lines.at(-1), mark);
   const text = lines.slice(1, closed ? -1 : undefined).join("\n");
   const copy = iconButton("copy", t("copy"), () => copyText(text, copy));
   return h("figure.code", {}, h("figcaption", {}, h("span", {}, language || t("code")), copy),
