@@ -88,3 +88,22 @@ def test_the_page_follows_without_being_opened_again(browser: Browser, served: t
     wait(lambda: browser.execute_script(title) == "Step 62")
     wait(lambda: browser.execute_script("return document.getElementById('count').textContent") == "1 of 40 rows")
     assert browser.execute_script("return document.querySelector('details').open")
+
+
+def test_a_section_that_comes_later_gets_its_link(browser: Browser, served: tuple[Watcher, Run]) -> None:  # noqa: F811
+    server, run = served
+    evaluated = run.evaluation_file.read_bytes()
+    run.evaluation_file.unlink()
+    browser.get(server.url)
+    links = "return [...document.querySelectorAll('nav a')].map((link) => link.hash)"
+    sections = "return [...document.querySelectorAll('main section')].map((section) => `#${section.id}`)"
+    live = "return document.documentElement.dataset.live"
+    before = browser.execute_script(live)
+    assert "#scores" not in browser.execute_script(links)
+    browser.execute_script("document.querySelector('nav a').focus()")
+    run.log({"event": "step", "step": 61, "epoch": 2.1, "loss": 0.4, "tokens": 7000, "seconds": 0.2})
+    wait(lambda: browser.execute_script(live) != before)
+    assert browser.execute_script("return document.activeElement.hash") == "#curves"
+    run.evaluation_file.write_bytes(evaluated)
+    wait(lambda: "#scores" in browser.execute_script(sections))
+    assert browser.execute_script(links) == browser.execute_script(sections)

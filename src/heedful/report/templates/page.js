@@ -140,8 +140,10 @@
     const chosen = [...document.querySelectorAll("input, select")].map(({ id, value }) => [id, value]);
     const opened = [...document.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent);
     const [focused, top] = [document.activeElement.id, window.scrollY];
-    for (const name of ["header", "main"])
-      document.querySelector(name).replaceWith(document.adoptNode(fresh.querySelector(name)));
+    for (const name of ["header", "nav", "main"]) {
+      const [old, now] = [document, fresh].map((page) => page.querySelector(name));
+      if (!old.isEqualNode(now)) old.replaceWith(document.adoptNode(now)); // links that stay keep the focus
+    }
     document.documentElement.dataset.live = fresh.documentElement.dataset.live;
     document.title = fresh.title;
     for (const [id, value] of chosen) {
