@@ -86,7 +86,7 @@ def test_settings_change_what_is_sampled(client: TestClient) -> None:
     greedy = content(client, max_tokens=20)
     hot = {"temperature": 2, "seed": 1, "max_tokens": 20}
     assert content(client, **hot, top_k=1) == content(client, **hot, min_p=1.0) == greedy
-    assert content(client, **hot, top_p=1e-6) == greedy
+    assert content(client, **hot, top_p=1e-6) == content(client, **hot, top_p=0) == greedy
     assert content(client, **hot) != greedy
     assert content(client, max_tokens=20, temperature=1e-9, seed=3) == greedy
     assert content(client, max_tokens=20, top_k=-1, temperature=None) == greedy
@@ -147,6 +147,21 @@ def test_roles_and_parts_reach_the_prompt(client: TestClient, engine: Engine) ->
     expected = engine.generate(["Be brief.OnetwoYes."], Sampling(max_tokens=5))[0]
     assert reply["choices"][0]["message"]["content"] == expected.text
     assert reply["usage"]["prompt_tokens"] == expected.prompt_tokens
+
+
+@pytest.mark.parametrize("refusal", [{}, {"refusal": "I cannot."}])
+def test_an_answer_without_content_is_an_empty_one(client: TestClient, refusal: dict[str, str]) -> None:
+    """Clients send a conversation back with what they got, and some servers' answers have no text."""
+
+    def prompt_of(said: str | None) -> int:
+        answered = {"role": "assistant", "content": said, **refusal}
+        messages = [{"role": "user", "content": "One"}, answered, {"role": "user", "content": "two"}]
+        reply = client.post(CHAT, json={"messages": messages, "max_tokens": 5})
+        assert reply.status_code == 200, reply.text
+        tokens: int = reply.json()["usage"]["prompt_tokens"]
+        return tokens
+
+    assert prompt_of(None) == prompt_of("") == len("Onetwo")
 
 
 def test_plain_completions(client: TestClient, engine: Engine) -> None:

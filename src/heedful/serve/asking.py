@@ -109,6 +109,8 @@ class Desk:
         asked = {name: value for name in SAME_NAMES if (value := getattr(body, name)) is not None}
         if body.top_k is not None:
             asked["top_k"] = max(0, body.top_k)  # below 0 is all, for some clients
+        if body.top_p == 0:
+            asked |= {"top_p": 1.0, "temperature": 0.0}  # of the likeliest token alone there is nothing to draw
         if body.stops:
             asked["stop"] = body.stops
         sampling = replace(self.defaults, **asked, logprobs=alternatives, logit_bias=_bias(body, engine))
@@ -119,7 +121,7 @@ class Desk:
         if (body.n or 1) > self.limits.choices:
             raise refused(f"At most {self.limits.choices} choices, not {body.n}.", "n")
         if (body.n or 1) > 1 and sampling.temperature == 0:
-            raise refused("Without a temperature all choices would be the same.", "n")
+            raise refused("All choices would be the same: 'n' needs a temperature and a top_p above 0.", "n")
         if body.stream_options is not None and not body.stream:
             raise refused("'stream_options' needs 'stream': true.", "stream_options")
         return sampling

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from heedful.data.turns import joined
 from heedful.errors import did_you_mean
@@ -71,7 +72,7 @@ class Asking(Body):
     model: str | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None  # 0: the likeliest token alone
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -104,7 +105,7 @@ class Turn(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part]
+    content: str | list[Part] | None  # None: an answer of which nothing is said but a refusal
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
     function_call: None = None
     audio: None = None
@@ -117,9 +118,17 @@ class Turn(BaseModel):
     tool_call_id: Any = None
     cache_control: Any = None
 
+    @field_validator("content")
+    @classmethod
+    def _is_said(cls, content: str | list[Part] | None, turn: ValidationInfo) -> str | list[Part] | None:
+        if content is None and turn.data.get("role") != "assistant":
+            raise PydanticCustomError("null", "Only an assistant's content may be null")
+        return content
+
     def message(self) -> Message:
         """Give it as the templates know it: a developer's word is the system's, parts are one text."""
-        text = self.content if isinstance(self.content, str) else joined(part.text for part in self.content)
+        said = self.content or ""
+        text = said if isinstance(said, str) else joined(part.text for part in said)
         return Message("system" if self.role == "developer" else self.role, text)
 
 
