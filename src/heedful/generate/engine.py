@@ -49,14 +49,6 @@ class Prompter(Protocol):
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]: ...
 
 
-@dataclass
-class Counts:
-    """What an engine has done: tokens chosen, and how many choices needed a recomputation to be the same anywhere."""
-
-    tokens: int = 0
-    recomputed: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Event:
     """A row took one more token: the text that became certain, the answer if it is whole, and the choices behind
@@ -115,7 +107,7 @@ class Row:
 
 
 class Engine:
-    """A model that answers. `counts` says how often noise had to be ruled out.
+    """A model that answers.
 
     Weights are copied into a Decoder of `dtype` (the model's own if not given) where that computes what the model does
     and no row notices its company; elsewhere the model itself is used, as it is.
@@ -130,7 +122,6 @@ class Engine:
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.sampling = GREEDY  # where no other is asked for
-        self.counts = Counts()
         self.beginnings: Beginnings | None = None  # where `decode` finds what earlier prompts read, if it is to
         self.decoder = proven(model, dtype or model.dtype)
 
@@ -186,7 +177,6 @@ class Engine:
 
     def choose(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """Choose each row's next token, the same in any company."""
-        self.counts.tokens += len(rows)
         likeliest, tokens = (part.tolist() for part in logits.max(-1))
         if not all(map(math.isfinite, likeliest)):
             raise ModelError("The model computes no numbers (its logits are NaN or infinite).", "Was it trained?")
@@ -207,7 +197,6 @@ class Engine:
         """Choose a row's next token from logits that its company may have turned."""
         token, clear = pick(logits, row.tokens, row.answered, row.sampling, self.tolerance)
         if not clear:
-            self.counts.recomputed += 1
             token, _ = pick(alone(self.model, row.tokens), row.tokens, row.answered, row.sampling)
         return token
 

@@ -27,7 +27,6 @@ class Ask:
     """What a request asks for: `n` answers to each of some prompts, the answers to the first prompt first."""
 
     model: str
-    engine: Engine
     rows: list[Row]
     prompt_tokens: int  # each prompt counted once
     usage: bool  # whether a stream ends with the count of tokens
@@ -148,7 +147,7 @@ class Desk:
                 own = replace(sampling, max_tokens=most, seed=sampling.seed + len(rows))
                 rows.append(engine.continuing(len(rows), list(ids), own))
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return Ask(model, engine, rows, sum(map(len, prompts)), usage)
+        return Ask(model, rows, sum(map(len, prompts)), usage)
 
 
 def vocabulary_of(engine: Engine) -> int:

@@ -43,7 +43,6 @@ class Lane:
         self.engine = engine
         self.waiting: deque[tuple[Job, int]] = deque()  # a job, and the place of a row in it
         self.running: dict[int, tuple[Job, int]] = {}  # by the row's index in the batch
-        self.tokens = 0  # chosen so far
         self._limits = limits
         self._beginnings = Beginnings(limits.remembered)
         self._batch = Running(engine, self._beginnings)
@@ -67,7 +66,6 @@ class Lane:
             self._batch = Running(self.engine, self._beginnings)
             return
         self._owed = standing and bool(joining)
-        self.tokens += len(events)
         for event in events:
             job, place = self.running[event.row]
             if event.completion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -55,6 +56,15 @@ def test_the_page_has_no_script_or_style_within_and_names_no_other_host() -> Non
             assert (
                 text.count("<script") == 1 and "<style" not in text and "style=" not in text and "onclick" not in text
             )
+
+
+def test_every_text_of_the_interface_is_used() -> None:
+    """By its name in quotation marks."""
+    page = resources.files("heedful.serve") / "page"
+    english = (page / "text.js").read_text("utf-8").partition("ENGLISH = {")[2].partition("\n};")[0]
+    rest = "".join(entry.read_text("utf-8") for entry in page.iterdir())
+    names = re.findall(r"^  (\w+):", english, re.MULTILINE)
+    assert len(names) > 80 and [name for name in names if f'"{name}"' not in rest] == []
 
 
 def test_a_file_that_the_browser_has_is_not_sent_again(client: TestClient) -> None:
