@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,8 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
     chosen = "generate.max_tokens" in {**changed(config), **settings}  # else the default, which is meant for evaluating
     limits = Limits(answer_tokens=sampling.max_tokens) if chosen else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
-    page = page_routes(next(iter(models)), Run(Path(run_or_model)) if holds_run(run_or_model) else None)
+    run = Run(Path(run_or_model)) if holds_run(run_or_model) else None
+    page = page_routes(next(iter(models)), run, replace(sampling, max_tokens=limits.answer_tokens))
     app = create_app(models, trust, limits, sampling, [page])
     names, url = " and ".join(models), server.url_of(listener)
     told = f"{names} at {url}\nA page to talk to it, and the API under /v1. Ctrl-C ends."

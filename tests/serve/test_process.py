@@ -21,6 +21,7 @@ from heedful import talk, verbs
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
+from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.key import check_host, is_loopback, read_key
 from heedful.serve.limits import Limits
@@ -81,11 +82,15 @@ def test_a_run_says_how_long_answers_are(
 ) -> None:
     Run(tmp_path).write_config(load_config(None, of_the_run))
     limits: list[Limits] = []
+    shown: list[Sampling] = []
     monkeypatch.setattr("heedful.pipeline.load_served", lambda *_, **__: {"tiny": None})
     monkeypatch.setattr("heedful.serve.app.create_app", lambda *given: limits.append(given[2]))
+    monkeypatch.setattr("heedful.serve.page.page_routes", lambda *given: shown.append(given[2]))
     monkeypatch.setattr("heedful.serve.server.run", lambda app, listener, on_ready: listener.close())
     verbs.serve(str(tmp_path), HERE, given, False)
     assert [one.answer_tokens for one in limits] == [longest]
+    temperature = of_the_run.get("generate.temperature", 0)
+    assert shown == [Sampling(max_tokens=longest, temperature=temperature)]  # as the page says it
 
 
 def test_sigterm_lets_answers_end(serve: Serve) -> None:

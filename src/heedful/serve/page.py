@@ -19,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 
 import heedful
 from heedful.errors import HeedfulError
+from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, Opinion
 
@@ -39,11 +40,15 @@ COMMON = {
     "X-DNS-Prefetch-Control": "off",  # a link in an answer is not looked up before it is followed
 }
 TICKET_SECONDS = 60.0
+SHOWN = ("temperature", "top_p", "repetition_penalty", "max_tokens")  # of a Sampling, what the page can change
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
-def page_routes(name: str, run: Run | None) -> APIRouter:
-    """Serve the page for a model, and the run's report and feedback if it belongs to a run."""
+def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
+    """Serve the page for a model, and the run's report and feedback if it belongs to a run.
+
+    `served` is how the server samples where a request says nothing; its `max_tokens` are the most that it then answers.
+    """
     router = APIRouter(include_in_schema=False)
     feedback = Feedback(run) if run else None
 
@@ -51,7 +56,8 @@ def page_routes(name: str, run: Run | None) -> APIRouter:
     def about() -> dict[str, Any]:
         path = str(run.path) if run else None
         report = run is not None and (run.path / "report.html").is_file()
-        return {"name": name, "version": heedful.__version__, "run": path, "report": report}
+        sampling = {field: getattr(served, field) for field in SHOWN}
+        return {"name": name, "version": heedful.__version__, "run": path, "report": report, "sampling": sampling}
 
     @router.get("/feedback")
     def counts() -> dict[str, int]:

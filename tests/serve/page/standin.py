@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.page import page_routes
 
@@ -25,6 +26,8 @@ class Script:
     say: Callable[[dict[str, Any]], list[str]] = lambda body: ["Yes", ", ", "of course", "."]
     pause: float = 0.0  # seconds before each piece
     models: tuple[str, ...] = ("tiny", "tiny-base")
+    sampling: Sampling = field(default_factory=Sampling)  # where a request says nothing
+    positions: int | None = None  # of the models, if the server tells it
     key: str | None = None
     refuse: Callable[[dict[str, Any]], tuple[int, dict[str, Any]] | None] = lambda body: None
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -45,7 +48,8 @@ def stand_in(script: Script, run: Run | None) -> FastAPI:
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": name, "object": "model"} for name in script.models]}
+        told = {"max_model_len": script.positions} if script.positions else {}
+        return {"object": "list", "data": [{"id": name, "object": "model", **told} for name in script.models]}
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Any:
@@ -57,7 +61,7 @@ def stand_in(script: Script, run: Run | None) -> FastAPI:
             )
         return StreamingResponse(_stream(script, body), media_type="text/event-stream")
 
-    app.include_router(page_routes("tiny", run))
+    app.include_router(page_routes("tiny", run, script.sampling))
     return app
 
 

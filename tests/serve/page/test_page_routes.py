@@ -15,13 +15,16 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.page import page_routes
+
+SERVED = Sampling(temperature=0.5, repetition_penalty=1.2, top_k=3)
 
 
 def client_of(run: Run | None) -> TestClient:
     app = FastAPI()
-    app.include_router(page_routes("mine", run))
+    app.include_router(page_routes("mine", run, SERVED))
     return TestClient(app)
 
 
@@ -93,6 +96,7 @@ def test_the_report_is_shown_in_a_sandbox(client: TestClient, run: Run) -> None:
         "version": client.get("/about").json()["version"],
         "run": str(run.path),
         "report": True,
+        "sampling": {"temperature": 0.5, "top_p": 1.0, "repetition_penalty": 1.2, "max_tokens": 256},
     }
 
 

@@ -13,6 +13,7 @@ from tests.serve.page.pages import Page
 import heedful
 from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.generate.engine import Engine
+from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.app import create_app
 from heedful.serve.feedback import Feedback
@@ -21,6 +22,7 @@ from heedful.serve.page import page_routes
 
 Open = Callable[..., Page]
 WHEEL = CATALOGUE["smollm2-135m"].wheel
+SERVED = Sampling(max_tokens=100, repetition_penalty=1.3)
 KEPT = """const { openStore } = await import("/page/store.js");
 return (await (await openStore()).load())[0].exchanges.at(-1).lanes.map((lane) => lane.answers.at(-1));"""
 
@@ -32,7 +34,7 @@ def tiny(seed: int) -> Engine:
 
 def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
     models = {"mine": tiny(0), "mine-base": tiny(1)}
-    app = create_app(models, Trust(key="secret"), pages=[page_routes("mine", run)])
+    app = create_app(models, Trust(key="secret"), defaults=SERVED, pages=[page_routes("mine", run, SERVED)])
     page = open_page(app, ready=False)
     page.allowed_messages = ["401 (Unauthorized)"]
     page.type("secret" + Keys.ENTER, "#key-field")
@@ -41,7 +43,7 @@ def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
     page.send("Hello")
     answers = page.wait(lambda: page.js(KEPT))
     asked = """const messages = [{ role: "user", content: "Hello" }];
-    const body = { model: args[0], messages, temperature: 0, max_tokens: 256 };
+    const body = { model: args[0], messages, temperature: 0, repetition_penalty: 1.3, max_tokens: 100 };
     const headers = { Authorization: "Bearer secret", "Content-Type": "application/json" };
     const answer = await fetch("/v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body) });
     return (await answer.json()).choices[0].message.content;"""
@@ -53,7 +55,7 @@ def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
 
 
 def test_a_stopped_answer_stops_its_decoding(open_page: Open, run: Run) -> None:
-    app = create_app({"mine": tiny(0)}, pages=[page_routes("mine", run)])
+    app = create_app({"mine": tiny(0)}, pages=[page_routes("mine", run, SERVED)])
     page = open_page(app)
     page.js("localStorage.setItem('heedful-settings', JSON.stringify({ maxTokens: 900 }));")
     page.browser.refresh()
@@ -69,7 +71,7 @@ def test_a_stopped_answer_stops_its_decoding(open_page: Open, run: Run) -> None:
     WHEEL is None or wheel_file(WHEEL) is None, reason="the model's wheel is not installed; `make test` installs it"
 )
 def test_the_real_default_model(open_page: Open, run: Run) -> None:
-    app = create_app({"smollm2-135m": heedful.load("smollm2-135m")}, pages=[page_routes("smollm2-135m", run)])
+    app = create_app({"smollm2-135m": heedful.load("smollm2-135m")}, pages=[page_routes("smollm2-135m", run, SERVED)])
     page = open_page(app)
     page.send("What is the capital of France?")
     assert "Paris" in page.answers()[0]

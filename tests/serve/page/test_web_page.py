@@ -14,6 +14,7 @@ from tests.serve.page.standin import Script
 
 from heedful import data
 from heedful.config import load_config
+from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, export_feedback
 
@@ -39,7 +40,7 @@ def test_a_message_is_answered(open_page: Open, script: Script) -> None:
         ("user", "And now?"),
     ]
     asked = script.asked[-1]
-    assert (asked["model"], asked["temperature"], asked["stream"], asked["logprobs"]) == ("tiny", 0, True, True)
+    assert (asked["model"], asked["stream"], asked["logprobs"]) == ("tiny", True, True)
 
 
 def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(open_page: Open, script: Script) -> None:
@@ -78,7 +79,7 @@ def test_another_try_is_kept_beside_the_first(open_page: Open, script: Script) -
     page.press("Try again")
     page.wait(lambda: page.answers() == ["Answer 2."])
     page.rest()
-    assert [asked["temperature"] for asked in script.asked] == [0, 0.7]
+    assert [asked.get("temperature") for asked in script.asked] == [None, 0.7]
     assert "seed" not in script.asked[0] and script.asked[1]["seed"] >= 0
     assert page.texts(".versions") == ["2 / 2"]
     page.press("Previous answer")
@@ -359,8 +360,6 @@ def test_a_server_that_went_away_is_said(open_page: Open, script: Script) -> Non
 
 def test_sampling_settings_are_sent_and_kept(open_page: Open, script: Script) -> None:
     page = open_page()
-    page.send("Hello")
-    assert script.asked[-1]["repetition_penalty"] == 1  # as the page shows it, whatever a run's own is
     page.click("#open-settings")
     page.browser.execute_script(
         """for (const [id, value] of [["temperature", 0.8], ["topP", 0.9], ["repetition", 1.1], ["maxTokens", 64]]) {
@@ -372,6 +371,45 @@ def test_sampling_settings_are_sent_and_kept(open_page: Open, script: Script) ->
     page.send("Hello")
     names = ("temperature", "top_p", "repetition_penalty", "max_tokens", "seed")
     assert [script.asked[-1][name] for name in names] == [0.8, 0.9, 1.1, 64, 7]
+    page.click("#open-settings")
+    page.click(".link")
+    page.press("Close")
+    page.send("Hello")
+    assert not {*names[:3], "seed"} & set(script.asked[-1])
+
+
+def test_the_server_s_settings_hold_and_are_shown_until_they_are_changed(open_page: Open, script: Script) -> None:
+    script.sampling = Sampling(temperature=0.65, top_p=0.95, repetition_penalty=1.3, max_tokens=96)
+    page = open_page()
+    page.send("Hello")
+    asked = script.asked[-1]
+    assert not {"temperature", "top_p", "repetition_penalty"} & set(asked) and asked["max_tokens"] == 96
+    assert page.one(".facts").get_attribute("title") == f"temperature 0.65, seed {asked['seed']}"
+    page.click("#open-settings")
+    assert page.texts("#settings output") == ["0.65", "0.95", "1.3", "96"]
+    page.browser.execute_script(
+        "const t = document.getElementById('topP'); t.value = 0.5; t.dispatchEvent(new Event('input'));"
+    )
+    page.press("Close")
+    page.press("Try again")
+    page.wait(lambda: len(script.asked) == 2)
+    page.rest()
+    again = script.asked[-1]
+    assert again["top_p"] == 0.5 and "temperature" not in again and again["seed"] != asked["seed"]
+
+
+def test_an_answer_may_take_half_the_context(open_page: Open, script: Script) -> None:
+    script.sampling, script.positions = Sampling(max_tokens=1024), 301
+    page = open_page()
+    page.send("Hello")
+    page.click("#open-settings")
+    assert page.texts("#settings output")[-1] == "150"
+    assert page.one("#maxTokens").get_attribute("max") == "150"
+    page.js("localStorage.setItem('heedful-settings', JSON.stringify({ maxTokens: 900 }));")
+    page.browser.refresh()
+    page.wait(lambda: page.all(".answer"))
+    page.send("Hello")
+    assert [asked["max_tokens"] for asked in script.asked] == [150, 150]
 
 
 def test_one_model_is_not_a_choice(open_page: Open, script: Script) -> None:

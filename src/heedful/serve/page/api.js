@@ -61,7 +61,7 @@ async function refusal(response) {
 const json = async (path, body = null) => (await call(path, body)).json();
 
 export const about = () => json("/about");
-export const models = async () => (await json("/v1/models")).data.map((model) => model.id);
+export const models = async () => (await json("/v1/models")).data;
 export const feedbackCounts = () => json("/feedback");
 export const sendFeedback = (opinion) => json("/feedback", opinion);
 export const reportAddress = async () => (await json("/report", {})).address;

@@ -5,6 +5,7 @@ import { ask } from "./ask.js";
 import { addAnswer, newConversation, newExchange, saidBy, shownAnswer, titleOf, toOpinion, toRow } from "./conversation.js";
 import { byId, download, fit, h, icon, speak, toast } from "./dom.js";
 import { labelFrame, showList, showModels, showRun, slideSidebar } from "./frame.js";
+import { NEUTRAL, fieldsOf, inForce } from "./sampling.js";
 import { askKey, openSettings } from "./settings.js";
 import { loadSettings, openStore, saveSettings } from "./store.js";
 import { speakLanguage, t } from "./text.js";
@@ -34,7 +35,7 @@ class App {
   async meetServer(wrong = false) {
     try {
       this.about = await api.about();
-      this.models = await api.models();
+      this.meetModels(await api.models());
     } catch (error) {
       if (error.status !== 401) return this.serverIsAway(error);
       api.setKey(await askKey(wrong));
@@ -46,8 +47,14 @@ class App {
     return null;
   }
 
+  meetModels(described) {
+    this.models = described.map(({ id }) => id);
+    this.positions = new Map(described.map(({ id, max_model_len: most }) => [id, most ?? Infinity]));
+  }
+
   serverIsAway(error) {
-    Object.assign(this, { about: { run: null, report: false }, models: [""], pair: null, rates: false });
+    this.meetModels([{ id: "" }]);
+    Object.assign(this, { about: { run: null, report: false }, pair: null, rates: false });
     toast(error.status ? t("failed", { reason: error.message }) : t("unreachable"));
   }
 
@@ -56,6 +63,11 @@ class App {
     const { mode } = this.settings;
     if (!this.pair) return this.models[0];
     return mode === "both" || this.models.includes(mode) ? mode : this.pair.tuned;
+  }
+
+  /** How the server samples where it is told nothing. */
+  get served() {
+    return this.about.sampling ?? NEUTRAL;
   }
 
   labelOf(model) {
@@ -139,19 +151,23 @@ class App {
   }
 
   retry(exchange, lane) {
-    const done = this.run(exchange, lane, this.settings.temperature || FREER);
+    const { temperature } = this.settings;
+    const done = this.run(exchange, lane, (temperature ?? this.served.temperature) > 0 ? temperature : FREER);
     this.show();
     return done;
   }
 
-  /** Fill a new answer in a lane. The seed moves on with each try, so a fixed one does not repeat an answer. */
+  /** Fill a new answer in a lane, at the server's temperature where that is null. The seed moves on with each try, so a
+   * fixed one does not repeat an answer. */
   async run(exchange, lane, temperature) {
-    const { conversation, settings } = this;
-    const seed = settings.seed === null ? crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 : settings.seed + lane.answers.length;
-    const [answer, controller] = [addAnswer(lane, { temperature, seed }), new AbortController()];
+    const { conversation, served } = this;
+    const seed = this.settings.seed === null ? crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 : this.settings.seed + lane.answers.length;
+    const [settings, positions] = [{ ...this.settings, temperature, seed }, this.positions.get(lane.model)];
+    const [answer, controller] = [addAnswer(lane, { ...inForce(settings, served, positions), seed }), new AbortController()];
     this.runs.set(answer, controller);
     const onChange = () => this.thread.changed(lane);
-    const problem = await ask({ conversation, exchange, lane, answer, settings, signal: controller.signal, onChange });
+    const sampling = fieldsOf(settings, served, positions);
+    const problem = await ask({ conversation, exchange, lane, answer, sampling, signal: controller.signal, onChange });
     this.runs.delete(answer);
     this.thread.changed(lane);
     this.showComposer();
@@ -254,6 +270,8 @@ class App {
     byId("export").onclick = () => this.export([this.conversation]);
     byId("open-settings").onclick = () => openSettings({
       settings: this.settings,
+      served: this.served,
+      positions: Math.min(...this.positions.values()),
       conversation: this.conversation,
       change: (name, value) => this.change(name, value),
       exportAll: () => this.export(this.store.list()),

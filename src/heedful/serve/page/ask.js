@@ -9,13 +9,13 @@ const ALTERNATIVES = 5;
 const TOO_LONG = ["context_length_exceeded", "body_too_large"]; // what fewer turns may mend
 
 /** Fill an answer. It always ends with a `finish`: stop, length, stopped or error. Returns the error, if there is one. */
-export async function ask({ conversation, exchange, lane, answer, settings, signal, onChange }) {
+export async function ask({ conversation, exchange, lane, answer, sampling, signal, onChange }) {
   const started = performance.now();
   const turns = turnsBefore(conversation, exchange, lane.model).length;
   let problem = null;
   for (let dropped = Math.min(droppedBefore(conversation, exchange, lane.model), turns); dropped <= turns; dropped += 1) {
     answer.messages = messagesFor(conversation, exchange, lane.model, dropped);
-    problem = await attempt(request(lane.model, answer, settings), answer, signal, onChange);
+    problem = await attempt(request(lane.model, answer, sampling), answer, signal, onChange);
     answer.trimmed = problem ? 0 : dropped;
     if (!TOO_LONG.includes(problem?.code)) break; // else once more, without the oldest turn
   }
@@ -32,14 +32,7 @@ function droppedBefore({ exchanges }, exchange, model) {
   return Number(shownAnswer(lane ?? { answers: [] })?.trimmed ?? 0);
 }
 
-function request(model, answer, settings) {
-  const { messages } = answer;
-  const { topP, maxTokens, repetition } = settings;
-  const sampled = answer.temperature > 0 && { top_p: topP, seed: answer.seed };
-  const seen = { logprobs: true, top_logprobs: ALTERNATIVES };
-  const always = { temperature: answer.temperature, max_tokens: maxTokens, repetition_penalty: repetition };
-  return { model, messages, ...always, ...seen, ...sampled };
-}
+const request = (model, { messages }, sampling) => ({ model, messages, ...sampling, logprobs: true, top_logprobs: ALTERNATIVES });
 
 async function attempt(body, answer, signal, onChange) {
   try {

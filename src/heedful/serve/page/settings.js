@@ -1,23 +1,27 @@
 // The settings: how answers are sampled, and how the page looks. What is changed holds at once.
 
 import { byId, h, iconButton } from "./dom.js";
+import { SAMPLED, halfOf, inForce } from "./sampling.js";
 import { DEFAULTS } from "./store.js";
 import { LANGUAGES, t } from "./text.js";
 
-/** Open the settings. `change(name, value)` takes each change; `exportAll` saves every conversation. */
-export function openSettings({ settings, conversation, change, exportAll }) {
+/** Open the settings. `served` is how the server samples, with room for `positions` tokens; `change(name, value)` takes
+ * each change; `exportAll` saves every conversation. */
+export function openSettings({ settings, served, positions, conversation, change, exportAll }) {
   const dialog = byId("settings");
-  const redraw = () => fill(dialog, { settings, conversation, change, exportAll }, redraw);
+  const redraw = () => fill(dialog, { settings, served, positions, conversation, change, exportAll }, redraw);
   redraw();
   dialog.onclick = (event) => event.target === dialog && dialog.close();
   dialog.showModal();
 }
 
 function fill(dialog, context, redraw) {
-  const { settings, conversation, change } = context;
-  const number = (name, limits) => numberField(name, settings, limits, change);
+  const { settings, served, positions, conversation, change } = context;
+  const held = inForce(settings, served, positions);
+  const longest = Math.min(Math.max(1024, served.max_tokens), halfOf(positions));
+  const number = (name, limits) => numberField(name, held, limits, change);
   const reset = () => {
-    for (const name of ["temperature", "topP", "maxTokens", "repetition", "seed"]) change(name, DEFAULTS[name]);
+    for (const name of SAMPLED) change(name, DEFAULTS[name]);
     redraw();
   };
   const system = h("textarea", { id: "system", rows: 3, value: conversation.system, oninput: () => change("system", system.value) });
@@ -28,7 +32,7 @@ function fill(dialog, context, redraw) {
     number("temperature", { min: 0, max: 2, step: 0.1, hint: t("temperatureHint") }),
     number("topP", { min: 0.05, max: 1, step: 0.05 }),
     number("repetition", { min: 1, max: 2, step: 0.05 }),
-    number("maxTokens", { min: 16, max: 1024, step: 16 }),
+    number("maxTokens", { min: Math.min(16, longest), max: longest, step: 16 }),
     seedField(settings, change),
     h("h3", {}, t("appearance")),
     h("div.pair", {}, themeField(settings, change), languageField(settings, change, redraw)),

@@ -88,11 +88,11 @@ function finished(request) {
 
 export const DEFAULTS = {
   system: "",
-  temperature: 0,
-  topP: 1,
-  maxTokens: 256,
-  repetition: 1,
-  seed: null,
+  temperature: null, // as the server samples; so are the next three
+  topP: null,
+  maxTokens: null,
+  repetition: null,
+  seed: null, // a new one for each answer
   theme: "auto",
   language: null,
   mode: null, // which model answers, or "both"
