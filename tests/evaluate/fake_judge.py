@@ -17,6 +17,7 @@ class Judge:
     def __init__(self) -> None:
         self.faults: list[Any] = []
         self.always: Any = None
+        self.at: dict[str, Any] = {}  # a text of a question -> the fault that it always meets
         self.seen: list[dict[str, Any]] = []
         self.headers: list[Any] = []
         self.reply: Any = None
@@ -28,7 +29,8 @@ class Judge:
         with self.lock:
             self.seen.append(body)
             self.headers.append(handler.headers)
-            fault = self.always or (self.faults.pop(0) if self.faults else None)
+            met = next((fault for text, fault in self.at.items() if text in body["messages"][-1]["content"]), None)
+            fault = met or self.always or (self.faults.pop(0) if self.faults else None)
         if fault == "close":
             handler.connection.close()
         elif fault == "hang":

@@ -95,13 +95,13 @@ class Endpoint:
             "max_tokens": LONGEST_REPLY,
         }
 
-    def ask(self, messages: Messages) -> Reply:
-        """Get a reply; NoReply after ATTEMPTS tries, or at once where trying again cannot help."""
-        for attempt in range(1, ATTEMPTS + 1):
+    def ask(self, messages: Messages, attempts: int = ATTEMPTS) -> Reply:
+        """Get a reply; NoReply after so many attempts, or at once where trying again cannot help."""
+        for attempt in range(1, attempts + 1):
             try:
                 return self._once(messages)
             except _Passing as fault:
-                if attempt == ATTEMPTS or self._stopped.is_set():
+                if attempt == attempts or self._stopped.is_set():
                     raise NoReply(f"{fault} ({attempt} attempts)") from None
                 usual = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 self._stopped.wait(min(fault.wait if fault.wait is not None else usual, LONGEST_WAIT))

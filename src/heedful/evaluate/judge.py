@@ -118,6 +118,7 @@ class Replies:
     def __init__(self, endpoint: Endpoint, file: Path, on_done: Callable[[int], None] = lambda done: None) -> None:
         self.endpoint, self.file, self.on_done = endpoint, file, on_done
         self.known = _known(file)
+        self._answered: Messages | None = None  # a question that got a reply
         self._told = 0  # questions that are done
         self._writing = Lock()
 
@@ -125,6 +126,7 @@ class Replies:
         """Get a reply to each question, in order; RunError if the judge is down, with what it said kept."""
         keys = [self._key(messages) for messages in questions]
         missing = {key: messages for key, messages in zip(keys, questions, strict=True) if key not in self.known}
+        self._answered = next((m for key, m in zip(keys, questions, strict=True) if key in self.known), self._answered)
         self._told += len(keys) - len(missing)
         self.on_done(self._told)
         failed = self._ask(missing)
@@ -151,7 +153,7 @@ class Replies:
                         in_a_row = in_a_row + 1 if fault else 0
                         if isinstance(fault, NoReply):
                             failed[key] = fault
-                            self._check_up(fault, in_a_row >= min(GIVE_UP, len(missing)))
+                            in_a_row = self._check_up(fault, in_a_row, min(GIVE_UP, len(missing)))
                         elif fault:
                             raise fault
             except BaseException:
@@ -163,16 +165,32 @@ class Replies:
         """Get one reply, in a thread of its own, and keep it."""
         reply = self.endpoint.ask(messages)
         with self._writing, open(self.file, "ab") as file:
-            self.known[key] = reply
+            self.known[key], self._answered = reply, messages
             file.write(json.dumps({"key": key, **asdict(reply)}).encode() + b"\n")
 
-    def _check_up(self, fault: NoReply, many: bool) -> None:
-        """Give up where no other question would fare better; one that is refused for itself is only counted."""
-        if fault.fatal or (many and not (fault.refused and self.known)):
-            raise RunError(
-                f"The judge at {self.endpoint.url} gives no replies: {fault.problem}.",
-                f"{len(self.known)} replies are kept in {self.file}; the same command asks for the rest.",
-            ) from None
+    def _check_up(self, fault: NoReply, in_a_row: int, most: int) -> int:
+        """Give up where no other question would fare better; give how many failures in a row count from here on.
+
+        A question that is refused for itself is only counted, and so are those beside which the judge still replies.
+        """
+        if not fault.fatal and (in_a_row < most or (fault.refused and self.known)):
+            return in_a_row
+        if not fault.fatal and self._is_up():
+            return 0
+        raise RunError(
+            f"The judge at {self.endpoint.url} gives no replies: {fault.problem}.",
+            f"{len(self.known)} replies are kept in {self.file}; the same command asks for the rest.",
+        ) from None
+
+    def _is_up(self) -> bool:
+        """Ask a question that got a reply before once more: in a repeated judging only those without one are left."""
+        if self._answered is None:
+            return False
+        try:
+            self.endpoint.ask(self._answered, attempts=1)
+        except NoReply:
+            return False
+        return True
 
     def _key(self, messages: Messages) -> str:
         asked = json.dumps([self.endpoint.url, self.endpoint.body(messages)], sort_keys=True, ensure_ascii=False)
