@@ -10,6 +10,7 @@ from tests.report.runs import events, finished_run
 from heedful.config import load_config
 from heedful.report.card import write_card
 from heedful.report.page import write_report
+from heedful.report.scores import score_table
 from heedful.run import read_json, write_json
 
 
@@ -35,6 +36,24 @@ def test_the_card_accounts_for_the_rows(tmp_path: Path) -> None:
     assert (
         "| ROUGE-L (decides) | 0.300 [0.250, 0.350] | 0.600 [0.550, 0.650] | +0.300 [+0.200, +0.400] | better |" in text
     )
+
+
+def test_three_models_with_a_score_that_one_of_them_lacks(tmp_path: Path) -> None:
+    """Card and page leave its place empty, in text and picture, and keep what the others have."""
+    run = finished_run(tmp_path / "mine")
+    found = read_json(run.evaluation_file)
+    base = {name: score for name, score in found["models"]["base"].items() if name != "rouge_l"}
+    found["models"] = {"base": found["models"]["base"], "base_own_template": base, "tuned": found["models"]["tuned"]}
+    write_json(run.evaluation_file, found)
+    text = write_card(run).read_text(encoding="utf-8")
+    assert "| ROUGE-L (decides) | 0.300 [0.250, 0.350] |  | 0.600 [0.550, 0.650] | +0.300" in text
+    first, second, *_ = score_table(found)["rows"]
+    assert (first["decides"], first["cells"][1], second["cells"][1]["value"]) == (True, None, "1.400")
+    marks = [[(mark["kind"], mark["y"]) for mark in row["plot"]["marks"]] for row in (first, second)]
+    assert marks == [[("before", 8), ("after", 38)], [("before", 8), ("middle", 23), ("after", 38)]]
+    assert first["alt"] == "ROUGE-L: Before 0.300 (0.250 to 0.350); After 0.600 (0.550 to 0.650)"
+    page = write_report(run).read_text(encoding="utf-8")
+    assert '<td class="number" data-name="Before, in its own template"></td>' in page
 
 
 def test_scores_of_other_settings_are_told_as_such(tmp_path: Path) -> None:

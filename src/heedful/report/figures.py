@@ -17,8 +17,9 @@ MAP_LEFT, MAP_BELOW = 34, 40
 MOST_POINTS = 8_000  # of one kind that are drawn
 
 
-def interval_plot(scores: Sequence[Mapping[str, float]], low: float, high: float) -> Figure:
-    """Lay out one dot with its whisker for each model, on a scale from low to high."""
+def interval_plot(scores: Sequence[Mapping[str, float] | None], low: float, high: float) -> Figure:
+    """Lay out one dot with its whisker for each model, on a scale from low to high; a model without a score leaves its
+    line empty."""
 
     def at(value: float) -> float:
         return round(EDGE + (WIDTH - 2 * EDGE) * (min(max(value, low), high) - low) / ((high - low) or 1), 1)
@@ -27,6 +28,7 @@ def interval_plot(scores: Sequence[Mapping[str, float]], low: float, high: float
     marks = [
         {"kind": kind, "y": ROW // 2 + 1 + k * ROW, **{name: at(score[name]) for name in ("low", "value", "high")}}
         for k, (kind, score) in enumerate(zip(kinds, scores, strict=True))
+        if score
     ]
     return {"width": WIDTH, "height": ROW * len(scores) + 2, "left": at(max(low, 0.0)), "marks": marks}
 

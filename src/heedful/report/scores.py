@@ -40,7 +40,7 @@ def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES)
     """Lay out the scores of all models, with their intervals as pictures."""
     models: Mapping[str, Mapping[str, Any]] = evaluation["models"]
     order = sorted(models, key=lambda name: name == "tuned")  # what came out stands last
-    metrics = [metric for metric in models[order[-1]] if all(metric in models[name] for name in order)]
+    metrics = list(dict.fromkeys(metric for name in reversed(order) for metric in models[name]))
     metrics.sort(key=lambda metric: metric != evaluation.get("decides"))
     return {
         "columns": [names.get(name, name) for name in order],
@@ -57,20 +57,21 @@ def on_rows(evaluation: Mapping[str, Any]) -> str:
 def _score_row(
     evaluation: Mapping[str, Any], metric: str, order: Sequence[str], names: Mapping[str, str]
 ) -> dict[str, Any]:
-    scores = [evaluation["models"][name][metric] for name in order]
-    top = max(score["high"] for score in scores) * 1.02 if metric in OPEN else 100 if metric in HUNDREDS else 1
-    top = max(top, *(score["high"] for score in scores))
-    cells = [{name: shown(metric, score[name]) for name in ("value", "low", "high")} for score in scores]
+    scores = [evaluation["models"][name].get(metric) for name in order]  # None where a model has no such score
+    ends = [score[end] for score in scores if score for end in ("low", "high")]
+    top = max(ends) * 1.02 if metric in OPEN else 100 if metric in HUNDREDS else 1
+    cells = [score and {name: shown(metric, score[name]) for name in ("value", "low", "high")} for score in scores]
     spoken = (
         f"{names.get(name, name)} {cell['value']} ({cell['low']} to {cell['high']})"
         for name, cell in zip(order, cells, strict=True)
+        if cell
     )
     return {
         "name": label(metric),
         "hint": LABELS.get(metric, ("", ""))[1],
         "decides": metric == evaluation.get("decides"),
         "cells": cells,
-        "plot": interval_plot(scores, min(0.0, *(score["low"] for score in scores)), top),
+        "plot": interval_plot(scores, min(0.0, *ends), max(top, *ends)),
         "alt": f"{label(metric)}: {'; '.join(spoken)}",
         "pair": _pair(metric, evaluation.get("paired", {}).get(metric)),
     }
