@@ -1,6 +1,6 @@
 """Does an answer keep the constraints that its row declares? Decided by code: the same answer always scores the same.
 
-Outer white space of an answer does not count. Upper and lower case are alike, except to `matches` and `case`.
+Outer white space of an answer does not count, and an empty answer keeps no constraint. Upper and lower case are alike, except to `matches` and `case`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def check_scores(checks: Sequence[Check], answer: str) -> dict[str, float]:
 
 
 def passes(check: Check, answer: str) -> bool:
-    return RULES[check.kind](answer.strip(), check.value)
+    text = answer.strip()
+    return bool(text) and RULES[check.kind](text, check.value)
 
 
 def count_words(text: str) -> int:
@@ -67,15 +68,15 @@ def _matches(answer: str, pattern: str) -> bool:
 RULES: Mapping[str, Callable[[str, Any], bool]] = {
     "valid_json": lambda answer, _: is_json(answer),
     "min_words": lambda answer, count: count_words(answer) >= count,
-    "max_words": lambda answer, count: 1 <= count_words(answer) <= count,
-    "max_characters": lambda answer, count: 1 <= len(answer) <= count,
+    "max_words": lambda answer, count: count_words(answer) <= count,
+    "max_characters": lambda answer, count: len(answer) <= count,
     "lines": lambda answer, count: sum(bool(line.strip()) for line in answer.splitlines()) == count,
     "contains": lambda answer, texts: all(_has(answer, text) for text in texts),
-    "not_contains": lambda answer, texts: bool(answer) and not any(_has(answer, text) for text in texts),
+    "not_contains": lambda answer, texts: not any(_has(answer, text) for text in texts),
     "one_of": lambda answer, texts: any(normalised_match(answer, text) for text in texts),
     "starts_with": lambda answer, text: answer.casefold().startswith(text.casefold()),
     "ends_with": lambda answer, text: answer.casefold().endswith(text.casefold()),
     "matches": _matches,
     "case": lambda answer, case: answer.isupper() if case == "upper" else answer.islower(),
 }
-"""By kind: (the answer without outer white space, the value declared) -> kept or not. An empty answer keeps none."""
+"""By kind: (the answer without outer white space, never empty; the value declared) -> kept or not."""
