@@ -9,7 +9,7 @@ from typing import Any
 
 from heedful.config import Config, leaves, load_config
 from heedful.errors import UsageError
-from heedful.run import Run, holds_run, leave_directory, lock, make_directory, open_run, slug
+from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 Settings = Mapping[str, Any] | Sequence[str]
@@ -96,7 +96,7 @@ def newest_run(out: Path | str | None) -> Run:
 
 def is_scored(run: Run) -> bool:
     """Say whether any score of a run is known: what decides is chosen before."""
-    return run.evaluation_file.exists() or any(run.path.glob("evaluations/*/evaluation.json"))
+    return run.evaluation_file.exists() or any(run.path.glob(f"{EVALUATIONS}/*/evaluation.json"))
 
 
 def _continued(run: Run, asked: Config) -> Config:

@@ -29,6 +29,7 @@ from heedful.config import Config, dump_config, load_config
 from heedful.errors import RunError, UsageError
 
 LOCK = "run.lock"
+EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back
 EXPORT_RECEIPT = "export_receipt.json"  # of an exported folder
 
 
@@ -70,7 +71,7 @@ class Run(Results):
         local = os.path.expanduser(data)  # two files of one name are told apart by where they lie
         whole = os.path.realpath(local) if os.path.exists(local) else data
         place = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
-        return Results(self.path / "evaluations" / f"{slug(Path(data).name)}-{place}")
+        return Results(self.path / EVALUATIONS / f"{slug(Path(data).name)}-{place}")
 
     @property
     def config_file(self) -> Path:

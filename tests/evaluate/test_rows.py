@@ -19,6 +19,7 @@ from heedful.evaluate.rows import Cell, RowScores
 from heedful.evaluate.score import Answers, responses, score_rows
 from heedful.evaluate.summary import evaluation
 from heedful.records import Check, Completion, Conversation, Message, Place
+from heedful.run import write_json
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "birds", "near", "an", "old", "tree"]
 RNG = np.random.default_rng(3)
@@ -168,6 +169,30 @@ def test_a_damaged_file_of_scores_is_one_sentence(text: str, tmp_path: Path) -> 
     path.unlink()
     with pytest.raises(RunError, match="not evaluated yet"):
         rows.read_rows(path)
+
+
+def test_rows_may_have_any_name(tmp_path: Path) -> None:
+    """U+2028 and its like part lines for some readers, and may stand in a file's name."""
+    named = [RowScores(f"a\u2028{i}", "a\u2028b\x85c.json (row 1)", "k", {}) for i in range(2)]
+    rows.write_rows(tmp_path / "scores.jsonl", named)
+    assert rows.read_rows(tmp_path / "scores.jsonl") == named
+
+
+@pytest.mark.parametrize(
+    ("place", "told", "command"),
+    [
+        ("my run", {}, "heedful evaluate '{}/my run' again"),
+        ("mine/evaluations/x-1", {"of": {"data": "my x.json"}}, "heedful evaluate {}/mine --data 'my x.json' again"),
+        ("mine/evaluations/x-1", {}, "heedful evaluate {}/mine --data FILE again"),
+    ],
+)
+def test_the_command_that_mends_a_file_of_scores(place: str, told: object, command: str, tmp_path: Path) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    write_json(tmp_path / place / "evaluation.json", told)
+    (tmp_path / place / "scores.jsonl").write_text("{")
+    with pytest.raises(RunError) as error:
+        rows.read_rows(tmp_path / place / "scores.jsonl")
+    assert f"Run {command.format(tmp_path)}." in str(error.value)
 
 
 def test_a_ratio_with_other_denominators_is_not_compared() -> None:

@@ -18,7 +18,7 @@ from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
 from heedful.records import Conversation, Watch
-from heedful.run import Results, Run, write_json
+from heedful.run import EVALUATIONS, Results, Run, write_json
 
 
 def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str | None, watch: Watch) -> dict[str, Any]:
@@ -60,6 +60,6 @@ def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str |
 
 def forget(run: Run) -> None:
     """Remove the scores of a model that another replaces. A judge's replies stay: they are found by what was asked."""
-    for results in (run, *map(Results, run.path.glob("evaluations/*"))):
+    for results in (run, *map(Results, run.path.glob(f"{EVALUATIONS}/*"))):
         for file in (results.evaluation_file, results.responses_file, results.scores_file, results.probes_file):
             file.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from heedful.errors import RunError
 from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better
 from heedful.evaluate.stats import compare, corpus_compare, corpus_interval, interval, ratio_interval
 from heedful.records import Comparison, Conversation, Score
-from heedful.run import atomic_write
+from heedful.run import EVALUATIONS, Results, atomic_write, read_json
 
 Values = Mapping[str, float]
 BASE_AND_TUNED = "base", "tuned"
@@ -86,16 +86,26 @@ def write_rows(path: Path, rows: Sequence[RowScores]) -> None:
 def read_rows(path: Path) -> list[RowScores]:
     """Read scores.jsonl; RunError if it is not there or not whole."""
     try:
-        return [_row(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would part a name at U+2028
+        return [_row(json.loads(line)) for line in lines if line]
     except FileNotFoundError as error:
         raise RunError(
             f"{path.parent} holds no {path.name}: it was not evaluated yet.",
-            f"Run heedful evaluate {shlex.quote(str(path.parent))}.",
+            f"Run {_scoring(path.parent)}.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"Cannot read {path}: {error!r}.", f"Run heedful evaluate {shlex.quote(str(path.parent))} again."
-        ) from error
+        raise RunError(f"Cannot read {path}: {error!r}.", f"Run {_scoring(path.parent)} again.") from error
+
+
+def _scoring(results: Path) -> str:
+    """Give the command that writes these results; those on other rows lie in the folder `evaluations` of their run."""
+    if results.parent.name != EVALUATIONS:
+        return f"heedful evaluate {shlex.quote(str(results))}"
+    try:
+        data = str(read_json(Results(results).evaluation_file)["of"]["data"])
+    except (RunError, KeyError, TypeError):
+        data = "FILE"
+    return f"heedful evaluate {shlex.quote(str(results.parent.parent))} --data {shlex.quote(data)}"
 
 
 def _row(line: Mapping[str, Any]) -> RowScores:
