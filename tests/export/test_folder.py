@@ -113,6 +113,21 @@ def test_what_exists_is_replaced_with_force_alone(run: Run, tmp_path: Path) -> N
     assert (foreign / "one").exists()
 
 
+def test_a_file_is_replaced_only_beside_its_receipt(tmp_path: Path) -> None:
+    """Another model's weights may bear the name that was typed."""
+    run = make_run(tmp_path / "run", "llama", trained_tokenizer("smollm"))
+    out = tmp_path / "tuned.gguf"
+    out.write_text("months of somebody's work")
+    with pytest.raises(UsageError, match="not an export"):
+        pipeline.export(run, "gguf", out=out, force=True)
+    assert out.read_text() == "months of somebody's work"
+    out.unlink()
+    made = pipeline.export(run, "gguf", out=out)
+    with pytest.raises(UsageError, match="exists already"):
+        pipeline.export(run, "gguf", out=out)
+    assert pipeline.export(run, "gguf", out=out, force=True).receipt["files"] == made.receipt["files"]
+
+
 BAD = {
     "form": (["--to", "onnx"], 2, "It takes hf, gguf, ollama"),
     "misspelt form": (["--to", "ggfu"], 2, "Did you mean 'gguf'"),

@@ -1,6 +1,7 @@
 """Does an answer keep the constraints that its row declares? Decided by code: the same answer always scores the same.
 
-Outer white space of an answer does not count, and an empty answer keeps no constraint. Upper and lower case are alike, except to `matches` and `case`.
+Outer white space of an answer does not count, and an empty answer keeps no constraint. Upper and lower case are alike,
+except to `matches` and `case`.
 """
 
 from __future__ import annotations

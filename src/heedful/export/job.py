@@ -89,7 +89,7 @@ def _file_name(run: Run, form: str, kind: str, adapter: bool) -> str:
 
 
 def _check_place(job: Job, force: bool) -> None:
-    """Refuse to overwrite without --force, and with it whatever is no export."""
+    """Refuse to overwrite without --force, and with it whatever is no export: what has no receipt."""
     out = job.out
     if job.is_file and out.suffix != ".gguf":
         raise UsageError(f"--out {out} should end in .gguf.")
@@ -97,10 +97,8 @@ def _check_place(job: Job, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"{out} exists already.", "Replace it with --force, or choose another --out.")
-    ours = (
-        out.is_file() if job.is_file else out.is_dir() and ((out / EXPORT_RECEIPT).is_file() or not any(out.iterdir()))
-    )
-    if not ours:
+    empty = not job.is_file and out.is_dir() and not any(out.iterdir())
+    if out.is_dir() == job.is_file or not (empty or job.receipt.is_file()):
         raise UsageError(f"{out} is not an export, so --force does not replace it.", "Choose another --out.")
 
 
