@@ -13,19 +13,23 @@ from tests.models import byte_tokenizer, sentencepiece_tokenizer, trained_tokeni
 from transformers import PreTrainedTokenizerBase
 
 from heedful import pipeline
+from heedful.config import load_config
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import ExportError
-from heedful.export.modelfile import around_of, go_template
+from heedful.export.modelfile import around_of, go_template, modelfile, quoted
 from heedful.records import Message
 
-# Ollama hands its template the conversation, the system message's text beside it.
+# Ollama hands its template the conversation, the system message's text beside it. In a Modelfile, a value that begins
+# with quotes goes on until it ends with them; nothing in it is an escape, and what does not print is dropped.
 PROGRAM = """
 package main
 
 import (
 	"encoding/json"
 	"os"
+	"strconv"
+	"strings"
 	"text/template"
 )
 
@@ -33,12 +37,43 @@ type message struct{ Role, Content string }
 type task struct {
 	Template      string
 	Conversations [][]*message
+	Modelfile     string
+}
+
+func bare(value string) (string, bool) {
+	for _, marks := range []string{`\"\"\"`, `"`} {
+		if strings.HasPrefix(value, marks) {
+			closed := len(value) >= 2*len(marks) && strings.HasSuffix(value, marks)
+			return strings.TrimSuffix(strings.TrimPrefix(value, marks), marks), closed
+		}
+	}
+	return value, true
+}
+
+func values(modelfile string) [][2]string {
+	found, line := [][2]string{}, ""
+	for _, c := range modelfile {
+		name, value, _ := strings.Cut(line, " ")
+		if name == "PARAMETER" {
+			name, value, _ = strings.Cut(value, " ")
+		}
+		if text, closed := bare(strings.TrimSpace(value)); c == '\\n' && closed {
+			found, line = append(found, [2]string{name, text}), ""
+		} else if c == '\\n' || c == '\\r' || c == '\\t' || strconv.IsPrint(c) {
+			line += string(c)
+		}
+	}
+	return found
 }
 
 func main() {
 	var given task
 	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
 		panic(err)
+	}
+	if given.Modelfile != "" {
+		json.NewEncoder(os.Stdout).Encode(values(given.Modelfile))
+		return
 	}
 	parsed := template.Must(template.New("").Option("missingkey=zero").Parse(given.Template))
 	for _, messages := range given.Conversations {
@@ -104,6 +139,12 @@ def rendered_by_go(program: Path, template: str, wanted: list[list[Message]]) ->
     return done.stdout.decode().split("\x00")[:-1]
 
 
+def read_by_ollama(program: Path, modelfile: str) -> list[tuple[str, str]]:
+    """Give what a Modelfile says, as pairs of a name and a value."""
+    done = subprocess.run([str(program)], input=json.dumps({"Modelfile": modelfile}).encode(), capture_output=True)
+    return [(name, value) for name, value in json.loads(done.stdout)]
+
+
 def rendered_by_us(bound: Encoder, conversation: list[Message]) -> str:
     return "".join(segment.text for piece in bound.template.pieces(conversation, ask=True) for segment in piece)
 
@@ -135,3 +176,45 @@ def test_the_modelfile_stops_and_samples_as_the_run(tmp_path: Path) -> None:
     assert lines[1].startswith('TEMPLATE """{{- if .System }}')
     assert 'PARAMETER stop "<|im_end|>"' in lines
     assert {"PARAMETER temperature 0.0", "PARAMETER repeat_penalty 1.0", "PARAMETER num_ctx 512"} <= set(lines)
+
+
+STOPS = [
+    "[/b]",
+    "\n\nQ:",
+    'say "no"',
+    '"',
+    '""',
+    'a"""b',
+    "C:\\new",
+    "\\n",
+    " two  ",
+    "\tx",
+    '"\n"',
+    "é🙂",
+    "#",
+    '{"a": [1]}',
+]
+
+
+def test_ollama_reads_the_stop_strings_and_the_sampling_that_were_set(go: Path) -> None:
+    settings = {"generate.stop": STOPS, "generate.temperature": 0.5}
+    read = read_by_ollama(go, modelfile("run.gguf", encoder("chatml"), load_config(None, settings)))
+    assert [value for name, value in read if name == "stop"] == ["<|im_end|>", *STOPS]
+    assert {("FROM", "./run.gguf"), ("top_k", "0"), ("top_p", "1.0"), ("temperature", "0.5")} <= set(read)
+    assert dict(read)["TEMPLATE"] == go_template(encoder("chatml"))
+
+
+@pytest.mark.parametrize("stop", ["", "a\u00a0b", "\x1b", "\u200b", 'x"""\ny', 'x""" \ny', '"""\n'])
+def test_a_stop_string_that_ollama_would_misread_is_refused(stop: str, go: Path) -> None:
+    with pytest.raises(ExportError, match="cannot be written for Ollama"):
+        quoted(stop)
+    read = read_by_ollama(go, f'PARAMETER stop """{stop}"""\nPARAMETER top_k 1\n')
+    assert not stop or read != [("stop", stop), ("top_k", "1")]
+
+
+def test_characters_that_ollama_drops_are_escaped_in_its_template(go: Path) -> None:
+    """A template's own text is a string of Go's, which knows escapes."""
+    bound = encoder("own", NO_SYSTEM.replace(": '", "\u00a0\u200b\x7f🙂: '"))
+    template = dict(read_by_ollama(go, modelfile("run.gguf", bound, load_config())))["TEMPLATE"]
+    conversation = conversations()[1]
+    assert rendered_by_go(go, template, [conversation]) == [rendered_by_us(bound, conversation)]

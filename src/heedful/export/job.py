@@ -15,7 +15,7 @@ from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError, RunError, UsageError, did_you_mean
 from heedful.export.architectures import architecture_of
 from heedful.export.gguf_file import FILE_TYPES
-from heedful.export.modelfile import go_template
+from heedful.export.modelfile import modelfile
 from heedful.export.vocabulary import vocabulary_of
 from heedful.run import EXPORT_RECEIPT, Run
 
@@ -78,7 +78,7 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
         architecture_of(config)
         vocabulary_of(encoder.tokenizer, config.vocab_size)
         if form == "ollama":
-            go_template(encoder)
+            modelfile(job.name, encoder, run.config())
     _check_space(job)
     return job
 

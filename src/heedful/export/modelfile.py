@@ -57,7 +57,7 @@ class Around:
         parts = {"SYSTEM_BEFORE": before, "SYSTEM_AFTER": after, "START": self.start}
         parts |= {"USER_AFTER": self.user_after, "ANSWER_AFTER": self.answer_after}
         text = (WITH_SYSTEM if self.system else WITHOUT_SYSTEM) + TURNS
-        return re.sub(r"\b[A-Z]+_?[A-Z]+\b", lambda name: json.dumps(parts[name[0]], ensure_ascii=False), text)
+        return re.sub(r"\b[A-Z]+_?[A-Z]+\b", lambda name: _go_string(parts[name[0]]), text)
 
 
 def go_template(encoder: Encoder) -> str:
@@ -89,21 +89,49 @@ def around_of(encoder: Encoder) -> Around:
 
 def write_modelfile(gguf: Path, encoder: Encoder, config: Config) -> None:
     """Write the Modelfile beside a GGUF file."""
+    (gguf.parent / "Modelfile").write_text(modelfile(gguf.name, encoder, config), encoding="utf-8")
+
+
+def modelfile(gguf: str, encoder: Encoder, config: Config) -> str:
+    """Give the Modelfile of a GGUF file; ExportError for what Ollama could not read from it."""
     template, settings = go_template(encoder), config.generate
     stops = [*encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.stop_ids)), *settings.stop]
     parameters = {
         "temperature": settings.temperature,
-        "top_k": settings.top_k or None,
+        "top_k": settings.top_k,  # 0 is all tokens there too; left out, it would be 40
         "top_p": settings.top_p,
         "repeat_penalty": settings.repetition_penalty,
         "seed": settings.seed,
         "num_predict": settings.max_tokens,
         "num_ctx": min(encoder.max_tokens, 4096),
     }
-    lines = [f"FROM ./{gguf.name}", f'TEMPLATE """{template}"""']
-    lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
-    lines += [f"PARAMETER {name} {value}" for name, value in parameters.items() if value is not None]
-    (gguf.parent / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [f"FROM ./{gguf}", f'TEMPLATE """{template}"""']
+    lines += [f"PARAMETER stop {quoted(stop)}" for stop in stops]
+    lines += [f"PARAMETER {name} {value}" for name, value in parameters.items()]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """Put a text between quotes for a Modelfile, in which nothing can be escaped (Ollama's parser/parser.go).
+
+    A value goes on over the ends of lines until it ends with the quotes that it began with, and characters that do not
+    print are dropped, but for spaces, tabs and line feeds.
+    """
+    lost = [c for c in text if not (c.isprintable() or c in "\t\n\r")]
+    if not text or lost or re.search(r'"""\s*[\n\r]', text):
+        why = "it is empty" if not text else f"it drops {lost[0]!r}" if lost else "quotes at a line's end close it"
+        raise ExportError(
+            f"The stop string {text!r} cannot be written for Ollama: {why}.",
+            "Use --to gguf, or take it out of generate.stop in the run's config.yaml.",
+        )
+    marks = '"""' if '"' in text else '"'
+    return f"{marks}{text}{marks}"
+
+
+def _go_string(text: str) -> str:
+    """Write a text as a string of Go's, with the characters escaped that a Modelfile would lose."""
+    written = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in written)
 
 
 def _conversations(system: bool) -> list[list[Message]]:
