@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,9 @@ from transformers import GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
 from heedful.data.turns import check_turns
-from heedful.encode.template import choose_template
+from heedful.encode.template import Template, choose_template
 from heedful.encode.tokenise import Encoder, build_encoder, stop_ids
+from heedful.encode.truncate import fewest
 from heedful.errors import DataError
 from heedful.records import Conversation, Message, Place, TokenizedExample
 
@@ -244,6 +246,37 @@ class TestLongRows:
         assert receipt.dropped == ["rows.json (row 1)"]
         assert not receipt.truncated
 
+    @PROPERTY
+    @given(
+        texts=st.lists(st.sampled_from(["a", "b" * 9, "c" * 40]), min_size=4, max_size=16), limit=st.integers(60, 300)
+    )
+    def test_no_more_turns_go_than_need_be(self, texts: list[str], limit: int) -> None:
+        encoder = self.encoder(limit)
+        turns = texts[: len(texts) // 2 * 2]
+        endings = (conversation(*turns[k:]) for k in range(0, len(turns) - 1, 2))
+        whole = next((row for row in endings if len(encoder.by_pieces(row.messages)[0]) <= limit), None)
+        fitted = encoder.fitted(conversation(*turns))
+        assert fitted is not None
+        assert fitted.messages == whole.messages if whole else len(fitted.messages) == 2
+
+    @pytest.mark.parametrize("turn", [("user", "assistant"), ("tool", "assistant")])
+    def test_the_work_grows_as_the_turns_do(self, turn: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where one question has many tools' results, of which each may be cut."""
+        rendered: list[int] = []
+        render = Template._render
+        monkeypatch.setattr(Template, "_render", lambda *a, **k: rendered.append(1) or render(*a, **k))
+
+        def renderings(turns: int) -> int:
+            rendered.clear()
+            roles = ["user", "assistant", *turn * turns]
+            messages = tuple(Message(role, "x" * 20) for role in roles)  # type: ignore[arg-type]
+            encoder = self.encoder(35 * turns)
+            assert encoder.encode([Conversation("1", messages, Place("f", 1))])[1].rows
+            assert len(encoder.template._shapes) < 5
+            return len(rendered)
+
+        assert renderings(40) < 2.5 * renderings(20)
+
     def test_drop_counts_the_row(self) -> None:
         encoder = self.encoder(60, "drop")
         examples, receipt = encoder.encode([conversation("u" * 90, "a"), conversation("u", "a")])
@@ -263,6 +296,15 @@ class TestLongRows:
     def test_an_answer_of_blanks_keeps_a_token(self) -> None:
         (example,), _ = self.encoder(60).encode([conversation("u", " " * 100 + "answer")])
         assert int(example.supervised.sum()) > 1
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 7, 40])
+def test_the_fewest_that_fit_are_found_from_any_guess(most: int) -> None:
+    for guess, border in itertools.product(range(most + 3), range(1, most + 2)):
+        tried: list[int] = []
+        assert fewest(most, guess, lambda count: tried.append(count) or count >= border) == border  # noqa: B023
+        assert {border - 1, border} - {0, most + 1} <= set(tried) <= set(range(1, most + 1))
+        assert len(tried) <= 4 + 2 * abs(border - guess).bit_length()
 
 
 @pytest.mark.parametrize(("asked", "positions", "limit"), [(None, 64, 64), (32, 64, 32), (5000, 64, 64)])

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import EncodeConfig
 from heedful.encode.stretches import Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
-from heedful.encode.truncate import cut
+from heedful.encode.truncate import Scissors, Shorter
 from heedful.errors import DataError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
 
@@ -65,16 +65,6 @@ class Chunk:
     examples: list[TokenizedExample]
     answer_tokens: list[int]
     receipt: EncodingReceipt
-
-
-@dataclass(frozen=True)
-class _Shorter:
-    """A conversation that was cut to fit, and which of its fields were."""
-
-    messages: tuple[Message, ...]
-    fields: set[str]
-    ids: Ids
-    flags: Flags
 
 
 @dataclass(frozen=True)
@@ -120,10 +110,10 @@ class Encoder:
 
     def fitted(self, conversation: Conversation) -> Conversation | None:
         """Give a conversation as it is learned: itself, or cut to fit; None where the policy for long rows drops it."""
-        length = len(self._encode([self.template.pieces(conversation.messages)], None)[0][0])
-        if length <= self.max_tokens:
+        ids, flags = self._encode([self.template.pieces(conversation.messages)], None)[0]
+        if len(ids) <= self.max_tokens:
             return conversation
-        shorter = self._shorten(conversation, length)
+        shorter = self._shorten(conversation, ids, flags)
         return None if shorter is None else replace(conversation, messages=shorter.messages)
 
     def chunks(self, conversations: Iterable[Conversation]) -> Iterator[Chunk]:
@@ -137,7 +127,7 @@ class Encoder:
                     chunk.receipt.unlearned.append(str(conversation.place))
                     continue
                 if len(ids) > self.max_tokens:
-                    shorter = self._shorten(conversation, len(ids))
+                    shorter = self._shorten(conversation, ids, flags)
                     if shorter is None:
                         chunk.receipt.dropped.append(str(conversation.place))
                         continue
@@ -235,28 +225,27 @@ class Encoder:
                 letters = self.tokenizer(list(text), add_special_tokens=False, verbose=False)["input_ids"]
                 yield np.concatenate(letters).astype(np.int32), np.repeat(range(len(text)), [len(i) for i in letters])
 
-    def _shorten(self, conversation: Conversation, length: int) -> _Shorter | None:
+    def _shorten(self, conversation: Conversation, ids: Ids, flags: Flags) -> Shorter | None:
         """Apply the policy for long rows: cut texts until the example fits, refuse it, or (None) drop it.
 
         Turns that are not learned may be all that fits: such a row is dropped too.
         """
         if self.long_rows == "error":
             raise DataError(
-                f"{conversation.place}: {length} tokens, but at most {self.max_tokens} fit.",
+                f"{conversation.place}: {len(ids)} tokens, but at most {self.max_tokens} fit.",
                 "Shorten the row, or choose --set encode.long_rows=truncate (or drop).",
             )
-        messages, fields = conversation.messages, set()
-        while self.long_rows == "truncate":
-            shorter = cut(messages, length - self.max_tokens, self.tokenizer)
-            if shorter is None:
-                break
-            messages, name = shorter
-            fields.add(name)
-            ids, flags = self._encode([self.template.pieces(messages)], None)[0]
-            if (length := len(ids)) <= self.max_tokens:
-                learned = self.supervise == "all" or flags.any()
-                return _Shorter(messages, fields, ids, flags) if learned else None
-        return None
+        if self.long_rows == "drop":
+            return None
+        whole = Shorter(conversation.messages, frozenset(), ids, flags)
+        shorter = Scissors(self.max_tokens, self._encode_cut, self.tokenizer).cut(whole)
+        learned = shorter is not None and (self.supervise == "all" or shorter.flags.any())
+        return shorter if learned else None
+
+    def _encode_cut(self, messages: tuple[Message, ...]) -> tuple[Ids, Flags]:
+        """Encode a conversation that was cut: of several exchanges without a shape, which few others would have."""
+        several = sum(message.role == "user" for message in messages) > 1
+        return self.by_pieces(messages) if several else self._encode([self.template.pieces(messages)], None)[0]
 
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt

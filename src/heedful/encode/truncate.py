@@ -1,37 +1,143 @@
 """A conversation that is too long, made shorter: the prompt's texts first, the answer last, the stop token never.
 
-What is cut is text inside a message, so the template, its markers and the stop token stay whole.
+What is cut is whole exchanges, or text inside a message, so the template, its markers and the stop token stay whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.encode.stretches import Flags, Ids
 from heedful.records import Message
 
 Messages = tuple[Message, ...]
 
 
-def cut(messages: Messages, excess: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Messages, str] | None:
-    """Take about `excess` tokens out; give the shorter conversation and the field that was cut, or None.
+@dataclass(frozen=True)
+class Shorter:
+    """A conversation that was cut, the fields that were, and what it is encoded to."""
 
-    In order: the oldest exchanges, the input, the user's text, a tool's, the system's, then the last answer. An
-    exchange goes whole, from a user's message to the next, so that no tool's result stands without its question.
+    messages: Messages
+    fields: frozenset[str]
+    ids: Ids
+    flags: Flags
+
+
+class _Text(NamedTuple):
+    """Where a text stands in a conversation, and what people call it."""
+
+    message: int
+    field: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Scissors:
+    """Cuts conversations to `limit` tokens. To encode one costs the more the longer it is, so few cuts are tried."""
+
+    limit: int
+    encode: Callable[[Messages], tuple[Ids, Flags]]
+    tokenizer: PreTrainedTokenizerBase
+
+    def cut(self, whole: Shorter) -> Shorter | None:
+        """Make a conversation fit, or give None where it cannot.
+
+        In order: the oldest exchanges, the input, the user's text, a tool's, the system's, then the last answer.
+        """
+        shorter = self._of_fewer_turns(whole)
+        return shorter if self._fits(shorter) else self._of_less_text(shorter)
+
+    def _fits(self, shorter: Shorter) -> bool:
+        return len(shorter.ids) <= self.limit
+
+    def _encoded(self, messages: Messages, fields: frozenset[str]) -> Shorter:
+        return Shorter(messages, fields, *self.encode(messages))
+
+    def _of_fewer_turns(self, whole: Shorter) -> Shorter:
+        """Leave out as few of the oldest exchanges as need be, or all but the last.
+
+        An exchange goes whole, from a user's message to the next, so that no tool's result stands without its question.
+        """
+        messages = whole.messages
+        questions = [i for i, message in enumerate(messages) if message.role == "user"]
+        if len(questions) < 2:
+            return whole
+        tried: dict[int, Shorter] = {}
+
+        def fits(left_out: int) -> bool:
+            rest = (*messages[: questions[0]], *messages[questions[left_out] :])
+            tried[left_out] = self._encoded(rest, whole.fields | {"oldest turns"})
+            return self._fits(tried[left_out])
+
+        letters = [0, *accumulate(len(message.content) + len(message.input) for message in messages)]
+        excess = letters[-1] * (len(whole.ids) - self.limit) / len(whole.ids)
+        guess = bisect_left([letters[question] - letters[questions[0]] for question in questions], excess)
+        most = len(questions) - 1
+        return tried[min(most, fewest(most, guess, fits))]
+
+    def _of_less_text(self, whole: Shorter) -> Shorter | None:
+        """Cut texts in their order, all but a token of each before the next, and of the last no more than need be."""
+        texts = _texts(whole.messages)
+        tried = {0: whole}
+
+        def fits(count: int) -> bool:
+            messages, fields = whole.messages, whole.fields
+            for text in texts[:count]:
+                messages, fields = self._without_tail(messages, fields, text, len(whole.ids))
+            tried[count] = self._encoded(messages, fields)
+            return self._fits(tried[count])
+
+        last = fewest(len(texts), 1, fits)
+        if last > len(texts):
+            return None
+        shorter = tried[last - 1]
+        while not self._fits(shorter):
+            excess = len(shorter.ids) - self.limit
+            messages, fields = self._without_tail(shorter.messages, shorter.fields, texts[last - 1], excess)
+            shorter = self._encoded(messages, fields) if messages != shorter.messages else tried[last]
+        return shorter
+
+    def _without_tail(
+        self, messages: Messages, fields: frozenset[str], place: _Text, excess: int
+    ) -> tuple[Messages, frozenset[str]]:
+        """Cut at least one and about `excess` tokens off the end of a text, of which one token at least stays."""
+        i, field, name = place
+        text: str = getattr(messages[i], field)
+        starts: Sequence[tuple[int, int]] = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+        )["offset_mapping"]
+        keep = max(1, len(starts) - excess)
+        end = next((start for start, _ in starts[keep:] if start > 0), len(text))  # a character may be several tokens
+        shorter = text[:end].rstrip() or text[:end]
+        if shorter == text:
+            return messages, fields
+        shortened = replace(messages[i], input=shorter) if field == "input" else replace(messages[i], content=shorter)
+        return (*messages[:i], shortened, *messages[i + 1 :]), fields | {name}
+
+
+def fewest(most: int, guess: int, fits: Callable[[int], bool]) -> int:
+    """Give the least of 1 ... `most` that fits, or `most` + 1; what is more than one that fits, fits too.
+
+    Steps from the guess grow until the border lies between two of them, which is then halved: a guess that is off by n
+    costs some 2 log n trials. The last that does not fit was tried, if it is not 0, and so was what is given.
     """
-    questions = [i for i, message in enumerate(messages) if message.role == "user"]
-    if len(questions) > 1:
-        return (*messages[: questions[0]], *messages[questions[1] :]), "oldest turns"
-    for role, field, name in _ORDER:
-        for i in reversed(range(len(messages))):
-            text = getattr(messages[i], field)
-            shorter = _without_tail(text, excess, tokenizer) if messages[i].role == role else text
-            if shorter != text:
-                shortened = _with(messages[i], field, shorter)
-                return (*messages[:i], shortened, *messages[i + 1 :]), name
-    return None
+    low, high, step = 0, most + 1, 1
+    at = min(max(guess, 1), most)
+    while high - low > 1:
+        if fits(at):
+            high, at = at, at - step
+        else:
+            low, at = at, at + step
+        step *= 2
+        if not low < at < high:
+            at = (low + high) // 2
+    return high
 
 
 _ORDER = (
@@ -43,15 +149,11 @@ _ORDER = (
 )
 
 
-def _with(message: Message, field: str, text: str) -> Message:
-    return replace(message, input=text) if field == "input" else replace(message, content=text)
-
-
-def _without_tail(text: str, excess: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Cut at least one and about `excess` tokens off the end of a text; one token at least stays."""
-    starts: Sequence[tuple[int, int]] = tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
-    )["offset_mapping"]
-    keep = max(1, len(starts) - excess)
-    end = next((start for start, _ in starts[keep:] if start > 0), len(text))  # a character may be several tokens
-    return text[:end].rstrip() or text[:end]
+def _texts(messages: Messages) -> list[_Text]:
+    """List a conversation's texts in the order in which they are cut, of each kind the last one first."""
+    return [
+        _Text(i, field, name)
+        for role, field, name in _ORDER
+        for i in reversed(range(len(messages)))
+        if messages[i].role == role and getattr(messages[i], field)
+    ]
