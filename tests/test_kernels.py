@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from heedful import kernels
 from heedful.generate import operations
 from heedful.generate.linear import Product, runs
 
+PROTOTYPE = re.compile(r"^void (?:NAME\()?(\w+?)(?:_bf16|_fp32)?\)?\(([^)]*)\)", re.MULTILINE)  # NAME adds the kind
 pytestmark = pytest.mark.skipif(kernels.compiled() is None, reason="there is no C compiler")
 ROUNDING = {torch.bfloat16: 2**-8, torch.float32: 2**-21}
 TYPES = list(ROUNDING)
@@ -122,3 +124,14 @@ def test_without_a_compiler_answers_are_torch_s(compiler: str, tmp_path: Path) -
     environment = os.environ | {"PATH": str(tools), "CC": compiler, "HEEDFUL_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[[4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]"
+
+
+def test_ctypes_is_told_what_the_functions_take() -> None:
+    """A pointer declared as a whole number would lose its upper half where longs have 32 bits."""
+    letters = {"long": "i", "float": "f"}
+    prototypes = {
+        (name, "".join("p" if "*" in taken else letters[taken.split()[0]] for taken in parameters.split(",")))
+        for path in sorted(kernels.HERE.glob("*.[ch]"))
+        for name, parameters in PROTOTYPE.findall(path.read_text(encoding="utf-8"))
+    }
+    assert prototypes == {(name, f"{taken}i") for name, taken in kernels.SIGNATURES.items()}

@@ -35,7 +35,7 @@ SIGNATURES = {  # p: an address, i: a whole number, f: a fraction; the number of
     "logsumexp": "ppii",
     "nll_back": "ppppppppii",
     "squares": "pipi",
-    "adamw": "pippppifffffff",
+    "adamw": "ppipppifffffff",
 }
 KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}  # of numbers, and what functions on them are called after
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
