@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedful.encode.batch import NODES, Collator, dense_targets, padded
-from heedful.records import TokenizedExample
+from heedful.encode.batch import NODES, Collator, padded
+from heedful.records import Batch, TokenizedExample
+
+IGNORED = -100  # what torch's cross entropy skips
 
 
 def example(ids: list[int], supervised: list[int] | None = None, name: str = "1") -> TokenizedExample:
     flags = np.array(supervised if supervised is not None else [0] + [1] * (len(ids) - 1), bool)
     return TokenizedExample(name, np.array(ids, np.int32), flags)
+
+
+def dense_targets(batch: Batch) -> torch.Tensor:
+    """Write a padded batch's predictions as the usual [rows, width] targets."""
+    targets = torch.full((batch.input_ids.numel(),), IGNORED)
+    targets[batch.predictions.source] = batch.predictions.target
+    return targets.reshape(batch.input_ids.shape)
 
 
 def test_the_tutorials_collate_example() -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tests.models
 import torch
+from tests.encode.test_batch import dense_targets
 from tests.models import KINDS, WINDOWED, tiny_model
 from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
-from heedful.encode.batch import LAYOUTS, Collator, dense_targets, padded
+from heedful.encode.batch import LAYOUTS, Collator, padded
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train import precision

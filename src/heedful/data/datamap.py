@@ -7,6 +7,7 @@ has seen the row itself: by memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +97,7 @@ def _highest(values: Losses, share: float) -> NDArray[np.bool_]:
     """Mark the highest of the finite values, as many as `share` of them, rounded up."""
     found = np.zeros(len(values), np.bool_)
     finite = np.flatnonzero(np.isfinite(values))
-    count = -int(-len(finite) * share // 1)
+    count = math.ceil(len(finite) * share)
     found[finite[np.argsort(-values[finite], kind="stable")[:count]]] = True
     return found
 

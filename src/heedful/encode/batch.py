@@ -15,7 +15,6 @@ from heedful.records import Batch, Predictions, Runs, TokenizedExample
 
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
 MOST_TOKENS = 4096  # in one forward, where memory has room: more are no faster
-IGNORED = -100  # what torch's cross entropy skips; only `dense_targets` speaks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +87,6 @@ def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.floa
 
 Layout = Callable[[Sequence[TokenizedExample], Sequence[NDArray[np.float32]], int], Batch]
 LAYOUTS: dict[str, Layout] = {"tree": tree, "padded": padded}
-
-
-def dense_targets(batch: Batch) -> torch.Tensor:
-    """Write a padded batch's predictions as the usual [rows, width] targets, with -100 where nothing is learned."""
-    targets = torch.full((batch.input_ids.numel(),), IGNORED)
-    targets[batch.predictions.source] = batch.predictions.target
-    return targets.reshape(batch.input_ids.shape)
 
 
 def _batch(
