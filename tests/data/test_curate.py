@@ -61,6 +61,29 @@ def test_a_bad_row_stops_unless_it_may_be_skipped(tmp_path: Path) -> None:
         given_rows(tmp_path / "d.json", ["a", "b", "", *distinct(97)])
 
 
+def test_what_fails_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what was killed, once its rows are read again."""
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    with pytest.raises(DataError):
+        given_rows(tmp_path / "d.json", ["a", "b", "", *distinct(97)])
+    (folder,) = (path for path in (tmp_path / "home/splits").iterdir() if path.is_dir())
+    assert not list(folder.iterdir())
+    monkeypatch.setattr("heedful.data.curate._split", _killed)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        given_rows(tmp_path / "d.json", distinct(100))
+    monkeypatch.undo()
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    (scratch,) = (tmp_path / "home/splits").glob("*/scratch")
+    given_rows(tmp_path / "d.json", distinct(100))
+    assert not scratch.exists()
+    assert (scratch.parent / "MANIFEST.json").exists()
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])
 def test_more_than_five_in_a_hundred_are_too_many_to_skip(tmp_path: Path, bad: int, stops: bool) -> None:
     questions = [""] * bad + distinct(100 - bad)

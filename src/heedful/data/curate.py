@@ -100,6 +100,16 @@ def _curate(
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     scratch.mkdir()
+    try:
+        return _divide(folder, scratch, sources, choice, config, watch).as_dict()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _divide(
+    folder: Path, scratch: Path, sources: Sequence[Source], choice: Choice, config: DataConfig, watch: Watch
+) -> DataReceipt:
+    """Do what `_curate` does, with a folder for what is needed meanwhile."""
     found = _convert(sources, choice, config.on_bad_row, scratch, watch)
     questions, hashes = Texts(scratch, "questions"), np.frombuffer(found.hashes, np.int64)
     rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
@@ -109,7 +119,7 @@ def _curate(
     for name, part in parts.items():
         np.save(folder / f"{name}.npy", rows[part])
     columns, not_read = _columns(found.columns, choice)
-    receipt = DataReceipt(
+    return DataReceipt(
         path=config.path,
         sha256=_content_hash(sources),
         format=choice.name,
@@ -128,8 +138,6 @@ def _curate(
         leaks=_leaks(hashes, likeness, parts),
         notes=_notes(parts, int(near_earlier.sum()), config),
     )
-    shutil.rmtree(scratch)
-    return receipt.as_dict()
 
 
 @dataclass
