@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -163,6 +164,13 @@ def _byte_characters() -> list[str]:
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return [chr(byte if byte in plain else 256 + others.index(byte)) for byte in range(256)]
+
+
+def gapped_tokenizer(last: int) -> PreTrainedTokenizerFast:
+    """Make a byte-level tokenizer whose `z` has the id `last`, behind ids that no token has."""
+    described = json.loads(byte_tokenizer().backend_tokenizer.to_str())
+    described["model"]["vocab"]["z"] = last
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(described)), eos_token=SPECIAL[2])
 
 
 def plain_tokenizer() -> PreTrainedTokenizerFast:

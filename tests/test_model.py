@@ -24,7 +24,7 @@ from heedful.export.gguf_file import write_gguf
 from heedful.model import fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
 from heedful.run import sha256
 from heedful.shelf import pull
-from tests.models import KINDS, POSITIONS, byte_tokenizer, tiny_model, trained_tokenizer
+from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
 
 
 def folder_of(path: Path, kind: str = "llama", **changes: object) -> Path:
@@ -133,7 +133,14 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, file: str) -> None:
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, vocab_size=258)
-    with pytest.raises(ModelError, match="259 tokens, but the model only 258"):
+    with pytest.raises(ModelError, match="need 259 embeddings, but the model has only 258"):
+        load(str(folder))
+
+
+def test_a_tokenizer_with_ids_beyond_the_model_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    gapped_tokenizer(300).save_pretrained(folder)
+    with pytest.raises(ModelError, match="need 301 embeddings, but the model has only 259"):
         load(str(folder))
 
 

@@ -65,8 +65,8 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
             "Choose a model that attends to its tokens.",
         )
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ModelError(f"{name}: the tokenizer has {len(tokenizer)} tokens, but the model only {rows} embeddings.")
+    if (needed := embeddings_of(tokenizer)) > rows:
+        raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")
     return Loaded(model.eval(), tokenizer, origin)
 
 
@@ -149,6 +149,11 @@ def fingerprint(model: PreTrainedModel) -> str:
         some = weight.detach().flatten()[:: max(1, weight.numel() // 64)].float().cpu()
         digest.update(f"{name} {tuple(weight.shape)}".encode() + some.numpy().tobytes())
     return digest.hexdigest()
+
+
+def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Give how many embeddings a tokenizer's ids need: more than it has tokens, where its vocabulary has gaps."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

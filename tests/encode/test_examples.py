@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.encode.test_tokenise import gpt2_tokenizer
-from tests.models import byte_tokenizer
+from tests.encode.test_tokenise import conversation, gpt2_tokenizer
+from tests.models import byte_tokenizer, gapped_tokenizer
 from tests.processes import Process
 
 from heedful.config import Config, load_config
@@ -76,6 +77,14 @@ def test_what_is_read_is_what_was_encoded(tmp_path: Path, count: int, ids: str) 
 
 def test_ids_of_a_large_vocabulary_keep_four_bytes() -> None:
     assert (on_disk.ids_type(65_536), on_disk.ids_type(65_537)) == ("uint16", "int32")
+
+
+def test_a_vocabulary_with_gaps_is_as_large_as_its_largest_id(tmp_path: Path) -> None:
+    asked = config(tmp_path / "d.json")
+    splits, receipt = load(asked.data)
+    splits = replace(splits, train=[conversation("z", "zz")])
+    ready = prepare(asked, splits, receipt.as_dict(), gapped_tokenizer(70_000), 500)
+    assert ready.train[0].ids.tolist().count(70_000) == 3
 
 
 class Killed(Exception):

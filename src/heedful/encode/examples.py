@@ -1,6 +1,6 @@
 """Examples on disk: written chunk by chunk, resumed after a kill where they stopped, read one by one.
 
-    examples.bin    each example's ids (uint16 where the vocabulary fits, else int32), then one flag a token
+    examples.bin    each example's ids (uint16 where the largest fits, else int32), then one flag a token
     index.bin       [examples, 3] uint32: the conversation's number, tokens, tokens of answers
     chunks.jsonl    a line a chunk: how far the files reach then, the hash of what it added, its receipt
 
@@ -24,7 +24,7 @@ from heedful.encode.tokenise import CHUNK, Chunk, Encoder, EncodingReceipt
 from heedful.records import Conversation, Done, TokenizedExample
 from heedful.store import Bytes, Facts
 
-FORMAT = 2  # goes up when the same conversations would be encoded or laid down otherwise
+FORMAT = 3  # goes up when the same conversations would be encoded or laid down otherwise
 FILES = ("examples.bin", "index.bin")
 SMALL = 1 << 16  # ids below fit in two bytes
 
@@ -71,8 +71,9 @@ class Examples(Sequence[TokenizedExample]):
         return self._bytes.read(end - int(self.tokens[at]) * (self.id_bytes + 1), end)
 
 
-def ids_type(vocabulary: int) -> str:
-    return "uint16" if vocabulary <= SMALL else "int32"
+def ids_type(embeddings: int) -> str:
+    """Give the type for ids below this number: as many bytes as the largest needs, however many tokens there are."""
+    return "uint16" if embeddings <= SMALL else "int32"
 
 
 def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation], ids: str, done: Done) -> Facts:

@@ -22,6 +22,7 @@ from heedful.encode.order import Order, families
 from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError
+from heedful.model import embeddings_of
 from heedful.records import Conversation, Splits, Watch
 from heedful.store import Facts, kept
 
@@ -102,7 +103,7 @@ def _encoded(
     encoder: Encoder, identity: Facts, rows: Sequence[Conversation], part: str, watch: Watch
 ) -> tuple[Examples, Facts]:
     """Give the examples of some rows, from the cache where the same were encoded alike before."""
-    ids = ids_type(len(encoder.tokenizer))
+    ids = ids_type(embeddings_of(encoder.tokenizer))
     key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": FORMAT}
 
     def write(folder: Path) -> Facts:
