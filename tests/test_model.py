@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from heedful import catalogue
 from heedful import model as models
@@ -21,7 +21,7 @@ from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, RunError, UsageError
 from heedful.export.gguf_file import write_gguf
-from heedful.model import fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
+from heedful.model import Loaded, fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
 from heedful.run import sha256
 from heedful.shelf import pull
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
@@ -174,16 +174,49 @@ def test_a_whole_number_as_dropout_is_a_dropout(tmp_path: Path) -> None:
     assert load(str(folder), 0.25).model.config.attention_dropout == 0.25
 
 
-def test_new_tokens_get_the_mean_embedding() -> None:
-    model, tokenizer = tiny_model("llama"), byte_tokenizer()
-    assert fit_vocabulary(model, tokenizer) == 0
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])  # the tables of one are two, those of the other one
+@pytest.mark.parametrize("rows", [259, 260, 264])
+def test_new_tokens_get_the_mean_embedding(kind: str, rows: int) -> None:
+    """Also where the table has rows to spare, as padded vocabularies do."""
+    model, tokenizer = tiny_model(kind, vocab_size=rows), byte_tokenizer()
+    loaded = Loaded(model, byte_tokenizer(), "tiny")
+    before = [table.weight.detach().clone() for table in tables(model)]
+    assert fit_vocabulary(loaded, tokenizer) == 0
+    assert all(torch.equal(table.weight, old) for table, old in zip(tables(model), before, strict=True))
     tokenizer.add_tokens(["<new>"])
+    assert fit_vocabulary(loaded, tokenizer) == 1
+    for table, old in zip(tables(model), before, strict=True):
+        assert len(table.weight) == max(rows, 260)
+        assert torch.equal(table.weight[:259], old[:259])
+        assert torch.equal(table.weight[260:], old[260:])
+        assert torch.equal(table.weight[259], old[:259].mean(0))
+
+
+def test_a_vocabulary_with_gaps_has_no_mean_of_what_no_token_uses() -> None:
+    model, tokenizer = tiny_model("llama", vocab_size=300), gapped_tokenizer(280)
     before = model.get_input_embeddings().weight.detach().clone()
-    assert fit_vocabulary(model, tokenizer) == 1
-    after = model.get_input_embeddings().weight
-    assert torch.equal(after[:-1], before)
-    assert torch.allclose(after[-1], before.mean(0))
-    assert model.get_output_embeddings().weight.shape[0] == 260
+    tokenizer.add_tokens(["<new>"])
+    assert fit_vocabulary(Loaded(model, gapped_tokenizer(280), "tiny"), tokenizer) == 1
+    new = tokenizer.convert_tokens_to_ids("<new>")
+    after, used = model.get_input_embeddings().weight, sorted(gapped_tokenizer(280).get_vocab().values())
+    assert torch.equal(after[new], before[used].mean(0))
+    assert [i for i in range(300) if not torch.equal(after[i], before[i])] == [new]
+
+
+def tables(model: PreTrainedModel) -> list[torch.nn.Module]:
+    return [model.get_input_embeddings(), model.get_output_embeddings()]
+
+
+def test_a_model_that_learned_its_new_tokens_keeps_them(tmp_path: Path) -> None:
+    """A run's model is trained on, or asked, with the tokenizer that it was saved with."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<new>"])
+    model = tiny_model("llama", vocab_size=264)
+    save(model, tokenizer, tmp_path / "model")
+    loaded = load(str(tmp_path / "model"))
+    for _ in range(2):
+        assert fit_vocabulary(loaded, load_tokenizer(str(tmp_path / "model"))[0]) == 0
+    assert fingerprint(loaded.model) == fingerprint(model)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def base_of(run: Run) -> Loaded:
     began = read_json(run.provenance_file)
     origin, name = run.from_here(began["model"]), run.config().model.name
     loaded = models.load(origin if Path(origin).exists() else name)
-    models.fit_vocabulary(loaded.model, models.load_tokenizer(str(run.path))[0])
+    models.fit_vocabulary(loaded, models.load_tokenizer(str(run.path))[0])
     if models.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
         raise ModelError(
             f"{loaded.origin} is not the model that {run.path} began with: its weights are others.",

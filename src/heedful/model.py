@@ -156,15 +156,23 @@ def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
     return 1 + max(tokenizer.get_vocab().values())
 
 
-def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Add an embedding, the mean of the others, for each token that a template added; give their number."""
-    old = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) <= old:
-        return 0
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Give each token that a template added an embedding, the mean of those in use; give their number.
+
+    Added is what the model's own tokenizer lacks, though the table may have rows to spare: those hold only noise.
+    A model that was saved with such tokens has them in its tokenizer, and keeps what it learned.
+    """
+    model, known = loaded.model, set(loaded.tokenizer.get_vocab().values())
+    added = set(tokenizer.get_vocab().values()) - known
+    rows, needed = model.get_input_embeddings().weight.shape[0], embeddings_of(tokenizer)
+    if needed > rows:
+        model.resize_token_embeddings(needed, mean_resizing=False)
+    fresh = sorted(added | set(range(rows, needed)))
+    used = slice(len(known)) if len(known) == embeddings_of(loaded.tokenizer) else sorted(known)  # a slice is no copy
     for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
-        embeddings.weight.data[old:] = embeddings.weight.data[:old].mean(0)
-    return int(len(tokenizer) - old)
+        if fresh:
+            embeddings.weight.data[fresh] = embeddings.weight.data[used].mean(0)
+    return len(added)
 
 
 def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:

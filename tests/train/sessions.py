@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ def session(
     path.mkdir(exist_ok=True)
     splits = Splits(conversations(rows), conversations(validation, 100), ())
     tokenizer = tokenizer or byte_tokenizer()
+    own = deepcopy(tokenizer)  # a template may add tokens to the other
     ready = prepare(config, splits, {}, tokenizer, POSITIONS)
     dropout = {"attention_dropout": config.model.dropout} if config.model.dropout else {}
     model = tiny_model(kind, initializer_range=0.1, **{**dropout, **changes})
-    return Session(Run(path), config, ready, Loaded(model, tokenizer, "tiny"), (screen or Screen()).around())
+    return Session(Run(path), config, ready, Loaded(model, own, "tiny"), (screen or Screen()).around())
 
 
 def state(trained: Session) -> dict[str, torch.Tensor]:

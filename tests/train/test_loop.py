@@ -13,9 +13,11 @@ from tests.train.sessions import log, session, state
 
 from heedful.config import TrainConfig, load_config
 from heedful.encode.order import Order
+from heedful.engines import base_of, open_tuned
 from heedful.errors import RunError
-from heedful.model import load
+from heedful.model import load, save
 from heedful.records import Progress
+from heedful.run import write_json
 from heedful.train import learner as learners
 from heedful.train.learner import schedule
 from heedful.train.loop import BAD_STEPS, total_steps, upcoming
@@ -256,6 +258,26 @@ def test_new_tokens_get_embeddings_and_no_adapters(tmp_path: Path) -> None:
     for rows in (259, 300):  # also where the model has rows to spare
         with pytest.raises(RunError, match="adds 2 tokens"):
             session(tmp_path / f"lora-{rows}", "train.method=lora", tokenizer=plain_tokenizer(), vocab_size=rows)
+
+
+@pytest.mark.parametrize("rows", [259, 300])
+def test_a_runs_base_gets_the_embeddings_that_it_began_with_and_the_run_keeps_its_own(
+    tmp_path: Path, rows: int
+) -> None:
+    changes = {"vocab_size": rows, "eos_token_id": 256}
+    save(tiny_model("llama", initializer_range=0.1, **changes), plain_tokenizer(), tmp_path / "base")
+    name = f"model.name={tmp_path / 'base'}"
+    trained = session(tmp_path / "run", name, "train.max_steps=2", tokenizer=plain_tokenizer(), **changes)
+    table = trained.learner.model.get_input_embeddings().weight
+    began = table.detach().clone()
+    trained.fit()
+    trained.export({})
+    trained.run.write_config(trained.config)
+    write_json(trained.run.provenance_file, {"model": str(tmp_path / "base"), "fingerprint": trained.fingerprint})
+    assert torch.equal(base_of(trained.run).model.get_input_embeddings().weight, began)
+    tuned, _ = open_tuned(trained.run.path, load_config(None, {"generate.precision": "fp32"}))
+    assert torch.equal(tuned.model.get_input_embeddings().weight, table)
+    assert not torch.equal(began, table)
 
 
 def test_an_impossible_layout_falls_back_and_says_so(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Session:
         self.run, self.config, self.ready, self.around = run, config, ready, around
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, loaded.origin
-        models.fit_vocabulary(model, self.tokenizer)
+        models.fit_vocabulary(loaded, self.tokenizer)
         added = ready.encoder.template.added
         if added and config.train.method == "lora":
             raise RunError(
@@ -171,9 +171,9 @@ class Session:
             if model.dtype == torch.bfloat16 and not self.learner.sharded:
                 for weight in model.parameters():  # the narrow base has done its work, and makes room for the wide one
                     weight.data = weight.data.new_empty(0)
-            model = models.load(self.origin, self.config.model.dropout).model
-            models.fit_vocabulary(model, self.tokenizer)
-            model = models.adapt(model, self.config.train) if lora else model
+            loaded = models.load(self.origin, self.config.model.dropout)
+            models.fit_vocabulary(loaded, self.tokenizer)
+            model = models.adapt(loaded.model, self.config.train) if lora else loaded.model
         parameters = dict(model.named_parameters())
         for name, master in masters.items():
             parameters[name].data = master
