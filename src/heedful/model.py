@@ -153,7 +153,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
     """Give how many embeddings a tokenizer's ids need: more than it has tokens, where its vocabulary has gaps."""
-    return 1 + max(tokenizer.get_vocab().values())
+    return int(1 + max(tokenizer.get_vocab().values()))
 
 
 def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
