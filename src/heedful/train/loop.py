@@ -19,8 +19,9 @@ BAD_STEPS = 3  # updates in a row without a finite loss before the run is stoppe
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop calls but does not know: evaluation, saving, the screen, the wish to stop."""
+    """What the loop calls but does not know: the log, evaluation, saving, the screen, the wish to stop."""
 
+    log: Callable[[Mapping[str, Any]], None]
     validate: Callable[[Progress], bool]  # True: no better for too long, stop
     sample: Callable[[Progress], None]
     save: Callable[[Progress], None]
@@ -44,7 +45,6 @@ def fit(
     order: Order,
     progress: Progress,
     config: TrainConfig,
-    log: Callable[[Mapping[str, Any]], None],
     hooks: Hooks,
 ) -> Progress:
     """Update the learner once per group, from `progress` on; give where it stopped.
@@ -75,9 +75,9 @@ def fit(
         hooks.show(metrics)
         last = progress.step >= learner.steps
         if progress.step % config.log_every == 0 or last:
-            log({"event": "step", **asdict(metrics)})
+            hooks.log({"event": "step", **asdict(metrics)})
         if bad_steps:
-            _note_bad_step(log, progress, [row.id for row in rows], bad_steps)
+            _note_bad_step(hooks.log, progress, [row.id for row in rows], bad_steps)
         stale = (progress.step % validate_every == 0 or last) and hooks.validate(progress)
         if group.ends_epoch or last:
             hooks.sample(progress)

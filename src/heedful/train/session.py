@@ -137,9 +137,10 @@ class Session:
                 heard = self.ranks.greatest(stop.signal)
                 return heard > 0
 
-            hooks = Hooks(validate, sample, save, self.pace.shown(bar), self._keep_row_losses, interrupted)
+            show = self.pace.shown(bar)
+            hooks = Hooks(self._log, validate, sample, save, show, self._keep_row_losses, interrupted)
             self.progress = fit(
-                self.learner, self.ready.train, self.ready.order, self.progress, self.config.train, self._log, hooks
+                self.learner, self.ready.train, self.ready.order, self.progress, self.config.train, hooks
             )
         forget_masks()
         return heard
