@@ -77,12 +77,29 @@ def test_a_save_that_fails_leaves_the_old_model(tmp_path: Path, monkeypatch: pyt
 
 def test_code_that_comes_with_a_model_is_refused(tmp_path: Path) -> None:
     """Invariant 14."""
-    folder = folder_of(tmp_path)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "evil.Config"}}))
-    (folder / "evil.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(ModelError, match="auto_map"):
+    folder = with_code(folder_of(tmp_path), model_type="evil")
+    with pytest.raises(ModelError, match=r"auto_map.* none for model_type 'evil'"):
         load(str(folder))
+    assert not (folder / "ran").exists()
+
+
+def test_a_model_that_transformers_knows_needs_not_the_code_that_comes_with_it(tmp_path: Path) -> None:
+    folder = with_code(folder_of(tmp_path))
+    loaded = load(str(folder))
+    assert type(loaded.model) is transformers.LlamaForCausalLM
+    assert not (folder / "ran").exists()
+    save(loaded.model, loaded.tokenizer, tmp_path / "saved")
+    assert not any("auto_map" in file.read_text() for file in (tmp_path / "saved").glob("*config.json"))
+
+
+def with_code(folder: Path, **changes: str) -> Path:
+    """Let a folder ask for code of its own, which leaves a file where it runs."""
+    names = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.Evil", None]}
+    for name, more in (("config.json", changes), ("tokenizer_config.json", {})):
+        described = json.loads((folder / name).read_text()) | {"auto_map": names} | more
+        (folder / name).write_text(json.dumps(described))
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+    return folder
 
 
 def test_code_that_comes_with_a_tokenizer_is_not_run(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
     with _explained(name, origin):
         config = transformers.AutoConfig.from_pretrained(origin, trust_remote_code=False)
         tokenizer = transformers.AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
+    for settings in (vars(config), tokenizer.init_kwargs):
+        settings.pop("auto_map", None)  # what is saved comes without that code, and must not ask for it
     if not tokenizer.is_fast:
         raise ModelError(f"{name}: the tokenizer has no fast form, whose offsets say where a token stands in the text.")
     if tokenizer.eos_token_id is None:
@@ -246,8 +248,13 @@ def _check_folder(folder: Path) -> None:
         described = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{config} is not JSON: {error}.") from error
-    if "auto_map" in described:
-        raise ModelError(f"{config} asks to run code of its own (auto_map), which heedful never does.")
+    kind = described.get("model_type")
+    if "auto_map" in described and kind not in transformers.CONFIG_MAPPING:
+        raise ModelError(
+            f"{config} asks to run code of its own (auto_map), which heedful never does, and transformers has none for "
+            f"model_type {kind!r}.",
+            "Choose a model of a type that transformers knows.",
+        )
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         fix = "Its weights are pickled; convert them to safetensors." if pickled else ""
