@@ -17,11 +17,21 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from heedful import catalogue
 from heedful import model as models
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
+from heedful.checking import longest_row
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, RunError, UsageError
 from heedful.export.gguf_file import write_gguf
-from heedful.model import Loaded, fingerprint, fit_vocabulary, load, load_tokenizer, max_positions, save
+from heedful.model import (
+    BOUNDLESS,
+    Loaded,
+    fingerprint,
+    fit_vocabulary,
+    load,
+    load_tokenizer,
+    max_positions,
+    save,
+)
 from heedful.run import sha256
 from heedful.shelf import pull
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
@@ -48,6 +58,34 @@ def test_what_is_saved_loads_again(tmp_path: Path, kind: str) -> None:
     assert json.loads((tmp_path / "model/note.json").read_text()) == {"é": 1}
     assert max_positions(loaded.model.config) == POSITIONS
     assert fingerprint(loaded.model) == fingerprint(model) != fingerprint(tiny_model(kind, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("gptj", {"n_positions": 77}, 77),
+        ("mpt", {"max_seq_len": 77}, 77),
+        ("bloom", {"seq_length": 77}, 77),
+        ("bloom", {"seq_length": None, "n_ctx": 77}, 77),
+        ("llama", {"max_position_embeddings": -1, "seq_length": 0}, BOUNDLESS),
+        ("bloom", {}, BOUNDLESS),
+        ("xlnet", {}, BOUNDLESS),
+    ],
+)
+def test_positions_are_read_by_each_name_that_models_have_for_them(
+    kind: str, settings: dict[str, int | None], expected: int
+) -> None:
+    assert max_positions(transformers.AutoConfig.for_model(kind, **settings)) == expected
+
+
+def test_what_no_model_names_the_settings_say_or_it_is_assumed_and_told() -> None:
+    said: list[str] = []
+    boundless, bound = (transformers.AutoConfig.for_model(kind) for kind in ("bloom", "gpt2"))
+    assert longest_row(bound, None, said.append) == longest_row(bound, 5000, said.append) == 1024
+    assert longest_row(boundless, 5000, said.append) >= 5000
+    assert not said
+    assert longest_row(boundless, None, said.append) == 1024
+    assert said == ["bloom names no longest row: 1,024 tokens are taken (encode.max_tokens says otherwise)."]
 
 
 def test_half_precision_weights_become_fp32_masters(tmp_path: Path) -> None:

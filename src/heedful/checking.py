@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,11 @@ from heedful.run import slug, write_json
 from heedful.store import cache_home
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from heedful.encode.prepare import Prepared
 
+ASSUMED = 1024  # tokens of a row, where neither the model nor the settings say
 WATCH = Watch(screen.say, screen.counting_bar)
 
 
@@ -37,7 +40,19 @@ def check(data: Name = None, *, model: Name = None, recipe: Name = None, setting
     from heedful.encode.prepare import prepare
 
     tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
-    return prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config), WATCH)
+    positions = longest_row(model_config, config.encode.max_tokens, WATCH.say)
+    return prepare(config, splits, receipt.as_dict(), tokenizer, positions, WATCH)
+
+
+def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str], None]) -> int:
+    """Give the longest sequence to train on: what the model takes, or where it names no limit what is asked for."""
+    from heedful.model import BOUNDLESS, max_positions
+
+    named = max_positions(model)
+    if named < BOUNDLESS or asked:
+        return named
+    say(f"{model.model_type} names no longest row: {ASSUMED:,} tokens are taken (encode.max_tokens says otherwise).")
+    return ASSUMED
 
 
 def glance(data: Name, model: Name, recipe: Name, settings: Settings) -> None:

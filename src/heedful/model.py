@@ -33,6 +33,9 @@ from heedful.store import Facts, kept
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")  # by architecture
+BOUNDLESS = 1 << 20  # tokens: attention that knows distances alone (ALiBi, XLNet) has no last position
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -116,10 +119,10 @@ def convert_gguf(path: Path) -> Path:
         print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with _explained(str(path), str(path)), quiet:
-            # a bare name would be looked for in the folder that we are in first
-            folder_of, file = str(path.parent), str(path.resolve())
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder_of, gguf_file=file, dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of, gguf_file=file)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                str(path.parent), gguf_file=path.name, dtype=torch.float32
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
         model.hf_quantizer = None
         try:
@@ -139,9 +142,10 @@ def _content(path: Path, size: int, changed: int) -> str:
 
 
 def max_positions(config: PretrainedConfig) -> int:
-    """Give the longest sequence the model has positions for."""
+    """Give the longest sequence the model has positions for, or BOUNDLESS where its configuration names none."""
     text = config.get_text_config()
-    return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 1024)
+    named = [int(getattr(text, name, None) or 0) for name in POSITIONS]
+    return next((length for length in named if length > 0), BOUNDLESS)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -155,7 +159,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
     """Give how many embeddings a tokenizer's ids need: more than it has tokens, where its vocabulary has gaps."""
-    return int(1 + max(tokenizer.get_vocab().values()))
+    return 1 + int(max(tokenizer.get_vocab().values()))
 
 
 def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -15,7 +15,7 @@ from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
 from heedful.begin import Name, Settings, answering, begun, configure, occupied
-from heedful.checking import WATCH
+from heedful.checking import WATCH, longest_row
 from heedful.config import Config, changed, load_config
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
@@ -92,7 +92,8 @@ def _trained(
     with ranks.first_here():
         splits, receipt = data_stage.load(config.data, WATCH)
         tokenizer, description, _ = models.load_tokenizer(config.model.name)
-        ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(description), WATCH)
+        positions = longest_row(description, config.encode.max_tokens, WATCH.say)
+        ready = prepare(config, splits, receipt.as_dict(), tokenizer, positions, WATCH)
     ranks.check_rows(len(ready.train))
     config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
