@@ -119,10 +119,10 @@ def convert_gguf(path: Path) -> Path:
         print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with _explained(str(path), str(path)), quiet:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                str(path.parent), gguf_file=path.name, dtype=torch.float32
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+            # a bare name would be looked for in the folder that we are in first
+            folder_of, file = str(path.parent), str(path.resolve())
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder_of, gguf_file=file, dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of, gguf_file=file)
         del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
         model.hf_quantizer = None
         try:
