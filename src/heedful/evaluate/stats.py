@@ -27,7 +27,7 @@ POWER = 0.8
 RESAMPLES = 9_999  # up to 13 rows that differ have fewer sign flips than this: their test is exact
 DRAWS = 5_000_000  # values drawn for one interval: over 500 rows resample less often, but never less than
 FEWEST_RESAMPLES = 999
-CORPUS_RESAMPLES = 1_999  # BLEU of each is Python
+CORPUS_RESAMPLES = 1_999  # BLEU of each is Python; up to 10 rows that differ have fewer ways to swap their answers
 BATCH = 1_000_000  # values in memory at a time
 FEWEST_ROWS = 6  # 2 / 2**6 is the first p-value of a sign-flip test under 0.05
 MOST_ROWS = 1_000_000
@@ -83,7 +83,7 @@ def corpus_interval(counts: Sequence[Sequence[float]], score: Callable[[Values],
     """Return `score` of the counts summed over rows, [rows, counts], with its 95 % interval: rows drawn whole."""
     table = np.asarray(counts, dtype=np.float64)
     value = score(table.sum(axis=0))
-    low, high, _ = _corpus_bootstrap(len(table), lambda rows: score(table[rows].sum(axis=0)))
+    low, high, _ = _corpus_bootstrap(table, score)
     return Score(value, min(low, value), max(high, value), len(table))
 
 
@@ -94,25 +94,24 @@ def corpus_compare(
 
     The rows that would be needed follow from the bootstrap's standard error, which shrinks with their square root.
     """
-    both, size = np.asarray([*base, *tuned], dtype=np.float64), len(base)
+    before, after = np.asarray(base, dtype=np.float64), np.asarray(tuned, dtype=np.float64)
+    size, width = before.shape
 
-    def difference(before: Any, after: Any) -> float:
-        return score(both[after].sum(axis=0)) - score(both[before].sum(axis=0))
+    def difference(sums: Values) -> float:
+        return score(sums[width:]) - score(sums[:width])
 
-    rows = np.arange(size)
-    seen = difference(rows, rows + size)
-    low, high, error = _corpus_bootstrap(size, lambda drawn: difference(drawn, drawn + size))
-    changed = rows[(both[:size] != both[size:]).any(axis=1)]
-    p_value = 1.0
-    if changed.size > 1:  # each flip swaps the two answers of a row
-        flips = (rows, rows + size), difference
-        p_value = float(stats.permutation_test(*flips, permutation_type="samples", **_corpus_effort()).pvalue)
+    both = np.hstack([before, after])
+    seen = difference(both.sum(axis=0))
+    low, high, error = _corpus_bootstrap(both, difference)
+    changed = (before != after).any(axis=1)
+    swapped = (after - before)[changed]  # what a row whose answers are swapped adds to base, and takes off tuned
+    p_value = _corpus_permutation_test(both.sum(axis=0), np.hstack([swapped, -swapped]), difference)
     if p_value < SIGNIFICANCE:
         verdict = _direction(seen, True)
     else:
         z = stats.norm.ppf(1 - SIGNIFICANCE / 2) + stats.norm.ppf(POWER)
         needed = size * float((z * error / seen) ** 2) if seen else math.inf
-        verdict = _within_noise(size, changed.size, needed)
+        verdict = _within_noise(size, int(changed.sum()), needed)
     return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict)
 
 
@@ -185,20 +184,52 @@ def _permutation_test(differences: Values) -> float:
     return float(found.pvalue)
 
 
-def _corpus_bootstrap(rows: int, score: Callable[[Any], float]) -> tuple[float, float, float]:
-    """Return the 95 % percentile bootstrap interval of a score of drawn rows, and its standard error."""
+def _corpus_bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[float, float, float]:
+    """Return the 95 % percentile bootstrap interval of a score of summed rows, and its standard error.
+
+    How often each row is drawn, times the table, gives the sums of a draw: no drawn row is copied.
+    """
+    rows = len(table)
     if rows == 1:
-        value = score(np.zeros(1, np.int64))
-        return value, value, 0.0
+        return score(table[0]), score(table[0]), 0.0
+
+    def scores(drawn: Any, axis: int) -> Values:
+        counts = np.apply_along_axis(np.bincount, axis, drawn, minlength=rows)
+        return np.apply_along_axis(score, axis, counts @ table)
+
     found = stats.bootstrap(
-        (np.arange(rows),), score, confidence_level=CONFIDENCE, method="percentile", **_corpus_effort()
+        (np.arange(rows),),
+        scores,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        n_resamples=CORPUS_RESAMPLES,
+        batch=max(BATCH // rows, 1),
+        rng=np.random.default_rng(SEED),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high), float(found.standard_error)
 
 
-def _corpus_effort() -> dict[str, Any]:
-    """Return scipy's settings of resampling a score that is computed draw by draw."""
-    return {"n_resamples": CORPUS_RESAMPLES, "vectorized": False, "rng": np.random.default_rng(SEED)}
+def _corpus_permutation_test(sums: Values, swaps: Values, score: Callable[[Values], float]) -> float:
+    """Return the two-sided p-value of a score of `sums`, to which each row adds its line of `swaps` or does not.
+
+    As scipy.stats.permutation_test has it: all ways to swap, where they are fewer than the resamples, or else drawn
+    ones, to which what was seen is added; and values are equal up to a hundred units in their last place.
+    """
+    rows = len(swaps)
+    if rows < 2:  # the one swap is as far from 0 as what was seen
+        return 1.0
+    exact = 2**rows <= CORPUS_RESAMPLES
+    null: list[float] = []
+    rng, resamples = np.random.default_rng(SEED), 2**rows if exact else CORPUS_RESAMPLES
+    while len(null) < resamples:
+        size = min(max(BATCH // rows, 1), resamples - len(null))
+        ways = np.arange(len(null), len(null) + size)[:, None] >> np.arange(rows) & 1 if exact else None
+        drawn = rng.integers(0, 2, (size, rows), np.int8) if ways is None else ways
+        null += map(score, sums + drawn @ swaps)
+    seen = score(sums)
+    equal = 100 * np.finfo(np.float64).eps * abs(seen)
+    tails = (np.array(null) <= seen + equal).sum(), (np.array(null) >= seen - equal).sum()
+    return min(1.0, 2 * float((min(tails) + (not exact)) / (resamples + (not exact))))
 
 
 def _effort(rows: int) -> dict[str, Any]:
