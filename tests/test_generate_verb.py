@@ -45,6 +45,19 @@ def test_questions_without_answers_are_answered_in_order(
     assert json.loads(out.read_text()) == answered[:2]
 
 
+def test_equal_questions_draw_apart_whatever_is_written_at_once(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say a word."}] * 7))
+    settings = {**QUICK, "generate.temperature": 1.0}
+    texts = []
+    for written in (100, 2):
+        monkeypatch.setattr(verbs, "WRITTEN", written)
+        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "out.json", settings)
+        texts.append([row["model_response"] for row in json.loads((tmp_path / "out.json").read_text())])
+    assert texts[0] == texts[1] and len(set(texts[0])) == 7
+
+
 def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = "10\u00a0km, می\u200cخواهم, 👩\u200d🚀, co\u00adop"
     found = Completion(text, (), "stop", 1, 0.1)

@@ -18,6 +18,7 @@ from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
 from heedful.errors import DataError, UsageError
 from heedful.generate.engine import Engine
+from heedful.generate.sampling import of_rows
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
@@ -67,7 +68,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     rows = prompts(load_config(None, settings, {"data.path": data}).data, WATCH)
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
-    sampling, batch_size = config.generate.sampling(), config.generate.batch_size
+    samplings, batch_size = of_rows(config.generate.sampling(), len(rows)), config.generate.batch_size
     done: list[dict[str, Any]] = []
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
@@ -76,7 +77,8 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
 
         while len(done) < len(rows):
             part = rows[len(done) :][: max(WRITTEN, len(done))]  # so that little time goes into writing
-            answers = engine.generate([asked for _, asked in part], sampling, batch_size, told)
+            drawn = samplings[len(done) :][: len(part)]
+            answers = engine.generate([asked for _, asked in part], drawn, batch_size, told)
             done += [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
             write_json(out, done)
     screen.say(f"{len(rows)} answers are in {out}.")

@@ -14,6 +14,7 @@ from heedful.evaluate.likelihood import Likelihood, summed
 from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
 from heedful.evaluate.rows import Cell, RowScores, key_of, response_key
 from heedful.generate.engine import Engine
+from heedful.generate.sampling import of_rows
 from heedful.records import Completion, Conversation, Message, Sampling
 
 
@@ -50,7 +51,8 @@ def answer(
     """
     whole = list(map(_last_answer_only, conversations))  # whatever was learned of them
     rows = [_fitted(encoder, conversation) for conversation in whole]
-    completions = engine.generate([question(row) for row in rows], sampling, batch_size, on_done)
+    samplings = of_rows(sampling, len(rows))  # the same for every model, so that a row's answers stay a pair
+    completions = engine.generate([question(row) for row in rows], samplings, batch_size, on_done)
     cut = sum(row is not conversation for row, conversation in zip(rows, whole, strict=True))
     return Answers(completions, likelihood(engine, encoder, rows), cut=cut)
 

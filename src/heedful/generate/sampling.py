@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -34,6 +35,15 @@ def pick(
     (best, *second), (at, *_) = (part.tolist() for part in scores.topk(min(2, len(scores))))
     clear = all(best - other > tolerance for other in second) and (inside is None or bool(inside[at]))
     return at if ids is None else int(ids[at]), clear and best == best  # NaN is never clear
+
+
+def of_rows(sampling: Sampling, count: int) -> list[Sampling]:
+    """Give each of many rows noise of its own, by its number: with one seed for all, every row would draw alike."""
+
+    def seed(row: int) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{sampling.seed} of row {row}".encode(), digest_size=6).digest(), "big")
+
+    return [replace(sampling, seed=seed(row)) for row in range(count)]
 
 
 def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> torch.Tensor:
