@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heedful.checking import check as check
-    from heedful.pipeline import compare as compare
+    from heedful.comparing import compare as compare
     from heedful.pipeline import evaluate as evaluate
     from heedful.pipeline import export as export
     from heedful.pipeline import generate as generate
@@ -25,8 +25,10 @@ __all__ = ["check", "compare", "evaluate", "export", "generate", "load", "train"
 def __getattr__(name: str) -> Any:
     if name == "check":
         return importlib.import_module("heedful.checking").check
-    if name in ("compare", "load"):
-        return getattr(importlib.import_module("heedful.pipeline"), name)
+    if name == "compare":
+        return importlib.import_module("heedful.comparing").compare
+    if name == "load":
+        return importlib.import_module("heedful.pipeline").load
     if name in __all__:  # the stage's package, which can be called
         return importlib.import_module(f"heedful.{name}")
     raise AttributeError(f"module 'heedful' has no attribute '{name}'")

@@ -65,15 +65,10 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two runs on the same rows, score by score, and write a page of it into the second."""
-    from heedful.evaluate.summary import compare as compare_runs
+    from heedful import comparing
     from heedful.report import screen
-    from heedful.report.page import compare_page
-    from heedful.run import open_run
 
-    first, second = open_run(run_a), open_run(run_b)
-    result = compare_runs(first, second, common, data)
-    page = compare_page(first, second, result, data)
-    screen.say(f"The comparison as a page: {page}")
+    result = comparing.compare(run_a, run_b, common=common, data=data)
     if json:
         screen.show_json(result)
     else:

@@ -1,4 +1,4 @@
-"""One function per verb: the table of contents of the program. `checking` has the first, which needs no model."""
+"""One function per verb: the table of contents. `checking` and `comparing` have the two that need no model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import rows_of, settle
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
 from heedful.evaluate.score import question
-from heedful.evaluate.summary import compare as compare_runs
 from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
@@ -164,15 +163,6 @@ def evaluate(
     else:
         screen.say(f"The results on {on}: {results.evaluation_file}")
     return scores
-
-
-def compare(
-    first: Run | Path | str, second: Run | Path | str, *, common: bool = False, data: Name = None
-) -> dict[str, Any]:
-    """Compare two runs on the rows on which both were evaluated, held back or of `data`: the second against the
-    first."""
-    first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
-    return compare_runs(first, second, common, None if data is None else str(data))
 
 
 def publish(run: Run) -> None:

@@ -241,7 +241,12 @@ def test_two_runs_are_compared_row_by_row(run: Run, copy: Run, capsys: pytest.Ca
     assert all(pair["verdict"] == "within noise; no row differs" for pair in found["paired"].values())
     assert found["forgetting"]["paired"]["chosen"]["difference"] == 0
     assert found["checks"]["models"].keys() == set(found["runs"])
+    (page,) = copy.path.glob("compare-*.html")
+    assert f"The comparison as a page: {page}" in capsys.readouterr().err.replace("\n", "")
+    written = page.read_bytes()
+    page.unlink()
     assert said(["compare", run.path, copy.path], capsys)[0] == 0
+    assert page.read_bytes() == written  # the command and the verb of Python do the same
 
 
 def test_answers_written_under_other_settings_are_not_compared_in_silence(

@@ -1,0 +1,24 @@
+"""The verb that compares two finished runs: their files are read, a page is written, and no model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heedful.begin import Name
+from heedful.evaluate.summary import compare as compare_runs
+from heedful.report import screen
+from heedful.report.page import compare_page
+from heedful.run import Run, open_run
+
+
+def compare(
+    first: Run | Path | str, second: Run | Path | str, *, common: bool = False, data: Name = None
+) -> dict[str, Any]:
+    """Compare two runs on the rows on which both were evaluated, held back or of `data`: the second against the
+    first. A page of it is written into the second."""
+    first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
+    on = None if data is None else str(data)
+    result = compare_runs(first, second, common, on)
+    screen.say(f"The comparison as a page: {compare_page(first, second, result, on)}")
+    return result
