@@ -1,7 +1,8 @@
 """A grid of settings, each trained with several seeds, one run after another; then one table and the winner's recipe.
 
 A run that is finished is not repeated, one that was killed goes on. Variants are compared on the same held-back rows,
-each row's score averaged over the seeds, against the variant that the defaults and the recipe give.
+each row's score averaged over the seeds, against the variant that the defaults and the recipe give. Rows are what is
+resampled, so a verdict is of the trainings that were made: it does not say how another training, of another seed, ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FIXED = {  # what a sweep may not vary, and why
     "evaluate.decides": "the deciding score is chosen once, before",
     "evaluate.after_training": "every run of a sweep is evaluated",
 }
+RECOUNT = ("model.name", "encode.template")  # with which the same answer has other tokens
 SIGNIFICANCE = 0.05
 
 
@@ -57,7 +59,9 @@ def sweep(
     folder = Path(out) if out is not None else Path("runs") / f"sweep-{Path(base.data.path).stem}"
     if holds_run(folder):
         raise UsageError(f"{folder} holds a run, not a sweep.", "Choose another --out.")
-    variants = grid([axis_of(text) for text in vary], folder, [base.train.seed + k for k in range(seeds)])
+    axes = [axis_of(text) for text in vary]
+    _check_measure(axes, base.evaluate.decides)
+    variants = grid(axes, folder, [base.train.seed + k for k in range(seeds)])
     configs = {run.path: _config(base, v, run) for v in variants for run in v.runs}
     _check_earlier(configs)
     make_directory(Run(folder))
@@ -90,6 +94,16 @@ def axis_of(text: str) -> tuple[str, list[Any]]:
     if not equals or not values or None in values or len({str(value) for value in values}) < len(values):
         raise UsageError(f"--vary {text} lists no values, or one twice.", "Write --vary train.lr=5e-5,1e-4.")
     return leaf, values
+
+
+def _check_measure(axes: Sequence[tuple[str, list[Any]]], decides: str) -> None:
+    """Refuse to let nats a token decide between variants whose answers are of different tokens."""
+    other = [leaf for leaf, _ in axes if leaf in RECOUNT]
+    if other and decides == "nll":
+        raise UsageError(
+            f"evaluate.decides=nll cannot compare what --vary {other[0]} gives: an answer's tokens differ there.",
+            "Let rouge_l decide, or another score of the answers.",
+        )
 
 
 def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[int]) -> list[Variant]:

@@ -362,7 +362,9 @@ def test_a_sweep_is_trained_once_and_compared(
     assert again["variants"][1]["scores"]["nll"] == second["scores"]["nll"]
     heedful_sweep = ["sweep", rows, "--vary", "train.lr=1e-4,1e-2", "--seeds", 2, "-m", tiny_folder]
     settings = [word for leaf, value in QUICK.items() for word in ("--set", f"{leaf}={value}")]
-    assert said([*heedful_sweep, *settings, "--out", tmp_path / "sweep"], capsys)[0] == 0
+    with pytest.raises(SystemExit, match="0"):
+        main([str(word) for word in (*heedful_sweep, *settings, "--out", tmp_path / "sweep")])
+    assert "verdict are of these trainings" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -389,6 +391,14 @@ def test_a_sweep_that_cannot_be_is_refused_before_it_trains(vary: list[str], tol
 def test_a_sweep_does_not_move_into_a_run(run: Run) -> None:
     with pytest.raises(UsageError, match="holds a run, not a sweep"):
         sweep.sweep("builtin", vary=["train.lr=1e-4"], out=run.path)
+
+
+@pytest.mark.parametrize("vary", ["encode.template=alpaca,chatml", "model.name=a,b"])
+def test_nats_a_token_do_not_decide_between_other_tokens(vary: str, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"vary": [vary], "settings": {"evaluate.decides": "nll"}, "out": tmp_path / "sweep"}
+    with pytest.raises(UsageError, match=f"nll cannot compare what --vary {vary.partition('=')[0]} gives"):
+        sweep.sweep("builtin", **asked)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_p_values_of_many_variants_are_adjusted() -> None:

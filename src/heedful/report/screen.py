@@ -214,6 +214,10 @@ def show_sweep(result: Mapping[str, Any]) -> None:
         table.add_row(Text(clean(variant)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
     out.print(table)
     out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
+    told = (
+        "p and verdict are of these trainings, on other rows like these; another training may differ by its seed alone."
+    )
+    out.print(told, style="dim")
 
 
 def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
