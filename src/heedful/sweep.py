@@ -1,8 +1,9 @@
 """A grid of settings, each trained with several seeds, one run after another; then one table and the winner's recipe.
 
 A run that is finished is not repeated, one that was killed goes on. Variants are compared on the same held-back rows,
-each row's score averaged over the seeds, against the variant that the defaults and the recipe give. Rows are what is
-resampled, so a verdict is of the trainings that were made: it does not say how another training, of another seed, ends.
+each row's score averaged over the seeds, against the variant that the defaults and the recipe give, or else the first.
+Rows are what is resampled, so a verdict is of the trainings that were made: it does not say how another training, of
+another seed, ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, comparison, names, read_rows, score
 from heedful.report import screen
 from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, write_json
+from heedful.train.learner import DEFAULT_LR
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",
@@ -69,8 +71,9 @@ def sweep(
         screen.say(f"Run {number} of {len(configs)}: {path}")
         _finish(Run(path), config)
         shutil.rmtree(Run(path).checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
-    default = next((v for v in variants if _is_default(v, base)), variants[0])
-    result = table(variants, default, base.evaluate.decides)
+    default = next((v for v in variants if _is_default(v, base)), None)
+    result = table(variants, default or variants[0], base.evaluate.decides)
+    result["default"] = default.name if default else None
     winner = next(v for v in variants if v.name == result["winner"])
     atomic_write(folder / "winner.yaml", dump_config(configs[winner.runs[0].path]))
     result["recipe"] = str(folder / "winner.yaml")
@@ -173,19 +176,24 @@ def _answered_otherwise(run: Run) -> bool:
 
 def _is_default(variant: Variant, base: Config) -> bool:
     """Say whether a variant is what would be trained without any --vary."""
-    return _comparable(load_config(None, leaves(base), variant.settings)) == _comparable(base)
+    return _learned_with(load_config(None, leaves(base), variant.settings)) == _learned_with(base)
 
 
-def table(variants: Sequence[Variant], default: Variant, decides: str) -> dict[str, Any]:
-    """Compare every variant with the default; the winner is the one whose deciding score is best."""
+def _learned_with(config: Config) -> dict[str, Any]:
+    """Give the settings with the learning rate that the method takes where none is set."""
+    return _comparable(config) | {"train.lr": config.train.lr or DEFAULT_LR[config.train.method]}
+
+
+def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str, Any]:
+    """Compare every variant with `first`; the winner is the one whose deciding score is best."""
     columns = {v.name: averaged([read_rows(run.scores_file) for run in v.runs]) for v in variants}
-    entries = [_entry(v, columns[v.name], columns[default.name], decides) for v in variants]
+    entries = [_entry(v, columns[v.name], columns[first.name], decides) for v in variants]
     _adjust(entries, decides)
     sign = 1 if higher_is_better(decides) else -1
     winner = max(entries, key=lambda entry: sign * entry["scores"][decides]["value"])
-    rows = len(columns[default.name])
+    rows = len(columns[first.name])
     return {
-        "rows": rows, "seeds": len(default.runs), "decides": decides, "default": default.name,
+        "rows": rows, "seeds": len(first.runs), "decides": decides, "compared_with": first.name,
         "winner": winner["name"], "variants": entries,
     }  # fmt: skip
 

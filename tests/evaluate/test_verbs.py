@@ -334,7 +334,7 @@ def test_a_sweep_is_trained_once_and_compared(
         monkeypatch.setattr(pipeline, name, lambda *arguments: None)
     found = sweep.sweep(str(rows), **asked)
     assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]
-    assert found["default"] == "lr=1e-4"  # train.lr is 1e-4 by default, but no setting says so: the first
+    assert found["default"] == found["compared_with"] == "lr=1e-4"
     first, second = found["variants"]
     assert first["paired"] == {} and second["paired"]["rouge_l"].keys() >= {"difference", "p_value_of_all", "verdict"}
     assert len(first["by_seed"]) == 2
@@ -399,6 +399,23 @@ def test_nats_a_token_do_not_decide_between_other_tokens(vary: str, tmp_path: Pa
     with pytest.raises(UsageError, match=f"nll cannot compare what --vary {vary.partition('=')[0]} gives"):
         sweep.sweep("builtin", **asked)
     assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "vary", "default"),
+    [
+        ({}, "train.lr=5e-5,1e-4", "lr=1e-4"),  # no setting says so, but it is what full fine-tuning takes
+        ({"train.method": "lora"}, "train.lr=1e-4,1e-3", "lr=1e-3"),
+        ({"train.lr": 2e-4}, "train.lr=1e-4,2e-4", "lr=2e-4"),
+        ({}, "train.lr=5e-5,2e-4", None),
+        ({}, "train.method=lora,full", "method=full"),
+    ],
+)
+def test_the_default_is_the_variant_that_would_be_trained_without_a_sweep(
+    settings: dict[str, Any], vary: str, default: str | None, tmp_path: Path
+) -> None:
+    variants = sweep.grid([sweep.axis_of(vary)], tmp_path, [123])
+    assert [v.name for v in variants if sweep._is_default(v, load_config(None, settings))] == [default] * bool(default)
 
 
 def test_p_values_of_many_variants_are_adjusted() -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,8 @@ def show_json(value: Any) -> None:
 def show_receipt(receipt: Mapping[str, Any]) -> None:
     """Print what became of each row of the data."""
     data, encoding = receipt["data"], receipt["encoding"]
-    table = Table(
-        title=f"Receipt of {clean(str(data['path']))}",
-        title_justify="left",
-        show_header=False,
-        box=None,
-        padding=(0, 2),
-    )
+    title = f"Receipt of {clean(str(data['path']))}"
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
     for name, value in data_lines(data) + encoding_lines(encoding):
@@ -143,10 +139,12 @@ def _spread(numbers: Mapping[str, float]) -> str:
 
 
 def show_segments(place: str, segments: Sequence[Segment]) -> None:
-    """Print a conversation as the model sees it, the supervised part in green."""
-    out.print(Text(place, style="bold"))
-    for segment in segments:
-        out.print(Text(clean(segment.text), style="green" if segment.supervised else "dim"), end="")
+    """Print a conversation as the model sees it, the supervised part in green or, without colours, in « and »."""
+    plain = out.color_system is None or out.no_color
+    out.print(Text(f"{place}; learned: {'what stands in « »' if plain else 'the green'}", style="bold"))
+    for learned, parts in groupby(segments, lambda segment: segment.supervised):
+        text = clean("".join(segment.text for segment in parts))
+        out.print(Text(f"«{text}»" if learned and plain else text, style="green" if learned else "dim"), end="")
     out.print("\n")
 
 
@@ -199,12 +197,18 @@ def _decided(result: Mapping[str, Any]) -> str:
 
 
 def show_sweep(result: Mapping[str, Any]) -> None:
-    """Print one line a variant: its scores, and how it compares with the default."""
+    """Print one line a variant: its scores, and how it compares with the default, or else with the first."""
     decides = result["decides"]
     of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
     table = Table(title=f"Sweep on {result['rows']} test rows{of_seeds}", title_justify="left")
     shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
-    for name in ("variant", *(label(metric) for metric in shown), "- default", "p", "verdict"):
+    for name in (
+        "variant",
+        *(label(metric) for metric in shown),
+        "- default" if result["default"] else "- first",
+        "p",
+        "verdict",
+    ):
         table.add_column(name)
     for entry in result["variants"]:
         marks = [entry["name"] == result[role] for role in ("default", "winner")]
@@ -213,6 +217,8 @@ def show_sweep(result: Mapping[str, Any]) -> None:
         told = [f"{pair['difference']:+.3f}", f"{pair['p_value']:.3f}", pair["verdict"]] if pair else ["", "", ""]
         table.add_row(Text(clean(variant)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
     out.print(table)
+    if not result["default"]:
+        out.print(f"None of them is the default: each is compared with the first, {result['compared_with']}.")
     out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
     told = (
         "p and verdict are of these trainings, on other rows like these; another training may differ by its seed alone."

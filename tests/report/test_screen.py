@@ -1,0 +1,45 @@
+"""What the terminal shows of an example and of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heedful.records import Segment
+from heedful.report import screen
+from heedful.report.console import Screen
+
+SEGMENTS = [Segment("user\nName a bird.\n", False), Segment("An owl.", True), Segment("<end>", True)]
+
+
+def test_what_is_learned_is_marked_where_there_are_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.show_segments("rows.json:2", SEGMENTS)
+    told = capsys.readouterr().out
+    assert told.startswith("rows.json:2; learned: what stands in « »\n")
+    assert "user\nName a bird.\n«An owl.<end>»\n" in told
+
+
+@pytest.mark.parametrize("no_colour", [False, True])
+def test_a_terminal_without_colours_is_told_as_a_pipe_is(
+    no_colour: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "out", Screen(force_terminal=True, color_system="standard", no_color=no_colour))
+    screen.show_segments("rows.json:2", SEGMENTS)
+    assert ("«" in capsys.readouterr().out) == no_colour
+
+
+@pytest.mark.parametrize("default", ["lr=1e-4", None])
+def test_a_sweep_says_what_its_variants_are_compared_with(
+    default: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {"rouge_l": {"value": 0.5}} | {name: {"value": 0.5} for name in ("nll", "exact_match", "chrf")}
+    variants: list[dict[str, Any]] = [{"name": f"lr={lr}", "scores": scores, "paired": {}} for lr in ("1e-4", "2e-4")]
+    result = {
+        "rows": 9, "seeds": 1, "decides": "rouge_l", "default": default, "compared_with": "lr=1e-4",
+        "winner": "lr=2e-4", "variants": variants, "recipe": "winner.yaml",
+    }  # fmt: skip
+    screen.show_sweep(result)
+    told = capsys.readouterr().out
+    assert ("lr=1e-4 (default)" in told) == ("- default" in told) == bool(default)
+    assert ("each is compared with the first, lr=1e-4." in told) == ("- first" in told) == (not default)
