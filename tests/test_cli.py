@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -267,3 +268,12 @@ def test_a_reader_that_leaves_is_no_failure(rows_file: Path, tiny_folder: Path) 
         assert process.stdout is not None
         process.stdout.close()
         assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("said", [None, "0"])
+def test_the_hubs_client_reports_no_use_unless_the_user_says_so(said: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": said} if said else {}
+    script = "import heedful; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == str(said is None)

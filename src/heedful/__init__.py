@@ -7,6 +7,7 @@ The verbs of the command line under the same names, with the same defaults: `che
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from heedful.pipeline import generate as generate
     from heedful.pipeline import load as load
     from heedful.pipeline import train as train
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's client is imported, which is later
 
 __version__ = "0.1.0"
 __all__ = ["check", "compare", "evaluate", "export", "generate", "load", "train"]

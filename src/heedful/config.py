@@ -103,9 +103,9 @@ class TrainConfig(Section):
     sharding: Literal["none", "full"] = "none"
     """Under torchrun: whole weights and optimizer on every rank, or a share of them (FSDP2)."""
     quantize: Literal["none", "nf4"] = "none"
-    """nf4 keeps the frozen weights under adapters in 4 bits (QLoRA); it needs a GPU and `heedful[gpu]`."""
+    """nf4 keeps the frozen weights under adapters in 4 bits (QLoRA); it needs an NVIDIA GPU and bitsandbytes."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
-    """adamw_8bit keeps AdamW's two moments in 8 bits; it needs a GPU and `heedful[gpu]`."""
+    """adamw_8bit keeps AdamW's two moments in 8 bits; it needs an NVIDIA GPU and bitsandbytes."""
     activation_checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping what it computed: less memory, slower."""
     log_every: int = Field(1, ge=1)

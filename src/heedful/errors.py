@@ -65,3 +65,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'lr'?" for the nearest known word, or "" when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}'?" if near else ""
+
+
+def install(extra: str) -> str:
+    """Say how the packages of an extra are installed: nothing of heedful is on a package index."""
+    return f"Run pip install -e '.[{extra}]' in your clone of heedful."

@@ -16,7 +16,7 @@ from heedful.checking import WATCH
 from heedful.clean import clean
 from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
-from heedful.errors import DataError, UsageError
+from heedful.errors import DataError, UsageError, install
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
 from heedful.records import Message
@@ -115,9 +115,7 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
         from heedful.serve.limits import Limits
         from heedful.serve.page import page_routes
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "`heedful serve` needs more packages.", "Install them: pip install 'heedful[serve]'."
-        ) from error
+        raise UsageError("`heedful serve` needs more packages.", install("serve")) from error
     key = read_key(door.key_file)
     check_host(door.host, key)
     config = answering(run_or_model, settings)

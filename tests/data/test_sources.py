@@ -93,7 +93,7 @@ def test_the_index_that_pandas_writes_is_a_column_that_is_not_read(tmp_path: Pat
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     told = refusal(write(tmp_path / "d.parquet", b"PAR1"))
-    assert told == "Reading d.parquet needs pyarrow. Run pip install heedful[data]."
+    assert told == "Reading d.parquet needs pyarrow. Run pip install -e '.[data]' in your clone of heedful."
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_hub_id_that_cannot_be_read_is_a_data_error(monkeypatch: pytest.Monkey
     sys.modules["datasets"].load_dataset = None  # type: ignore[attr-defined]
     assert refusal("org/name").startswith("Cannot read the data set org/name from the hub: ")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert refusal("org/name").endswith("Run pip install heedful[data].")
+    assert refusal("org/name").endswith("Run pip install -e '.[data]' in your clone of heedful.")
 
 
 json_values = st.recursive(

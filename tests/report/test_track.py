@@ -90,7 +90,7 @@ def test_nothing_is_sent_unless_named(tmp_path: Path) -> None:
 def test_a_missing_package_is_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        UsageError, match=f"run.track={name} needs the package {name}, which is not installed. pip install"
+        UsageError, match=f"run.track={name} needs the package {name}, which is not installed. Run pip install"
     ):
         check(track(name))
 

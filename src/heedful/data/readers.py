@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NoReturn, cast
 
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
-from heedful.errors import DataError
+from heedful.errors import DataError, install
 from heedful.records import Place
 
 BATCH = 2048  # rows of a Parquet file read at once
@@ -251,7 +251,7 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError(f"Reading {name} needs pyarrow.", "Run pip install heedful[data].") from error
+        raise DataError(f"Reading {name} needs pyarrow.", install("data")) from error
     row = 0
     with opened() as stream:
         try:

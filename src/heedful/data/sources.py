@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from heedful.data.readers import READERS, Open, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
-from heedful.errors import DataError, did_you_mean
+from heedful.errors import DataError, did_you_mean, install
 from heedful.records import Place, Watch
 from heedful.run import sha256, sync
 from heedful.store import writable_home
@@ -225,7 +225,7 @@ def _hub(name: str) -> list[Source]:
         import datasets
     except ImportError as error:
         problem = f"There is no file or folder {name}, and reading a data set of the Hugging Face hub needs datasets."
-        raise DataError(problem, "Run pip install heedful[data].") from error
+        raise DataError(problem, install("data")) from error
     try:
         loaded = datasets.load_dataset(name)
         splits = {str(split): rows for split, rows in loaded.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from heedful.config import Config, leaves
-from heedful.errors import RunError, UsageError
+from heedful.errors import RunError, UsageError, install
 from heedful.report import screen
 from heedful.run import Run
 
@@ -172,5 +172,5 @@ def _package(name: str) -> Any:
     except ImportError:
         raise UsageError(
             f"run.track={name} needs the package {name}, which is not installed.",
-            f"pip install {name}, or pip install 'heedful[track]' for all trackers.",
+            f"Run pip install {name}. For all trackers: {install('track')}",
         ) from None

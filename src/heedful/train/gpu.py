@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 
 from heedful.config import TrainConfig
-from heedful.errors import UsageError
+from heedful.errors import UsageError, install
 
 
 def check_gpu(config: TrainConfig) -> None:
@@ -23,4 +23,4 @@ def check_gpu(config: TrainConfig) -> None:
             "Leave it out: --method lora needs little memory too.",
         )
     if wanted and find_spec("bitsandbytes") is None:
-        raise UsageError(f"{wanted} needs bitsandbytes.", "Install it: pip install 'heedful[gpu]'.")
+        raise UsageError(f"{wanted} needs bitsandbytes.", install("gpu"))
