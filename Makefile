@@ -34,7 +34,7 @@ bench: bench-peers
 # A million rows of each kind of file: some minutes, and figures of their own
 bench-encode: setup
 	@mkdir -p .bench benchmarks/results
-	$(BIN)/python benchmarks/encode_rows.py > .bench/encode_rows.json
+	$(BIN)/python -m benchmarks.encode_rows > .bench/encode_rows.json
 	mv .bench/encode_rows.json benchmarks/results/
 	$(BIN)/python -m benchmarks.document
 

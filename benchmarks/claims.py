@@ -86,9 +86,13 @@ def encoding(table: str, stage: str) -> Callable[[Stored], Spread | None]:
 
 def encodings(stored: Stored) -> list[tuple[str, str, dict[str, Any]]]:
     """List (kind of file, which run on it, what was measured) in the order in which they ran."""
+    found = stored.get(ENCODING, [])
+    files = (
+        found["files"] if isinstance(found, dict) else found
+    )  # the first measurement is a list, and names no machine
     return [
         (told["kind"], name, measured)
-        for told in stored.get(ENCODING, [])
+        for told in files
         for name, measured in told.items()
         if isinstance(measured, dict)
     ]

@@ -43,7 +43,24 @@ warms up on the first updates and is timed on the next; a round's figure is the 
 a round, and what is shown is the median over the rounds with the least and the most. All train on the same rows in the
 same order, eight an update, and the tokens learned an update stand beside the seconds, so that nobody wins by learning
 less. Answers are timed by the token, stop tokens counted; those who would take minutes answer every tenth prompt.
+
+**The tutorial's loop** is what introductions to fine-tuning teach: batches of 8 rows padded to the longest, everything
+in fp32, logits at every position, every token learned (the prompt's too), PyTorch's AdamW as it comes, not its fused
+one (`benchmarks/contestants/tutorial_training.py`). To answer, it computes the whole text again for each token
+(`benchmarks/contestants/tutorial_answers.py`).
+
+**The 1,100 rows** (`instruction-data.json`) are a public file of 1,100 instruction/input/output rows that such a
+tutorial trains on. In file order 935 are for training, 110 for testing and 55 for validation. The file does not ship
+with heedful: `make bench DATA=instruction-data.json SPLIT=in_order` takes it from wherever you have it, or any other
+file; without `DATA` the races run on the rows that ship.
 """
+NO_MACHINE_ENCODING = """\
+The stored file (`encode_rows.json`) does not name its machine: it was written before the program recorded it. It was
+stored on the same day as the race smollm2 below, whose file names the Xeon. No model computes here."""
+NO_MACHINE_SERVING = """\
+The stored file (`serve.json`) names neither machine nor precision: it was written before the program recorded them. It
+was stored together with the race smollm2 below, whose file names the Xeon. The peer was started with `--dtype bfloat16`,
+and heedful serves in bf16 where the processor multiplies it."""
 
 
 IN_FP32 = """\
@@ -74,13 +91,13 @@ def _machine(stored: Stored) -> str:
     """Name each machine and set of versions that the figures come from."""
     lines = []
     for found in {repr((f["machine"], f["versions"])): f for f in stored.values()}.values():
-        m, versions = found["machine"], found["versions"]
-        lines.append(
-            f"{m['processor']}, {m['cores']} cores ({', '.join(m['flags'])}), {m['memory_gib']} GiB; "
-            + ", ".join(f"{name} {version}" for name, version in versions.items())
-            + "."
-        )
+        lines.append(_described(found))
     return "## Where it was measured\n\n" + ("\n\n".join(lines) or "Nothing is stored yet.") + "\n"
+
+
+def _described(found: dict[str, Any]) -> str:
+    m, versions = found["machine"], ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return f"{m['processor']}, {m['cores']} cores ({', '.join(m['flags'])}), {m['memory_gib']} GiB; {versions}."
 
 
 def _claims(stored: Stored, claims: list[Claim]) -> str:
@@ -109,7 +126,9 @@ def _encoding(stored: Stored) -> str:
         for kind, name, told in encodings(stored)
     ]
     columns = ["file, template", "rows", "rows/s read and curated", "rows/s encoded", "rows/s in all", "peak MiB"]
-    return title + _table(columns, rows)
+    found = stored[ENCODING]
+    where = _described(found) if "machine" in found else NO_MACHINE_ENCODING
+    return f"{title}{where}\n\n{_table(columns, rows)}"
 
 
 def _serving(stored: Stored) -> str:
@@ -129,6 +148,7 @@ def _serving(stored: Stored) -> str:
     processes, kind = len(found["rounds"][ours]), found.get("kind", "bf16")
     before = f"{found['model']} in {kind}, {processes} processes of each in turn, prompts of about 60 tokens, "
     before += f"answers of up to 128. `{peer} serve` runs with continuous batching.\n\n"
+    before += (_described(found) if "machine" in found else NO_MACHINE_SERVING) + "\n\n"
     after = f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} left by their clients: "
     after += f"{sizes} MiB resident at the start and after each tenth.\n"
     return title + before + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + after

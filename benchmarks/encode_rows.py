@@ -1,10 +1,11 @@
 """How fast rows are read, curated and encoded, and how much memory that takes: alpaca rows made from a seed.
 
-    python benchmarks/encode_rows.py --rows 100000 1000000 --kinds json jsonl --templates own alpaca
+    python -m benchmarks.encode_rows --rows 100000 1000000 --kinds json jsonl --templates own alpaca
 
 Each measurement runs in a process of its own. The first template finds an empty cache, the others find the rows read
-and curated, and `again` finds everything. Prints JSON: seconds, rows a second, and the peak of resident memory in MiB,
-when the tokenizer is loaded (`idle`), after reading, and at the end.
+and curated, and `again` finds everything. Prints JSON: the machine and versions, and for each file seconds, rows a
+second, and the peak of resident memory in MiB, when the tokenizer is loaded (`idle`), after reading, and at the end.
+No model computes here, so there is no precision to name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import machine, versions
+
+SCRATCH = Path(".bench")
 
 
 def write_rows(path: Path, rows: int, seed: int) -> None:
@@ -83,7 +88,8 @@ def _peak() -> int:
 
 def run(path: Path, home: Path, model: str, template: str) -> dict[str, Any]:
     """Measure in a fresh process."""
-    command = [sys.executable, __file__, "--measure", str(path), "--model", model, "--templates", template]
+    command = [sys.executable, "-m", "benchmarks.encode_rows", "--measure", str(path), "--model", model]
+    command += ["--templates", template]
     done = subprocess.run(command, env={**os.environ, "HEEDFUL_HOME": str(home)}, stdout=subprocess.PIPE, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -104,7 +110,7 @@ def main() -> None:
         return
     from heedful.store import cache_home
 
-    results = []
+    files = []
     for rows in asked.rows:
         for kind in asked.kinds:
             with tempfile.TemporaryDirectory() as folder:
@@ -120,8 +126,8 @@ def main() -> None:
                 ]:
                     told[name] = run(path, home, asked.model, template)
                     print(json.dumps({name: told[name]}), file=sys.stderr, flush=True)
-                results.append(told)
-    print(json.dumps(results, indent=1))
+                files.append(told)
+    print(json.dumps({"machine": machine(), "versions": versions(SCRATCH), "files": files}, indent=1))
 
 
 if __name__ == "__main__":

@@ -200,4 +200,10 @@ def test_a_page_shows_each_claim_with_its_number(tmp_path: Path, monkeypatch: py
     assert "| encoding 1,000,000 alpaca rows | ≥ 10000 rows/s | 12000 rows/s | yes |  |" in page
     assert "| jsonl, own | 1,000,000 | 30,000 | 20,000 | 12,000 | 900 |" in page
     assert "P, 2 cores (avx2), 4 GiB; python 3." in page
+    assert "(`encode_rows.json`) does not name its machine" in page
+    named = {"machine": {**stored["machine"], "processor": "Q"}, "versions": {"python": "3"}, "files": told}  # type: ignore[dict-item]
+    (tmp_path / "encode_rows.json").write_text(json.dumps(named), encoding="utf-8")
+    page = document.page(tmp_path)
+    assert "Q, 2 cores (avx2), 4 GiB; python 3.\n\n| file, template" in page
+    assert "| jsonl, own | 1,000,000 | 30,000 | 20,000 | 12,000 | 900 |" in page
     assert "tutorial / this: 9.00" in table(stored)

@@ -110,12 +110,10 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = encoding["rows"]
     unlearned = encoding.get("unlearned")  # older receipts have none
+    limit = f"at most {encoding['limit']:,} tokens"
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     return [
-        (
-            "template",
-            f"{encoding['template']}, stop token {encoding['stop_token']}, at most {encoding['limit']:,} tokens",
-        ),
+        ("template", f"{encoding['template']}, stop token {encoding['stop_token']}, {limit}"),
         *((f"{part} tokens", _spread(encoding[f"{part}_tokens"])) for part in ("prompt", "answer")),
         ("rows with a target", f"{encoding['rows_with_target']:,} / {rows:,}"),
         ("stop token supervised", f"{encoding['stop_supervised']:,} / {rows:,}"),
