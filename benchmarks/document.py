@@ -59,7 +59,7 @@ The stored file (`encode_rows.json`) does not name its machine: it was written b
 stored on the same day as the race smollm2 below, whose file names the Xeon. No model computes here."""
 NO_MACHINE_SERVING = """\
 The stored file (`serve.json`) names neither machine nor precision: it was written before the program recorded them. It
-was stored together with the race smollm2 below, whose file names the Xeon. The peer was started with `--dtype bfloat16`,
+was stored together with the race smollm2 below, whose file names the Xeon. The peer was started in bf16 (`--dtype`),
 and heedful serves in bf16 where the processor multiplies it."""
 
 

@@ -22,14 +22,14 @@ from heedful.train.loss import summed_nll
 
 README = Path(__file__).parents[2] / "README.md"
 CELLS = {  # a row of the README's table -> the claims behind its two figures
-    "an update of SmolLM2-135M against TRL at its best settings": ("trl", "alone_trl"),
-    "the same against the tutorial's loop": ("smollm2_response", "alone_smollm2"),
-    "a long document with 8 questions, as a tree against rows apart": ("document", "alone_document"),
-    "answers to 110 prompts against transformers at its best batch": (
+    "an update of SmolLM2-135M, against TRL at its best settings": ("trl", "alone_trl"),
+    "the same, against the tutorial's loop, which is in fp32 on both": ("smollm2_response", "alone_smollm2"),
+    "an update on a long document with 8 questions: the document computed once, against once for each question": ("document", "alone_document"),
+    "answers to 110 prompts, against transformers at its best batch size": (
         "answers_transformers", "alone_answers_transformers",
     ),
-    "one stream of tokens against transformers": ("stream", "alone_stream"),
-    "the same against llama.cpp at equal precision": ("llama_bf16", "alone_llama"),
+    "one stream of tokens, against transformers (bf16 against bf16, fp32 against fp32)": ("stream", "alone_stream"),
+    "the same, against llama.cpp": ("llama_bf16", "alone_llama"),
 }  # fmt: skip
 
 
@@ -41,11 +41,22 @@ def test_the_readme_states_what_was_measured() -> None:
     for what, keys in CELLS.items():
         found = [claims[key].read(some) for key, some in zip(keys, stored, strict=True)]
         assert f"| {what} | " + " | ".join(f"{one.median:.2f}x" for one in found if one) + " |" in lines
+    alone = claims["stream_fp32"].read(stored[0])
+    assert alone and any(line.endswith(f"against transformers in fp32: {alone.median:.2f}x.") for line in lines)
     figure = "8_streams_tokens_per_s"
     ratio = serving_ratio(figure, figure, "heedful", "transformers")
     served = [ratio({"serve": results.load("serve", folder)}) for folder in (results.FOLDER, FP32)]
     cells = " | ".join(f"{one.median:.2f}x" for one in served if one)
-    assert f"| eight streams served against `transformers serve` | {cells} |" in lines
+    assert f"| eight streams served, against `transformers serve` | {cells} |" in lines
+
+
+@pytest.mark.parametrize(("folder", "kind"), [(results.FOLDER, "bf16"), (FP32, "fp32")])
+def test_the_readme_says_how_trl_fares_where_freed_pages_stay(folder: Path, kind: str) -> None:
+    search, race = results.load("trl_search", folder), results.load("smollm2", folder)
+    (kept,) = results.figures(search["rounds"], f"{kind}, fused AdamW, padding-free, glibc keeps pages")
+    ours = results.spread(results.figures(race["rounds"], "heedful tree")).median
+    told = README.read_text(encoding="utf-8")
+    assert f"{kept:.2f} s" in told and f"{ours:.2f} s" in told and f"about {kept / ours:.1f}x" in told
 
 
 def test_the_tutorials_batch_learns_all_but_padding() -> None:
