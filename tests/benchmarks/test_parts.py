@@ -24,7 +24,9 @@ README = Path(__file__).parents[2] / "README.md"
 CELLS = {  # a row of the README's table -> the claims behind its two figures
     "an update of SmolLM2-135M, against TRL at its best settings": ("trl", "alone_trl"),
     "the same, against the tutorial's loop, which is in fp32 on both": ("smollm2_response", "alone_smollm2"),
-    "an update on a long document with 8 questions: the document computed once, against once for each question": ("document", "alone_document"),
+    "an update on a long document with 8 questions: the document computed once, against once for each question": (
+        "document", "alone_document",
+    ),
     "answers to 110 prompts, against transformers at its best batch size": (
         "answers_transformers", "alone_answers_transformers",
     ),

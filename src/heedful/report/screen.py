@@ -218,10 +218,8 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     if not result["default"]:
         out.print(f"None of them is the default: each is compared with the first, {result['compared_with']}.")
     out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
-    told = (
-        "p and verdict are of these trainings, on other rows like these; another training may differ by its seed alone."
-    )
-    out.print(told, style="dim")
+    caution = "another training may differ by its seed alone"
+    out.print(f"p and verdict are of these trainings, on other rows like these; {caution}.", style="dim")
 
 
 def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
