@@ -1,68 +1,24 @@
 """One row of any known format -> the messages of a conversation, or the one reason why it cannot be.
 
-A format says which fields it reads and how. Nothing here knows templates or tokenizers: an alpaca row's `input` stays
-a field of its message. What a row holds besides the fields is kept with it and not read.
+The format is the one that is set, or the one that the first rows are of. What a row holds besides the format's fields
+is kept with it and not read.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import PurePath
-from typing import Any
 
 from heedful.data.checks import FIELD, read_checks
+from heedful.data.fields import FORMATS, Fields, Format, listed
 from heedful.data.readers import RawRow
-from heedful.data.turns import BadRow, check_turns, filled, message, shown, text_of
+from heedful.data.turns import BadRow, check_turns, shown
 from heedful.errors import DataError, did_you_mean
-from heedful.records import Conversation, Message, Place, Role
-
-Fields = Mapping[str, Any]
-
-OPENAI_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-    "function": "tool",
-}
-SHAREGPT_ROLES: dict[str, Role] = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "tool_response": "tool",
-}
-
-
-@dataclass(frozen=True)
-class Format:
-    """How one kind of row is read: each of `needs` lists names of one field, of which the row has one."""
-
-    read: Callable[[Fields], list[Message]]
-    needs: tuple[tuple[str, ...], ...]
-    may: tuple[str, ...] = ()
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return (*(name for names in self.needs for name in names), *self.may, FIELD)
-
-    def fits(self, fields: Fields) -> bool:
-        return all(any(name in fields for name in names) for names in self.needs)
+from heedful.records import Conversation, Message, Place
 
 
 @dataclass(frozen=True)
@@ -78,50 +34,6 @@ class Choice:
         return FORMATS[self.name].fields
 
 
-def _alpaca(row: Fields) -> list[Message]:
-    messages = _system(row)
-    for turn in _sequence(row, "history"):
-        if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
-            raise BadRow('a turn of "history" is not a pair', 'Write it as ["question", "answer"].')
-        messages += [message("user", turn[0], "history"), message("assistant", turn[1], "history")]
-    question = filled(row, "instruction")
-    return [*messages, Message("user", question, input=text_of(row, "input")), _answer(row, "output")]
-
-
-def _dolly(row: Fields) -> list[Message]:
-    question = Message("user", filled(row, "instruction"), input=text_of(row, "context"))
-    return [question, _answer(row, "response")]
-
-
-def _question_answer(row: Fields) -> list[Message]:
-    return [*_system(row), Message("user", filled(row, "question")), _answer(row, "answer")]
-
-
-def _prompt_completion(row: Fields) -> list[Message]:
-    answer = "completion" if "completion" in row else "response"
-    prompt = _openai(row["prompt"], "prompt") if _is_list(row["prompt"]) else [Message("user", filled(row, "prompt"))]
-    last = _openai(row[answer], answer) if _is_list(row[answer]) else [_answer(row, answer)]
-    return [*_system(row), *prompt, *last]
-
-
-def _messages(row: Fields) -> list[Message]:
-    return _openai(row["messages"], "messages")
-
-
-def _sharegpt(row: Fields) -> list[Message]:
-    return _system(row) + _turns(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES)
-
-
-FORMATS: dict[str, Format] = {
-    "messages": Format(_messages, (("messages",),)),
-    "sharegpt": Format(_sharegpt, (("conversations",),), ("system",)),
-    "prompt_completion": Format(_prompt_completion, (("prompt",), ("completion", "response")), ("system",)),
-    "question_answer": Format(_question_answer, (("question",), ("answer",)), ("system",)),
-    "alpaca": Format(_alpaca, (("instruction",), ("output",)), ("input", "system", "history")),
-    "dolly": Format(_dolly, (("instruction",), ("response",)), ("context",)),
-}
-
-
 def detect(rows: Iterable[tuple[Fields, Place]]) -> tuple[str, str]:
     """Name the format of the first rows and say why; raise DataError for two formats or none."""
     first: dict[str, Place] = {}
@@ -135,7 +47,7 @@ def detect(rows: Iterable[tuple[Fields, Place]]) -> tuple[str, str]:
         raise DataError(f"The rows are of different formats: {where}.", "Keep one format in a file.")
     if first:
         (name,) = first
-        return name, f"each row has {_listed(_needed(FORMATS[name], columns))}"
+        return name, f"each row has {listed(_needed(FORMATS[name], columns))}"
     return _nearest_format(columns)
 
 
@@ -192,7 +104,7 @@ def _missing(form: Format, fields: Fields, choice: Choice) -> BadRow:
     names = next(names for names in form.needs if not any(name in fields for name in names))
     known = set(form.fields)
     near = difflib.get_close_matches(names[0], [key for key in fields if key not in known], n=1, cutoff=0.6)
-    has = f'the row has "{near[0]}"; did you mean "{names[0]}"?' if near else f"the row has {_listed(fields)}"
+    has = f'the row has "{near[0]}"; did you mean "{names[0]}"?' if near else f"the row has {listed(fields)}"
     fix = f"Rename the column, or name it with --columns {names[0]}={near[0] if near else 'COLUMN'}."
     return BadRow(f'field "{names[0]}" is missing ({has})', fix, f'field "{names[0]}" is missing')
 
@@ -212,9 +124,9 @@ def _nearest_format(columns: Iterable[str]) -> tuple[str, str]:
 
     best = max(FORMATS, key=lambda name: (likeness(name), name == "alpaca"))
     if not likeness(best):
-        known = "; ".join(f"{name}: {_listed(names[0] for names in form.needs)}" for name, form in FORMATS.items())
+        known = "; ".join(f"{name}: {listed(names[0] for names in form.needs)}" for name, form in FORMATS.items())
         fix = f"Name the columns, as in --columns instruction=COLUMN,output=COLUMN. Known are {known}."
-        raise DataError(f"The rows are of no known format: they have {_listed(columns)}.", fix)
+        raise DataError(f"The rows are of no known format: they have {listed(columns)}.", fix)
     return best, "its fields are nearest to the row's"
 
 
@@ -224,10 +136,10 @@ def _check_columns(wanted: str, columns: Mapping[str, str], present: set[str]) -
     fields = {field for form in forms for field in form.fields}
     for field, column in columns.items():
         if field not in fields:
-            hint = did_you_mean(field, fields) or f"The fields are {_listed(sorted(fields))}."
+            hint = did_you_mean(field, fields) or f"The fields are {listed(sorted(fields))}."
             raise DataError(f'data.columns names "{field}", which is no field of the format.', hint)
         if present and column not in present:
-            hint = did_you_mean(column, present) or f"The columns are {_listed(sorted(present))}."
+            hint = did_you_mean(column, present) or f"The columns are {listed(sorted(present))}."
             raise DataError(f'data.columns takes {field} from "{column}", but no row has that column.', hint)
 
 
@@ -243,57 +155,3 @@ def _renamed(row: Fields, columns: Mapping[str, str]) -> Fields:
 def _needed(form: Format, columns: Iterable[str]) -> list[str]:
     present = set(columns)
     return [next(name for name in names if name in present) for names in form.needs]
-
-
-def _listed(names: Iterable[str]) -> str:
-    quoted = [f'"{name}"' for name in names]
-    head = quoted if len(quoted) <= 12 else [*quoted[:12], f"{len(quoted) - 12} more"]
-    return " and ".join(filter(None, [", ".join(head[:-1]), *head[-1:]])) or "no columns"
-
-
-def _system(row: Fields) -> list[Message]:
-    """Give the system message of a row that has one; an empty one is none."""
-    text = text_of(row, "system")
-    return [Message("system", text)] if text.strip() else []
-
-
-def _answer(row: Fields, field: str) -> Message:
-    return Message("assistant", filled(row, field))
-
-
-def _openai(value: Any, field: str) -> list[Message]:
-    return _turns(value, field, "role", "content", OPENAI_ROLES)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _sequence(row: Fields, field: str) -> Sequence[Any]:
-    value = row.get(field)
-    if value is not None and not _is_list(value):
-        raise BadRow(f'field "{field}" is {shown(value)}, not a list', "", f'field "{field}" is not a list')
-    return value or ()
-
-
-def _turns(value: Any, field: str, role_key: str, text_key: str, roles: Mapping[str, Role]) -> list[Message]:
-    """Read a list of objects with a role and a text each."""
-    if not _is_list(value) or not value:
-        raise BadRow(f'field "{field}" is {shown(value)}, not a list of messages', "", f'field "{field}" is no list')
-    found = []
-    for number, turn in enumerate(value, 1):
-        where = f"{field}, message {number}"
-        if not isinstance(turn, dict):
-            raise BadRow(f"{where} is {shown(turn)}, not an object", "", "message is not an object")
-        absent = [key for key in (role_key, text_key) if key not in turn]
-        if absent:
-            problem = f'{where} has no "{absent[0]}" (it has {_listed(turn)})'
-            raise BadRow(problem, did_you_mean(absent[0], turn), f'message without "{absent[0]}"')
-        role = roles.get(turn[role_key]) if isinstance(turn[role_key], str) else None
-        if role is None:
-            known = f"Known are {_listed(roles)}."
-            raise BadRow(f"{where} has the unknown role {shown(turn[role_key])}", known, "unknown role")
-        if role == "system" and turn[text_key] in ("", None):
-            continue  # many exports write an empty one into each row; it says nothing
-        found.append(message(role, turn[text_key], where, turn.get("weight")))
-    return found

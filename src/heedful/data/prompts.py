@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from heedful.config import DataConfig
-from heedful.data.formats import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format, choose, to_conversation
+from heedful.data.fields import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format
+from heedful.data.formats import choose, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow

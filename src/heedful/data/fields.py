@@ -1,0 +1,157 @@
+"""The known formats: which fields a row of each has, and how they become the messages of a conversation.
+
+Nothing here knows templates or tokenizers: an alpaca row's `input` stays a field of its message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heedful.data.checks import FIELD
+from heedful.data.turns import BadRow, filled, message, shown, text_of
+from heedful.errors import did_you_mean
+from heedful.records import Message, Role
+
+Fields = Mapping[str, Any]
+
+OPENAI_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+SHAREGPT_ROLES: dict[str, Role] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one kind of row is read: each of `needs` lists names of one field, of which the row has one."""
+
+    read: Callable[[Fields], list[Message]]
+    needs: tuple[tuple[str, ...], ...]
+    may: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (*(name for names in self.needs for name in names), *self.may, FIELD)
+
+    def fits(self, fields: Fields) -> bool:
+        return all(any(name in fields for name in names) for names in self.needs)
+
+
+def _alpaca(row: Fields) -> list[Message]:
+    messages = _system(row)
+    for turn in _sequence(row, "history"):
+        if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
+            raise BadRow('a turn of "history" is not a pair', 'Write it as ["question", "answer"].')
+        messages += [message("user", turn[0], "history"), message("assistant", turn[1], "history")]
+    question = filled(row, "instruction")
+    return [*messages, Message("user", question, input=text_of(row, "input")), _answer(row, "output")]
+
+
+def _dolly(row: Fields) -> list[Message]:
+    question = Message("user", filled(row, "instruction"), input=text_of(row, "context"))
+    return [question, _answer(row, "response")]
+
+
+def _question_answer(row: Fields) -> list[Message]:
+    return [*_system(row), Message("user", filled(row, "question")), _answer(row, "answer")]
+
+
+def _prompt_completion(row: Fields) -> list[Message]:
+    answer = "completion" if "completion" in row else "response"
+    prompt = _openai(row["prompt"], "prompt") if _is_list(row["prompt"]) else [Message("user", filled(row, "prompt"))]
+    last = _openai(row[answer], answer) if _is_list(row[answer]) else [_answer(row, answer)]
+    return [*_system(row), *prompt, *last]
+
+
+def _messages(row: Fields) -> list[Message]:
+    return _openai(row["messages"], "messages")
+
+
+def _sharegpt(row: Fields) -> list[Message]:
+    return _system(row) + _turns(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES)
+
+
+FORMATS: dict[str, Format] = {
+    "messages": Format(_messages, (("messages",),)),
+    "sharegpt": Format(_sharegpt, (("conversations",),), ("system",)),
+    "prompt_completion": Format(_prompt_completion, (("prompt",), ("completion", "response")), ("system",)),
+    "question_answer": Format(_question_answer, (("question",), ("answer",)), ("system",)),
+    "alpaca": Format(_alpaca, (("instruction",), ("output",)), ("input", "system", "history")),
+    "dolly": Format(_dolly, (("instruction",), ("response",)), ("context",)),
+}
+
+
+def _system(row: Fields) -> list[Message]:
+    """Give the system message of a row that has one; an empty one is none."""
+    text = text_of(row, "system")
+    return [Message("system", text)] if text.strip() else []
+
+
+def _answer(row: Fields, field: str) -> Message:
+    return Message("assistant", filled(row, field))
+
+
+def _openai(value: Any, field: str) -> list[Message]:
+    return _turns(value, field, "role", "content", OPENAI_ROLES)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _sequence(row: Fields, field: str) -> Sequence[Any]:
+    value = row.get(field)
+    if value is not None and not _is_list(value):
+        raise BadRow(f'field "{field}" is {shown(value)}, not a list', "", f'field "{field}" is not a list')
+    return value or ()
+
+
+def _turns(value: Any, field: str, role_key: str, text_key: str, roles: Mapping[str, Role]) -> list[Message]:
+    """Read a list of objects with a role and a text each."""
+    if not _is_list(value) or not value:
+        raise BadRow(f'field "{field}" is {shown(value)}, not a list of messages', "", f'field "{field}" is no list')
+    found = []
+    for number, turn in enumerate(value, 1):
+        where = f"{field}, message {number}"
+        if not isinstance(turn, dict):
+            raise BadRow(f"{where} is {shown(turn)}, not an object", "", "message is not an object")
+        absent = [key for key in (role_key, text_key) if key not in turn]
+        if absent:
+            problem = f'{where} has no "{absent[0]}" (it has {listed(turn)})'
+            raise BadRow(problem, did_you_mean(absent[0], turn), f'message without "{absent[0]}"')
+        role = roles.get(turn[role_key]) if isinstance(turn[role_key], str) else None
+        if role is None:
+            known = f"Known are {listed(roles)}."
+            raise BadRow(f"{where} has the unknown role {shown(turn[role_key])}", known, "unknown role")
+        if role == "system" and turn[text_key] in ("", None):
+            continue  # many exports write an empty one into each row; it says nothing
+        found.append(message(role, turn[text_key], where, turn.get("weight")))
+    return found
+
+
+def listed(names: Iterable[str]) -> str:
+    quoted = [f'"{name}"' for name in names]
+    head = quoted if len(quoted) <= 12 else [*quoted[:12], f"{len(quoted) - 12} more"]
+    return " and ".join(filter(None, [", ".join(head[:-1]), *head[-1:]])) or "no columns"
