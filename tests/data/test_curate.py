@@ -17,7 +17,7 @@ from heedful.config import DataConfig
 from heedful.data import DataReceipt, load, near, split
 from heedful.data.split import Shares
 from heedful.errors import DataError
-from heedful.records import Splits
+from heedful.records import Splits, Watch
 
 WORDS = [a + b for a in ("ba", "ke", "lo", "mi", "zu", "shra", "tem") for b in ("nd", "pling", "rgo", "sk", "wen", "x")]
 
@@ -54,6 +54,15 @@ def test_the_receipt_accounts_for_every_row(tmp_path: Path) -> None:
     assert told["not_read"] == ["source"]
     assert (told["format"], told["split"], len(told["sha256"])) == ("alpaca", "leak_aware", 64)
     assert told["sizes"] == {"train": len(splits.train), "validation": 5, "test": 10}
+
+
+def test_the_format_and_the_columns_that_are_not_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(json.dumps([{"instruction": "a", "response": "b", "id": 7, "context": ""}] * 2))
+    said: list[str] = []
+    load(DataConfig(path=str(tmp_path / "d.json")), Watch(said.append))
+    why = 'each row has "instruction" and "response"'
+    read = '"instruction", "response" and "context"; not read: "id"'
+    assert said == [f"The rows are of the format dolly ({why}). Read: {read}."]
 
 
 def test_a_bad_row_stops_unless_it_may_be_skipped(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from heedful.records import Message, Place
 
 SYSTEM, ASK, SAY = Message("system", "Be brief."), Message("user", "Hi?"), Message("assistant", "Hello.")
 NEXT, LAST = Message("user", "And?"), Message("assistant", "Bye.")
+U, A = {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}
 
 GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
     ("alpaca", {"instruction": "Hi?", "output": "Hello."}, [ASK, SAY]),
@@ -28,6 +29,25 @@ GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
     ),
     ("dolly", {"instruction": "Hi?", "context": "", "response": "Hello.", "category": "qa"}, [ASK, SAY]),
     ("dolly", {"instruction": "Hi?", "context": "c", "response": "Hello."}, [Message("user", "Hi?", input="c"), SAY]),
+    ("dolly", {"instruction": "Hi?", "input": "c", "response": "Hello."}, [Message("user", "Hi?", input="c"), SAY]),
+    (
+        "dolly",
+        {
+            "system": "Be brief.",
+            "history": [["Hi?", "Hello."]],
+            "instruction": "And?",
+            "context": " ",
+            "response": "Bye.",
+        },
+        [SYSTEM, ASK, SAY, NEXT, LAST],
+    ),
+    ("alpaca", {"instruction": "Hi?", "context": "c", "output": "Hello."}, [Message("user", "Hi?", input="c"), SAY]),
+    (
+        "question_answer",
+        {"question": "Hi?", "context": "c", "answer": "Hello."},
+        [Message("user", "Hi?", input="c"), SAY],
+    ),
+    ("messages", {"system": "Be brief.", "messages": [U, A], "input": "", "history": []}, [SYSTEM, ASK, SAY]),
     ("question_answer", {"question": "Hi?", "answer": "Hello."}, [ASK, SAY]),
     ("question_answer", {"system": "Be brief.", "question": "Hi?", "answer": "Hello."}, [SYSTEM, ASK, SAY]),
     ("prompt_completion", {"prompt": "Hi?", "completion": "Hello."}, [ASK, SAY]),
@@ -210,6 +230,14 @@ BAD: list[tuple[str, Any, str]] = [
         'conversations, message 2 has the unknown role "alien".',
     ),
     ("prompt_completion", {"prompt": None, "completion": "b"}, 'field "prompt" is null, not text.'),
+    ("dolly", {"instruction": "a", "response": "b", "input": "c", "context": "d"}, 'fields "input" and "context" both'),
+    (
+        "prompt_completion",
+        {"prompt": "a", "completion": "b", "context": "c"},
+        'field "context" is not read in rows with "prompt" and "completion". Put it into the prompt, or rename the',
+    ),
+    ("messages", {"messages": [U, A], "input": "c"}, 'field "input" is not read in rows with "messages". Put it into'),
+    ("sharegpt", {"conversations": [], "history": [["a", "b"]]}, 'field "history" is not read in rows with "conv'),
 ]
 
 

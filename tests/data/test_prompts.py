@@ -57,4 +57,8 @@ def test_a_row_that_asks_nothing_is_named_or_left_out(tmp_path: Path) -> None:
         prompts(DataConfig(path=str(path)))
     told: list[str] = []
     found = prompts(DataConfig(path=str(path), on_bad_row="skip"), Watch(told.append))
-    assert len(found) == 1 and told == ["1 of 2 rows cannot be read and are left out."]
+    assert len(found) == 1
+    assert told == [
+        'The rows are of the format alpaca. Read: "instruction".',
+        "1 of 2 rows cannot be read and are left out.",
+    ]

@@ -212,8 +212,7 @@ def test_long_work_is_counted_and_a_used_cache_is_said(
     for _ in range(2):
         load(questions(tmp_path / "d.json", 60), Watch(said.append, count))
     assert counted == [(f"Reading {tmp_path / 'd.json'} (MiB)", 0), ("Checking rows", 60)]
-    assert len(said) == 1
-    assert "were read and checked before" in said[0]
+    assert ["were read and checked before" in text for text in said] == [False, True, False]
 
 
 def test_another_seed_or_content_is_another_thing(home: Path, tmp_path: Path) -> None:

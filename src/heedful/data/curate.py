@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.config import DataConfig
-from heedful.data.formats import Choice, choose, to_conversation
+from heedful.data.formats import Choice, choose, columns_read, columns_told, to_conversation
 from heedful.data.near import Likeness, clusters, compare, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
@@ -29,7 +29,7 @@ from heedful.errors import DataError
 from heedful.records import Conversation, Splits, Watch
 from heedful.store import Texts, Writer, kept, numbers
 
-FORMAT = 4  # goes up when the same rows would be split or told of otherwise
+FORMAT = 5  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 NAMED = 10  # skipped rows that the receipt names
 LONG = 50_000  # rows that make somebody wait
@@ -83,6 +83,7 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
         watch.say(f"The rows of {config.path} were read and checked before: {folder} is used.")
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
+    watch.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
 
@@ -118,7 +119,7 @@ def _divide(
     parts = _split(owner, cluster, config)
     for name, part in parts.items():
         np.save(folder / f"{name}.npy", rows[part])
-    columns, not_read = _columns(found.columns, choice)
+    columns, not_read = columns_read(found.columns, choice)
     return DataReceipt(
         path=config.path,
         sha256=_content_hash(sources),
@@ -203,13 +204,6 @@ def _leaks(hashes: Numbers, likeness: Likeness, parts: Parts) -> dict[str, dict[
         name: {"exact": int(exact[part].sum()), "near": int(near[part].sum())}
         for name, part in zip(HELD_BACK, (slice(cut), slice(cut, None)), strict=True)
     }
-
-
-def _columns(present: Mapping[str, None], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Give the columns that were read, by field, and those that were not."""
-    wanted = {field: choice.columns.get(field, field) for field in choice.fields}
-    used = {field: column for field, column in wanted.items() if column in present}
-    return used, tuple(column for column in present if column not in used.values())
 
 
 def _content_hash(sources: Sequence[Source]) -> str:

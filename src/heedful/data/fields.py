@@ -15,6 +15,7 @@ from heedful.errors import did_you_mean
 from heedful.records import Message, Role
 
 Fields = Mapping[str, Any]
+ABOUT = ("input", "context")
 
 OPENAI_ROLES: dict[str, Role] = {
     "system": "system",
@@ -59,23 +60,26 @@ class Format:
         return all(any(name in fields for name in names) for names in self.needs)
 
 
-def _alpaca(row: Fields) -> list[Message]:
-    messages = _system(row)
-    for turn in _sequence(row, "history"):
-        if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
-            raise BadRow('a turn of "history" is not a pair', 'Write it as ["question", "answer"].')
-        messages += [message("user", turn[0], "history"), message("assistant", turn[1], "history")]
-    question = filled(row, "instruction")
-    return [*messages, Message("user", question, input=text_of(row, "input")), _answer(row, "output")]
+def _asked(ask: str, answer: str) -> Callable[[Fields], list[Message]]:
+    """Read rows of one question and its answer, with what stands around the question in any of them."""
+
+    def read(row: Fields) -> list[Message]:
+        messages = _system(row)
+        for turn in _sequence(row, "history"):
+            if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 2:
+                raise BadRow('a turn of "history" is not a pair', 'Write it as ["question", "answer"].')
+            messages += [message("user", turn[0], "history"), message("assistant", turn[1], "history")]
+        return [*messages, Message("user", filled(row, ask), input=_about(row)), _answer(row, answer)]
+
+    return read
 
 
-def _dolly(row: Fields) -> list[Message]:
-    question = Message("user", filled(row, "instruction"), input=text_of(row, "context"))
-    return [question, _answer(row, "response")]
-
-
-def _question_answer(row: Fields) -> list[Message]:
-    return [*_system(row), Message("user", filled(row, "question")), _answer(row, "answer")]
+def _about(row: Fields) -> str:
+    """Give the text that a question is about: a row's `input`, which some call `context`."""
+    found = {field: text for field in ABOUT if (text := text_of(row, field))}
+    if len(found) > 1:
+        raise BadRow('fields "input" and "context" both hold text', "Join them, or take one out.")
+    return next(iter(found.values()), "")
 
 
 def _prompt_completion(row: Fields) -> list[Message]:
@@ -86,21 +90,31 @@ def _prompt_completion(row: Fields) -> list[Message]:
 
 
 def _messages(row: Fields) -> list[Message]:
-    return _openai(row["messages"], "messages")
+    return _system(row) + _openai(row["messages"], "messages")
 
 
 def _sharegpt(row: Fields) -> list[Message]:
     return _system(row) + _turns(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES)
 
 
+AROUND = (*ABOUT, "system", "history")  # what a question may stand among
 FORMATS: dict[str, Format] = {
-    "messages": Format(_messages, (("messages",),)),
+    "messages": Format(_messages, (("messages",),), ("system",)),
     "sharegpt": Format(_sharegpt, (("conversations",),), ("system",)),
     "prompt_completion": Format(_prompt_completion, (("prompt",), ("completion", "response")), ("system",)),
-    "question_answer": Format(_question_answer, (("question",), ("answer",)), ("system",)),
-    "alpaca": Format(_alpaca, (("instruction",), ("output",)), ("input", "system", "history")),
-    "dolly": Format(_dolly, (("instruction",), ("response",)), ("context",)),
+    "question_answer": Format(_asked("question", "answer"), (("question",), ("answer",)), AROUND),
+    "alpaca": Format(_asked("instruction", "output"), (("instruction",), ("output",)), AROUND),
+    "dolly": Format(_asked("instruction", "response"), (("instruction",), ("response",)), AROUND),
 }
+
+
+def refuse_unread(row: Fields, form: Format) -> None:
+    """Raise BadRow for a text that other formats show the model and this one would lose."""
+    for field in (field for field in AROUND if field not in form.fields):
+        if row.get(field) not in (None, "", [], ()) and not str(row[field]).isspace():
+            problem = f'field "{field}" is not read in rows with {listed(names[0] for names in form.needs)}'
+            fix = f"Put it into the {form.needs[0][0]}, or rename the column if the model should not see it."
+            raise BadRow(problem, fix, f'field "{field}" is not read')
 
 
 def _system(row: Fields) -> list[Message]:

@@ -7,14 +7,14 @@ is kept with it and not read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import PurePath
 
 from heedful.data.checks import FIELD, read_checks
-from heedful.data.fields import FORMATS, Fields, Format, listed
+from heedful.data.fields import FORMATS, Fields, Format, listed, refuse_unread
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, check_turns, shown
 from heedful.errors import DataError, did_you_mean
@@ -74,6 +74,20 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
 
 
+def columns_read(present: Iterable[str], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Give the columns that are read, by field, and those that are not."""
+    present = list(present)
+    wanted = {field: choice.columns.get(field, field) for field in choice.fields}
+    used = {field: column for field, column in wanted.items() if column in present}
+    return used, tuple(column for column in present if column not in used.values())
+
+
+def columns_told(name: str, used: Iterable[str], not_read: Collection[str]) -> str:
+    """Say in a line how the rows are read."""
+    rest = f"; not read: {listed(not_read)}" if not_read else ""
+    return f"The rows are of the format {name}. Read: {listed(used)}{rest}."
+
+
 def name_of(file: str, row: int) -> str:
     """Give the id of the conversation that a row becomes."""
     return f"{_file_name(file)}:{row}"
@@ -92,6 +106,7 @@ def _read(row: RawRow, choice: Choice) -> list[Message]:
     form, fields = FORMATS[choice.name], _renamed(row.value, choice.columns)
     if not form.fits(fields):
         raise _missing(form, fields, choice)
+    refuse_unread(fields, form)
     return form.read(fields)
 
 

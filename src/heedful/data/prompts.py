@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.config import DataConfig
 from heedful.data.fields import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format
-from heedful.data.formats import choose, to_conversation
+from heedful.data.formats import Choice, choose, columns_read, columns_told, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow
@@ -32,19 +32,21 @@ def prompts(config: DataConfig, watch: Watch = Watch()) -> list[Prompt]:  # noqa
     if not rows:
         raise DataError(f"{config.path} holds no rows.", "Each row should hold an instruction.")
     whole = [replace(row, value=_answered(row.value, config)) for row in rows]
-    found = list(_asked(rows, whole, config))
+    choice = choose(whole, config.format, config.columns)
+    found = list(_asked(rows, whole, choice, config.on_bad_row))
+    used, not_read = columns_read({column: None for row, _ in found for column in row}, choice)
+    watch.say(columns_told(choice.name, used.values(), not_read))
     if len(found) < len(rows):
         watch.say(f"{len(rows) - len(found)} of {len(rows)} rows cannot be read and are left out.")
     return found
 
 
-def _asked(rows: list[RawRow], whole: list[RawRow], config: DataConfig) -> Iterator[Prompt]:
-    choice = choose(whole, config.format, config.columns)
+def _asked(rows: list[RawRow], whole: list[RawRow], choice: Choice, on_bad_row: str) -> Iterator[Prompt]:
     for row, answered in zip(rows, whole, strict=True):
         try:
             yield row.value, to_conversation(answered, choice).messages[:-1]
         except BadRow:
-            if config.on_bad_row == "error":
+            if on_bad_row == "error":
                 raise
 
 
