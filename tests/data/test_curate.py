@@ -65,6 +65,16 @@ def test_the_format_and_the_columns_that_are_not_read_are_said(tmp_path: Path) -
     assert said == [f"The rows are of the format dolly ({why}). Read: {read}."]
 
 
+def test_what_a_message_holds_besides_its_text_is_named_as_not_read(tmp_path: Path) -> None:
+    asks = {"role": "user", "content": "a", "name": "Ann", "tool_calls": None}
+    says = {"role": "assistant", "content": "b", "weight": 1, "reasoning_content": "hm", "refusal": None}
+    rows = [{"talk": [asks, says], "tools": []}, {"talk": [asks, {**says, "annotations": [1]}]}]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    receipt = load(DataConfig(path=str(tmp_path / "d.json"), columns={"messages": "talk"}))[1]
+    assert receipt.columns == {"messages": "talk"}
+    assert receipt.not_read == ("tools", "talk[].name", "talk[].reasoning_content", "talk[].annotations")
+
+
 def test_a_bad_row_stops_unless_it_may_be_skipped(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'^\S+d\.json:1 \(row 3\): field "instruction" is empty\.'):
         given_rows(tmp_path / "d.json", ["a", "b", "", *distinct(97)])

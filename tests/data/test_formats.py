@@ -224,6 +224,20 @@ BAD: list[tuple[str, Any, str]] = [
         {"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]},
         "messages, message 1 (assistant) has the weight the number 0.5.",
     ),
+    *(
+        (
+            "messages",
+            {"messages": [U, {"role": "assistant", "content": text, call: [{"name": "f"}]}]},
+            f'messages, message 2 has "{call}", which heedful does not learn. Write the call into the text of the',
+        )
+        for call in ("tool_calls", "function_call")
+        for text in (None, "Let me see.")
+    ),
+    (
+        "prompt_completion",
+        {"prompt": [U], "completion": [{"role": "assistant", "tool_calls": [{}]}]},
+        'completion, message 1 has "tool_calls", which',
+    ),
     (
         "sharegpt",
         {"conversations": [{"from": "human", "value": "a"}, {"from": "alien", "value": "b"}]},

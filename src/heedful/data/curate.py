@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.config import DataConfig
-from heedful.data.formats import Choice, choose, columns_read, columns_told, to_conversation
+from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.near import Likeness, clusters, compare, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
@@ -172,7 +172,7 @@ def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch
             found.hashes.append(hash(question))
             found.rows.append(number)
             found.owner.append(PARTS.index(source.part))
-            found.columns |= dict.fromkeys(conversation.row)
+            found.columns |= dict.fromkeys(columns_in(conversation.row, choice))
             if number % 4096 == 0:
                 done(number)
     bad = found.skipped.total()

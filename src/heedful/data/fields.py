@@ -5,7 +5,7 @@ Nothing here knows templates or tokenizers: an alpaca row's `input` stays a fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from heedful.records import Message, Role
 
 Fields = Mapping[str, Any]
 ABOUT = ("input", "context")
+OPENAI, SHAREGPT = ("role", "content", "weight"), ("from", "value", "weight")  # what is read of a turn
+TURNS = {"messages": OPENAI, "conversations": SHAREGPT, "prompt": OPENAI, "completion": OPENAI, "response": OPENAI}
+CALLS = ("tool_calls", "function_call")  # an answer that is no text
 
 OPENAI_ROLES: dict[str, Role] = {
     "system": "system",
@@ -94,7 +97,7 @@ def _messages(row: Fields) -> list[Message]:
 
 
 def _sharegpt(row: Fields) -> list[Message]:
-    return _system(row) + _turns(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES)
+    return _system(row) + _turns(row["conversations"], "conversations", SHAREGPT, SHAREGPT_ROLES)
 
 
 AROUND = (*ABOUT, "system", "history")  # what a question may stand among
@@ -117,6 +120,13 @@ def refuse_unread(row: Fields, form: Format) -> None:
             raise BadRow(problem, fix, f'field "{field}" is not read')
 
 
+def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
+    """Give the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
+    for field in (field for field in form.fields if field in TURNS):
+        for turn in row[field] if _is_list(row.get(field)) else ():
+            yield from ((field, key) for key, value in turn.items() if value and key not in TURNS[field])
+
+
 def _system(row: Fields) -> list[Message]:
     """Give the system message of a row that has one; an empty one is none."""
     text = text_of(row, "system")
@@ -128,7 +138,7 @@ def _answer(row: Fields, field: str) -> Message:
 
 
 def _openai(value: Any, field: str) -> list[Message]:
-    return _turns(value, field, "role", "content", OPENAI_ROLES)
+    return _turns(value, field, OPENAI, OPENAI_ROLES)
 
 
 def _is_list(value: Any) -> bool:
@@ -142,8 +152,9 @@ def _sequence(row: Fields, field: str) -> Sequence[Any]:
     return value or ()
 
 
-def _turns(value: Any, field: str, role_key: str, text_key: str, roles: Mapping[str, Role]) -> list[Message]:
+def _turns(value: Any, field: str, keys: tuple[str, str, str], roles: Mapping[str, Role]) -> list[Message]:
     """Read a list of objects with a role and a text each."""
+    role_key, text_key, weight_key = keys
     if not _is_list(value) or not value:
         raise BadRow(f'field "{field}" is {shown(value)}, not a list of messages', "", f'field "{field}" is no list')
     found = []
@@ -151,6 +162,11 @@ def _turns(value: Any, field: str, role_key: str, text_key: str, roles: Mapping[
         where = f"{field}, message {number}"
         if not isinstance(turn, dict):
             raise BadRow(f"{where} is {shown(turn)}, not an object", "", "message is not an object")
+        if call := next((key for key in CALLS if turn.get(key)), None):
+            fix = (
+                "Write the call into the text of the message, or remove the row: learned without, it would stop there."
+            )
+            raise BadRow(f'{where} has "{call}", which heedful does not learn', fix, f'message with "{call}"')
         absent = [key for key in (role_key, text_key) if key not in turn]
         if absent:
             problem = f'{where} has no "{absent[0]}" (it has {listed(turn)})'
@@ -161,7 +177,7 @@ def _turns(value: Any, field: str, role_key: str, text_key: str, roles: Mapping[
             raise BadRow(f"{where} has the unknown role {shown(turn[role_key])}", known, "unknown role")
         if role == "system" and turn[text_key] in ("", None):
             continue  # many exports write an empty one into each row; it says nothing
-        found.append(message(role, turn[text_key], where, turn.get("weight")))
+        found.append(message(role, turn[text_key], where, turn.get(weight_key)))
     return found
 
 

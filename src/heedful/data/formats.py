@@ -7,14 +7,14 @@ is kept with it and not read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import PurePath
 
 from heedful.data.checks import FIELD, read_checks
-from heedful.data.fields import FORMATS, Fields, Format, listed, refuse_unread
+from heedful.data.fields import FORMATS, Fields, Format, listed, refuse_unread, unread_of_turns
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, check_turns, shown
 from heedful.errors import DataError, did_you_mean
@@ -72,6 +72,13 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     except BadRow as bad:
         raise bad.at(row.place) from None
     return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
+
+
+def columns_in(row: Fields, choice: Choice) -> Iterator[str]:
+    """Name the columns of a row, and what its turns hold that is not read: messages[].name."""
+    yield from row
+    for field, key in unread_of_turns(_renamed(row, choice.columns), FORMATS[choice.name]):
+        yield f"{choice.columns.get(field, field)}[].{key}"
 
 
 def columns_read(present: Iterable[str], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:

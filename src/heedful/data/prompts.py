@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.config import DataConfig
 from heedful.data.fields import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format
-from heedful.data.formats import Choice, choose, columns_read, columns_told, to_conversation
+from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow
@@ -34,7 +34,7 @@ def prompts(config: DataConfig, watch: Watch = Watch()) -> list[Prompt]:  # noqa
     whole = [replace(row, value=_answered(row.value, config)) for row in rows]
     choice = choose(whole, config.format, config.columns)
     found = list(_asked(rows, whole, choice, config.on_bad_row))
-    used, not_read = columns_read({column: None for row, _ in found for column in row}, choice)
+    used, not_read = columns_read({column: None for row, _ in found for column in columns_in(row, choice)}, choice)
     watch.say(columns_told(choice.name, used.values(), not_read))
     if len(found) < len(rows):
         watch.say(f"{len(rows) - len(found)} of {len(rows)} rows cannot be read and are left out.")
