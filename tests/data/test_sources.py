@@ -25,6 +25,7 @@ JSON = json.dumps(ROWS, ensure_ascii=False, indent=1)
 LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n"
 CSV = "instruction,input,output\n" + "".join(f"{r['instruction']},,{r['output']}\n" for r in ROWS)
 DEEP = "[" * 100_000
+THRICE = gzip.compress(gzip.compress(gzip.compress(b"[]", mtime=0), mtime=0), mtime=0)
 TEXTS = {"json": JSON, "jsonl": LINES, "ndjson": LINES, "csv": CSV}
 
 
@@ -53,6 +54,12 @@ def test_each_text_format_gives_the_same_rows(
     data = mark + TEXTS[ending].replace("\n", newline).encode()
     path = write(tmp_path / f"d.{ending}{'.gz' if packed else ''}", gzip.compress(data) if packed else data)
     assert values(path) == ROWS
+
+
+@pytest.mark.parametrize("ending", ["json", "csv", "jsonl.gz"])
+def test_gzip_is_known_by_its_bytes(tmp_path: Path, ending: str) -> None:
+    data = gzip.compress(TEXTS[ending.removesuffix(".gz")].encode())
+    assert values(write(tmp_path / f"d.{ending}", gzip.compress(data) if ending.endswith("gz") else data)) == ROWS
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -140,14 +147,25 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.json", "[{}] []", "d.json:1:6: there is more after the end of the array."),
         ("d.json", '\n{"data": [{"a": 1}], "n": 1}', 'd.json:2:1: an object, not an array of rows; its "data" holds'),
         ("d.json", '{"instruction": "a"}', "d.json:1:1: an object, not an array of rows. Put [ before"),
-        ("d.json", "<!DOCTYPE html>", "d.json:1:1: a web page, not JSON."),
+        ("d.json", "<!DOCTYPE html>", "d.json is a web page, not rows. Give the address of the raw file"),
+        ("d.csv", "\ufeff\n<!-- x -->\n<HTML><body>a,b</body>", "d.csv is a web page, not rows."),
+        ("d.parquet", "<?xml version='1.0'?><!DOCTYPE html><html>", "d.parquet is a web page, not rows."),
+        ("d.jsonl.gz", gzip.compress(b"<!doctype html><title>Sign in", mtime=0), "d.jsonl.gz is a web page, not rows."),
+        ("d.json", "<rows>", "d.json:1:1: not an array of rows."),
         ("d.json", "3", "d.json:1:1: not an array of rows."),
         ("d.json", DEEP, "d.json:1:2: the row is nested too deep, in row 1."),
         ("d.json", '[\n{"a": ' + DEEP, "d.json:2:1: the row is nested too deep, in row 1."),
         ("d.json", b'[{"a":\n "\xff"}]', "d.json:2:3: byte 0xff at offset 9 is not UTF-8. Save the file as UTF-8."),
         ("d.json", b'\xef\xbb\xbf[{"a":\n "\xff"}]', "d.json:2:3: byte 0xff at offset 12 is not UTF-8."),
         ("d.json", "[1]".encode("utf-16"), "d.json:1:1: byte 0xff at offset 0 is not UTF-8."),
-        ("d.json.gz", b"[]", "d.json.gz is not a whole gzip file"),
+        ("d.json.gz", b"[]", "d.json.gz is not gzip, whatever its name says. Take .gz off the name"),
+        ("d.json.gz", b"", "d.json.gz is empty."),
+        (
+            "d.json",
+            THRICE,
+            "d.json is gzip within gzip, more than 2 times.",
+        ),
+        ("d.json", gzip.compress(JSON.encode())[:-9], "d.json is not a whole gzip file"),
         ("d.json.gz", gzip.compress(JSON.encode())[:-9], "d.json.gz is not a whole gzip file"),
         ("d.csv", "a,a\n1,2\n", 'd.csv:1: two columns have the name "a".'),
         ("d.csv", "\na,b,\n1,2,3\n", "d.csv:2: column 3 of the header has no name."),

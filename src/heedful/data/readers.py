@@ -17,16 +17,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, NoReturn
 
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
+from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, install
 from heedful.records import Place
 
 BATCH = 2048  # rows of a Parquet file read at once
 NO_NAME = "(no name)"  # what the receipt calls a column without one
-
-Open = Callable[[], BinaryIO]  # gives the file's bytes from their start, as often as it is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,10 @@ def file_type(name: str) -> tuple[str, bool]:
 
 
 def read_rows(opened: Open, name: str, ending: str, packed: bool) -> Iterator[RawRow]:
-    """Read all rows of a file; `ending` is one of READERS, `name` is what errors call the file."""
+    """Read all rows of a file; `ending` is one of READERS, `packed` that its name promises gzip, `name` is what errors
+    call the file."""
     try:
-        yield from READERS[ending](_unpacked(opened) if packed else opened, name)
+        yield from READERS[ending](unpacked(opened, name, packed), name)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{name} is not a whole gzip file: {lower(str(error))}.", GET_AGAIN) from error
 
@@ -73,22 +73,6 @@ def as_json(value: Any) -> Any:
         case None | str() | int():
             return value
     return str(value)
-
-
-class _Gzip(gzip.GzipFile):
-    """Closes the packed file with itself."""
-
-    def __init__(self, packed: BinaryIO) -> None:
-        super().__init__(fileobj=packed)
-        self._packed = packed
-
-    def close(self) -> None:
-        super().close()
-        self._packed.close()
-
-
-def _unpacked(opened: Open) -> Open:
-    return lambda: cast(BinaryIO, _Gzip(opened()))
 
 
 def _text(read: Callable[[Open, str], Iterator[RawRow]]) -> Callable[[Open, str], Iterator[RawRow]]:
@@ -144,9 +128,7 @@ def _read_json(opened: Open, name: str) -> Iterator[RawRow]:
             yield from _array(text, start)
             return
         if text.at(start) != "{":
-            page = text.at(start) == "<"
-            fix = "Give the address of the raw file." if page else "Rows stand in an array: [{...}, {...}]."
-            text.stop(start, "a web page, not JSON" if page else "not an array of rows", fix)
+            text.stop(start, "not an array of rows", "Rows stand in an array: [{...}, {...}].")
         _expect_lines(text, start)
     yield from _read_lines(opened, name)
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from heedful.data.readers import READERS, Open, RawRow, as_json, file_type, read_rows
+from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
+from heedful.data.unpack import Open
 from heedful.errors import DataError, did_you_mean, install
 from heedful.records import Place, Watch
 from heedful.run import sha256, sync
@@ -163,10 +164,10 @@ def _folder(folder: Path) -> list[_File]:
 
 def _url(url: str) -> _File:
     """Read what a URL leads to, from the cache if it was downloaded before."""
-    ending, packed = file_type(urlsplit(url).path)
+    ending, _ = file_type(urlsplit(url).path)
     path = _cached(raw_url(url), _download)
     # An address such as /download?id=7 has no ending; the JSON reader tells an array from lines.
-    return _File(url, lambda: open(path, "rb"), ending if ending in READERS else "json", packed)
+    return _File(url, lambda: open(path, "rb"), ending if ending in READERS else "json")
 
 
 def raw_url(url: str) -> str:

@@ -17,7 +17,7 @@ from heedful.data.readers import RawRow
 from heedful.records import Place
 from heedful.store import Facts, Items, Writer, kept, numbers
 
-FORMAT = 2  # goes up when the same file would be read otherwise
+FORMAT = 3  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so
 TOO_DEEP = "the row is nested too deep"
 
