@@ -123,6 +123,18 @@ def test_lines_in_a_json_file_are_read_as_lines(tmp_path: Path) -> None:
     assert values(write(tmp_path / "d.json", LINES)) == ROWS
 
 
+@pytest.mark.parametrize("content", [JSON, "\ufeff\n" + JSON, "\n\n".join(json.dumps(row, indent=2) for row in ROWS)])
+def test_an_array_or_indented_objects_are_read_in_a_file_of_lines(tmp_path: Path, content: str) -> None:
+    assert values(write(tmp_path / "d.jsonl", content)) == ROWS
+    assert values(write(tmp_path / "d.json", content)) == ROWS
+
+
+def test_indented_objects_have_their_places(tmp_path: Path) -> None:
+    rows = sources.read(str(write(tmp_path / "d.jsonl", '{\n"a": 1}\n\n{"a":\n NaN}')))[0].rows
+    assert [(row.place.line, row.problem) for row in rows] == [(1, ""), (4, "NaN is not a JSON value")]
+    assert refusal(write(tmp_path / "d.jsonl", '{\n"a" 1}')).startswith("d.jsonl:2:5: not JSON: expecting ':'")
+
+
 def test_a_line_separator_inside_a_text_is_not_a_line(tmp_path: Path) -> None:
     assert values(write(tmp_path / "d.jsonl", '{"a": "x\u2028y\u0085z"}\n')) == [{"a": "x\u2028y\u0085z"}]
 

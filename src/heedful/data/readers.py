@@ -130,7 +130,32 @@ def _read_json(opened: Open, name: str) -> Iterator[RawRow]:
         if text.at(start) != "{":
             text.stop(start, "not an array of rows", "Rows stand in an array: [{...}, {...}].")
         _expect_lines(text, start)
+    yield from _read_many(opened, name)
+
+
+def _read_many(opened: Open, name: str) -> Iterator[RawRow]:
+    """Read rows line by line, unless the file, whatever its name, holds an array or objects over several lines."""
+    with opened() as stream:
+        text = JsonText(stream, name)
+        start = text.blank(0)
+        after = text.blank(start + 1)
+        if text.at(start) == "[":
+            yield from _array(text, start)
+            return
+        if text.at(start) == "{" and "\n" in text.text[start:after]:
+            yield from _objects(text, start)
+            return
     yield from _read_lines(opened, name)
+
+
+def _objects(text: JsonText, at: int) -> Iterator[RawRow]:
+    """Read indented objects that stand one after the other, as `jq` writes them: the first line is a brace alone."""
+    row = 0
+    while text.at(at):
+        row, line = row + 1, text.line_of(at)
+        value, end, problem = text.value(at, f", in row {row}")
+        yield RawRow(value, Place(text.name, row, line), problem)
+        at = text.forget(text.blank(end))
 
 
 def _array(text: JsonText, start: int) -> Iterator[RawRow]:
@@ -250,8 +275,8 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
 
 READERS: dict[str, Callable[[Open, str], Iterator[RawRow]]] = {
     "json": _text(_read_json),
-    "jsonl": _text(_read_lines),
-    "ndjson": _text(_read_lines),
+    "jsonl": _text(_read_many),
+    "ndjson": _text(_read_many),
     "csv": _text(_read_csv),
     "parquet": _read_parquet,
 }
