@@ -1,10 +1,13 @@
 """Every kind of file gives the same rows with their places; every broken one gives one sentence with its place."""
 
 import gzip
+import hashlib
 import http.server
 import json
+import os
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +19,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from heedful.config import DataConfig
-from heedful.data import load, sources
+from heedful.data import download, load, sources
 from heedful.data.readers import READERS
 from heedful.errors import DataError, HeedfulError
+from heedful.records import Watch
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in ("één", "zwei", "三", "four")]
 JSON = json.dumps(ROWS, ensure_ascii=False, indent=1)
@@ -264,12 +268,14 @@ def test_a_folder_needs_one_train_file(tmp_path: Path) -> None:
 
 class Served(http.server.BaseHTTPRequestHandler):
     asked: list[str]
+    pages: dict[str, bytes]
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
         self.send_response(404 if self.path == "/absent.json" else 200)
+        self.send_header("Content-Type", "text/html; charset=utf-8" if self.path == "/login.csv" else "text/plain")
         self.end_headers()
-        self.wfile.write(LINES.encode() if self.path.startswith("/rows") else JSON.encode())
+        self.wfile.write(self.pages.get(self.path) or (LINES if self.path.startswith("/rows") else JSON).encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -279,7 +285,7 @@ class Served(http.server.BaseHTTPRequestHandler):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    Served.asked = []
+    Served.asked, Served.pages = [], {}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -302,9 +308,63 @@ def test_a_damaged_download_is_fetched_again(server: str, tmp_path: Path) -> Non
     assert len(Served.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("/d.csv", b"<!DOCTYPE html><title>Sign in</title>", "a web page, not a file of rows. Give the address of the"),
+        ("/login.csv", b"\n<script>sign_in()</script>", "a web page, not a file of rows."),
+        ("/d.jsonl", b"\n", "an empty file."),
+    ],
+)
+def test_what_cannot_be_rows_is_not_kept(server: str, tmp_path: Path, path: str, content: bytes, said: str) -> None:
+    Served.pages = {path: content}
+    assert refusal(server + path).startswith(f"{server}{path} gives {said}")
+    assert not list((tmp_path / "home" / "data").iterdir())
+    Served.pages = {path: CSV.encode() if path.endswith("csv") else b""}
+    assert values(server + path) == ROWS
+
+
+def test_a_web_page_that_was_kept_once_is_fetched_again(server: str, tmp_path: Path) -> None:
+    values(server + "/d.json")
+    (kept,) = (tmp_path / "home" / "data").iterdir()
+    kept.unlink()
+    page = b"<html>"
+    write(kept.with_name(f"{kept.name.partition('-')[0]}-{hashlib.sha256(page).hexdigest()}"), page)
+    assert values(server + "/d.json") == ROWS
+
+
+def test_a_download_is_said_and_so_is_the_use_of_its_copy(server: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        sources.read(server + "/d.json", Watch(said.append))
+    (kept,) = (tmp_path / "home" / "data").iterdir()
+    day = time.strftime("%Y-%m-%d")
+    assert said == [
+        f"Downloading {server}/d.json.",
+        f"{server}/d.json was downloaded on {day}, and that copy is used; to fetch it anew, delete {kept}.",
+    ]
+
+
+def test_a_download_that_would_never_end_is_given_up(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.0)
+    monkeypatch.setattr(download, "SLOWEST", 1 << 40)
+    assert refusal(f"{server}/d.json").startswith(
+        f"{server}/d.json sends less than {1 << 40} bytes a second. Try again"
+    )
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(server: str, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "data"
+    folder.mkdir(parents=True)
+    old, new = write(folder / ".aa.tmp-1", "["), write(folder / ".bb.tmp-1", "[")
+    os.utime(old, (0, 0))
+    values(server + "/d.json")
+    assert not old.exists() and new.exists()
+
+
 def test_an_error_status_and_too_large_a_file_are_data_errors(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(f"{server}/absent.json") == f"{server}/absent.json answers 404 Not Found. Check the address."
-    monkeypatch.setattr(sources, "MAX_DOWNLOAD", 10)
+    monkeypatch.setattr(download, "MAX_DOWNLOAD", 10)
     assert f"{server}/d.json is larger than" in refusal(f"{server}/d.json")
 
 
@@ -325,7 +385,7 @@ def test_an_unreachable_host_is_a_data_error(server: str) -> None:
     ],
 )
 def test_a_page_that_shows_a_file_leads_to_the_file(page: str, raw: str) -> None:
-    assert sources.raw_url(page) == raw
+    assert download.raw_url(page) == raw
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, splits: dict[str, list[dict[str, str]]]) -> None:

@@ -9,28 +9,25 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
+from heedful.address import scheme_of, shown
+from heedful.data.download import fetched, refuse
 from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open
 from heedful.errors import DataError, did_you_mean, install
 from heedful.records import Place, Watch
-from heedful.run import sha256, sync
-from heedful.store import writable_home
 
-MAX_DOWNLOAD = 2 << 30  # bytes
 LONG = 32  # MiB that make somebody wait
-TIMEOUT = 30.0  # seconds without a byte
 PARTS: dict[str, Part] = {
     "train": "train",
     "valid": "validation",
@@ -67,6 +64,8 @@ class _File:
 def read(path: str, watch: Watch = Watch()) -> list[Source]:  # noqa: B008 (it is frozen)
     """Read everything that `path` names; raise DataError if it cannot be had."""
     with _had(path):
+        if scheme_of(path):
+            return [_read(_url(path, watch), watch)]
         if (files := _files(path)) is not None:
             return [_read(file, watch) for file in files]
     return _hub(path)
@@ -74,7 +73,9 @@ def read(path: str, watch: Watch = Watch()) -> list[Source]:  # noqa: B008 (it i
 
 def find(path: str) -> None:
     """Raise DataError where `path` names nothing that is here; no address and no hub is asked."""
-    if not path.startswith(("http://", "https://")):
+    if scheme_of(path):
+        refuse(path)
+    else:
         with _had(path):
             _files(path)
 
@@ -85,7 +86,7 @@ def _had(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a loop of links, no host, a NUL
-        raise DataError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
+        raise DataError(f"Cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _files(path: str) -> list[_File] | None:
@@ -95,8 +96,6 @@ def _files(path: str) -> list[_File] | None:
         return [_File(path, lambda: cast(BinaryIO, file.open("rb")), "json")]
     if path.startswith("builtin") and not Path(path).exists():
         raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
-    if path.startswith(("http://", "https://")):
-        return [_url(path)]
     local = Path(path).expanduser()
     if local.is_dir():
         return _folder(local)
@@ -162,58 +161,12 @@ def _folder(folder: Path) -> list[_File]:
     return [_file(path, part) for part, paths in parts.items() for path in paths]
 
 
-def _url(url: str) -> _File:
+def _url(url: str, watch: Watch) -> _File:
     """Read what a URL leads to, from the cache if it was downloaded before."""
+    path = fetched(url, watch)
     ending, _ = file_type(urlsplit(url).path)
-    path = _cached(raw_url(url), _download)
     # An address such as /download?id=7 has no ending; the JSON reader tells an array from lines.
-    return _File(url, lambda: open(path, "rb"), ending if ending in READERS else "json")
-
-
-def raw_url(url: str) -> str:
-    """Turn the address of a file's page on GitHub or Hugging Face into the address of the file."""
-    github = re.fullmatch(r"https?://github\.com/([^/]+/[^/]+)/(?:blob|raw)/([^?#]+)(?:[?#].*)?", url)
-    if github:
-        return f"https://raw.githubusercontent.com/{github[1]}/{github[2]}"
-    return re.sub(r"^(https://huggingface\.co/(?:datasets/)?[^/]+/[^/]+)/blob/", r"\1/resolve/", url)
-
-
-def _cached(url: str, download: Callable[[str, IO[bytes]], None]) -> Path:
-    """Give the file that was downloaded from this URL before, if it is whole; else download and keep it."""
-    folder, key = writable_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
-    for path in folder.glob(f"{key}-*"):
-        if path.name == f"{key}-{sha256(path)}":  # its name holds its hash: a damaged file is not used
-            return path
-        path.unlink()
-    temporary = folder / f".{key}.tmp-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            download(url, file)
-            sync(file)
-        return temporary.rename(folder / f"{key}-{sha256(temporary)}")
-    except OSError as error:
-        fix = "Set HEEDFUL_HOME to another folder."
-        raise DataError(f"Cannot write to {folder}: {error.strerror}.", fix) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _download(url: str, file: IO[bytes]) -> None:
-    """Fetch a URL whole; raise DataError for an unreachable host, an error status, or more than MAX_DOWNLOAD."""
-    import httpx2
-
-    try:
-        with httpx2.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response:
-            if response.status_code != httpx2.codes.OK:
-                raise DataError(f"{url} answers {response.status_code} {response.reason_phrase}.", "Check the address.")
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-                if file.tell() > MAX_DOWNLOAD:
-                    raise DataError(f"{url} is larger than {MAX_DOWNLOAD >> 20} MiB.", "Download it and give its path.")
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        host, fix = urlsplit(url).netloc, "Check the address and the network, or download it and give the file's path."
-        raise DataError(f"Cannot reach {host}: {str(error) or type(error).__name__}.", fix) from error
+    return _File(shown(url), lambda: open(path, "rb"), ending if ending in READERS else "json")
 
 
 def _is_hub_id(path: str) -> bool:

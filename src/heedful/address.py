@@ -1,0 +1,28 @@
+"""The address of a file, and as much of it as may be shown.
+
+What follows its `?` may be a key: it stays in config.yaml, by which the data is read again, and is shown nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
+_WEB = re.compile(r"(https?://)(?:[^/?#]*@)?([^?#]*)(\?[^#]*)?.*", re.I | re.S)
+_USER = re.compile(r"https?://[^/?#]*@", re.I)
+
+
+def scheme_of(name: str) -> str:
+    """Give "https" of an address that begins with it in any case, and "" of a path."""
+    found = _SCHEME.match(name)
+    return found[1].lower() if found else ""
+
+
+def names_user(name: str) -> bool:
+    """Say whether an address holds a user's name or password."""
+    return _USER.match(name) is not None
+
+
+def shown(text: str, rest: str = "?...") -> str:
+    """Give a text without what may be secret in the address at its end: user, password and, but for `rest`, query."""
+    return _WEB.sub(lambda found: f"{found[1]}{found[2]}{rest if found[3] else ''}", text, count=1)
