@@ -32,12 +32,13 @@ from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
+from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
 from heedful.report import screen, track
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, open_run, provenance, read_json, write_json
+from heedful.run import Run, holds_run, open_run, read_json, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages

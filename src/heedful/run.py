@@ -9,16 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import re
 import shutil
 import socket
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -278,23 +274,3 @@ def replace_directory(new: Path, old: Path) -> None:
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what a run came from: versions, hardware, command, and the facts given. Of a resumed one, how it began and
-    what took it up again, at which step."""
-    packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
-    now = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
-        "folder": os.getcwd(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        **facts,
-    }
-    if step == 0 or not run.provenance_file.exists():
-        return now
-    began = read_json(run.provenance_file)
-    return {**began, "resumed": [*began.get("resumed", ()), {"step": step, **now}]}

@@ -200,13 +200,8 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
     table = Table(title=f"Sweep on {result['rows']} test rows{of_seeds}", title_justify="left")
     shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
-    for name in (
-        "variant",
-        *(label(metric) for metric in shown),
-        "- default" if result["default"] else "- first",
-        "p",
-        "verdict",
-    ):
+    beside = "- default" if result["default"] else "- first"
+    for name in ("variant", *map(label, shown), beside, "p", "verdict"):
         table.add_column(name)
     for entry in result["variants"]:
         marks = [entry["name"] == result[role] for role in ("default", "winner")]

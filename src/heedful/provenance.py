@@ -1,0 +1,33 @@
+"""What a run came from, as its provenance.json tells."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from heedful.run import Run, read_json
+
+
+def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what a run came from: versions, hardware, command, and the facts given. Of a resumed one, how it began and
+    what took it up again, at which step."""
+    packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
+    now = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "folder": os.getcwd(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        **facts,
+    }
+    if step == 0 or not run.provenance_file.exists():
+        return now
+    began = read_json(run.provenance_file)
+    return {**began, "resumed": [*began.get("resumed", ()), {"step": step, **now}]}
