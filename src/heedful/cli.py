@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from heedful import measure, ship, talk
+from heedful import measure, ship, streams, talk
 from heedful.arguments import columns_of, named, refuse, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
 
+INTERRUPTED = 130
 RARELY = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
 
 app = typer.Typer(
@@ -248,6 +249,7 @@ def list_settings() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; every error a user can cause is one sentence and an exit code."""
+    streams.prepare()
     gc.set_threshold(*RARELY)
     heed_quota()
     arguments = sys.argv[1:] if argv is None else argv
@@ -256,19 +258,29 @@ def main(argv: list[str] | None = None) -> None:
         return
     _quieten_libraries()
     try:
-        app(arguments)
-    except HeedfulError as error:
-        _fail(str(error), error.exit_code)
-    except Interrupted as error:
+        _run(arguments)
+    except (HeedfulError, Interrupted) as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("Interrupted.", 130)
+        _fail("Interrupted.", INTERRUPTED)
     except BrokenPipeError:  # the reader of stdout left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        streams.let_go()
     except OSError as error:
         _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1)
     except Exception as error:
         _fail(f"Something broke that should not: {type(error).__name__}: {error}. Run it again with --debug.", 1)
+
+
+def _run(arguments: list[str]) -> None:
+    """Run a verb until all that it printed is written."""
+    try:
+        app(arguments)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # so typer tells of a Ctrl-C, without a word
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        streams.deliver()
 
 
 def _fail(text: str, exit_code: int) -> None:

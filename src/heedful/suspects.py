@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 
 from rich.table import Table
@@ -24,7 +23,7 @@ def show(path: Path, count: int, as_json: bool) -> None:
         raise UsageError(f"{path} has no data map yet.", "It is written when the training ends or is interrupted.")
     found = read_json(run.data_map_file)
     if as_json:
-        print(json_format.dumps({**found, "look": found["look"][:count]}, indent=1, ensure_ascii=False))
+        screen.show_json({**found, "look": found["look"][:count]})
         return
     kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in KINDS.values() if found.get(kind))
     title = f"{found['rows']:,} training rows: {kinds}"

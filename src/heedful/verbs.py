@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,9 @@ def answer_one(
     head = [Message("system", system)] if system else []
     completion = pipeline.generate(run_or_model, [[*head, Message("user", prompt, input=input)]], settings=settings)[0]
     if as_json:
-        print(json.dumps({"text": completion.text, "finish_reason": completion.finish_reason,
-                          "token_ids": completion.token_ids, "prompt_tokens": completion.prompt_tokens,
-                          "seconds": round(completion.seconds, 3)}, ensure_ascii=False))  # fmt: skip
+        told = asdict(completion) | {"seconds": round(completion.seconds, 3)}
+        names = ("text", "finish_reason", "token_ids", "prompt_tokens", "seconds")
+        screen.show_json({name: told[name] for name in names}, indent=None)
     else:
         print(clean(completion.text))
 

@@ -23,6 +23,7 @@ from heedful.report.console import Screen
 from heedful.report.console import err as err
 from heedful.report.console import out as out
 from heedful.report.labels import answered_with, incomparable, label
+from heedful.streams import knows_unicode
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
@@ -74,8 +75,9 @@ def counting_bar(what: str, total: int) -> Iterator[Any]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def show_json(value: Any) -> None:
-    out.out(json.dumps(value, indent=1, ensure_ascii=False), highlight=False)
+def show_json(value: Any, indent: int | None = 1) -> None:
+    """Print JSON that a program can read, whatever stdout's encoding."""
+    out.out(json.dumps(value, indent=indent, ensure_ascii=not knows_unicode()), highlight=False)
 
 
 def show_receipt(receipt: Mapping[str, Any]) -> None:

@@ -1,0 +1,82 @@
+"""Streams that are closed, or do not know every character; and Ctrl-C while the program is only just starting."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from heedful.cli import main
+
+Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("$ models >&-", 1, "heedful: stdout: it is closed, so the result is lost.\n"),
+        ("$ --help >&-", 1, "heedful: stdout: it is closed, so the result is lost.\n"),
+        ("$ models --json >/dev/full", 1, "heedful: The system: No space left on device.\n"),
+        ("$ check nope.json 2>&-", 3, ""),
+        ("$ models <&- >/dev/null", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_told_of_where_it_matters(line: str, code: int, told: str, tmp_path: Path) -> None:
+    line = line.replace("$", f"{sys.executable} -m heedful")
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_a_closed_stdin_has_nothing_to_say(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit) as end:
+        main(["chat", str(tiny_folder)])
+    assert (end.value.code, capsys.readouterr()) == (0, ("", ""))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_no_encoding_ends_a_verb(
+    encoding: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"instruction": "Wie heißt 北京 auf Deutsch?", "output": "Peking 🙂"}
+    (tmp_path / "北.json").write_text(json.dumps([row] * 3))
+    written = []
+    for asked in (["--show", "1"], ["--json"]):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as end:
+            main(
+                [
+                    "check",
+                    str(tmp_path / "北.json"),
+                    "--model",
+                    str(tiny_folder),
+                    "--set",
+                    "data.split=in_order",
+                    *asked,
+                ]
+            )
+        assert end.value.code == 0
+        written.append(stdout.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+    assert "\\u5317\\u4eac" in written[0]
+    assert json.loads(written[1])["data"]["path"].endswith("北.json")
+
+
+def test_an_interruption_at_any_moment_is_one_word(tmp_path: Path) -> None:
+    """From the first import on, through those of the libraries."""
+    script = "import sys, heedful.__main__ as m; print('on', flush=True); sys.argv[1:] = ['doctor']; m.main()"
+    for seconds in (0.1, 0.4, 1.2):
+        line = [sys.executable, "-c", script]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+        assert (process.returncode, told) == (130, "heedful: Interrupted.\n"), seconds
