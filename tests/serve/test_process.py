@@ -105,6 +105,27 @@ def test_sigterm_lets_answers_end(serve: Serve) -> None:
     assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
 
 
+def test_the_first_signal_says_how_to_end_at_once_and_the_second_does(serve: Serve) -> None:
+    url, process = serve("--max-tokens", "900")
+    assert process.stderr is not None
+    with httpx2.stream("POST", f"{url}{CHAT}", json=asking(stream=True), timeout=60) as reply:
+        next(pieces := reply.iter_text())
+        process.send_signal(signal.SIGINT)
+        told = [process.stderr.readline() for _ in range(2)]
+        assert told[1] == "Ending; 1 answer is being finished. Ctrl-C again ends at once.\n", told
+        process.send_signal(signal.SIGINT)
+        assert "The server is shutting down." in "".join(pieces)
+    assert process.wait(60) == 0
+    assert process.stderr.read() == ""
+
+
+def test_a_server_that_does_nothing_just_ends(serve: Serve) -> None:
+    _, process = serve()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert process.stderr is not None and process.stderr.read().splitlines()[1:] == ["Ending."]
+
+
 def test_the_key_is_seen_nowhere(serve: Serve, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(KEY + "\n")

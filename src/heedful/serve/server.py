@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import signal
 import socket
 import threading
@@ -12,9 +14,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from heedful.errors import UsageError
+from heedful.report import screen
 from heedful.serve.connection import Connection
 
 FLUSH_SECONDS = 5  # for the last bytes of answers, once all are whole
+CUT_SECONDS = 1  # for telling who is still being answered that a second signal ended it
 
 
 def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -59,20 +63,43 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._scheduler, self._ready = app.state.scheduler, ready
+        self._told = False  # that it ends
+        self._last = 0  # how many answers were under way at the first signal
+        logging.getLogger("uvicorn.error").addFilter(is_failure)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
+        """Say that a signal came, which the thread that took it might do in the middle of another line."""
+        if self._scheduler.draining and not self._told:
+            self._told = True
+            screen.say(farewell(self._last))
         return await super().on_tick(counter) or not self._scheduler.alive
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal: let answers end, or at the second one do not."""
         if self._scheduler.draining:
-            self.should_exit = self.force_exit = True
+            self.config.timeout_graceful_shutdown = CUT_SECONDS
             self._scheduler.stop()
+        else:
+            self._last = self._scheduler.running + self._scheduler.waiting
         self._scheduler.drain()
+
+
+def farewell(answers: int) -> str:
+    """Say what a server still does that was told to end."""
+    if not answers:
+        return "Ending."
+    finished = "1 answer is" if answers == 1 else f"{answers} answers are"
+    return f"Ending; {finished} being finished. Ctrl-C again ends at once."
+
+
+def is_failure(entry: logging.LogRecord) -> bool:
+    """Say whether uvicorn tells of more than a client that was too slow for the last bytes."""
+    error = entry.exc_info[1] if entry.exc_info else None
+    return not isinstance(error, asyncio.CancelledError)
 
 
 def listen(host: str, port: int) -> socket.socket:
