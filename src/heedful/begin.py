@@ -24,8 +24,17 @@ MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them to
 
 def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
     """Merge what was asked for: recipe < settings < the named data and model."""
+    for what, name in (("data", data), ("model", model), ("recipe", recipe)):
+        check_name(what, name)
     named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}
     return load_config(recipe, settings, named)
+
+
+def check_name(what: str, name: Any) -> None:
+    """Raise a UsageError for what the Python API was given in place of a name."""
+    if not isinstance(name, (str, Path, type(None))):
+        fix = " Write rows to a file first." if what == "data" else ""
+        raise UsageError(f"{what} is a name or a path, and got a {type(name).__name__}.", fix.strip())
 
 
 def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
-from heedful.begin import Name, Settings, answering, begun, configure, occupied
+from heedful.begin import Name, Settings, answering, begun, check_name, configure, occupied
 from heedful.checking import WATCH, longest_row
 from heedful.config import Config, changed, load_config
 from heedful.data.datamap import write_data_map
@@ -150,6 +150,7 @@ def evaluate(
     A `judge` is asked about the answers that are stored already, if they are those to the same rows.
     """
     run = run if isinstance(run, Run) else open_run(run)
+    check_name("data", data)
     config = run.config(settings)
     on = None if data is None else str(data)
     rows = rows_of(run, config, on, WATCH)
@@ -205,7 +206,7 @@ def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings
 def generate(
     run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
 ) -> list[Completion]:
-    """Answer prompts, each a text or a list of messages."""
+    """Answer prompts, each a text or a list of messages (Message, or {"role": ..., "content": ...})."""
     if isinstance(run_or_model, Engine):
         return run_or_model.generate(prompts, load_config(None, settings).generate.sampling() if settings else None)
     engine = load(run_or_model, settings=settings)

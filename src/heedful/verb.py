@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +14,23 @@ class Verb(ModuleType):
     """A package that is also the pipeline's function of its name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        pipeline = importlib.import_module("heedful.pipeline")
-        return getattr(pipeline, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return _function(self)(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(_function(self))
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        # the verb's own words, and before them its signature, which help() tells of no package
+        function = _function(self)
+        return f"{function.__name__}{inspect.signature(function)}\n\n{inspect.getdoc(function)}"
+
+
+def _function(verb: ModuleType) -> Callable[..., Any]:
+    pipeline = importlib.import_module("heedful.pipeline")
+    function: Callable[..., Any] = getattr(pipeline, verb.__name__.rpartition(".")[2])
+    return function
 
 
 def make_callable(package: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.errors import ModelError, UsageError
+from heedful.generate.asked import messages_of, samplings_of
 from heedful.generate.beginnings import Beginnings
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, alone
@@ -27,7 +28,7 @@ from heedful.generate.text import TextStream
 from heedful.model import max_positions
 from heedful.records import Choice, Completion, FinishReason, Message, Sampling
 
-Prompt = str | Sequence[Message]
+Prompt = str | Sequence[Message | Mapping[str, str]]  # a mapping holds `role` and `content`
 GREEDY = Sampling()
 
 # At least twice the most that batch shape changed in a logit of a real model (SmolLM2-135M): 5e-5 in fp32, 0.5 in bf16
@@ -135,8 +136,9 @@ class Engine:
         """Answer all prompts, in their order; `on_done` hears after each answer how many there are."""
         if isinstance(prompts, str):  # whose characters would each be a prompt
             raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
-        sampling = sampling or self.sampling
-        samplings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
+        if batch_size < 1:
+            raise UsageError(f"batch_size={batch_size} answers nothing.", "It is at least 1.")
+        samplings = samplings_of(self.sampling if sampling is None else sampling, len(prompts))
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
         waiting = sorted(rows, key=lambda row: -row.prompt_tokens)
         done: dict[int, Completion] = {}
@@ -153,7 +155,8 @@ class Engine:
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None) -> Iterator[str | Completion]:
         """Give an answer's text piece by piece, then the whole Completion; the pieces, joined, are its text."""
-        for event in self.decode([self.row(0, prompt, sampling or self.sampling)]):
+        samplings = samplings_of(self.sampling if sampling is None else sampling, 1)
+        for event in self.decode([self.row(0, prompt, *samplings)]):
             if event.text:
                 yield event.text
             if event.completion:
@@ -206,8 +209,7 @@ class Engine:
 
     def row(self, index: int, prompt: Prompt, sampling: Sampling) -> Row:
         """Turn a prompt into the row that will hold its answer."""
-        messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt
-        return self.continuing(index, list(self.prompter.prompt_ids(messages)), sampling)
+        return self.continuing(index, list(self.prompter.prompt_ids(messages_of(prompt))), sampling)
 
     def continuing(self, index: int, tokens: list[int], sampling: Sampling) -> Row:
         """Make the row whose answer continues these tokens."""

@@ -1,0 +1,51 @@
+"""What a caller of the Python API gives as prompts -> messages, or one sentence that says what is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from heedful.errors import UsageError
+from heedful.records import Message, Role, Sampling
+
+TAKEN = "A prompt is a text, or a list of messages such as {'role': 'user', 'content': 'Hi'}."
+
+
+def messages_of(prompt: Any) -> list[Message]:
+    """Read a prompt, a text or a list of messages; UsageError if it is neither."""
+    if isinstance(prompt, str):
+        return [_message({"role": "user", "content": prompt})]
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
+        raise UsageError(f"{_name(prompt)} is no prompt.", TAKEN)
+    return [_message(turn) for turn in prompt]
+
+
+def samplings_of(sampling: Any, count: int) -> list[Sampling]:
+    """Give each of `count` prompts its sampling: the one for all, or its own of a list."""
+    samplings = [sampling] * count if isinstance(sampling, Sampling) else sampling
+    if not isinstance(samplings, Sequence) or not all(isinstance(one, Sampling) for one in samplings):
+        raise UsageError(f"{_name(sampling)} is no sampling.", "Give a heedful.records.Sampling, or one to each prompt.")
+    if len(samplings) != count:
+        raise UsageError(f"{len(samplings)} samplings were given to {count} prompts.", "Give one, or one to each prompt.")
+    return list(samplings)
+
+
+def _message(turn: Any) -> Message:
+    if isinstance(turn, Mapping):
+        role, content = turn.get("role"), turn.get("content")
+        if set(turn) != {"role", "content"} or role not in get_args(Role) or not isinstance(content, str):
+            roles = ", ".join(get_args(Role))
+            raise UsageError(
+                "A message holds a role and a content alone, both texts.", f"The roles are {roles}; got {turn!r:.100}."
+            )
+        turn = Message(role, content)
+    if not isinstance(turn, Message):
+        raise UsageError(f"{_name(turn)} is no message.", TAKEN)
+    if any("\ud800" <= character <= "\udfff" for character in turn.content + turn.input):
+        raise UsageError("A prompt is not text: it holds half of a character.", "Decode it as UTF-8.")
+    return turn
+
+
+def _name(value: Any) -> str:
+    """Name a value by its kind, as {'a': 1} (dict), cut where it is long."""
+    return f"{value!r:.60} ({type(value).__name__})"

@@ -1,0 +1,62 @@
+"""The verbs in Python: they can be looked up, and what they do not take they refuse in one sentence."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.generate.conftest import shared_engine
+
+import heedful
+from heedful import pipeline
+from heedful.errors import UsageError
+from heedful.generate.engine import Engine
+from heedful.records import Message, Sampling
+
+SHORT = Sampling(max_tokens=3)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "generate", "export"])
+def test_a_callable_package_tells_of_its_verb(name: str) -> None:
+    verb, function = getattr(heedful, name), getattr(pipeline, name)
+    assert inspect.signature(verb) == inspect.signature(function)
+    assert inspect.getdoc(function) in verb.__doc__
+    assert f"{name}{inspect.signature(function)}" in pydoc.plain(pydoc.render_doc(verb))
+
+
+def test_messages_may_be_mappings() -> None:
+    engine = shared_engine("llama")
+    said = [{"role": "user", "content": "Name a fruit."}]
+    answers = engine.generate([said, [Message("user", "Name a fruit.")], "Name a fruit."], SHORT)
+    assert len({answer.token_ids for answer in answers}) == 1
+
+
+UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
+    "bytes": (lambda engine: engine.generate([b"x"]), r"b'x' \(bytes\) is no prompt. A prompt is a text, or a list"),
+    "a number": (lambda engine: engine.generate([3]), r"3 \(int\) is no prompt"),  # type: ignore[list-item]
+    "a list of texts": (lambda engine: [*engine.stream(["hi"])], r"'hi' \(str\) is no message. A prompt is"),
+    "a role": (lambda engine: engine.generate([[{"role": "root", "content": "x"}]]), "The roles are system, user"),
+    "no content": (lambda engine: engine.generate([[{"role": "user", "text": "x"}]]), "a role and a content alone"),
+    "half a character": (lambda engine: engine.generate(["\ud800"]), "is not text"),
+    "sampling": (lambda engine: engine.generate(["x"], {"max_tokens": 3}), r"\(dict\) is no sampling. Give a"),
+    "samplings": (lambda engine: engine.generate(["x"], [SHORT, SHORT]), "2 samplings were given to 1 prompts"),
+    "no batch": (lambda engine: engine.generate(["x"], batch_size=0), "batch_size=0 answers nothing"),
+    "rows to check": (lambda _: heedful.check([{"instruction": "a"}]), "data is a name or a path, and got a list."),
+    "rows to train on": (lambda _: heedful.train([{"instruction": "a"}]), "Write rows to a file first"),
+}
+
+
+@pytest.mark.parametrize(("call", "told"), UNTAKEN.values(), ids=UNTAKEN.keys())
+def test_what_is_not_taken_is_refused(call: Callable[[Engine], Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        call(shared_engine("llama"))
+
+
+def test_rows_to_evaluate_on_are_a_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UsageError, match="data is a name or a path, and got a list"):
+        heedful.evaluate(tmp_path, [{"instruction": "a"}])
