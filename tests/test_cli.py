@@ -277,3 +277,29 @@ def test_the_hubs_client_reports_no_use_unless_the_user_says_so(said: str | None
     script = "import heedful; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == str(said is None)
+
+
+@pytest.mark.parametrize(
+    ("verb", "place", "told"),
+    [
+        (
+            ["generate", "--prompt", "Hi"],
+            "runs/a",
+            "runs/a holds no model: its training never finished. Continue it with",
+        ),
+        (["chat"], "runs/a", "heedful train --resume --out"),
+        (["serve"], "runs/a", "heedful train --resume --out"),
+        (["chat"], "runs", "runs is no run but holds runs. Name one, such as"),
+        (["generate", "--prompt", "Hi"], "adapter", "Name the run that it comes from, or export that with --to hf"),
+    ],
+)
+def test_what_cannot_answer_says_what_to_name(
+    verb: list[str], place: str, told: str, tmp_path: Path, capsys: Capsys
+) -> None:
+    for file in ("runs/a/config.yaml", "runs/b/config.yaml", "adapter/adapter_config.json"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(SystemExit) as end:
+        main([verb[0], str(tmp_path / place), *verb[1:]])
+    assert end.value.code == 1
+    assert told in capsys.readouterr().err

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.generate.conftest import shared_engine
 
 import heedful
 from heedful import pipeline
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Message, Sampling
+from tests.generate.conftest import shared_engine
 
 SHORT = Sampling(max_tokens=3)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.errors import UsageError, did_you_mean
+from heedful.errors import ModelError, Unfinished, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def locate(name: str) -> Location:
     """Find what a name means, or say which names there are."""
     path = Path(name).expanduser()
     if path.is_dir():
-        return Location(folder=path / "model" if _is_run(path) else path)
+        return Location(folder=_weights_of(path))
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UsageError(f"There is no file {path}.")
@@ -87,6 +87,25 @@ def locate(name: str) -> Location:
         f"{did_you_mean(name, CATALOGUE)} `heedful models` lists the short names; "
         "a folder, a .gguf file or a Hugging Face id such as org/name is also a model.".strip(),
     )
+
+
+def _weights_of(folder: Path) -> Path:
+    """Give the folder itself, or a run's model; say what is to be named instead where a folder has neither."""
+    if _is_run(folder):
+        if not (folder / "model" / "config.json").is_file():
+            raise Unfinished(folder)
+        return folder / "model"
+    if (folder / "config.json").is_file():
+        return folder
+    if runs := sorted(entry.name for entry in folder.iterdir() if _is_run(entry)):
+        more = f" ({len(runs)} are there)" if len(runs) > 1 else ""
+        raise ModelError(f"{folder} is no run but holds runs.", f"Name one, such as {folder / runs[-1]}{more}.")
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} is an adapter without its base model.",
+            "Name the run that it comes from, or export that with --to hf and without --adapter.",
+        )
+    return folder
 
 
 def _is_run(folder: Path) -> bool:

@@ -48,6 +48,14 @@ class RunError(HeedfulError):
     pass
 
 
+class Unfinished(RunError):
+    """A run whose training has not come to a model yet."""
+
+    def __init__(self, run: Path) -> None:
+        again = f"heedful train --resume --out {shlex.quote(str(run))}"
+        super().__init__(f"{run} holds no model: its training never finished.", f"Continue it with {again}.")
+
+
 class ExportError(HeedfulError):
     pass
 

@@ -247,7 +247,9 @@ def _check_folder(folder: Path) -> None:
     """Refuse what cannot be loaded safely, saying what is missing or unwanted."""
     config = folder / "config.json"
     if not config.is_file():
-        raise ModelError(f"{folder} is not a model folder: it has no config.json.")
+        raise ModelError(
+            f"{folder} is not a model folder: it has no config.json.", "Name a run, or what save_pretrained wrote."
+        )
     try:
         described = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -159,7 +159,7 @@ def test_an_architecture_that_gguf_does_not_know_is_named(tmp_path: Path) -> Non
 def test_a_run_without_a_model_is_unfinished(run: Run, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     shutil.copy(run.config_file, tmp_path / "half")
-    with pytest.raises(RunError, match="no model yet"):
+    with pytest.raises(RunError, match="holds no model"):
         pipeline.export(open_run(tmp_path / "half"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from heedful import data as data_stage
 from heedful.begin import is_scored
 from heedful.config import Config, DataConfig, differences, load_config
-from heedful.errors import DataError, RunError, UsageError
+from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import Conversation, Watch
 from heedful.run import Run, read_json
 
@@ -18,14 +18,11 @@ READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file 
 def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) -> Sequence[Conversation]:  # noqa: B008
     """Give the run's test rows, or all rows of `data`; `config` is the run's with what was asked for now.
 
-    Raises RunError for a run that never finished, DataError where no rows are, or no longer the same, UsageError for
+    Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
     settings that stay as they are.
     """
     if not (run.model / "config.json").is_file():
-        raise RunError(
-            f"{run.path} holds no model: its training never finished.",
-            f"Continue it with heedful train --resume --out {run.path}.",
-        )
+        raise Unfinished(run.path)
     trained_on = run.config().data
     if data is not None:
         return _all_rows(config.data, trained_on, data, watch)

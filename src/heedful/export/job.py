@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from heedful import model as models
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
-from heedful.errors import ExportError, RunError, UsageError, did_you_mean
+from heedful.errors import ExportError, Unfinished, UsageError, did_you_mean
 from heedful.export.architectures import architecture_of
 from heedful.export.gguf_file import FILE_TYPES
 from heedful.export.modelfile import modelfile
@@ -67,7 +67,7 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
     if adapter and form != "hf":
         raise UsageError("--adapter goes with --to hf only; GGUF files hold merged weights.")
     if not run.model.is_dir():
-        raise RunError(f"{run.path} has no model yet.", f"Finish it: heedful train --resume --out {run.path}.")
+        raise Unfinished(run.path)
     if adapter and not (run.path / "adapter").is_dir():
         raise UsageError(f"{run.path} holds no adapter: it was not trained with --method lora.", "Leave out --adapter.")
     place = Path(out) if out is not None else run.path / "export" / _file_name(run, form, kind, adapter)

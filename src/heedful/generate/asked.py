@@ -24,9 +24,13 @@ def samplings_of(sampling: Any, count: int) -> list[Sampling]:
     """Give each of `count` prompts its sampling: the one for all, or its own of a list."""
     samplings = [sampling] * count if isinstance(sampling, Sampling) else sampling
     if not isinstance(samplings, Sequence) or not all(isinstance(one, Sampling) for one in samplings):
-        raise UsageError(f"{_name(sampling)} is no sampling.", "Give a heedful.records.Sampling, or one to each prompt.")
+        raise UsageError(
+            f"{_name(sampling)} is no sampling.", "Give a heedful.records.Sampling, or one to each prompt."
+        )
     if len(samplings) != count:
-        raise UsageError(f"{len(samplings)} samplings were given to {count} prompts.", "Give one, or one to each prompt.")
+        raise UsageError(
+            f"{len(samplings)} samplings were given to {count} prompts.", "Give one, or one to each prompt."
+        )
     return list(samplings)
 
 
