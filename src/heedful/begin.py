@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from heedful.config import Config, leaves, load_config
-from heedful.errors import UsageError
+from heedful.errors import RunError, UsageError
 from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
@@ -48,6 +49,15 @@ def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str)
     for leaf in settings:
         if leaf not in {f"generate.{name}" for name in read}:
             raise UsageError(f"{verb} does not read {leaf}.", f"Of generate it reads {', '.join(read)}.")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a RunError if nothing can be written into a folder that is there or is still to be made."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise RunError(
+            f"Results cannot be written to {folder}.", "Let yourself write there, or copy the run to where you may."
+        )
 
 
 @contextmanager

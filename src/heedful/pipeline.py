@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
-from heedful.begin import Name, Settings, answering, begun, check_name, configure, occupied
+from heedful.begin import Name, Settings, answering, begun, check_name, check_writable, configure, occupied
 from heedful.checking import WATCH, longest_row
 from heedful.config import Config, changed, load_config
 from heedful.data.datamap import write_data_map
@@ -153,6 +153,7 @@ def evaluate(
     check_name("data", data)
     config = run.config(settings)
     on = None if data is None else str(data)
+    check_writable(run.results(on).path)
     rows = rows_of(run, config, on, WATCH)
     settle(run, config.evaluate.decides)
     results = run.results(on)
