@@ -1,4 +1,4 @@
-"""What an evaluation refuses before its first answer: places that cannot be written to, settings that it does not read."""
+"""What an evaluation refuses before its first answer: places it cannot write to, settings that it does not read."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def samplings_of(sampling: Any, count: int) -> list[Sampling]:
 
 def _message(turn: Any) -> Message:
     if isinstance(turn, Mapping):
-        role, content = turn.get("role"), turn.get("content")
+        role: Any = turn.get("role")
+        content = turn.get("content")
         if set(turn) != {"role", "content"} or role not in get_args(Role) or not isinstance(content, str):
             roles = ", ".join(get_args(Role))
             raise UsageError(
