@@ -159,6 +159,23 @@ def test_unknown_models_and_routes(strict: TestClient) -> None:
     refused(strict.delete("/v1/models/tiny"), 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "told"),
+    [
+        (CHAT, {"stop": ["a"] * 5}, "stop: List should have at most 4 items"),
+        (CHAT, {"stop": ""}, "stop: String should have at least 1 character"),
+        (CHAT, {"stop": 5}, "stop: Input should be a valid string"),
+        ("/v1/completions", {"prompt": [-1]}, "prompt.0: Input should be greater than or equal to 0"),
+        ("/v1/completions", {"prompt": [[5, 2**40]]}, "prompt.0.1: Input should be less than or equal to"),
+    ],
+)
+def test_a_value_of_several_kinds_is_told_by_the_kind_that_it_is_of(
+    strict: TestClient, path: str, field: dict[str, Any], told: str
+) -> None:
+    body = (asking() if path == CHAT else {}) | field
+    assert refused(strict.post(path, json=body))["message"].startswith(told)
+
+
 @pytest.mark.parametrize("body", [{}, {"prompt": "a", "messages": []}, {"prompt": "a", "messages": [1]}, {"prompt": 5}])
 def test_tokenize_refuses_too(strict: TestClient, body: dict[str, Any]) -> None:
     refused(strict.post("/tokenize", json=body))

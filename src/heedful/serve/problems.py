@@ -105,8 +105,10 @@ def of_validation(error: RequestValidationError) -> Problem:
     first, *_ = errors = error.errors()
     if first["type"] == "json_invalid":
         return refused(f"The body is not JSON: {first.get('ctx', {}).get('error', 'it cannot be read')}.", None)
-    # Where a value may be of several kinds each has its complaint; the one that got furthest says most.
-    furthest = max((e for e in errors if e["loc"][:2] == first["loc"][:2]), key=lambda e: len(e["loc"]))
+    # Where a value may be of several kinds each has its complaint. The one that got furthest says most, and of these
+    # one that was of the right kind: a list that is too long is no text either.
+    own = (e for e in errors if e["loc"][:2] == first["loc"][:2])
+    furthest = max(own, key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
     cause = furthest.get("ctx", {}).get("error")
     if isinstance(problem := getattr(cause, "problem", None), Problem):  # what a model of ours found
         return problem
