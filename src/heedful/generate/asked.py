@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from heedful.errors import UsageError
 from heedful.records import Message, Role, Sampling
@@ -43,7 +43,7 @@ def _message(turn: Any) -> Message:
             raise UsageError(
                 "A message holds a role and a content alone, both texts.", f"The roles are {roles}; got {turn!r:.100}."
             )
-        turn = Message(role, content)
+        turn = Message(cast(Role, role), content)
     if not isinstance(turn, Message):
         raise UsageError(f"{_name(turn)} is no message.", TAKEN)
     if any("\ud800" <= character <= "\udfff" for character in turn.content + turn.input):
