@@ -72,6 +72,9 @@ def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys:
         ("generate m --data f --out o --system s --json", "--system and --json would do nothing with --data"),
         ("generate m --prompt p --out o", "--out would do nothing with --prompt"),
         ("check rows.json --run r --template own", "DATA and --template would do nothing with --run"),
+        ("check rows.json --json --show 2", "--show would do nothing with --json"),
+        ("models list gpt2", "NAME (gpt2) would do nothing with list"),
+        ("models pull gpt2 --json", "--json would do nothing with pull"),
         ("evaluate r --judge-by pairs", "--judge-by would do nothing without --judge"),
     ],
 )

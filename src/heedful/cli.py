@@ -68,6 +68,7 @@ def check(
         refuse("with --run", asked_in_vain)
         suspects.show(run, show or 10, json)
         return
+    refuse("with --json", {"--show": json and show})
     from heedful import checking
     from heedful.report import screen
 
@@ -205,6 +206,7 @@ def models(
 
     if action == "pull" and name is None:
         raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
+    refuse(f"with {action}", {"--json": json} if action == "pull" else {f"NAME ({name})": name})
     if action == "pull" and name is not None:
         print(shelf.pull(name))
     else:

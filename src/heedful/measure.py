@@ -44,13 +44,15 @@ def evaluate(
     endpoint = endpoint_of(judge, judge_model, judge_key_file)
     if endpoint is None:
         refuse("without --judge", {"--judge-by": judge_by})
+    from heedful.evaluate.held_back import asked_of
     from heedful.run import open_run
 
-    open_run(run)  # before the libraries are imported, which takes seconds
+    asked = named(settings)
+    asked_of(open_run(run), asked, data)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
     from heedful.report import screen
 
-    scores = pipeline.evaluate(run, data, settings=named(settings), judge=endpoint, judge_by=judge_by or "grade")
+    scores = pipeline.evaluate(run, data, settings=asked, judge=endpoint, judge_by=judge_by or "grade")
     if json:
         screen.show_json(scores)
     else:

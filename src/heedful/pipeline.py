@@ -25,7 +25,7 @@ from heedful.engines import open_base, open_tuned
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.evaluate.both import forget, score_both
 from heedful.evaluate.endpoint import Endpoint
-from heedful.evaluate.held_back import rows_of, settle
+from heedful.evaluate.held_back import asked_of, rows_of, settle
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
 from heedful.evaluate.score import question
 from heedful.export.artefact import Exported, carry_out
@@ -151,8 +151,8 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else open_run(run)
     check_name("data", data)
-    config = run.config(settings)
     on = None if data is None else str(data)
+    config = asked_of(run, settings, on)
     check_writable(run.results(on).path)
     rows = rows_of(run, config, on, WATCH)
     settle(run, config.evaluate.decides)

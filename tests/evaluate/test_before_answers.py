@@ -1,4 +1,4 @@
-"""What an evaluation refuses before its first answer: places it cannot write to, settings that it does not read."""
+"""What an evaluation refuses before its first answer: places closed to it, settings that it does not read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from heedful import pipeline
+from heedful.cli import main
 from heedful.config import load_config
-from heedful.errors import RunError
+from heedful.errors import RunError, UsageError
+from heedful.evaluate.held_back import asked_of
 from heedful.run import Run
 
 
@@ -34,3 +36,25 @@ def test_results_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != run.path)  # root may write anywhere
     with pytest.raises(RunError, match=f"Results cannot be written to {run.path}"):
         pipeline.evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("setting", "data"),
+    [("train.epochs=5", None), ("evaluate.after_training=false", None), ("model.name=gpt2", "other.json"),
+     ("data.test_share=0.5", "other.json"), ("data.path=x.json", "other.json")],
+)  # fmt: skip
+def test_settings_that_are_not_read(
+    setting: str, data: str | None, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = f"An evaluation does not read {setting.partition('=')[0]}. It reads generate"
+    with pytest.raises(UsageError, match=told):
+        pipeline.evaluate(run, data, settings=[setting])
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(run.path), "--set", setting, *(["--data", data] if data else [])])
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_settings_that_are_read(run: Run) -> None:
+    asked = {"generate.batch_size": 3, "evaluate.decides": "nll", "data.format": "dolly"}
+    assert asked_of(run, asked, "other.json").data.format == "dolly"

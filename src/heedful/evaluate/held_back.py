@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedful import data as data_stage
-from heedful.begin import is_scored
-from heedful.config import Config, DataConfig, differences, load_config
+from heedful.begin import Settings, is_scored
+from heedful.config import Config, DataConfig, differences, load_config, split_override
 from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import Conversation, Watch
 from heedful.run import Run, read_json
@@ -43,6 +43,21 @@ def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) 
             "Name some with --data, or train with data.test_share above 0 (0.1 holds back a tenth).",
         )
     return splits.test
+
+
+def asked_of(run: Run, settings: Settings, data: str | None) -> Config:
+    """Give the run's settings with those asked for now; UsageError for one that an evaluation does not read."""
+    config = run.config(settings)
+    leaves = [*settings] if isinstance(settings, Mapping) else [split_override(text)[0] for text in settings]
+    read = {f"data.{name}" for name in READ_ANEW}
+    for leaf in leaves:
+        of_data = leaf.startswith("data.") and (data is None or leaf in read)  # the run's own: see `rows_of`
+        if not (leaf.startswith("generate.") or leaf == "evaluate.decides" or of_data):
+            raise UsageError(
+                f"An evaluation does not read {leaf}.",
+                f"It reads generate.*, evaluate.decides, and with other rows {', '.join(sorted(read))}.",
+            )
+    return config
 
 
 def settle(run: Run, decides: str) -> None:
