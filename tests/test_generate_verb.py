@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
 
 
 def test_questions_without_answers_are_answered_in_order(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{"instruction": f"Say {word}."} for word in ("red", "green", "blue")]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
@@ -31,11 +32,18 @@ def test_questions_without_answers_are_answered_in_order(
     answered = [row | {"model_response": text} for row, text in zip(rows, expected, strict=True)]
     assert json.loads(out.read_text()) == answered
 
+    out.unlink()
     generate, parts = engine.generate, iter([1])
     monkeypatch.setattr(engine, "generate", lambda *arguments: next(parts) and generate(*arguments))
     with pytest.raises(StopIteration):  # as if it failed in the second part
         verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert json.loads(out.read_text()) == answered[:2]  # what was answered before it failed
+
+    monkeypatch.setattr(engine, "generate", generate)
+    verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    assert "2 of 3 answers are kept" in " ".join(capsys.readouterr().err.split())
+    assert json.loads(out.read_text()) == answered
+    out.write_text(json.dumps(answered[:2]))
 
     monkeypatch.setattr(engine, "positions", 8)
     with pytest.raises(DataError, match="row 1 and 2 others"):
@@ -53,9 +61,29 @@ def test_equal_questions_draw_apart_whatever_is_written_at_once(
     texts = []
     for written in (100, 2):
         monkeypatch.setattr(verbs, "WRITTEN", written)
-        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "out.json", settings)
-        texts.append([row["model_response"] for row in json.loads((tmp_path / "out.json").read_text())])
+        out = tmp_path / f"{written}.json"
+        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, settings)
+        texts.append([row["model_response"] for row in json.loads(out.read_text())])
     assert texts[0] == texts[1] and len(set(texts[0])) == 7
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        ("notes", "does not hold answers to these rows. Choose another --out, or remove it"),
+        ([{"instruction": "Say red.", "output": "x"}], "does not hold answers to these rows"),
+        ([{"instruction": "Say blue.", "model_response": "x"}], "does not hold answers to these rows"),
+        ([{"instruction": "Say red.", "model_response": "x"}] * 2, "does not hold answers to these rows"),
+        ([{"instruction": "Say red.", "model_response": "Red."}], "answers of another model, or by other settings"),
+    ],
+)
+def test_a_file_that_is_there_is_not_replaced(held: Any, told: str, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say red."}]))
+    out = tmp_path / "out.json"
+    out.write_text(json.dumps(held))
+    with pytest.raises(UsageError, match=told):
+        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    assert json.loads(out.read_text()) == held
 
 
 def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,10 +19,11 @@ from heedful.data.prompts import prompts
 from heedful.errors import DataError, UsageError, install
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
-from heedful.records import Message
+from heedful.records import Done, Message
 from heedful.report import screen
 from heedful.run import Run, holds_run, write_json
 
+ANOTHER_OUT = "Choose another --out, or remove it."
 WRITTEN = 512  # rows that are answered before the file is first written
 
 
@@ -65,22 +67,47 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     asked = {leaf: value for leaf, value in settings.items() if not leaf.startswith("data.")}
     refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
     rows = prompts(load_config(None, settings, {"data.path": data}).data, WATCH)
+    done = _kept(out, [row for row, _ in rows])
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
     samplings, batch_size = of_rows(config.generate.sampling(), len(rows)), config.generate.batch_size
-    done: list[dict[str, Any]] = []
+
+    def answered(first: int, count: int, told: Done | None = None) -> list[dict[str, Any]]:
+        part, drawn = rows[first : first + count], samplings[first : first + count]
+        answers = engine.generate([asked for _, asked in part], drawn, batch_size, told)
+        return [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
+
+    if done:
+        if answered(len(done) - 1, 1) != done[-1:]:
+            raise UsageError(f"{out} holds answers of another model, or by other settings.", ANOTHER_OUT)
+        screen.say(
+            f"{len(done)} of {len(rows)} answers are kept from {out}: the last of them comes out the same again."
+        )
     with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
-        def told(answered: int) -> None:
-            on_done(len(done) + answered)
+        def told(more: int) -> None:
+            on_done(len(done) + more)
 
         while len(done) < len(rows):
-            part = rows[len(done) :][: max(WRITTEN, len(done))]  # so that little time goes into writing
-            drawn = samplings[len(done) :][: len(part)]
-            answers = engine.generate([asked for _, asked in part], drawn, batch_size, told)
-            done += [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
+            done += answered(len(done), max(WRITTEN, len(done)), told)  # so that little time goes into writing
             write_json(out, done)
     screen.say(f"{len(rows)} answers are in {out}.")
+
+
+def _kept(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give the answers that a file holds to the first of these rows; UsageError if it holds anything else."""
+    if not out.exists():
+        return []
+    try:
+        held = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        held = None
+    begins = isinstance(held, list) and len(held) <= len(rows) and all(isinstance(row, dict) for row in held)
+    if not begins or any(
+        row != {**asked, "model_response": row.get("model_response")} for row, asked in zip(held, rows, strict=False)
+    ):
+        raise UsageError(f"{out} exists, and does not hold answers to these rows.", ANOTHER_OUT)
+    return list(held)
 
 
 def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Message]]) -> None:
