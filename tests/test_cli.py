@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from heedful.clean import clean
-from heedful.cli import main
+from heedful.cli import app, main
 from tests.processes import Process
 
 Capsys = pytest.CaptureFixture[str]
@@ -259,6 +260,15 @@ def test_models_and_settings_are_listed(capsys) -> None:  # type: ignore[no-unty
             main(arguments)
         assert not end.value.code
         assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "verb", sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+)
+def test_every_option_has_a_word_of_help(verb: str) -> None:
+    command = get_command(app).commands[verb]  # type: ignore[attr-defined]
+    silent = [p.name for p in command.params if p.param_type_name == "option" and not p.help]
+    assert not silent
 
 
 def test_a_reader_that_leaves_is_no_failure(rows_file: Path, tiny_folder: Path) -> None:

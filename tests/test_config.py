@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import heedful
-from heedful.config import LEAVES, SECTIONS, Config, changed, dump_config, explain, load_config, split_override
+from heedful.config import LEAVES, SECTIONS, Config, changed, dump_config, load_config, split_override
 from heedful.errors import UsageError
+from heedful.explain import explain
 
 SOURCES = Path(heedful.__file__).parent
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
@@ -49,8 +50,20 @@ def test_every_recipe_loads_and_comes_back(path: Path, tmp_path: Path) -> None:
 
 def test_there_are_recipes_and_every_leaf_is_explained() -> None:
     assert RECIPES
-    assert [leaf for leaf, _, _ in explain()] == list(LEAVES)
-    assert all(description.endswith(".") for _, _, description in explain())
+    assert [leaf for leaf, *_ in explain()] == list(LEAVES)
+    assert all(description.endswith(".") for *_, description in explain())
+
+
+def test_every_leaf_says_what_it_may_be() -> None:
+    may_be = {leaf: permitted for leaf, _, permitted, _ in explain()}
+    assert all(may_be.values())
+    assert may_be["train.schedule"] == "constant | linear | cosine"
+    assert may_be["model.dropout"] == "number from 0 below 1"
+    assert may_be["train.clip"] == "number above 0 | null"
+    assert may_be["encode.batch_tokens"] == "whole number from 16 | auto"
+    assert may_be["train.batch_size"] == "whole number from 1 | auto"
+    assert may_be["run.track"] == "tensorboard | trackio | mlflow | wandb | null"
+    assert may_be["evaluate.after_training"] == "true | false"
 
 
 def test_later_settings_win(tmp_path: Path) -> None:

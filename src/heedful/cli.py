@@ -17,6 +17,7 @@ from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.machine import heed_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
 from heedful.report import command as report_command
+from heedful.talk import MaxTokens, Temperature
 
 INTERRUPTED = 130
 RARELY = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
@@ -93,11 +94,13 @@ def train(
     settings: Set = None,
     out: Annotated[Path | None, typer.Option("--out", "--output-dir", help="The run's folder.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="full or lora.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the rows.")] = None,
     batch_size: Annotated[str | None, typer.Option("--batch-size", help="Rows an update, or auto.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", "--learning-rate")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "--max-seq-length")] = None,
-    mask_prompt: Annotated[bool | None, typer.Option("--mask-prompt/--train-on-prompt")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", "--learning-rate", help="Its peak.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "--max-seq-length", help="Of an example.")] = None,
+    mask_prompt: Annotated[
+        bool | None, typer.Option("--mask-prompt/--train-on-prompt", help="Learn answers alone, or all.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the split, the order and the adapters.")] = None,
     format: Format = None,
     columns: Columns = None,
@@ -110,6 +113,8 @@ def train(
 ) -> None:
     """Train on a data set; then answer its test rows before and after."""
     if show_settings:
+        from heedful.explain import list_settings
+
         return list_settings()
     from heedful.begin import newest_run
     from heedful.checking import glance
@@ -165,9 +170,9 @@ def generate(
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Answer every row of this data set.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where the answered rows go (JSON).")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature")] = None,
-    seed: Annotated[int | None, typer.Option("--seed")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of what is drawn at a temperature.")] = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -234,19 +239,6 @@ def doctor(
 
 report_command.register(app)
 ship.register(app)
-
-
-def list_settings() -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from heedful.config import explain
-    from heedful.report import screen
-
-    table = Table("setting", "default", "meaning", box=None)
-    for leaf, default, meaning in explain():
-        table.add_row(leaf, Text(default), Text(meaning))
-    screen.out.print(table)
 
 
 def main(argv: list[str] | None = None) -> None:

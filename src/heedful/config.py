@@ -89,7 +89,7 @@ class TrainConfig(Section):
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; 1e-4 for full and 1e-3 for lora if not set."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate falls to zero after the warm-up."""
+    """What the learning rate does after the warm-up: fall to zero, or stay (constant)."""
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of all steps over which the learning rate rises."""
     weight_decay: float = Field(0.0, ge=0)
@@ -97,7 +97,7 @@ class TrainConfig(Section):
     decay_vectors: bool = False
     """Decay norms and biases too, as a plain AdamW over all parameters does."""
     clip: float | None = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; null switches it off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What matrices are multiplied in; auto is bf16 where the hardware multiplies it natively. Masters are fp32."""
     sharding: Literal["none", "full"] = "none"
@@ -223,15 +223,6 @@ def load_config(recipe: Path | str | None = None, *overrides: Overrides) -> Conf
 def dump_config(config: Config) -> str:
     """Give the whole tree as YAML that `load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def explain() -> list[tuple[str, str, str]]:
-    """List (leaf, default, description) of every setting, in order."""
-    rows = []
-    for section, cls in SECTIONS.items():
-        for key, info in cls.model_fields.items():
-            rows.append((f"{section}.{key}", str(getattr(cls(), key)), info.description or ""))
-    return rows
 
 
 def leaves(config: Config) -> dict[str, Any]:

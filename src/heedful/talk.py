@@ -12,8 +12,8 @@ from heedful.arguments import named
 from heedful.errors import UsageError
 from heedful.options import RunOrModel, RunPath, Set
 
-Temperature = Annotated[float | None, typer.Option("--temperature")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens")]
+Temperature = Annotated[float | None, typer.Option("--temperature", help="0 always takes the likeliest token.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of an answer.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file with the key; or HEEDFUL_API_KEY.")]
 Names = Annotated[list[str] | None, typer.Option("--allow-host", help="A host name under which clients may come.")]
 Origins = Annotated[list[str] | None, typer.Option("--allow-origin", help="An origin whose pages may ask (CORS).")]

@@ -1,0 +1,50 @@
+"""`heedful train --settings`: every setting with its default, what it may be, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from heedful.config import SECTIONS
+from heedful.report import screen
+
+KINDS = {
+    "integer": "whole number", "number": "number", "boolean": "true | false", "string": "text", "null": "null",
+    "array": "list of texts", "object": "names by name",
+}  # fmt: skip
+LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+ALSO = {"train.batch_size": " | auto"}  # what becomes a number before it is checked
+
+
+def explain() -> list[tuple[str, str, str, str]]:
+    """List (leaf, default, permitted, description) of every setting, in order."""
+    rows = []
+    for section, cls in SECTIONS.items():
+        schemas = cls.model_json_schema()["properties"]
+        for key, info in cls.model_fields.items():
+            leaf, default = f"{section}.{key}", getattr(cls(), key)
+            shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            rows.append((leaf, shown, permitted(schemas[key]) + ALSO.get(leaf, ""), info.description or ""))
+    return rows
+
+
+def permitted(schema: Mapping[str, Any]) -> str:
+    """Say what a JSON schema lets pass, as in "whole number from 1 | null"."""
+    if "anyOf" in schema:
+        return " | ".join(permitted(one) for one in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return " | ".join(schema["enum"])
+    return " ".join([KINDS[schema["type"]], *(f"{LIMITS[key]} {schema[key]:g}" for key in LIMITS if key in schema)])
+
+
+def list_settings() -> None:
+    """Print the table."""
+    table = Table("setting", "default", "may be", "meaning", box=None)
+    for leaf, *texts in explain():
+        table.add_row(leaf, *map(Text, texts))
+    screen.out.print(table)
