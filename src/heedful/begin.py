@@ -10,6 +10,7 @@ from typing import Any
 
 from heedful.config import Config, leaves, load_config
 from heedful.errors import RunError, UsageError
+from heedful.records import Sampling
 from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
@@ -42,6 +43,20 @@ def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
     """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
     path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
     return Run(path).config(settings) if holds_run(path) else load_config(None, settings)
+
+
+def sampling_of(config: Config) -> Sampling:
+    """Give the settings by which tokens are chosen."""
+    g = config.generate
+    return Sampling(
+        max_tokens=g.max_tokens,
+        temperature=g.temperature,
+        top_k=g.top_k,
+        top_p=g.top_p,
+        repetition_penalty=g.repetition_penalty,
+        seed=g.seed,
+        stop=tuple(g.stop),
+    )
 
 
 def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from heedful.errors import UsageError, did_you_mean
 from heedful.recipe import read_recipe
-from heedful.records import Sampling
 
 BATCH_SIZE = 8  # what `auto` is too
 
@@ -147,18 +146,6 @@ class GenerateConfig(Section):
     """Answers decoded together."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the weights are multiplied in; auto is bf16 where the hardware multiplies it natively."""
-
-    def sampling(self) -> Sampling:
-        """Give the settings by which tokens are chosen."""
-        return Sampling(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
-            stop=tuple(self.stop),
-        )
 
 
 class EvaluateConfig(Section):

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
-from heedful.begin import Name, Settings, answering, begun, check_name, check_writable, configure, occupied
+from heedful.begin import Name, Settings, answering, begun, check_name, check_writable, configure, occupied, sampling_of
 from heedful.checking import WATCH, longest_row
 from heedful.config import Config, changed, load_config
 from heedful.data.datamap import write_data_map
@@ -179,7 +179,7 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
     config = answering(path, settings)
     engine, _ = open_tuned(path, config)
-    engine.sampling = config.generate.sampling()
+    engine.sampling = sampling_of(config)
     if engine.decoder is None:
         screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
     return engine
@@ -209,7 +209,7 @@ def generate(
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages (Message, or {"role": ..., "content": ...})."""
     if isinstance(run_or_model, Engine):
-        return run_or_model.generate(prompts, load_config(None, settings).generate.sampling() if settings else None)
+        return run_or_model.generate(prompts, sampling_of(load_config(None, settings)) if settings else None)
     engine = load(run_or_model, settings=settings)
     return engine.generate(prompts, batch_size=answering(run_or_model, settings).generate.batch_size)
 
@@ -236,7 +236,7 @@ def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Sur
     row = next(row for row in map(ready.encoder.fitted, chain.from_iterable(parts)) if row is not None)
 
     def sample(model: PreTrainedModel) -> tuple[str, str]:
-        completion = Engine(model, ready.encoder).generate([question(row)], config.generate.sampling())[0]
+        completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]
         return row.messages[-2].content, completion.text
 
     @contextmanager

@@ -49,14 +49,14 @@ def _chat_with_server(
     url: str, model: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
 ) -> None:
     """Chat with a model of a server, for which this machine need load no library of models."""
-    from heedful.begin import SAMPLING, refuse_others
+    from heedful.begin import SAMPLING, refuse_others, sampling_of
     from heedful.config import load_config
     from heedful.serve.chat import chat as chat_with
     from heedful.serve.key import read_key
     from heedful.serve.remote import connect
 
     refuse_others(settings, SAMPLING, "`heedful chat --url`")
-    sampling = load_config(None, settings).generate.sampling()
+    sampling = sampling_of(load_config(None, settings))
     chat_with(connect(url, model, read_key(key_file)), sampling, system)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
-from heedful.begin import SAMPLING, answering, refuse_others
+from heedful.begin import SAMPLING, answering, refuse_others, sampling_of
 from heedful.checking import WATCH
 from heedful.clean import clean
 from heedful.config import changed, load_config
@@ -70,7 +70,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
     done = _kept(out, [row for row, _ in rows])
     engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
-    samplings, batch_size = of_rows(config.generate.sampling(), len(rows)), config.generate.batch_size
+    samplings, batch_size = of_rows(sampling_of(config), len(rows)), config.generate.batch_size
 
     def answered(first: int, count: int, told: Done | None = None) -> list[dict[str, Any]]:
         part, drawn = rows[first : first + count], samplings[first : first + count]
@@ -128,7 +128,7 @@ def talk(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> 
     engine = pipeline.load(run_or_model, settings=settings)
     engine.beginnings = Beginnings(Limits().remembered)  # the conversation so far is not read again at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
-    chat(engine, answering(run_or_model, settings).generate.sampling(), system, base)
+    chat(engine, sampling_of(answering(run_or_model, settings)), system, base)
 
 
 def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
@@ -145,7 +145,7 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
     key = read_key(door.key_file)
     check_host(door.host, key)
     config = answering(run_or_model, settings)
-    sampling = config.generate.sampling()
+    sampling = sampling_of(config)
     given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
     refuse_others(settings, (*given, "precision"), "`heedful serve`")
     trust = Trust(key, (door.host, *door.hosts), door.origins)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from heedful import model as models
+from heedful.begin import sampling_of
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
@@ -29,7 +30,7 @@ def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str |
 
     def answered(who: str, engine: Engine, encoder: Encoder) -> Answers:
         with watch.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-            answers = answer(engine, encoder, rows, config.generate.sampling(), config.generate.batch_size, on_done)
+            answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
         return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
     tuned, trained = open_tuned(run.path, config)
