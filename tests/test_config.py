@@ -34,7 +34,12 @@ def test_every_setting_is_read_by_code(leaf: str) -> None:
     short = SHORT.get(section, {"config"})
     found = []
     for file in SOURCES.rglob("*.py"):
-        own = file.parent.name == STAGES.get(section) or file.name in ("pipeline.py", "engines.py", "model.py")
+        own = file.parent.name == STAGES.get(section) or file.name in (
+            "pipeline.py",
+            "begin.py",
+            "engines.py",
+            "model.py",
+        )
         holders = {section, *(short if own else ())}
         found += [file.name for holder in holders if (holder, key) in accesses(file) and file.name != "config.py"]
     assert found, f"{leaf} is read nowhere"

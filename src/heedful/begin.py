@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from heedful.address import shown
 from heedful.config import Config, leaves, load_config
 from heedful.errors import RunError, UsageError
 from heedful.records import Sampling
@@ -103,7 +104,11 @@ def occupied(run: Run, resume: bool) -> Iterator[None]:
 
 def begun(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
     """Choose the run's directory and settle its settings, for all ranks."""
-    run = newest_run(out) if resume else new_run(out, f"{config.model.name}-{Path(config.data.path).stem}")
+    run = (
+        newest_run(out)
+        if resume
+        else new_run(out, f"{config.model.name}-{Path(shown(config.data.path, rest='')).stem}")
+    )
     config = _continued(run, config) if resume else config
     return str(run.path), config.model_dump(mode="json")
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
+from heedful.address import shown
 from heedful.begin import Name, Settings, answering, begun, check_name, check_writable, configure, occupied, sampling_of
 from heedful.checking import WATCH, longest_row
 from heedful.config import Config, changed, load_config
@@ -164,7 +165,7 @@ def evaluate(
     if on is None:
         publish(run)
     else:
-        screen.say(f"The results on {on}: {results.evaluation_file}")
+        screen.say(f"The results on {shown(on)}: {results.evaluation_file}")
     return scores
 
 

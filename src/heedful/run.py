@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from heedful.address import shown
 from heedful.config import Config, dump_config, load_config
 from heedful.errors import RunError, UsageError
 
@@ -67,7 +68,7 @@ class Run(Results):
         local = os.path.expanduser(data)  # two files of one name are told apart by where they lie
         whole = os.path.realpath(local) if os.path.exists(local) else data
         place = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
-        return Results(self.path / EVALUATIONS / f"{slug(Path(data).name)}-{place}")
+        return Results(self.path / EVALUATIONS / f"{slug(Path(shown(data)).name)}-{place}")
 
     @property
     def config_file(self) -> Path:

@@ -300,6 +300,11 @@ def test_a_url_is_downloaded_once(server: str, path: str) -> None:
     assert Served.asked == [path]
 
 
+def test_what_an_address_asks_for_is_kept_out_of_places_and_receipt(server: str) -> None:
+    splits, receipt = load(DataConfig(path=f"{server}/download?token=hunter2"))
+    assert receipt.path == splits.train[0].place.file == f"{server}/download?..."
+
+
 def test_a_damaged_download_is_fetched_again(server: str, tmp_path: Path) -> None:
     values(server + "/d.json")
     (kept,) = (tmp_path / "home" / "data").iterdir()

@@ -94,3 +94,10 @@ def test_a_card_without_validation_rows_says_so(tmp_path: Path) -> None:
     write_json(run.evaluation_file, scores)
     assert "What it forgot of what the base model knew was not measured." in write_card(run).read_text(encoding="utf-8")
     assert "the last weights are kept, not the best" in write_card(run).read_text(encoding="utf-8")
+
+
+def test_a_key_in_the_address_of_the_data_is_on_neither(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.write_config(load_config(run.config_file, {"data.path": "https://h.example/rows.json?token=hunter2"}))
+    texts = [path.read_text(encoding="utf-8") for path in (write_card(run), write_report(run))]
+    assert all("rows.json?..." in text and "hunter2" not in text for text in texts)

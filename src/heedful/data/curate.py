@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.address import shown
 from heedful.config import DataConfig
 from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.near import Likeness, clusters, compare, near_any
@@ -71,7 +72,7 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
     """Read, check and split a data set; raise DataError for what cannot be used."""
     sources = read(config.path, watch)
     if not any(len(source.rows) for source in sources):
-        raise DataError(f"{config.path} holds no rows.", "Each row should hold an instruction and an output.")
+        raise DataError(f"{shown(config.path)} holds no rows.", "Each row should hold an instruction and an output.")
     choice = choose((row for source in sources for row in source.rows), config.format, config.columns)
     key = {
         "sources": [(source.name, source.sha256, source.part) for source in sources],
@@ -80,7 +81,7 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
     }
     folder, receipt, found = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
     if found and receipt["read"] >= LONG:
-        watch.say(f"The rows of {config.path} were read and checked before: {folder} is used.")
+        watch.say(f"The rows of {shown(config.path)} were read and checked before: {folder} is used.")
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
     watch.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
@@ -121,7 +122,7 @@ def _divide(
         np.save(folder / f"{name}.npy", rows[part])
     columns, not_read = columns_read(found.columns, choice)
     return DataReceipt(
-        path=config.path,
+        path=shown(config.path),
         sha256=_content_hash(sources),
         format=choice.name,
         why=choice.why,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from heedful.address import shown
 from heedful.config import DataConfig
 from heedful.data.fields import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format
 from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
@@ -30,7 +31,7 @@ def prompts(config: DataConfig, watch: Watch = Watch()) -> list[Prompt]:  # noqa
     """
     rows = [row for source in read(config.path, watch) for row in source.rows]
     if not rows:
-        raise DataError(f"{config.path} holds no rows.", "Each row should hold an instruction.")
+        raise DataError(f"{shown(config.path)} holds no rows.", "Each row should hold an instruction.")
     whole = [replace(row, value=_answered(row.value, config)) for row in rows]
     choice = choose(whole, config.format, config.columns)
     found = list(_asked(rows, whole, choice, config.on_bad_row))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from heedful.address import shown
 from heedful.config import Config, TrainConfig
 from heedful.data.curate import MOST_SKIPPED
 from heedful.data.rows import Rows
@@ -64,17 +65,17 @@ def prepare(
     train, facts = _encoded(encoder, identity, splits.train, "train", watch)
     counts = _learned(EncodingReceipt(**facts["receipt"]), len(splits.train), config.data.on_bad_row)
     if not train:
-        raise _nothing_left(config.data.path, splits, encoder.max_tokens)
+        raise _nothing_left(shown(config.data.path), splits, encoder.max_tokens)
     validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
     _learned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
     encoding = _describe(encoder, train, counts)
     order = order_of(config.train, train)
     encoding["batch_widths"] = batch_widths(order, train)
     encoding["shared_beginnings"] = None if order.families is None else _shared_beginnings(order.families)
-    shown = [
+    first = [
         token_view(encoder, train[k], str(splits.train[train.number(k)].place)) for k in range(min(SHOWN, len(train)))
     ]
-    receipt = {"data": data_receipt, "encoding": encoding, "rows": shown}
+    receipt = {"data": data_receipt, "encoding": encoding, "rows": first}
     hashes = facts["sha256"], others["sha256"]
     return Prepared(splits, encoder, train, validation, order, receipt, int(train.tokens.max()), hashes)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedful import data as data_stage
+from heedful.address import shown
 from heedful.begin import Settings, is_scored
 from heedful.config import Config, DataConfig, differences, load_config, split_override
 from heedful.errors import DataError, Unfinished, UsageError
@@ -34,7 +35,8 @@ def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) 
     splits, receipt = data_stage.load(config.data, watch)
     if receipt.sha256 != read_json(run.provenance_file).get("data"):
         raise DataError(
-            f"{config.data.path} is not what {run.path} was trained on, so it does not tell which rows were held back.",
+            f"{shown(config.data.path)} is not what {run.path} was trained on, so it does not tell which rows "
+            "were held back.",
             "Restore the file, or name rows with --data.",
         )
     if not len(splits.test):
@@ -77,7 +79,7 @@ def subject(run: Run, config: Config, data: str | None) -> dict[str, Any]:
     """Say of which rows an evaluation tells, and how they were answered if not by the run's settings."""
     changed = differences(run.config(), config).items()
     settings = {leaf: value for leaf, (_, value) in changed if leaf.startswith("generate.")}
-    return {"data": data or config.data.path, "rows": "all" if data else "held back", "settings": settings}
+    return {"data": shown(data or config.data.path), "rows": "all" if data else "held back", "settings": settings}
 
 
 def _all_rows(asked: DataConfig, trained_on: DataConfig, data: str, watch: Watch) -> Sequence[Conversation]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from heedful.address import shown
 from heedful.config import Config, differences
 from heedful.errors import UsageError
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
@@ -75,6 +76,8 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
     differ = differences(*map(_answered_by, (first, second), evaluations))
     differ.pop("encode.batch_tokens", None)  # fitted to memory when a run starts
     result: dict[str, Any] = {"runs": list(pair), "differences": {leaf: list(both) for leaf, both in differ.items()}}
+    if paths := result["differences"].get("data.path"):
+        result["differences"]["data.path"] = [shown(path) for path in paths]
     result |= evaluation(rows, evaluations[0]["decides"], pair)
     if evaluations[0]["decides"] != evaluations[1]["decides"]:
         result["note"] = f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."

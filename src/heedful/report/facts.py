@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from heedful.address import shown
 from heedful.config import Config, changed, differences, dump_config
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import data_lines, encoding_lines
@@ -35,7 +36,10 @@ class Facts:
 
     @cached_property
     def config(self) -> Config:
-        return self.run.config()
+        """The settings, as they may be shown."""
+        config = self.run.config()
+        data = config.data.model_copy(update={"path": shown(config.data.path)})
+        return config.model_copy(update={"data": data})
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:

@@ -1,0 +1,72 @@
+"""Of an address is shown and stored what names a file; a key in it is kept to read the data again, a password never."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from heedful.address import names_user, scheme_of, shown
+from heedful.begin import begun
+from heedful.config import load_config
+from heedful.data import sources
+from heedful.errors import DataError
+from heedful.evaluate.held_back import subject
+from heedful.run import Run, provenance, read_json, write_json
+
+SECRET = "HTTPS://h.example/a/d.json?token=hunter2"
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("https://h.example/d.json", "https://h.example/d.json"),
+        ("https://u:p@h.example:80/d.json?token=x&y#part", "https://h.example:80/d.json?..."),
+        ("http://u@h/?a b", "http://h/?..."),
+        ("http://u:a?b@h/d.json", "http://u:a?..."),
+        ("--data=HTTP://h/d.json?t", "--data=HTTP://h/d.json?..."),
+        ("a?b/c@d.json", "a?b/c@d.json"),
+        ("https://h.example/@me/d.json", "https://h.example/@me/d.json"),
+    ],
+)
+def test_what_may_be_secret_is_not_shown(text: str, bare: str) -> None:
+    assert shown(text) == bare
+
+
+def test_an_address_is_told_from_a_path() -> None:
+    assert [scheme_of(name) for name in (SECRET, "file:///a", "a/b", "C://", "builtin:zh")] == [
+        "https",
+        "file",
+        "",
+        "c",
+        "",
+    ]
+    assert [names_user(name) for name in ("http://u:p@h/d", "HTTP://u@h/d", "http://h/@d", "a@b")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("ask", [sources.read, sources.find])
+def test_a_password_is_refused_and_not_repeated(ask, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DataError, match="was given with a user or password, which a run would write down") as caught:
+        ask("http://ann:hunter2@h.example/d.json?token=hunter2")
+    assert "hunter2" not in str(caught.value) and "ann" not in str(caught.value)
+
+
+def test_what_a_run_stores_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["heedful", "train", SECRET, "--set", f"data.path={SECRET}"])
+    config, run = load_config(None, {"data.path": SECRET}), Run(tmp_path / "run")
+    assert Path(begun(config, None, False)[0]).name == "smollm2-135m-d-001"
+    run.path.mkdir()
+    run.write_config(config)
+    write_json(run.provenance_file, provenance(run, 0, {}))
+    assert read_json(run.provenance_file)["command"][2:] == [shown(SECRET), "--set", f"data.path={shown(SECRET)}"]
+    assert subject(run, config, None)["data"] == subject(run, config, SECRET)["data"] == shown(SECRET)
+    places = [run.results(name).path.name for name in (SECRET, f"{SECRET}3")]
+    assert len({*places}) == 2 and not any("hunter2" in name for name in places)
+    assert run.config().data.path == SECRET  # by which it is read again
