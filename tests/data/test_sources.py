@@ -241,6 +241,49 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     assert refusal(tmp_path / "instruction.json").endswith("Did you mean 'instructions.json'?")
 
 
+def test_a_link_that_leads_nowhere_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone.json").symlink_to("there.json")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "org").mkdir()
+    (tmp_path / "org/name").symlink_to("there")
+    fix = "Mend the link, or give the file's own path."
+    for name, to in (("gone.json", "there.json"), ("loop.json", "loop.json"), ("org/name", "there")):
+        assert refusal(name) == f"{name} is a link to {to}, which leads nowhere. {fix}"
+
+
+def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    said = "cannot be read more than once, as heedful does. Save the data as a file first."
+    assert refusal(tmp_path / "pipe.json") == f"pipe.json, which is a pipe or a device, {said}"
+    assert refusal("-") == f"What comes through a pipe {said}"
+    assert refusal("/dev/null").endswith(said)
+
+
+def test_an_empty_name_does_not_mean_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "train.json", JSON)
+    assert refusal("") == refusal(" ") == "The name of the data is empty. Give a file, a folder, an address or builtin."
+
+
+@pytest.mark.parametrize(
+    ("url", "fix"),
+    [
+        ("file:///home/me/d.json", "Give the file's path."),
+        ("S3://bucket/d.json?key=x", "Download the file and give its"),
+    ],
+)
+def test_an_address_of_another_kind_is_refused(url: str, fix: str) -> None:
+    assert f"is no address that heedful reads, which begins with http:// or https://. {fix}" in refusal(url)
+    with pytest.raises(DataError):
+        sources.find(url)
+
+
+def test_the_case_of_a_scheme_does_not_matter(server: str) -> None:
+    assert values(server.replace("http", "HTTP") + "/d.json") == values(server + "/d.json") == ROWS
+    assert Served.asked == ["/d.json"]
+
+
 @pytest.mark.parametrize("path", ["", "\0", "x" * 5000 + ".json", "http://[::1", "builtin:fr", "~nobody-at-all/x.json"])
 def test_an_impossible_path_is_a_data_error(path: str) -> None:
     assert refusal(path)

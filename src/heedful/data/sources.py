@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -96,10 +97,14 @@ def _files(path: str) -> list[_File] | None:
         return [_File(path, lambda: cast(BinaryIO, file.open("rb")), "json")]
     if path.startswith("builtin") and not Path(path).exists():
         raise DataError(f"There is no data set {path}.", did_you_mean(path, BUILTIN))
+    if not path.strip():
+        raise DataError("The name of the data is empty.", "Give a file, a folder, an address or builtin.")
+    if path == "-":
+        raise _not_kept("What comes through a pipe")
     local = Path(path).expanduser()
     if local.is_dir():
         return _folder(local)
-    if local.exists() or not _is_hub_id(path):
+    if local.exists() or local.is_symlink() or not _is_hub_id(path):
         return [_file(local)]
     if near := _near_file(local):  # a typing error must not be sent to the hub
         raise DataError(f"There is no file or folder {path}.", near)
@@ -107,12 +112,21 @@ def _files(path: str) -> list[_File] | None:
 
 
 def _file(path: Path, part: Part = "train") -> _File:
+    if path.is_symlink() and not os.path.exists(path):  # which says so of a loop too
+        problem = f"{path} is a link to {os.readlink(path)}, which leads nowhere."
+        raise DataError(problem, "Mend the link, or give the file's own path.")
     if not path.exists():
         raise DataError(f"There is no file {path}.", _near_file(path))
+    if not path.is_file():
+        raise _not_kept(f"{path}, which is a pipe or a device,")
     ending, packed = file_type(path.name)
     if ending not in READERS:
         raise DataError(f"{path} is of no kind that can be read.", f"These are: {KINDS}, and each with .gz.")
     return _File(str(path), lambda: open(path, "rb"), ending, packed, part)
+
+
+def _not_kept(what: str) -> DataError:
+    return DataError(f"{what} cannot be read more than once, as heedful does.", "Save the data as a file first.")
 
 
 def _read(file: _File, watch: Watch) -> Source:
