@@ -178,6 +178,15 @@ def test_a_large_cluster_is_taken_only_where_it_comes_nearer() -> None:
     assert len(leak_aware([0] * 25 + [1] * 75, Shares(0.0, 0.1), 0)["test"]) == 0
 
 
+@pytest.mark.parametrize("part", ["test", "valid", "train"])
+def test_a_part_without_rows_is_no_part_of_a_folder(tmp_path: Path, part: str) -> None:
+    for name in ("train", "valid", "test"):
+        rows = [] if name == part else [{"instruction": text, "output": "yes"} for text in distinct(9)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=rf"{part}\.json is the \w+ part, but holds no rows\. Give it some"):
+        load(DataConfig(path=str(tmp_path)))
+
+
 def test_one_row_is_trained_on_and_the_empty_parts_are_named(tmp_path: Path) -> None:
     splits, receipt = given_rows(tmp_path / "d.json", ["a"])
     assert (len(splits.train), receipt.leaks["test"]) == (1, {"exact": 0, "near": 0})

@@ -73,6 +73,7 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
     sources = read(config.path, watch)
     if not any(len(source.rows) for source in sources):
         raise DataError(f"{shown(config.path)} holds no rows.", "Each row should hold an instruction and an output.")
+    _refuse_empty_parts(sources)
     choice = choose((row for source in sources for row in source.rows), config.format, config.columns)
     key = {
         "sources": [(source.name, source.sha256, source.part) for source in sources],
@@ -87,6 +88,14 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
     watch.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
+
+
+def _refuse_empty_parts(sources: Sequence[Source]) -> None:
+    """Raise DataError for a file that is a part and has no rows: rows of train would stand in for them, unsaid."""
+    filled = {source.part for source in sources if len(source.rows)}
+    if empty := next((source for source in sources if source.part not in filled), None):
+        fix = "Give it some" + (", or remove it: then some of train's take their place." if "train" in filled else ".")
+        raise DataError(f"{empty.name} is the {empty.part} part, but holds no rows.", fix)
 
 
 def asked(conversation: Conversation) -> str:
