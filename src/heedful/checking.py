@@ -19,6 +19,7 @@ from heedful.data.sources import find
 from heedful.errors import RunError, UsageError
 from heedful.records import Watch
 from heedful.report import screen
+from heedful.report.bars import counting_bar
 from heedful.run import slug, write_json
 from heedful.store import cache_home
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from heedful.encode.prepare import Prepared
 
 ASSUMED = 1024  # tokens of a row, where neither the model nor the settings say
-WATCH = Watch(screen.say, screen.counting_bar)
+WATCH = Watch(screen.say, counting_bar)
 
 
 def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:

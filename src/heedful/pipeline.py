@@ -36,6 +36,7 @@ from heedful.generate.engine import Engine, Prompt
 from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
 from heedful.report import screen, track
+from heedful.report.bars import TrainingBar, training_bar
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
@@ -241,9 +242,9 @@ def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Sur
         return row.messages[-2].content, completion.text
 
     @contextmanager
-    def bar(total: int, done: int) -> Iterator[screen.TrainingBar]:
+    def bar(total: int, done: int) -> Iterator[TrainingBar]:
         following = track.tracking(run, config) if run else nullcontext(lambda: None)
-        with screen.training_bar(total, done) as shown, following as shown.also:
+        with training_bar(total, done) as shown, following as shown.also:
             yield shown
 
     return Surroundings(screen.say, bar, sample)

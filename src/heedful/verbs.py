@@ -21,6 +21,7 @@ from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
 from heedful.records import Done, Message
 from heedful.report import screen
+from heedful.report.bars import counting_bar
 from heedful.run import Run, holds_run, write_json
 
 ANOTHER_OUT = "Choose another --out, or remove it."
@@ -83,7 +84,7 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         screen.say(
             f"{len(done)} of {len(rows)} answers are kept from {out}: the last of them comes out the same again."
         )
-    with screen.counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
+    with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
         def told(more: int) -> None:
             on_done(len(done) + more)

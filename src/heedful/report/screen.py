@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from heedful.clean import clean
-from heedful.records import Segment, StepMetrics
+from heedful.records import Segment
 from heedful.report.console import Screen
 from heedful.report.console import err as err
 from heedful.report.console import out as out
@@ -33,46 +29,6 @@ ON_THE_PAGE = {  # alone: scores that would be too many here
 def say(text: str) -> None:
     """Tell about progress in one line on stderr, which the terminal wraps: a path in it can be copied whole."""
     err.print(escape(clean(text)), style="dim", soft_wrap=True)
-
-
-class TrainingBar:
-    """A live line under the training: loss, validation loss, tokens a second, time left."""
-
-    def __init__(self, progress: Progress, task: TaskID, total: int) -> None:
-        self.progress, self.task, self.total = progress, task, total
-        self.validation = float("nan")
-        self.seen: list[tuple[float, int]] = []
-        self.also: Callable[[], None] = lambda: None  # is called after each step
-
-    def step(self, metrics: StepMetrics) -> None:
-        """Show a step; where there is no terminal, one plain line about every twentieth of the run."""
-        self.seen = [*self.seen[-20:], (time.monotonic(), metrics.tokens)]
-        seconds = self.seen[-1][0] - self.seen[0][0]
-        rate = f"{(metrics.tokens - self.seen[0][1]) / seconds:,.0f} tokens/s" if seconds else ""
-        validation = "" if math.isnan(self.validation) else f"  validation {self.validation:.3f}"
-        text = f"loss {metrics.loss:.3f}{validation}  {rate}"
-        self.progress.update(self.task, completed=metrics.step, total=self.total, description=text)
-        if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
-            err.print(f"step {metrics.step}/{self.total}  {text}")
-        self.also()
-
-
-@contextmanager
-def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
-    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as progress:
-        yield TrainingBar(progress, progress.add_task("", total=total, completed=done), total)
-
-
-@contextmanager
-def counting_bar(what: str, total: int) -> Iterator[Any]:
-    """Show how many of `total` are done; gives a function that takes the count."""
-    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
-    if not err.is_terminal:
-        say(f"{what} ({total})")
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
 
 
 def show_json(value: Any, indent: int | None = 1) -> None:

@@ -1,0 +1,66 @@
+"""What is shown of work that goes on: a bar on a terminal, plain lines elsewhere. No torch in here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from heedful.records import StepMetrics
+from heedful.report.console import err
+from heedful.report.screen import say
+
+QUIET = 20.0  # seconds after which a log should tell that the work goes on
+
+
+class TrainingBar:
+    """A live line under the training: loss, validation loss, tokens a second, time left."""
+
+    def __init__(self, progress: Progress, task: TaskID, total: int) -> None:
+        self.progress, self.task, self.total = progress, task, total
+        self.validation = float("nan")
+        self.seen: list[tuple[float, int]] = []
+        self.also: Callable[[], None] = lambda: None  # is called after each step
+
+    def step(self, metrics: StepMetrics) -> None:
+        """Show a step; where there is no terminal, one plain line about every twentieth of the run."""
+        self.seen = [*self.seen[-20:], (time.monotonic(), metrics.tokens)]
+        seconds = self.seen[-1][0] - self.seen[0][0]
+        rate = f"{(metrics.tokens - self.seen[0][1]) / seconds:,.0f} tokens/s" if seconds else ""
+        validation = "" if math.isnan(self.validation) else f"  validation {self.validation:.3f}"
+        text = f"loss {metrics.loss:.3f}{validation}  {rate}"
+        self.progress.update(self.task, completed=metrics.step, total=self.total, description=text)
+        if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
+            err.print(f"step {metrics.step}/{self.total}  {text}")
+        self.also()
+
+
+@contextmanager
+def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
+    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as progress:
+        yield TrainingBar(progress, progress.add_task("", total=total, completed=done), total)
+
+
+@contextmanager
+def counting_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` are done; gives a function that takes the count. Where there is no terminal, show a plain
+    line at the start, and one now and then."""
+    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
+    if not err.is_terminal:
+        say(f"{what} ({total})")
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        last = time.monotonic()
+
+        def on_done(done: int) -> None:
+            nonlocal last
+            progress.update(task, completed=done)
+            if not err.is_terminal and time.monotonic() - last > QUIET:
+                last = time.monotonic()
+                say(f"{what} ({done} of {total})")
+
+        yield on_done
