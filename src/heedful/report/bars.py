@@ -47,8 +47,8 @@ def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
 
 @contextmanager
 def counting_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` are done; gives a function that takes the count. Where there is no terminal, show a plain
-    line at the start, and one now and then."""
+    """Show how many of `total` are done; gives a function that takes the count. Where there is no terminal, show a
+    plain line at the start, and one now and then."""
     columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
     if not err.is_terminal:
         say(f"{what} ({total})")
