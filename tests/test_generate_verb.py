@@ -103,6 +103,11 @@ def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys:
         ("check rows.json --json --show 2", "--show would do nothing with --json"),
         ("models list gpt2", "NAME (gpt2) would do nothing with list"),
         ("models pull gpt2 --json", "--json would do nothing with pull"),
+        (
+            "generate m --prompt p --columns q=a --format alpaca",
+            "--format and --columns would do nothing with --prompt",
+        ),
+        ("evaluate r --columns instruction=q", "--columns would do nothing without --data"),
         ("evaluate r --judge-by pairs", "--judge-by would do nothing without --judge"),
     ],
 )
@@ -113,6 +118,25 @@ def test_options_that_would_be_ignored_are_refused(
         main(arguments.split())
     assert end.value.code == UsageError.exit_code
     assert told in capsys.readouterr().err
+
+
+def test_columns_of_other_names_are_answered(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("q,id\nSay hi.,1\n")
+    options = [
+        "--columns",
+        "instruction=q",
+        "--format",
+        "alpaca",
+        "--max-tokens",
+        "2",
+        "--out",
+        str(tmp_path / "a.json"),
+    ]
+    with pytest.raises(SystemExit) as end:
+        main(["generate", str(tiny_folder), "--data", str(tmp_path / "q.csv"), *options])
+    assert end.value.code == 0
+    (row,) = json.loads((tmp_path / "a.json").read_text())
+    assert row.keys() == {"q", "id", "model_response"}
 
 
 def test_a_place_that_cannot_hold_answers_is_told_with_its_reason(tmp_path: Path) -> None:

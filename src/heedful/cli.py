@@ -173,17 +173,26 @@ def generate(
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of what is drawn at a temperature.")] = None,
+    format: Format = None,
+    columns: Columns = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
     """Answer one prompt, or every row of a data set."""
-    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature, generate__seed=seed)
+    asked = named(
+        settings,
+        generate__max_tokens=max_tokens,
+        generate__temperature=temperature,
+        generate__seed=seed,
+        data__format=format,
+        data__columns=columns_of(columns),
+    )
     if (prompt is None) == (data is None):
         raise UsageError("Give either --prompt TEXT or --data FILE.")
     if data is not None:
         refuse("with --data", {"--system": system, "--input": input, "--json": json})
     else:
-        refuse("with --prompt", {"--out": out})
+        refuse("with --prompt", {"--out": out, "--format": format, "--columns": columns})
     from heedful.checking import glance_at
 
     glance_at(run_or_model, asked, data)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heedful.arguments import named, refuse
+from heedful.arguments import columns_of, named, refuse
 from heedful.errors import UsageError
-from heedful.options import Data, Json, Model, Recipe, RunPath, Set
+from heedful.options import Columns, Data, Format, Json, Model, Recipe, RunPath, Set
 
 if TYPE_CHECKING:
     from heedful.evaluate.endpoint import Endpoint
@@ -37,6 +37,8 @@ def evaluate(
     judge_key_file: Annotated[
         Path | None, typer.Option("--judge-key-file", help=f"A file that holds the judge's key; or set {KEY}.")
     ] = None,
+    format: Format = None,
+    columns: Columns = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -44,10 +46,12 @@ def evaluate(
     endpoint = endpoint_of(judge, judge_model, judge_key_file)
     if endpoint is None:
         refuse("without --judge", {"--judge-by": judge_by})
+    if data is None:
+        refuse("without --data", {"--format": format, "--columns": columns})
     from heedful.evaluate.held_back import asked_of
     from heedful.run import open_run
 
-    asked = named(settings)
+    asked = named(settings, data__format=format, data__columns=columns_of(columns))
     asked_of(open_run(run), asked, data)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
     from heedful.report import screen

@@ -156,7 +156,7 @@ def evaluate(
     on = None if data is None else str(data)
     config = asked_of(run, settings, on)
     check_writable(run.results(on).path)
-    rows = rows_of(run, config, on, WATCH)
+    rows = rows_of(run, config, on, settings, WATCH)
     settle(run, config.evaluate.decides)
     results = run.results(on)
     if judge is None or settings or not is_answered(results, rows):

@@ -20,6 +20,7 @@ from heedful.cli import main
 from heedful.config import load_config
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
+from heedful.evaluate.held_back import rows_of
 from heedful.report import screen
 from heedful.run import Run, lock, read_json, write_json
 
@@ -163,6 +164,14 @@ def test_results_on_other_rows_have_a_place_of_their_own(
     assert said(["compare", copy.path, tmp_path / "again", "--data", other], capsys)[0] == 0
     page = Run(tmp_path / "again").results(str(other)).path / "compare-copy.html"
     assert "Answers side by side" in page.read_text(encoding="utf-8")
+
+
+def test_other_rows_are_read_as_asked_now_even_if_the_run_was_asked_the_same(copy: Run, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("q,output\nSay red.,red\n")
+    asked = {"data.columns": {"instruction": "q"}}
+    copy.write_config(copy.config(asked))
+    (row,) = rows_of(copy, copy.config(asked), str(tmp_path / "other.csv"), asked)
+    assert row.messages[0].content == "Say red."
 
 
 def test_two_files_of_one_name_have_a_place_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

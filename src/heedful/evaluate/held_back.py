@@ -16,18 +16,23 @@ from heedful.run import Run, read_json
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
 
 
-def rows_of(run: Run, config: Config, data: str | None, watch: Watch = Watch()) -> Sequence[Conversation]:  # noqa: B008
-    """Give the run's test rows, or all rows of `data`; `config` is the run's with what was asked for now.
+def rows_of(
+    run: Run,
+    config: Config,
+    data: str | None,
+    asked: Settings = (),
+    watch: Watch = Watch(),  # noqa: B008 (it is frozen)
+) -> Sequence[Conversation]:
+    """Give the run's test rows, or all rows of `data`; `config` is the run's with what was `asked` for now.
 
     Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
     settings that stay as they are.
     """
     if not (run.model / "config.json").is_file():
         raise Unfinished(run.path)
-    trained_on = run.config().data
     if data is not None:
-        return _all_rows(config.data, trained_on, data, watch)
-    if config.data != trained_on:
+        return _all_rows(load_config(None, asked, {"data.path": data}).data, watch)
+    if config.data != run.config().data:
         raise UsageError(
             "The data settings of a finished run decide which rows it never saw, and stay as they are.",
             "Name other rows with --data.",
@@ -82,11 +87,8 @@ def subject(run: Run, config: Config, data: str | None) -> dict[str, Any]:
     return {"data": shown(data or config.data.path), "rows": "all" if data else "held back", "settings": settings}
 
 
-def _all_rows(asked: DataConfig, trained_on: DataConfig, data: str, watch: Watch) -> Sequence[Conversation]:
+def _all_rows(asked: DataConfig, watch: Watch) -> Sequence[Conversation]:
     """Read a file in its own format, whatever the run's was, unless a format is asked for now."""
-    defaults = DataConfig()
-    kept = {name: getattr(asked, name) for name in READ_ANEW if getattr(asked, name) != getattr(trained_on, name)}
-    fresh = {name: getattr(defaults, name) for name in READ_ANEW}
-    splits, _ = data_stage.load(asked.model_copy(update={**fresh, **kept, "path": data}), watch)
+    splits, _ = data_stage.load(asked, watch)
     rows = (*splits.train, *splits.validation, *splits.test)
     return sorted(rows, key=lambda row: (row.place.file, row.place.row))
