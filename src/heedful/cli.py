@@ -15,9 +15,8 @@ from heedful import measure, ship, streams, talk
 from heedful.arguments import columns_of, named, refuse, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.machine import heed_quota
-from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, RunOrModel, Set, TemplateName
+from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, Set, TemplateName
 from heedful.report import command as report_command
-from heedful.talk import MaxTokens, Temperature
 
 INTERRUPTED = 130
 RARELY = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
@@ -162,48 +161,7 @@ def train(
 measure.register(app)
 
 
-@app.command()
-def generate(
-    run_or_model: RunOrModel,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The instruction.")] = None,
-    input: Annotated[str, typer.Option("--input", help="An alpaca row's input, joined to the prompt.")] = "",
-    system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Answer every row of this data set.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where the answered rows go (JSON).")] = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of what is drawn at a temperature.")] = None,
-    format: Format = None,
-    columns: Columns = None,
-    settings: Set = None,
-    json: Json = False,
-) -> None:
-    """Answer one prompt, or every row of a data set."""
-    asked = named(
-        settings,
-        generate__max_tokens=max_tokens,
-        generate__temperature=temperature,
-        generate__seed=seed,
-        data__format=format,
-        data__columns=columns_of(columns),
-    )
-    if (prompt is None) == (data is None):
-        raise UsageError("Give either --prompt TEXT or --data FILE.")
-    if data is not None:
-        refuse("with --data", {"--system": system, "--input": input, "--json": json})
-    else:
-        refuse("with --prompt", {"--out": out, "--format": format, "--columns": columns})
-    from heedful.checking import glance_at
-
-    glance_at(run_or_model, asked, data)
-    from heedful import verbs
-
-    if data is not None:
-        verbs.answer_file(run_or_model, data, out, asked)
-    else:
-        verbs.answer_one(run_or_model, prompt or "", input, system, asked, as_json=json)
-
-
+app.command()(talk.generate)
 app.command()(talk.chat)
 app.command()(talk.serve)
 app.command()(talk.feedback)

@@ -1,4 +1,4 @@
-"""The verbs through which people reach a model, and what they say of it: `chat`, `serve`, `feedback`."""
+"""The verbs through which people reach a model, and what they say of it: `generate`, `chat`, `serve`, `feedback`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,56 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heedful.arguments import named
+from heedful.arguments import columns_of, named, refuse
 from heedful.errors import UsageError
-from heedful.options import RunOrModel, RunPath, Set
+from heedful.options import Columns, Format, Json, RunOrModel, RunPath, Set
 
 Temperature = Annotated[float | None, typer.Option("--temperature", help="0 always takes the likeliest token.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of an answer.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file with the key; or HEEDFUL_API_KEY.")]
 Names = Annotated[list[str] | None, typer.Option("--allow-host", help="A host name under which clients may come.")]
 Origins = Annotated[list[str] | None, typer.Option("--allow-origin", help="An origin whose pages may ask (CORS).")]
+
+
+def generate(
+    run_or_model: RunOrModel,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The instruction.")] = None,
+    input: Annotated[str, typer.Option("--input", help="An alpaca row's input, joined to the prompt.")] = "",
+    system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Answer every row of this data set.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the answered rows go (JSON).")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of what is drawn at a temperature.")] = None,
+    format: Format = None,
+    columns: Columns = None,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Answer one prompt, or every row of a data set."""
+    asked = named(
+        settings,
+        generate__max_tokens=max_tokens,
+        generate__temperature=temperature,
+        generate__seed=seed,
+        data__format=format,
+        data__columns=columns_of(columns),
+    )
+    if (prompt is None) == (data is None):
+        raise UsageError("Give either --prompt TEXT or --data FILE.")
+    if data is not None:
+        refuse("with --data", {"--system": system, "--input": input, "--json": json})
+    else:
+        refuse("with --prompt", {"--out": out, "--format": format, "--columns": columns})
+    from heedful.checking import glance_at
+
+    glance_at(run_or_model, asked, data)
+    from heedful import verbs
+
+    if data is not None:
+        verbs.answer_file(run_or_model, data, out, asked)
+    else:
+        verbs.answer_one(run_or_model, prompt or "", input, system, asked, as_json=json)
 
 
 def chat(
