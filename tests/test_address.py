@@ -13,7 +13,8 @@ from heedful.config import load_config
 from heedful.data import sources
 from heedful.errors import DataError
 from heedful.evaluate.held_back import subject
-from heedful.run import Run, provenance, read_json, write_json
+from heedful.provenance import provenance
+from heedful.run import Run, read_json, write_json
 
 SECRET = "HTTPS://h.example/a/d.json?token=hunter2"
 

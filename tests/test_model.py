@@ -290,6 +290,10 @@ def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert locate("gpt2") == Location(hub_id="openai-community/gpt2")
     assert locate(str(tmp_path)) == Location(folder=tmp_path)
     (tmp_path / "config.yaml").touch()
+    with pytest.raises(RunError, match="its training never finished"):
+        locate(str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
     assert locate(str(tmp_path)) == Location(folder=tmp_path / "model")
     with pytest.raises(UsageError, match="no file"):
         locate("absent.gguf")

@@ -13,6 +13,7 @@ from heedful.encode.receipt import open_encoder
 from heedful.engines import base_of, engine_of
 from heedful.evaluate.endpoint import Endpoint
 from heedful.report import screen
+from heedful.report.console import Screen
 from heedful.report.labels import label
 from heedful.run import Run, read_json, write_json
 
@@ -53,7 +54,9 @@ def test_a_base_model_is_asked_in_its_own_template_too(run: Run) -> None:
     assert len(set(nll)) == 3
 
 
-def test_the_page_keeps_a_score_that_one_of_the_models_lacks(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_keeps_a_score_that_one_of_the_models_lacks(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A judge compares base and tuned alone, however many models there are."""
     with serving() as judge:
         found = pipeline.evaluate(run, judge=Endpoint(judge.url, "grader"), judge_by="both")
@@ -62,5 +65,6 @@ def test_the_page_keeps_a_score_that_one_of_the_models_lacks(run: Run, capsys: p
     }  # fmt: skip
     page = run.report_file.read_text(encoding="utf-8")
     assert label("judge_wins") in page
+    monkeypatch.setattr(screen, "out", Screen(width=160))
     screen.show_evaluation(found)
     assert label("judge_wins") in capsys.readouterr().out

@@ -31,8 +31,9 @@ def test_a_terminal_without_colours_is_told_as_a_pipe_is(
 
 @pytest.mark.parametrize("default", ["lr=1e-4", None])
 def test_a_sweep_says_what_its_variants_are_compared_with(
-    default: str | None, capsys: pytest.CaptureFixture[str]
+    default: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=160))
     scores = {"rouge_l": {"value": 0.5}} | {name: {"value": 0.5} for name in ("nll", "exact_match", "chrf")}
     variants: list[dict[str, Any]] = [{"name": f"lr={lr}", "scores": scores, "paired": {}} for lr in ("1e-4", "2e-4")]
     result = {

@@ -7,6 +7,7 @@ rank 1 has no memory left}.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import hashlib
 import json
@@ -64,6 +65,7 @@ def perform(training: dict[str, Any], home: Path) -> None:
 
 
 def perform_all(plan: Path) -> None:
+    faulthandler.dump_traceback_later(240, exit=True)  # ranks that wait for each other say where
     torch.set_num_threads(1)
     # Pictures and pages take longer than these trainings do, and have tests of their own.
     pipeline.loss_plot = pipeline.publish = lambda *arguments: None
