@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SHORT = {"generate": {"g", "generate"}, "encode": {"config", "encode"}}
 STAGES = {"data": "data", "encode": "encode", "train": "train"}
 
 
+@functools.cache
 def accesses(file: Path) -> set[tuple[str, str]]:
     """List (name before the dot, attribute) of every attribute access in a file's code; strings do not count."""
     nodes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)]
