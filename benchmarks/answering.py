@@ -11,7 +11,7 @@ LONGEST = 256  # tokens of an answer, as in the tutorial
 
 
 def prompts(task: Task) -> dict[int, list[int]]:
-    """Give the prompts to answer, by their number; `every` leaves most out for those who would take too long."""
+    """Return the prompts to answer, by their number; `every` leaves most out for those who would take too long."""
     return dict(list(enumerate(task.workload.prompts))[: task.measured : task.settings.get("every", 1)])
 
 
@@ -20,7 +20,7 @@ def longest(task: Task) -> int:
 
 
 def stop_ids(task: Task) -> list[int]:
-    """Give what ends an answer; with `tokens` nothing does, so that every contestant's answer is as long."""
+    """Return what ends an answer; with `tokens` nothing does, so that every contestant's answer is as long."""
     return [] if "tokens" in task.settings else task.workload.stop_ids
 
 

@@ -56,6 +56,6 @@ def run(contestant: Callable[[Task], dict[str, Any]]) -> None:
 
 
 def peak_mib() -> float:
-    """Give the most memory that this process and its children held. (The process that starts it is smaller.)"""
+    """Return the most memory that this process and its children held. (The process that starts it is smaller.)"""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return round(max(resource.getrusage(each).ru_maxrss for each in who) / 1024, 1)  # Linux counts KiB

@@ -58,7 +58,7 @@ def measure(path: str, model: str, template: str) -> dict[str, Any]:
     config = load_config(None, {"data.path": path, "model.name": model, "encode.template": template})
     tokenizer, model_config, _ = models.load_tokenizer(model)
     idle, started = _peak(), time.perf_counter()
-    splits, receipt = data.load(config.data)
+    splits, receipt = data.load_splits(config.data)
     loaded, read_peak = time.perf_counter(), _peak()
     ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config))
     done = time.perf_counter()
@@ -82,7 +82,7 @@ def measure(path: str, model: str, template: str) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """Give the peak of resident memory of this process and of its largest child, in MiB."""
+    """Return the peak of resident memory of this process and of its largest child, in MiB."""
     return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) >> 10
 
 

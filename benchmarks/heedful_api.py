@@ -15,7 +15,6 @@ import heedful
 from benchmarks.flops import matmul_rate, update_flops
 from benchmarks.workload import Workload
 from heedful.encode.batch import Collator
-from heedful.evaluate.score import question
 from heedful.generate.engine import Engine
 from heedful.records import Message, Sampling, TokenizedExample
 
@@ -27,7 +26,7 @@ ROWS = {"train.batch_size": GROUP, "train.drop_last": True, "train.seed": SEED, 
 
 
 def encode(model: Path, data: str, settings: Settings) -> dict[str, Any]:
-    """Give a data set as plain lists: what `Workload` holds besides its names."""
+    """Return a data set as plain lists: what `Workload` holds besides its names."""
     ready = heedful.check(data, model=str(model), settings={**ROWS, **settings, "encode.supervise": "response"})
     encoder, tokenizer = ready.encoder, ready.encoder.tokenizer
     epochs = range(1 + 100 * GROUP // len(ready.train))  # a small set gives its updates again
@@ -37,7 +36,7 @@ def encode(model: Path, data: str, settings: Settings) -> dict[str, Any]:
         "ids": [example.ids.tolist() for example in ready.train],
         "response": [example.supervised.tolist() for example in ready.train],
         "groups": [group for epoch in epochs for group in ready.order.epoch(epoch)],
-        "prompts": [encoder.prompt_ids(question(row)) for row in ready.splits.test],
+        "prompts": [encoder.prompt_ids(row.prompt) for row in ready.splits.test],
     }
 
 

@@ -34,7 +34,7 @@ def native_bf16() -> bool:
 
 
 def versions(scratch: Path) -> dict[str, str]:
-    """Give the versions of Python and of every library that is raced; what is not installed is left out."""
+    """Return the versions of Python and of every library that is raced; what is not installed is left out."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

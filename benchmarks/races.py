@@ -248,7 +248,7 @@ def _left_to_trl(contestant: Contestant) -> bool:
 
 
 def _fp32(contestant: Contestant) -> dict[str, Any]:
-    """Give a contestant's settings with its own words for fp32 in them."""
+    """Return a contestant's settings with its own words for fp32 in them."""
     given = contestant.settings
     match contestant.module:
         case "heedful_training":

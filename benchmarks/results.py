@@ -31,7 +31,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def figures(rounds: Rounds, contestant: str) -> list[float]:
-    """Give each round's figure: the median seconds of a unit."""
+    """Return each round's figure: the median seconds of a unit."""
     return [statistics.median(r[contestant]["seconds"]) for r in rounds if "seconds" in r.get(contestant, {})]
 
 
@@ -44,7 +44,7 @@ def ratio(rounds: Rounds, slower: str, faster: str) -> Spread | None:
 
 
 def peak(rounds: Rounds, contestant: str) -> Spread | None:
-    """Give the peak memory of a contestant's processes, in GiB."""
+    """Return the peak memory of a contestant's processes, in GiB."""
     found = [r[contestant]["peak_mib"] / 1024 for r in rounds if "seconds" in r.get(contestant, {})]
     return spread(found) if found else None
 
@@ -71,7 +71,7 @@ def store(name: str, value: dict[str, Any], folder: Path = FOLDER) -> None:
 
 
 def same_answers(rounds: Rounds, first: str, other: str) -> float | None:
-    """Give the share of the prompts that two contestants answered with the same tokens."""
+    """Return the share of the prompts that two contestants answered with the same tokens."""
     for done in rounds:
         if all("answers" in done.get(who, {}) for who in (first, other)):
             a, b = (dict(pair.split(":") for pair in done[who]["answers"].split()) for who in (first, other))

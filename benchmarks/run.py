@@ -70,7 +70,7 @@ class Bench:
     def _missing(
         self, race: Race, contestants: dict[str, Contestant], rounds: Rounds
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give each contestant that a round lacks, with the place in `rounds` for what it will print."""
+        """Return each contestant that a round lacks, with the place in `rounds` for what it will print."""
         for number in range(race.rounds):
             if number == len(rounds):
                 rounds.append({})
@@ -124,7 +124,7 @@ class Bench:
 
 
 def table(stored: dict[str, Any]) -> str:
-    """Give medians, and the time of the first contestant over that of each, as lines of text."""
+    """Return medians, and the time of the first contestant over that of each, as lines of text."""
     first, *_ = stored["contestants"]
     lines = [f"{stored['race']}: seconds per {stored['unit']}, median of rounds (least - most)"]
     for label in stored["contestants"]:

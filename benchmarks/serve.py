@@ -109,7 +109,7 @@ def stream(client: httpx2.Client, model: str, number: int, tokens: int) -> dict[
 
 
 def rate(client: httpx2.Client, model: str, streams: int, number: int) -> float:
-    """Give the tokens a second of so many streams together."""
+    """Return the tokens a second of so many streams together."""
     started = time.perf_counter()
     with ThreadPoolExecutor(streams) as pool:
         done = pool.map(lambda i: stream(client, model, number + i, TOKENS), range(streams))
@@ -136,7 +136,7 @@ def round_of(server: str, turn: int) -> dict[str, Any]:
 
 
 def resident(process: int) -> int:
-    """Give a process's resident memory in bytes."""
+    """Return a process's resident memory in bytes."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
@@ -161,7 +161,7 @@ def memory(client: httpx2.Client, process: int, requests: int) -> Iterator[int]:
 
 
 def medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
-    """Give the median of each figure over all its samples."""
+    """Return the median of each figure over all its samples."""
     samples = {
         name: [x for r in rounds for x in (r[name] if isinstance(r[name], list) else [r[name]])] for name in rounds[0]
     }

@@ -44,12 +44,12 @@ def forget_logs(browser: Browser) -> None:
 
 
 def console(browser: Browser) -> list[str]:
-    """Give what was printed to the console since the last call: errors, refused requests, broken policies."""
+    """Return what was printed to the console since the last call: errors, refused requests, broken policies."""
     return [entry["message"] for entry in browser.get_log("browser")]
 
 
 def requested(browser: Browser) -> list[str]:
-    """Give the addresses that pages asked for since the last call, those within the page itself left out."""
+    """Return the addresses that pages asked for since the last call, those within the page itself left out."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith(("data:", "blob:", "about:"))]

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import torch
 
-from heedful.cli import RARELY
+from heedful.cli import GC_THRESHOLDS
 from heedful.store import cache_home
 from tests import processes
 from tests.models import byte_tokenizer, tiny_model
 
 torch.set_num_threads(1)
-gc.set_threshold(*RARELY)
+gc.set_threshold(*GC_THRESHOLDS)
 
 
 def pytest_collection_finish() -> None:

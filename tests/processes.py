@@ -52,7 +52,7 @@ class Process:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Give the exit code, if it ended."""
+        """Return the exit code, if it ended."""
         return self._process.exitcode
 
     def wait(self, seconds: float = 280) -> int:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from heedful.address import names_user, scheme_of, shown
-from heedful.begin import begun
+from heedful.address import names_user, redacted, scheme_of
+from heedful.begin import resolve_run
 from heedful.config import load_config
 from heedful.data import sources
 from heedful.errors import DataError
-from heedful.evaluate.held_back import subject
+from heedful.evaluate.held_back import describe_rows
 from heedful.provenance import provenance
 from heedful.run import Run, read_json, write_json
 
@@ -32,7 +32,7 @@ SECRET = "HTTPS://h.example/a/d.json?token=hunter2"
     ],
 )
 def test_what_may_be_secret_is_not_shown(text: str, bare: str) -> None:
-    assert shown(text) == bare
+    assert redacted(text) == bare
 
 
 def test_an_address_is_told_from_a_path() -> None:
@@ -51,7 +51,7 @@ def test_an_address_is_told_from_a_path() -> None:
     ]
 
 
-@pytest.mark.parametrize("ask", [sources.read, sources.find])
+@pytest.mark.parametrize("ask", [sources.read, sources.check_exists])
 def test_a_password_is_refused_and_not_repeated(ask, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DataError, match="was given with a user or password, which a run would write down") as caught:
         ask("http://ann:hunter2@h.example/d.json?token=hunter2")
@@ -62,12 +62,12 @@ def test_what_a_run_stores_holds_no_key(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["heedful", "train", SECRET, "--set", f"data.path={SECRET}"])
     config, run = load_config(None, {"data.path": SECRET}), Run(tmp_path / "run")
-    assert Path(begun(config, None, False)[0]).name == "smollm2-135m-d-001"
+    assert Path(resolve_run(config, None, False)[0]).name == "smollm2-135m-d-001"
     run.path.mkdir()
     run.write_config(config)
     write_json(run.provenance_file, provenance(run, 0, {}))
-    assert read_json(run.provenance_file)["command"][2:] == [shown(SECRET), "--set", f"data.path={shown(SECRET)}"]
-    assert subject(run, config, None)["data"] == subject(run, config, SECRET)["data"] == shown(SECRET)
+    assert read_json(run.provenance_file)["command"][2:] == [redacted(SECRET), "--set", f"data.path={redacted(SECRET)}"]
+    assert describe_rows(run, config, None)["data"] == describe_rows(run, config, SECRET)["data"] == redacted(SECRET)
     places = [run.results(name).path.name for name in (SECRET, f"{SECRET}3")]
     assert len({*places}) == 2 and not any("hunter2" in name for name in places)
     assert run.config().data.path == SECRET  # by which it is read again

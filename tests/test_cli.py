@@ -218,8 +218,8 @@ def test_receipts_of_equal_rows_in_two_files_lie_apart(tmp_path: Path, monkeypat
 
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path))
     for path in ("a/rows.json", "b/rows.json"):
-        checking.keep({"data": {"path": path}}, None)
-        checking.keep({"data": {"path": path}}, None)  # the same again is the same file
+        checking.store_receipt({"data": {"path": path}}, None)
+        checking.store_receipt({"data": {"path": path}}, None)  # the same again is the same file
     stored = [*(tmp_path / "receipts").iterdir()]
     assert sorted(json.loads(file.read_text())["data"]["path"] for file in stored) == ["a/rows.json", "b/rows.json"]
     assert all(file.name.startswith("rows-") for file in stored)

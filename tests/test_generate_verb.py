@@ -26,7 +26,7 @@ def test_questions_without_answers_are_answered_in_order(
     expected = [
         completion.text for completion in pipeline.generate(engine, [r["instruction"] for r in rows], settings=QUICK)
     ]
-    monkeypatch.setattr(verbs, "WRITTEN", 2)
+    monkeypatch.setattr(verbs, "ROWS_PER_WRITE", 2)
     monkeypatch.setattr(pipeline, "load", lambda *arguments, **options: engine)
     verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     answered = [row | {"model_response": text} for row, text in zip(rows, expected, strict=True)]
@@ -60,7 +60,7 @@ def test_equal_questions_draw_apart_whatever_is_written_at_once(
     settings = {**QUICK, "generate.temperature": 1.0}
     texts = []
     for written in (100, 2):
-        monkeypatch.setattr(verbs, "WRITTEN", written)
+        monkeypatch.setattr(verbs, "ROWS_PER_WRITE", written)
         out = tmp_path / f"{written}.json"
         verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, settings)
         texts.append([row["model_response"] for row in json.loads(out.read_text())])

@@ -60,7 +60,7 @@ def arguments(method: str, precision: str, rows: Path, model: Path) -> list[obje
 
 def kill(process: Process, run: Path) -> int:
     """Kill a training after a random step."""
-    at = random.randrange(8, 55)
+    at = random.randrange(8, 30)
     while steps_of(run) < at:
         assert process.poll() is None, process.stderr
         time.sleep(0.001)
@@ -75,7 +75,7 @@ def runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole and resume what was killed: full-fp32, killed-full-fp32, ..."""
     home = tmp_path_factory.mktemp("runs")
     rows = home / "rows.json"
-    short = [{"instruction": f"Say {i}.", "output": WORDS[i % 12]} for i in range(200)]
+    short = [{"instruction": f"Say {i}.", "output": WORDS[i % 12]} for i in range(120)]
     rows.write_text(json.dumps(short), encoding="utf-8")
     plan: list[dict[str, Any]] = []
     for method, precision in KINDS:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heedful.begin import begun, configure, new_run, newest_run, occupied
+from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.run import (
     Run,
@@ -31,11 +31,11 @@ def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Pa
     recipe.write_text("train: {lr: 2.0e-5}")
     for asked in (("builtin", None), (None, "smollm2-135m")):
         with pytest.raises(UsageError, match="Cannot resume"):
-            begun(configure(None, [], *asked), run.path, True)
+            resolve_run(configure(None, [], *asked), run.path, True)
     with pytest.raises(UsageError, match=r"train.lr was 1e-05, now 2e-05"):
-        begun(configure(recipe, [], None, None), run.path, True)
+        resolve_run(configure(recipe, [], None, None), run.path, True)
     for settings, epochs in (([], 3), (["train.epochs=2"], 2)):  # 2 is the default
-        _, tree = begun(configure(None, settings, "rows.json", "gpt2"), run.path, True)
+        _, tree = resolve_run(configure(None, settings, "rows.json", "gpt2"), run.path, True)
         assert tree == run.config({"train.epochs": epochs}).model_dump(mode="json")
 
 
@@ -84,10 +84,10 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_before_it_began_leaves_its_name_free(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    with pytest.raises(UsageError, match="in use"), occupied(run, False), occupied(run, False):
+    with pytest.raises(UsageError, match="in use"), claim_folder(run, False), claim_folder(run, False):
         pass
     assert not run.path.exists()
-    with occupied(run, False):
+    with claim_folder(run, False):
         run.config_file.touch()
     assert {file.name for file in run.path.iterdir()} == {"config.yaml", "run.lock"}
 
@@ -139,6 +139,6 @@ def test_errors_have_exit_codes_and_a_fix() -> None:
 @pytest.mark.parametrize("name", ["model", "metrics.jsonl", "report.html"])
 def test_a_folder_that_is_no_run_keeps_what_a_run_would_replace(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UsageError, match=f"is no run but holds {name}"), occupied(Run(tmp_path), resume=False):
+    with pytest.raises(UsageError, match=f"is no run but holds {name}"), claim_folder(Run(tmp_path), resume=False):
         pytest.fail("it was taken")
     assert (tmp_path / name).read_text() == "mine"

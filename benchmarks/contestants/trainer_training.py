@@ -60,7 +60,7 @@ def labelled(task: Task) -> list[dict[str, list[int]]]:
 
 
 def arguments(task: Task, folder: str) -> dict[str, Any]:
-    """Give the settings that both trainers are run with; a task's `arguments` come over them."""
+    """Return the settings that both trainers are run with; a task's `arguments` come over them."""
     return {
         "output_dir": folder,
         "per_device_train_batch_size": len(task.workload.groups[0]),

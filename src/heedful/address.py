@@ -13,7 +13,7 @@ _USER = re.compile(r"https?://[^/?#]*@", re.I)
 
 
 def scheme_of(name: str) -> str:
-    """Give "https" of an address that begins with it in any case, and "" of a path."""
+    """Return "https" of an address that begins with it in any case, and "" of a path."""
     found = _SCHEME.match(name)
     return found[1].lower() if found else ""
 
@@ -23,6 +23,6 @@ def names_user(name: str) -> bool:
     return _USER.match(name) is not None
 
 
-def shown(text: str, rest: str = "?...") -> str:
-    """Give a text without what may be secret in the address at its end: user, password and, but for `rest`, query."""
+def redacted(text: str, rest: str = "?...") -> str:
+    """Return a text without what may be secret in the address at its end: user, password and, but for `rest`, query."""
     return _WEB.sub(lambda found: f"{found[1]}{found[2]}{rest if found[3] else ''}", text, count=1)

@@ -8,15 +8,15 @@ from typing import Any
 from heedful.errors import UsageError
 
 
-def named(settings: list[str] | None, **leaves: Any) -> dict[str, Any]:
+def merge_overrides(settings: list[str] | None, **leaves: Any) -> dict[str, Any]:
     """Put options that have a name of their own over `--set`; `data__split` stands for data.split."""
     from heedful.config import split_override
 
-    asked = dict(split_override(text) for text in settings or [])
-    return asked | {leaf.replace("__", "."): value for leaf, value in leaves.items() if value is not None}
+    overrides = dict(split_override(text) for text in settings or [])
+    return overrides | {leaf.replace("__", "."): value for leaf, value in leaves.items() if value is not None}
 
 
-def refuse(where: str, options: Mapping[str, Any]) -> None:
+def refuse_ignored(where: str, options: Mapping[str, Any]) -> None:
     """Raise UsageError for options, by name, that were given and would be ignored; `where` says when they are."""
     given = [name for name, value in options.items() if value]
     if given:

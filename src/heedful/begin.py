@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import Config, leaves, load_config
 from heedful.errors import RunError, UsageError
-from heedful.records import Sampling
 from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
@@ -40,24 +39,10 @@ def check_name(what: str, name: Any) -> None:
         raise UsageError(f"{what} is a name or a path, and got a {type(name).__name__}.", fix.strip())
 
 
-def answering(run_or_model: Run | Path | str, settings: Settings) -> Config:
+def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
     """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
     path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
     return Run(path).config(settings) if holds_run(path) else load_config(None, settings)
-
-
-def sampling_of(config: Config) -> Sampling:
-    """Give the settings by which tokens are chosen."""
-    g = config.generate
-    return Sampling(
-        max_tokens=g.max_tokens,
-        temperature=g.temperature,
-        top_k=g.top_k,
-        top_p=g.top_p,
-        repetition_penalty=g.repetition_penalty,
-        seed=g.seed,
-        stop=tuple(g.stop),
-    )
 
 
 def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
@@ -77,7 +62,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def occupied(run: Run, resume: bool) -> Iterator[None]:
+def claim_folder(run: Run, resume: bool) -> Iterator[None]:
     """Hold the run's directory, which must be new unless the run is resumed."""
     if holds_run(run.path) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
@@ -102,12 +87,12 @@ def occupied(run: Run, resume: bool) -> Iterator[None]:
                 leave_directory(run)
 
 
-def begun(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
+def resolve_run(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
     """Choose the run's directory and settle its settings, for all ranks."""
     run = (
         newest_run(out)
         if resume
-        else new_run(out, f"{config.model.name}-{Path(shown(config.data.path, rest='')).stem}")
+        else new_run(out, f"{config.model.name}-{Path(redacted(config.data.path, rest='')).stem}")
     )
     config = _continued(run, config) if resume else config
     return str(run.path), config.model_dump(mode="json")
@@ -139,7 +124,7 @@ def is_scored(run: Run) -> bool:
 
 
 def _continued(run: Run, asked: Config) -> Config:
-    """Give the interrupted run's settings with what may change changed; refuse the rest, each by name."""
+    """Return the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     before, tree = leaves(run.config()), leaves(asked)
     named = [f"{s}.{key}" for s in asked.model_fields_set for key in getattr(asked, s).model_fields_set]
     may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())

@@ -90,7 +90,7 @@ def locate(name: str) -> Location:
 
 
 def _weights_of(folder: Path) -> Path:
-    """Give the folder itself, or a run's model; say what is to be named instead where a folder has neither."""
+    """Return the folder itself, or a run's model; say what is to be named instead where a folder has neither."""
     if _is_run(folder):
         if not (folder / "model" / "config.json").is_file():
             raise Unfinished(folder)
@@ -139,6 +139,6 @@ def works_offline(name: str) -> bool:
 
 
 def pinned(path: Path) -> str | None:
-    """Give the sha256 that a catalogue file must have; None for any other file."""
+    """Return the sha256 that a catalogue file must have; None for any other file."""
     wheels = (entry.wheel for entry in CATALOGUE.values() if entry.wheel)
     return next((wheel.sha256 for wheel in wheels if wheel_file(wheel) == path), None)

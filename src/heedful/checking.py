@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedful import data as data_stage
 from heedful.begin import Name, Settings, configure
 from heedful.catalogue import locate
 from heedful.config import load_config
-from heedful.data.sources import find
+from heedful.data import load_splits
+from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
-from heedful.records import Watch
 from heedful.report import screen
-from heedful.report.bars import counting_bar
+from heedful.report.bars import TERMINAL
 from heedful.run import slug, write_json
 from heedful.store import cache_home
 
@@ -29,24 +28,23 @@ if TYPE_CHECKING:
     from heedful.encode.prepare import Prepared
 
 ASSUMED = 1024  # tokens of a row, where neither the model nor the settings say
-WATCH = Watch(screen.say, counting_bar)
 
 
 def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
     """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
     config = configure(recipe, settings, data, model)
     locate(config.model.name)
-    splits, receipt = data_stage.load(config.data, WATCH)
+    splits, receipt = load_splits(config.data, TERMINAL)
     from heedful import model as models
     from heedful.encode.prepare import prepare
 
     tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
-    positions = longest_row(model_config, config.encode.max_tokens, WATCH.say)
-    return prepare(config, splits, receipt.as_dict(), tokenizer, positions, WATCH)
+    positions = longest_row(model_config, config.encode.max_tokens, TERMINAL.say)
+    return prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL)
 
 
 def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str], None]) -> int:
-    """Give the longest sequence to train on: what the model takes, or where it names no limit what is asked for."""
+    """Return the longest sequence to train on: what the model takes, or where it names no limit what is asked for."""
     from heedful.model import BOUNDLESS, max_positions
 
     named = max_positions(model)
@@ -56,22 +54,22 @@ def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str],
     return ASSUMED
 
 
-def glance(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
+def precheck_training(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
     """Raise at once what a training would raise: unusable settings, the names of no file and of no model."""
     config = configure(recipe, settings, data, model)
     locate(config.model.name)
-    find(config.data.path)
+    check_exists(config.data.path)
 
 
-def glance_at(run_or_model: str, settings: Settings, data: str | None = None) -> None:
+def precheck_model(run_or_model: str, settings: Settings, data: str | None = None) -> None:
     """The same of what shall answer: a run or a model, how it is asked to, and the rows that it is asked about."""
     load_config(None, settings)
     locate(run_or_model)
     if data is not None:
-        find(data)
+        check_exists(data)
 
 
-def check_place(out: Path | None) -> None:
+def check_receipt_path(out: Path | None) -> None:
     """Raise UsageError if a receipt would replace a file that is none, such as the data."""
     if out is None or not out.exists():
         return
@@ -83,7 +81,7 @@ def check_place(out: Path | None) -> None:
         raise UsageError(f"{out} exists and is no receipt.", "Choose another --out.")
 
 
-def keep(receipt: Mapping[str, Any], out: Path | None) -> None:
+def store_receipt(receipt: Mapping[str, Any], out: Path | None) -> None:
     """Store a receipt and say where: in the cache, under its data's name and its own hash, if not in `out`."""
     digest = hashlib.sha256(json.dumps(receipt).encode()).hexdigest()
     place = out or cache_home() / "receipts" / f"{slug(Path(receipt['data']['path']).stem)}-{digest[:8]}.json"

@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 import typer
 
 from heedful import measure, ship, streams, talk
-from heedful.arguments import columns_of, named, refuse, seconds_of
+from heedful.arguments import columns_of, merge_overrides, refuse_ignored, seconds_of
 from heedful.errors import HeedfulError, Interrupted, UsageError
-from heedful.machine import heed_quota
+from heedful.machine import limit_threads_to_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, Set, TemplateName
 from heedful.report import command as report_command
 
 INTERRUPTED = 130
-RARELY = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
+GC_THRESHOLDS = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
 
 app = typer.Typer(
     name="heedful",
@@ -39,7 +39,7 @@ def demo(
     """The whole story on the defaults: check, train, before and after."""
     from heedful import demo as story
 
-    story.tell(out, named(settings))
+    story.tell(out, merge_overrides(settings))
 
 
 @app.command()
@@ -65,18 +65,20 @@ def check(
             "DATA": data, "--model": model, "--recipe": recipe, "--set": settings, "--format": format,
             "--columns": columns, "--on-bad-row": on_bad_row, "--template": template, "--out": out,
         }  # fmt: skip
-        refuse("with --run", asked_in_vain)
+        refuse_ignored("with --run", asked_in_vain)
         suspects.show(run, show or 10, json)
         return
-    refuse("with --json", {"--show": json and show})
+    refuse_ignored("with --json", {"--show": json and show})
     from heedful import checking
     from heedful.report import screen
 
-    asked = named(settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row)
-    asked |= {"encode.template": template} if template else {}
-    checking.check_place(out)
-    ready = checking.check(data, model=model, recipe=recipe, settings=asked)
-    checking.keep(ready.receipt, out)
+    overrides = merge_overrides(
+        settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row
+    )
+    overrides |= {"encode.template": template} if template else {}
+    checking.check_receipt_path(out)
+    ready = checking.check(data, model=model, recipe=recipe, settings=overrides)
+    checking.store_receipt(ready.receipt, out)
     if json:
         screen.show_json({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
     else:
@@ -116,12 +118,12 @@ def train(
 
         return list_settings()
     from heedful.begin import newest_run
-    from heedful.checking import glance
+    from heedful.checking import precheck_training
     from heedful.report import screen
     from heedful.run import read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
-    asked = named(
+    overrides = merge_overrides(
         settings,
         data__format=format,
         data__columns=columns_of(columns),
@@ -142,10 +144,10 @@ def train(
     elif resume:
         newest_run(out)
     else:
-        glance(data, model, recipe, asked)
+        precheck_training(data, model, recipe, overrides)
     from heedful import pipeline
 
-    run = pipeline.train(data, model=model, recipe=recipe, settings=asked, out=out, resume=resume, budget=seconds)
+    run = pipeline.train(data, model=model, recipe=recipe, settings=overrides, out=out, resume=resume, budget=seconds)
     evaluation = read_json(run.evaluation_file) if run.evaluation_file.exists() else None
     if json:
         screen.show_json({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
@@ -178,7 +180,7 @@ def models(
 
     if action == "pull" and name is None:
         raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
-    refuse(f"with {action}", {"--json": json} if action == "pull" else {f"NAME ({name})": name})
+    refuse_ignored(f"with {action}", {"--json": json} if action == "pull" else {f"NAME ({name})": name})
     if action == "pull" and name is not None:
         print(shelf.pull(name))
     else:
@@ -194,14 +196,14 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Say what this machine can do, and what a training on it would take."""
-    from heedful.checking import glance
+    from heedful.checking import precheck_training
 
-    asked = named(settings)
-    if data or model or recipe or asked:
-        glance(data, model, recipe, asked)
+    overrides = merge_overrides(settings)
+    if data or model or recipe or overrides:
+        precheck_training(data, model, recipe, overrides)
     from heedful import doctor as examination
 
-    examination.examine(data, model, recipe, asked, json)
+    examination.examine(data, model, recipe, overrides, json)
 
 
 report_command.register(app)
@@ -211,8 +213,8 @@ ship.register(app)
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; every error a user can cause is one sentence and an exit code."""
     streams.prepare()
-    gc.set_threshold(*RARELY)
-    heed_quota()
+    gc.set_threshold(*GC_THRESHOLDS)
+    limit_threads_to_quota()
     arguments = sys.argv[1:] if argv is None else argv
     if "--debug" in arguments:
         app([argument for argument in arguments if argument != "--debug"])

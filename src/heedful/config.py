@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from heedful.errors import UsageError, did_you_mean
 from heedful.recipe import read_recipe
+from heedful.records import Sampling
 
 BATCH_SIZE = 8  # what `auto` is too
 
@@ -147,6 +148,18 @@ class GenerateConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the weights are multiplied in; auto is bf16 where the hardware multiplies it natively."""
 
+    def sampling(self) -> Sampling:
+        """Return the settings by which tokens are chosen."""
+        return Sampling(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+            stop=tuple(self.stop),
+        )
+
 
 class EvaluateConfig(Section):
     after_training: bool = True
@@ -208,23 +221,23 @@ def load_config(recipe: Path | str | None = None, *overrides: Overrides) -> Conf
 
 
 def dump_config(config: Config) -> str:
-    """Give the whole tree as YAML that `load_config` reads back."""
+    """Return the whole tree as YAML that `load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def leaves(config: Config) -> dict[str, Any]:
-    """Give every setting as {"section.key": value}, in values that JSON has."""
+    """Return every setting as {"section.key": value}, in values that JSON has."""
     tree = config.model_dump(mode="json")
     return {f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()}
 
 
 def changed(config: Config) -> dict[str, Any]:
-    """Give the leaves that differ from the defaults."""
+    """Return the leaves that differ from the defaults."""
     return {leaf: value for leaf, (_, value) in differences(Config(), config).items()}
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """Give the leaves that differ, each with both values."""
+    """Return the leaves that differ, each with both values."""
     values, others = leaves(one), leaves(other)
     return {leaf: (value, others[leaf]) for leaf, value in values.items() if value != others[leaf]}
 

@@ -19,10 +19,10 @@ from heedful.checking import check
 from heedful.errors import RunError
 from heedful.report import screen
 from heedful.run import Run
+from heedful.train.display import Display
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
 from heedful.train.precision import native_bf16, resolve
 from heedful.train.session import Session
-from heedful.train.surroundings import Surroundings
 
 GIB = 2**30
 
@@ -101,8 +101,8 @@ def expects(
     config = fit_to_memory(config, description, ready, machine.free_memory())
     loaded = models.load(config.model.name, config.model.dropout)
     with tempfile.TemporaryDirectory() as folder:
-        around = pipeline.surroundings(config, ready)
-        quiet = Surroundings(screen.say, around.bar, around.sample)
+        around = pipeline.terminal_display(config, ready)
+        quiet = Display(screen.say, around.bar, around.sample)
         session = Session(Run(Path(folder)), config, ready, loaded, quiet)
         costs = session.pace.measure()
         steps = session.learner.steps

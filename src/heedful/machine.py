@@ -30,7 +30,7 @@ def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return min([_allowed(), *(max(1, math.ceil(quota)) for quota in _quotas(cgroup))])
 
 
-def heed_quota() -> None:
+def limit_threads_to_quota() -> None:
     """Let libraries that are loaded later start no more threads than this process is given cores' time for.
 
     They know by themselves which cores they may use, but not for how much of the time.
@@ -49,13 +49,13 @@ def processor() -> str:
 
 
 def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Give the bytes of memory there are: the machine's, or what its control group allows."""
+    """Return the bytes of memory there are: the machine's, or what its control group allows."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *(limit for limit, _ in _limits(cgroup))])
 
 
 def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Give the bytes that can still be had: the least of what is available, and what the control group leaves."""
+    """Return the bytes that can still be had: the least of what is available, and what the control group leaves."""
     try:
         lines = dict(line.split(":") for line in meminfo.read_text(encoding="utf-8").splitlines())
         available = int(lines["MemAvailable"].split()[0]) * 1024
@@ -65,7 +65,7 @@ def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/pr
 
 
 def peak_memory() -> int:
-    """Give the most bytes of memory that this process held at any time."""
+    """Return the most bytes of memory that this process held at any time."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heedful.arguments import columns_of, named, refuse
+from heedful.arguments import columns_of, merge_overrides, refuse_ignored
 from heedful.errors import UsageError
 from heedful.options import Columns, Data, Format, Json, Model, Recipe, RunPath, Set
 
@@ -45,18 +45,18 @@ def evaluate(
     """Score the base and the tuned model on the test rows."""
     endpoint = endpoint_of(judge, judge_model, judge_key_file)
     if endpoint is None:
-        refuse("without --judge", {"--judge-by": judge_by})
+        refuse_ignored("without --judge", {"--judge-by": judge_by})
     if data is None:
-        refuse("without --data", {"--format": format, "--columns": columns})
-    from heedful.evaluate.held_back import asked_of
+        refuse_ignored("without --data", {"--format": format, "--columns": columns})
+    from heedful.evaluate.held_back import evaluation_config
     from heedful.run import open_run
 
-    asked = named(settings, data__format=format, data__columns=columns_of(columns))
-    asked_of(open_run(run), asked, data)  # before the libraries are imported, which takes seconds
+    overrides = merge_overrides(settings, data__format=format, data__columns=columns_of(columns))
+    evaluation_config(open_run(run), overrides, data)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
     from heedful.report import screen
 
-    scores = pipeline.evaluate(run, data, settings=asked, judge=endpoint, judge_by=judge_by or "grade")
+    scores = pipeline.evaluate(run, data, settings=overrides, judge=endpoint, judge_by=judge_by or "grade")
     if json:
         screen.show_json(scores)
     else:
@@ -94,14 +94,14 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Train every combination of settings, one after another; compare them, and write the winner's recipe."""
-    from heedful.checking import glance
+    from heedful.checking import precheck_training
 
-    asked = named(settings)
-    glance(data, model, recipe, asked)
+    overrides = merge_overrides(settings)
+    precheck_training(data, model, recipe, overrides)
     from heedful import sweep as grid
     from heedful.report import screen
 
-    result = grid.sweep(data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=asked, out=out)
+    result = grid.sweep(data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=overrides, out=out)
     if json:
         screen.show_json(result)
     else:

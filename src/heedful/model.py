@@ -142,7 +142,7 @@ def _content(path: Path, size: int, changed: int) -> str:
 
 
 def max_positions(config: PretrainedConfig) -> int:
-    """Give the longest sequence the model has positions for, or BOUNDLESS where its configuration names none."""
+    """Return the longest sequence the model has positions for, or BOUNDLESS where its configuration names none."""
     text = config.get_text_config()
     named = [int(getattr(text, name, None) or 0) for name in POSITIONS]
     return next((length for length in named if length > 0), BOUNDLESS)
@@ -158,7 +158,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Give how many embeddings a tokenizer's ids need: more than it has tokens, where its vocabulary has gaps."""
+    """Return how many embeddings a tokenizer's ids need: more than it has tokens, where its vocabulary has gaps."""
     return 1 + int(max(tokenizer.get_vocab().values()))
 
 
@@ -227,7 +227,7 @@ def save(
 
 @contextlib.contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write to, which takes its place when all is written; ModelError where that cannot be."""
+    """Return a folder to write to, which takes its place when all is written; ModelError where that cannot be."""
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

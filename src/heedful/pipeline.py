@@ -11,13 +11,22 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from heedful import data as data_stage
 from heedful import machine
 from heedful import model as models
-from heedful.address import shown
-from heedful.begin import Name, Settings, answering, begun, check_name, check_writable, configure, occupied, sampling_of
-from heedful.checking import WATCH, longest_row
+from heedful.address import redacted
+from heedful.begin import (
+    Name,
+    Settings,
+    answer_config,
+    check_name,
+    check_writable,
+    claim_folder,
+    configure,
+    resolve_run,
+)
+from heedful.checking import longest_row
 from heedful.config import Config, changed, load_config
+from heedful.data import load_splits
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
@@ -26,9 +35,8 @@ from heedful.engines import open_base, open_tuned
 from heedful.errors import HeedfulError, Interrupted, UsageError
 from heedful.evaluate.both import forget, score_both
 from heedful.evaluate.endpoint import Endpoint
-from heedful.evaluate.held_back import asked_of, rows_of, settle
+from heedful.evaluate.held_back import evaluation_config, evaluation_rows, record_decider
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
-from heedful.evaluate.score import question
 from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
@@ -36,18 +44,18 @@ from heedful.generate.engine import Engine, Prompt
 from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
 from heedful.report import screen, track
-from heedful.report.bars import TrainingBar, training_bar
+from heedful.report.bars import TERMINAL, TrainingBar, training_bar
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
 from heedful.run import Run, holds_run, open_run, read_json, write_json
+from heedful.train.display import Display
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages
 from heedful.train.precision import dtype_of, resolve
-from heedful.train.ranks import Ranks, together
+from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.session import Session
-from heedful.train.surroundings import Surroundings
 
 
 def train(
@@ -67,53 +75,54 @@ def train(
     """
     started = time.perf_counter()
     with ExitStack() as held:  # the run is ours until its last file is written; the other ranks may leave before
-        with together() as ranks:
-            if not ranks.leads:
+        with join_ranks() as ranks:
+            if not ranks.is_leader:
                 screen.mute()
             config = configure(recipe, settings, data, model)
-            resume = ranks.told(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
-            path, tree = ranks.told(lambda: begun(config, out, resume))
+            resume = ranks.broadcast(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
+            path, tree = ranks.broadcast(lambda: resolve_run(config, out, resume))
             run, config = Run(Path(path)), Config.model_validate(tree)
             track.check(config)
             _check(config, ranks, resume, budget)
-            if ranks.leads:
-                held.enter_context(occupied(run, resume))
-            rows = _trained(run, config, ranks, resume, budget, started)
-        if ranks.leads:
+            if ranks.is_leader:
+                held.enter_context(claim_folder(run, resume))
+            rows = _train_and_export(run, config, ranks, resume, budget, started)
+        if ranks.is_leader:
             if config.evaluate.after_training and rows and not is_answered(run, rows):
-                score_both(run, config, rows, None, WATCH)
-            publish(run)
+                score_both(run, config, rows, None, TERMINAL)
+            write_pages(run)
     return run
 
 
-def _trained(
+def _train_and_export(
     run: Run, config: Config, ranks: Ranks, resume: bool, budget: float | None, started: float
 ) -> Sequence[Conversation]:
     """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
-    record = write_json if ranks.leads else lambda path, value: None
-    with ranks.first_here():
-        splits, receipt = data_stage.load(config.data, WATCH)
+    record = write_json if ranks.is_leader else lambda path, value: None
+    with ranks.local_leader_first():
+        splits, receipt = load_splits(config.data, TERMINAL)
         tokenizer, description, _ = models.load_tokenizer(config.model.name)
-        positions = longest_row(description, config.encode.max_tokens, WATCH.say)
-        ready = prepare(config, splits, receipt.as_dict(), tokenizer, positions, WATCH)
+        positions = longest_row(description, config.encode.max_tokens, TERMINAL.say)
+        ready = prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL)
     ranks.check_rows(len(ready.train))
     config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(config.model.name, config.model.dropout, nf4)
-    session = Session(run, config, ready, loaded, surroundings(config, ready, run if ranks.leads else None), ranks)
+    display = terminal_display(config, ready, run if ranks.is_leader else None)
+    session = Session(run, config, ready, loaded, display, ranks)
     if resume:
         session.restore()
     if budget is not None:
         session.pace.fit_into(budget, started)
-    if ranks.leads:
+    if ranks.is_leader:
         run.write_config(session.config)  # from here on the folder holds a run
     record(run.receipt_file, ready.receipt)
     facts: dict[str, Any] = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
     facts |= {"changed": changed(config), "ranks": ranks.count}
     record(run.provenance_file, provenance(run, session.progress.step, facts))
-    exported = ranks.told(run.exported)
+    exported = ranks.broadcast(run.exported)
     signal = session.fit()
-    if ranks.leads:
+    if ranks.is_leader:
         loss_plot(run.metrics(), run.loss_plot)
         orders = [ready.order.epoch(epoch).rows for epoch in range(session.progress.epochs_begun)]
         write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
@@ -130,10 +139,10 @@ def _trained(
 
 def _export(run: Run, session: Session, ranks: Ranks) -> None:
     """Write the run's model; what was scored of an earlier one goes before it."""
-    if ranks.leads:
+    if ranks.is_leader:
         forget(run)
     session.export({PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)})
-    if ranks.leads:
+    if ranks.is_leader:
         exported = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
         write_json(run.provenance_file, read_json(run.provenance_file) | exported)
 
@@ -154,23 +163,23 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run)
     check_name("data", data)
     on = None if data is None else str(data)
-    config = asked_of(run, settings, on)
+    config = evaluation_config(run, settings, on)
     check_writable(run.results(on).path)
-    rows = rows_of(run, config, on, settings, WATCH)
-    settle(run, config.evaluate.decides)
+    rows = evaluation_rows(run, config, on, settings, TERMINAL)
+    record_decider(run, config.evaluate.decides)
     results = run.results(on)
     if judge is None or settings or not is_answered(results, rows):
-        scores = score_both(run, config, rows, on, WATCH)
+        scores = score_both(run, config, rows, on, TERMINAL)
     if judge is not None:
-        scores = judge_run(results, rows, judge, judge_by, WATCH)
+        scores = judge_run(results, rows, judge, judge_by, TERMINAL)
     if on is None:
-        publish(run)
+        write_pages(run)
     else:
-        screen.say(f"The results on {shown(on)}: {results.evaluation_file}")
+        screen.say(f"The results on {redacted(on)}: {results.evaluation_file}")
     return scores
 
 
-def publish(run: Run) -> None:
+def write_pages(run: Run) -> None:
     """Write what people read of a run: report.html, and the model's card."""
     screen.say(f"The report: {write_report(run)}")
     write_card(run)
@@ -179,9 +188,9 @@ def publish(run: Run) -> None:
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers as the run's own settings say, but for what is asked for."""
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    config = answering(path, settings)
+    config = answer_config(path, settings)
     engine, _ = open_tuned(path, config)
-    engine.sampling = sampling_of(config)
+    engine.sampling = config.generate.sampling()
     if engine.decoder is None:
         screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
     return engine
@@ -190,7 +199,7 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
 def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
     run = run if isinstance(run, Run) else open_run(run)
-    return open_base(run, answering(run.path, settings))
+    return open_base(run, answer_config(run.path, settings))
 
 
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
@@ -211,9 +220,9 @@ def generate(
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages (Message, or {"role": ..., "content": ...})."""
     if isinstance(run_or_model, Engine):
-        return run_or_model.generate(prompts, sampling_of(load_config(None, settings)) if settings else None)
+        return run_or_model.generate(prompts, load_config(None, settings).generate.sampling() if settings else None)
     engine = load(run_or_model, settings=settings)
-    return engine.generate(prompts, batch_size=answering(run_or_model, settings).generate.batch_size)
+    return engine.generate(prompts, batch_size=answer_config(run_or_model, settings).generate.batch_size)
 
 
 def export(
@@ -228,17 +237,17 @@ def export(
     """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
     run = run if isinstance(run, Run) else open_run(run)
     job = plan(run, to, quantize, adapter, out, force)
-    return carry_out(job, questions(run.config().data), WATCH)
+    return carry_out(job, questions(run.config().data), TERMINAL)
 
 
-def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Surroundings:
+def terminal_display(config: Config, ready: Prepared, run: Run | None = None) -> Display:
     """Let the session speak to the terminal, send a run's numbers to its tracker, and show after each epoch how the
     first validation row is answered."""
     parts = ready.splits.validation, ready.splits.test, ready.splits.train
     row = next(row for row in map(ready.encoder.fitted, chain.from_iterable(parts)) if row is not None)
 
     def sample(model: PreTrainedModel) -> tuple[str, str]:
-        completion = Engine(model, ready.encoder).generate([question(row)], sampling_of(config))[0]
+        completion = Engine(model, ready.encoder).generate([row.prompt], config.generate.sampling())[0]
         return row.messages[-2].content, completion.text
 
     @contextmanager
@@ -247,7 +256,7 @@ def surroundings(config: Config, ready: Prepared, run: Run | None = None) -> Sur
         with training_bar(total, done) as shown, following as shown.also:
             yield shown
 
-    return Surroundings(screen.say, bar, sample)
+    return Display(screen.say, bar, sample)
 
 
 def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:

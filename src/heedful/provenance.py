@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.run import Run, read_json
 
 
@@ -20,7 +20,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
     now = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [shown(word) for word in sys.argv],
+        "command": [redacted(word) for word in sys.argv],
         "folder": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),

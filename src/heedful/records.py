@@ -65,6 +65,15 @@ class Conversation:
     row: Row = field(default_factory=dict, compare=False)  # as read, so that results can be written beside it
     checks: tuple[Check, ...] = ()
 
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What its last answer replies to."""
+        return self.messages[:-1]
+
+    @property
+    def answer(self) -> str:
+        return self.messages[-1].content
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:
@@ -110,8 +119,8 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Runs:
-    """Through which predictions each example runs with its supervised tokens; a shared one counts for each."""
+class SupervisedTokens:
+    """For each supervised token of each example: whose it is, and which prediction. A shared one counts for each."""
 
     ids: tuple[str, ...]  # of the examples
     example: NDArray[np.int64]  # [supervised tokens]: which of the examples
@@ -129,7 +138,7 @@ class Batch:
     weight: float  # sum of predictions.weight: the batch's share of the update's one denominator
     targets: int  # supervised tokens, each example counted
     tokens: int  # tokens of the examples, before anything was shared or padded
-    runs: Runs
+    supervised: SupervisedTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +253,7 @@ def _uncounted(what: str, total: int) -> Iterator[Done]:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Reporter:
     """Who is told of work that takes long: in lines, and by counting up to a total."""
 
     say: Callable[[str], None] = lambda text: None
@@ -253,3 +262,6 @@ class Watch:
     def counting(self, what: str, total: int, least: int) -> AbstractContextManager[Done]:
         """Count, unless the work is so small that nobody waits for it."""
         return (self.count if total >= least else _uncounted)(what, total)
+
+
+SILENT = Reporter()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import Config, dump_config, load_config
 from heedful.errors import RunError, UsageError
 
@@ -68,7 +68,7 @@ class Run(Results):
         local = os.path.expanduser(data)  # two files of one name are told apart by where they lie
         whole = os.path.realpath(local) if os.path.exists(local) else data
         place = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
-        return Results(self.path / EVALUATIONS / f"{slug(Path(shown(data)).name)}-{place}")
+        return Results(self.path / EVALUATIONS / f"{slug(Path(redacted(data)).name)}-{place}")
 
     @property
     def config_file(self) -> Path:
@@ -121,7 +121,7 @@ class Run(Results):
         return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
     def from_here(self, name: str) -> str:
-        """Give a path that was written where the run was trained as it reads from here, if it still leads somewhere."""
+        """Return a path that was written where the run was trained as it reads from here, if it still leads on."""
         start = read_json(self.provenance_file).get("folder") if self.provenance_file.exists() else None
         there = Path(start or "", name)
         return str(there) if start not in (None, os.getcwd()) and there.exists() else name
@@ -163,7 +163,7 @@ class Run(Results):
 
 
 def slug(text: str) -> str:
-    """Give a text as the name of a file."""
+    """Return a text as the name of a file."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "run"
 
 

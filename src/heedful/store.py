@@ -36,7 +36,7 @@ Facts = dict[str, Any]
 
 
 def cache_home() -> Path:
-    """Give the folder for what is made or downloaded once; HEEDFUL_HOME moves it."""
+    """Return the folder for what is made or downloaded once; HEEDFUL_HOME moves it."""
     return Path(os.environ.get("HEEDFUL_HOME", "~/.cache/heedful")).expanduser()
 
 
@@ -66,7 +66,7 @@ def kept(
 
 
 def writable_home() -> Path:
-    """Give the cache, or a folder that dies with the process where the cache cannot be written."""
+    """Return the cache, or a folder that dies with the process where the cache cannot be written."""
     home = cache_home()
     with suppress(OSError):
         home.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def _seal(folder: Path, facts: Facts) -> None:
 
 
 def _whole(folder: Path, hashed: bool) -> Facts | None:
-    """Give the facts of a finished folder; remove one that is damaged."""
+    """Return the facts of a finished folder; remove one that is damaged."""
     manifest = folder / MANIFEST
     if not manifest.exists():
         return None

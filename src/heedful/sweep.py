@@ -23,7 +23,8 @@ from heedful.begin import Settings, configure
 from heedful.config import LEAVES, Config, dump_config, leaves, load_config
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
-from heedful.evaluate.rows import Cell, RowScores, comparison, names, read_rows, score
+from heedful.evaluate.rows import Cell, RowScores, read_rows
+from heedful.evaluate.summary import comparison, names, score
 from heedful.report import screen
 from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, write_json
 from heedful.train.learner import DEFAULT_LR
@@ -110,7 +111,7 @@ def _check_measure(axes: Sequence[tuple[str, list[Any]]], decides: str) -> None:
 
 
 def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[int]) -> list[Variant]:
-    """Give every combination of the axes' values, with a folder for each of its seeds."""
+    """Return every combination of the axes' values, with a folder for each of its seeds."""
     varied = [leaf for leaf, _ in axes]
     if not axes or len(set(varied)) < len(varied):
         raise UsageError("A sweep varies each setting once, and at least one.", "Add --vary train.lr=5e-5,1e-4.")
@@ -127,7 +128,7 @@ def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[in
 
 
 def _config(base: Config, variant: Variant, run: Run) -> Config:
-    """Give one run's settings; a value that cannot be is found here, before anything is trained."""
+    """Return one run's settings; a value that cannot be is found here, before anything is trained."""
     fixed = {"train.seed": int(run.path.name.removeprefix("seed-")), "evaluate.after_training": True}
     return load_config(None, leaves(base), variant.settings, fixed)
 
@@ -180,7 +181,7 @@ def _is_default(variant: Variant, base: Config) -> bool:
 
 
 def _learned_with(config: Config) -> dict[str, Any]:
-    """Give the settings with the learning rate that the method takes where none is set."""
+    """Return the settings with the learning rate that the method takes where none is set."""
     return _comparable(config) | {"train.lr": config.train.lr or DEFAULT_LR[config.train.method]}
 
 
@@ -199,7 +200,7 @@ def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str
 
 
 def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], decides: str) -> dict[str, Any]:
-    """Give a variant's line of the table: its scores, that of each seed, and how it compares."""
+    """Return a variant's line of the table: its scores, that of each seed, and how it compares."""
     metrics = names(cells)
     scores = {metric: asdict(found) for metric in metrics if (found := score(cells, metric))}
     seeds = [[row.cells["tuned"] for row in read_rows(run.scores_file)] for run in variant.runs]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heedful.arguments import columns_of, named, refuse
+from heedful.arguments import columns_of, merge_overrides, refuse_ignored
 from heedful.errors import UsageError
 from heedful.options import Columns, Format, Json, RunOrModel, RunPath, Set
 
@@ -35,7 +35,7 @@ def generate(
     json: Json = False,
 ) -> None:
     """Answer one prompt, or every row of a data set."""
-    asked = named(
+    overrides = merge_overrides(
         settings,
         generate__max_tokens=max_tokens,
         generate__temperature=temperature,
@@ -46,18 +46,18 @@ def generate(
     if (prompt is None) == (data is None):
         raise UsageError("Give either --prompt TEXT or --data FILE.")
     if data is not None:
-        refuse("with --data", {"--system": system, "--input": input, "--json": json})
+        refuse_ignored("with --data", {"--system": system, "--input": input, "--json": json})
     else:
-        refuse("with --prompt", {"--out": out, "--format": format, "--columns": columns})
-    from heedful.checking import glance_at
+        refuse_ignored("with --prompt", {"--out": out, "--format": format, "--columns": columns})
+    from heedful.checking import precheck_model
 
-    glance_at(run_or_model, asked, data)
+    precheck_model(run_or_model, overrides, data)
     from heedful import verbs
 
     if data is not None:
-        verbs.answer_file(run_or_model, data, out, asked)
+        verbs.answer_file(run_or_model, data, out, overrides)
     else:
-        verbs.answer_one(run_or_model, prompt or "", input, system, asked, as_json=json)
+        verbs.answer_one(run_or_model, prompt or "", input, system, overrides, as_json=json)
 
 
 def chat(
@@ -70,34 +70,34 @@ def chat(
     settings: Set = None,
 ) -> None:
     """Talk to a run, a model or a server in the terminal."""
-    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    overrides = merge_overrides(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
     if url is not None:
-        _chat_with_server(url, run_or_model, key_file, system, asked)
+        _chat_with_server(url, run_or_model, key_file, system, overrides)
         return
     if run_or_model is None:
         raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
     if key_file is not None:
         raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
-    from heedful.checking import glance_at
+    from heedful.checking import precheck_model
 
-    glance_at(run_or_model, asked)
+    precheck_model(run_or_model, overrides)
     from heedful import verbs
 
-    verbs.talk(run_or_model, system, asked)
+    verbs.chat(run_or_model, system, overrides)
 
 
 def _chat_with_server(
     url: str, model: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
 ) -> None:
     """Chat with a model of a server, for which this machine need load no library of models."""
-    from heedful.begin import SAMPLING, refuse_others, sampling_of
+    from heedful.begin import SAMPLING, refuse_others
     from heedful.config import load_config
     from heedful.serve.chat import chat as chat_with
     from heedful.serve.key import read_key
     from heedful.serve.remote import connect
 
     refuse_others(settings, SAMPLING, "`heedful chat --url`")
-    sampling = sampling_of(load_config(None, settings))
+    sampling = load_config(None, settings).generate.sampling()
     chat_with(connect(url, model, read_key(key_file)), sampling, system)
 
 
@@ -114,14 +114,14 @@ def serve(
     settings: Set = None,
 ) -> None:
     """Serve a run or a model to OpenAI's clients."""
-    from heedful.checking import glance_at
+    from heedful.checking import precheck_model
 
-    asked = named(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
-    glance_at(run_or_model, asked)
+    overrides = merge_overrides(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
+    precheck_model(run_or_model, overrides)
     from heedful import verbs
 
     door = verbs.Door(host, port, key_file, allow_host or (), allow_origin or ())
-    verbs.serve(run_or_model, door, asked, with_base)
+    verbs.serve(run_or_model, door, overrides, with_base)
 
 
 def feedback(

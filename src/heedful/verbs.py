@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
-from heedful.begin import SAMPLING, answering, refuse_others, sampling_of
-from heedful.checking import WATCH
+from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean
 from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
@@ -21,11 +20,11 @@ from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
 from heedful.records import Done, Message
 from heedful.report import screen
-from heedful.report.bars import counting_bar
+from heedful.report.bars import TERMINAL, counting_bar
 from heedful.run import Run, holds_run, write_json
 
 ANOTHER_OUT = "Choose another --out, or remove it."
-WRITTEN = 512  # rows that are answered before the file is first written
+ROWS_PER_WRITE = 512  # rows that are answered before the file is first written
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,11 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
         raise UsageError(f"Answers cannot be written to {out}{reason and ': '}{reason}.", "Choose another --out.")
     asked = {leaf: value for leaf, value in settings.items() if not leaf.startswith("data.")}
     refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
-    rows = prompts(load_config(None, settings, {"data.path": data}).data, WATCH)
+    rows = prompts(load_config(None, settings, {"data.path": data}).data, TERMINAL)
     done = _kept(out, [row for row, _ in rows])
-    engine, config = pipeline.load(run_or_model, settings=settings), answering(run_or_model, settings)
+    engine, config = pipeline.load(run_or_model, settings=settings), answer_config(run_or_model, settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
-    samplings, batch_size = of_rows(sampling_of(config), len(rows)), config.generate.batch_size
+    samplings, batch_size = of_rows(config.generate.sampling(), len(rows)), config.generate.batch_size
 
     def answered(first: int, count: int, told: Done | None = None) -> list[dict[str, Any]]:
         part, drawn = rows[first : first + count], samplings[first : first + count]
@@ -90,13 +89,13 @@ def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mappin
             on_done(len(done) + more)
 
         while len(done) < len(rows):
-            done += answered(len(done), max(WRITTEN, len(done)), told)  # so that little time goes into writing
+            done += answered(len(done), max(ROWS_PER_WRITE, len(done)), told)  # so that little time goes into writing
             write_json(out, done)
     screen.say(f"{len(rows)} answers are in {out}.")
 
 
 def _kept(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give the answers that a file holds to the first of these rows; UsageError if it holds anything else."""
+    """Return the answers that a file holds to the first of these rows; UsageError if it holds anything else."""
     if not out.exists():
         return []
     try:
@@ -119,17 +118,17 @@ def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Messa
         raise DataError(f"{data}: {rows} leave no room in a model of {engine.positions} positions.", "Shorten them.")
 
 
-def talk(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> None:
+def chat(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> None:
     """Chat in the terminal with a model of this machine."""
-    from heedful.generate.beginnings import Beginnings
+    from heedful.generate.prefix_cache import PrefixCache
     from heedful.serve.chat import chat
     from heedful.serve.limits import Limits
 
     refuse_others(settings, (*SAMPLING, "precision"), "`heedful chat`")
     engine = pipeline.load(run_or_model, settings=settings)
-    engine.beginnings = Beginnings(Limits().remembered)  # the conversation so far is not read again at each turn
+    engine.prefix_cache = PrefixCache(Limits().prefix_cache_bytes)  # what was said so far is not read at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
-    chat(engine, sampling_of(answering(run_or_model, settings)), system, base)
+    chat(engine, answer_config(run_or_model, settings).generate.sampling(), system, base)
 
 
 def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
@@ -145,8 +144,8 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
         raise UsageError("`heedful serve` needs more packages.", install("serve")) from error
     key = read_key(door.key_file)
     check_host(door.host, key)
-    config = answering(run_or_model, settings)
-    sampling = sampling_of(config)
+    config = answer_config(run_or_model, settings)
+    sampling = config.generate.sampling()
     given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
     refuse_others(settings, (*given, "precision"), "`heedful serve`")
     trust = Trust(key, (door.host, *door.hosts), door.origins)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful.config import DataConfig
-from heedful.data import DataReceipt, load, near, split
+from heedful.data import DataReceipt, load_splits, near, split
 from heedful.data.split import Shares
 from heedful.errors import DataError
-from heedful.records import Splits, Watch
+from heedful.records import Reporter, Splits
 
 WORDS = [a + b for a in ("ba", "ke", "lo", "mi", "zu", "shra", "tem") for b in ("nd", "pling", "rgo", "sk", "wen", "x")]
 
@@ -38,14 +38,14 @@ def leak_aware(*arguments: Any, **named: Any) -> dict[str, list[int]]:
 def given_rows(path: Path, questions: list[str], **settings: object) -> tuple[Splits, DataReceipt]:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([{"instruction": text, "output": "yes"} for text in questions]))
-    return load(DataConfig.model_validate({"path": str(path), **settings}))
+    return load_splits(DataConfig.model_validate({"path": str(path), **settings}))
 
 
 def test_the_receipt_accounts_for_every_row(tmp_path: Path) -> None:
     rows = [{"instruction": text, "output": "yes", "source": "me"} for text in distinct(98)]
     lines = [json.dumps(row) for row in [*rows, {"instruction": "a", "output": 3}, {"instruction": "b", "output": 4}]]
     (tmp_path / "d.jsonl").write_text("\n".join([*lines[:50], "{broken", *lines[50:]]))
-    splits, receipt = load(DataConfig(path=str(tmp_path / "d.jsonl"), on_bad_row="skip"))
+    splits, receipt = load_splits(DataConfig(path=str(tmp_path / "d.jsonl"), on_bad_row="skip"))
     told = json.loads(json.dumps(receipt.as_dict()))
     assert (told["read"], told["kept"]) == (101, 98)
     assert told["skipped"] == {"not valid JSON or CSV": 1, 'field "output" is not text': 2}
@@ -59,7 +59,7 @@ def test_the_receipt_accounts_for_every_row(tmp_path: Path) -> None:
 def test_the_format_and_the_columns_that_are_not_read_are_said(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps([{"instruction": "a", "response": "b", "id": 7, "context": ""}] * 2))
     said: list[str] = []
-    load(DataConfig(path=str(tmp_path / "d.json")), Watch(said.append))
+    load_splits(DataConfig(path=str(tmp_path / "d.json")), Reporter(said.append))
     why = 'each row has "instruction" and "response"'
     read = '"instruction", "response" and "context"; not read: "id"'
     assert said == [f"The rows are of the format dolly ({why}). Read: {read}."]
@@ -70,7 +70,7 @@ def test_what_a_message_holds_besides_its_text_is_named_as_not_read(tmp_path: Pa
     says = {"role": "assistant", "content": "b", "weight": 1, "reasoning_content": "hm", "refusal": None}
     rows = [{"talk": [asks, says], "tools": []}, {"talk": [asks, {**says, "annotations": [1]}]}]
     (tmp_path / "d.json").write_text(json.dumps(rows))
-    receipt = load(DataConfig(path=str(tmp_path / "d.json"), columns={"messages": "talk"}))[1]
+    receipt = load_splits(DataConfig(path=str(tmp_path / "d.json"), columns={"messages": "talk"}))[1]
     assert receipt.columns == {"messages": "talk"}
     assert receipt.not_read == ("tools", "talk[].name", "talk[].reasoning_content", "talk[].annotations")
 
@@ -184,7 +184,7 @@ def test_a_part_without_rows_is_no_part_of_a_folder(tmp_path: Path, part: str) -
         rows = [] if name == part else [{"instruction": text, "output": "yes"} for text in distinct(9)]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     with pytest.raises(DataError, match=rf"{part}\.json is the \w+ part, but holds no rows\. Give it some"):
-        load(DataConfig(path=str(tmp_path)))
+        load_splits(DataConfig(path=str(tmp_path)))
 
 
 def test_one_row_is_trained_on_and_the_empty_parts_are_named(tmp_path: Path) -> None:
@@ -224,13 +224,13 @@ def test_leak_aware_leaks_nothing(tmp_path: Path) -> None:
 def test_the_same_instruction_with_another_input_is_no_duplicate(tmp_path: Path) -> None:
     rows = [{"instruction": "Say it.", "input": text, "output": "yes"} for text in distinct(20)]
     (tmp_path / "d.json").write_text(json.dumps(rows))
-    assert load(DataConfig(path=str(tmp_path / "d.json")))[1].near_duplicates == 0
+    assert load_splits(DataConfig(path=str(tmp_path / "d.json")))[1].near_duplicates == 0
 
 
 def test_where_a_text_ends_matters(tmp_path: Path) -> None:
     rows = [{"instruction": "ab", "input": "c", "output": "d"}, {"instruction": "a", "input": "bc", "output": "d"}]
     (tmp_path / "d.json").write_text(json.dumps(rows))
-    assert load(DataConfig(path=str(tmp_path / "d.json")))[1].exact_duplicates == 0
+    assert load_splits(DataConfig(path=str(tmp_path / "d.json")))[1].exact_duplicates == 0
 
 
 @pytest.mark.parametrize(("part", "sizes"), [("val", [90, 7, 10]), ("test", [95, 5, 7])])
@@ -238,7 +238,7 @@ def test_a_part_that_is_a_file_is_not_taken_out_of_train_too(tmp_path: Path, par
     for name, questions in (("train", distinct(100)), (part, distinct(7, seed=1))):
         rows = [{"instruction": text, "output": "yes"} for text in questions]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
-    assert list(load(DataConfig(path=str(tmp_path)))[1].sizes.values()) == sizes
+    assert list(load_splits(DataConfig(path=str(tmp_path)))[1].sizes.values()) == sizes
 
 
 def test_the_files_of_a_folder_stay_the_split_and_the_rest_comes_out_of_train(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_the_files_of_a_folder_stay_the_split_and_the_rest_comes_out_of_train(tm
     (tmp_path / "d" / "train.json").write_text(
         json.dumps([{"instruction": text, "output": "yes"} for text in questions[:100]])
     )
-    splits, receipt = load(DataConfig(path=str(tmp_path / "d")))
+    splits, receipt = load_splits(DataConfig(path=str(tmp_path / "d")))
     assert receipt.sizes == {"train": 95, "validation": 5, "test": 21}
     assert receipt.split == "by file"
     assert {conversation.place.file for conversation in splits.test} == {str(tmp_path / "d" / "test.json")}
@@ -274,38 +274,38 @@ def components(near_pairs: np.ndarray) -> list[set[int]]:
     st.lists(st.text(st.sampled_from("ab é三\n"), min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=9)
 )
 def test_exact_search_is_the_definition(texts: list[str]) -> None:
-    likeness, near_pairs = near.compare(texts), cosines(texts) >= 0.9 - 1e-9
-    vectors = likeness.vectors[likeness.distinct]
+    index, near_pairs = near.index_texts(texts), cosines(texts) >= 0.9 - 1e-9
+    vectors = index.vectors[index.distinct]
     np.testing.assert_allclose((vectors @ vectors.T).toarray(), cosines(texts), atol=1e-12)
-    labels, near_earlier = near.clusters(likeness)
+    labels, near_earlier = near.clusters(index)
     assert near_earlier.tolist() == [bool(near_pairs[row, :row].any()) for row in range(len(texts))]
     assert [set(np.flatnonzero(labels == label)) for label in labels] == components(near_pairs)
     half = len(texts) // 2
     rows, others = np.arange(half), np.arange(half, len(texts))
-    assert near.near_any(likeness, rows, others).tolist() == near_pairs[:half, half:].any(axis=1).tolist()
+    assert near.near_any(index, rows, others).tolist() == near_pairs[:half, half:].any(axis=1).tolist()
 
 
 def test_pairs_just_above_and_below_the_threshold_are_told_apart() -> None:
     texts = [" ".join([*text.split(), *WORDS[:extra]]) for text in distinct(150) for extra in (0, 1, 2, 3)]
-    likeness = near.compare(texts)
-    cosine = (likeness.vectors @ likeness.vectors.T).toarray()
+    index = near.index_texts(texts)
+    cosine = (index.vectors @ index.vectors.T).toarray()
     wanted = [bool((cosine[row, :row] >= 0.9).any()) for row in range(len(texts))]
     assert 20 < sum(wanted) < 500
-    assert near.clusters(likeness)[1].tolist() == wanted
+    assert near.clusters(index)[1].tolist() == wanted
 
 
 def test_the_same_text_on_both_sides_is_near_however_large_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = distinct(30) * 2
     for limit in (100, 1):
         monkeypatch.setattr(near, "EXACT_ROWS", limit)
-        assert near.near_any(near.compare(texts), np.arange(30), np.arange(30, 60)).all()
+        assert near.near_any(near.index_texts(texts), np.arange(30), np.arange(30, 60)).all()
 
 
 def test_large_data_are_searched_by_buckets_with_nearly_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [text + mark for text in distinct(400) for mark in ("", " indeed", "!")]
-    exact = near.compare(texts)
+    exact = near.index_texts(texts)
     monkeypatch.setattr(near, "EXACT_ROWS", 100)
-    fast = near.compare(texts)
+    fast = near.index_texts(texts)
     assert (exact.exact, fast.exact) == (True, False)
     wanted, found = near.clusters(exact)[1], near.clusters(fast)[1]
     assert not (found & ~wanted).any()
@@ -318,7 +318,7 @@ def test_large_data_are_searched_by_buckets_with_nearly_the_same_result(monkeypa
 
 def test_rows_of_one_template_are_one_cluster() -> None:
     texts = [f"Please repeat the following number in words, slowly and with care: {number}" for number in range(3000)]
-    labels, near_earlier = near.clusters(near.compare(texts))
+    labels, near_earlier = near.clusters(near.index_texts(texts))
     assert len(set(labels.tolist())) == 1
     assert near_earlier.sum() == 2999
 

@@ -14,7 +14,7 @@ from tests.train.sessions import POSITIONS, Screen
 from heedful import pipeline
 from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.config import load_config
-from heedful.data import load
+from heedful.data import load_splits
 from heedful.data.datamap import data_map, why, write_data_map
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import prepare
@@ -39,7 +39,7 @@ def swap(answers: list[str], seed: int) -> tuple[list[str], set[int]]:
 
 
 def lift(found: list[int], planted: set[int], rows: int) -> float:
-    """Give how many times more of the planted rows the top 3 % of the list hold than chance would."""
+    """Return how many times more of the planted rows the top 3 % of the list hold than chance would."""
     top = found[: round(SWAPPED * rows)]
     return len(planted & set(top)) / (len(top) * len(planted) / rows)
 
@@ -70,13 +70,13 @@ def test_a_tiny_model_finds_swapped_answers(tmp_path: Path) -> None:
 def test_the_default_model_finds_swapped_answers_in_the_shipped_rows(tmp_path: Path) -> None:
     wheel = CATALOGUE["smollm2-135m"].wheel
     assert wheel is not None and wheel_file(wheel) is not None, "the model's wheel is not installed"
-    splits, _ = load(load_config(None, {"data.test_share": 0, "data.validation_share": 0}).data)
+    splits, _ = load_splits(load_config(None, {"data.test_share": 0, "data.validation_share": 0}).data)
     rows = [dict(row.row) for row in sorted(splits.train, key=lambda row: row.place.row)]
     answers, planted = swap([row["output"] for row in rows], seed=2)
     write_json(tmp_path / "rows.json", [{**row, "output": answer} for row, answer in zip(rows, answers, strict=True)])
     run = pipeline.train(str(tmp_path / "rows.json"), out=tmp_path / "run", settings={"evaluate.after_training": False})
     told = read_json(run.data_map_file)
-    trained = {row.place.row - 1 for row in load(run.config().data)[0].train}
+    trained = {row.place.row - 1 for row in load_splits(run.config().data)[0].train}
     found = [int(row["place"].rpartition("(row ")[2].rstrip(")")) - 1 for row in told["look"]]
     assert lift(found, planted & trained, len(trained)) >= LIFT
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heedful.config import DataConfig
-from heedful.data import load
+from heedful.data import load_splits
 from heedful.data.checks import KINDS, read_checks
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
@@ -79,7 +79,7 @@ def test_a_row_keeps_its_checks_and_a_bad_one_is_named_by_place(tmp_path: Path) 
     rows = [{"instruction": f"Say {i}.", "output": str(i), "checks": {"contains": str(i)}} for i in range(1, 21)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    splits, receipt = load(DataConfig(path=str(path)))
+    splits, receipt = load_splits(DataConfig(path=str(path)))
     assert receipt.not_read == ()
     (row,) = [row for part in (splits.train, splits.validation, splits.test) for row in part if row.place.row == 7]
     assert row.checks == (Check("contains", ("7",)),)
@@ -87,7 +87,7 @@ def test_a_row_keeps_its_checks_and_a_bad_one_is_named_by_place(tmp_path: Path) 
     rows[6]["checks"] = {"contain": "7"}  # type: ignore[dict-item]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError) as error:
-        load(DataConfig(path=str(path)))
+        load_splits(DataConfig(path=str(path)))
     assert str(error.value).startswith(f'{path}:7 (row 7): there is no check "contain".')
     assert "'contains'" in str(error.value)
 
@@ -96,5 +96,5 @@ def test_another_column_may_hold_the_checks(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('question,answer,must\nSay 1.,1,"{""max_words"": 1}"\n')
     config = DataConfig(path=str(path), columns={"checks": "must"}, test_share=0, validation_share=0)
-    (row,) = load(config)[0].train
+    (row,) = load_splits(config)[0].train
     assert row.checks == (Check("max_words", 1),)

@@ -11,7 +11,7 @@ import pytest
 from heedful.config import DataConfig
 from heedful.data.prompts import prompts
 from heedful.errors import DataError
-from heedful.records import Message, Watch
+from heedful.records import Message, Reporter
 
 HI = {"role": "user", "content": "Hi"}
 HELLO = {"role": "assistant", "content": "Hello"}
@@ -56,7 +56,7 @@ def test_a_row_that_asks_nothing_is_named_or_left_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'rows.jsonl:2.*"instruction" is empty'):
         prompts(DataConfig(path=str(path)))
     told: list[str] = []
-    found = prompts(DataConfig(path=str(path), on_bad_row="skip"), Watch(told.append))
+    found = prompts(DataConfig(path=str(path), on_bad_row="skip"), Reporter(told.append))
     assert len(found) == 1
     assert told == [
         'The rows are of the format alpaca. Read: "instruction".',

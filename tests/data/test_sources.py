@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from heedful.config import DataConfig
-from heedful.data import download, load, sources
+from heedful.data import download, load_splits, sources
 from heedful.data.readers import READERS
 from heedful.errors import DataError, HeedfulError
-from heedful.records import Watch
+from heedful.records import Reporter
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in ("één", "zwei", "三", "four")]
 JSON = json.dumps(ROWS, ensure_ascii=False, indent=1)
@@ -87,17 +87,17 @@ def test_bytes_that_are_no_text_spoil_only_a_row_that_needs_them(tmp_path: Path)
     table = pyarrow.Table.from_pylist([{**row, "picture": b"\xff", "output": b"\xff"} for row in ROWS])
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
     with pytest.raises(DataError, match='field "output" is an object, not text'):
-        load(DataConfig(path=str(tmp_path / "d.parquet")))
+        load_splits(DataConfig(path=str(tmp_path / "d.parquet")))
     pyarrow.parquet.write_table(
         table.drop_columns("output").append_column("output", [["a"] * 4]), tmp_path / "d.parquet"
     )
-    assert load(DataConfig(path=str(tmp_path / "d.parquet")))[1].kept == 4
+    assert load_splits(DataConfig(path=str(tmp_path / "d.parquet")))[1].kept == 4
 
 
 def test_the_index_that_pandas_writes_is_a_column_that_is_not_read(tmp_path: Path) -> None:
     lines = CSV.splitlines()
     indexed = "\n".join(f"{number or ''},{line}" for number, line in enumerate(lines))
-    receipt = load(DataConfig(path=str(write(tmp_path / "d.csv", indexed))))[1]
+    receipt = load_splits(DataConfig(path=str(write(tmp_path / "d.csv", indexed))))[1]
     assert (receipt.kept, receipt.not_read) == (4, ("(no name)",))
 
 
@@ -276,7 +276,7 @@ def test_an_empty_name_does_not_mean_this_folder(tmp_path: Path, monkeypatch: py
 def test_an_address_of_another_kind_is_refused(url: str, fix: str) -> None:
     assert f"is no address that heedful reads, which begins with http:// or https://. {fix}" in refusal(url)
     with pytest.raises(DataError):
-        sources.find(url)
+        sources.check_exists(url)
 
 
 def test_the_case_of_a_scheme_does_not_matter(server: str) -> None:
@@ -344,7 +344,7 @@ def test_a_url_is_downloaded_once(server: str, path: str) -> None:
 
 
 def test_what_an_address_asks_for_is_kept_out_of_places_and_receipt(server: str) -> None:
-    splits, receipt = load(DataConfig(path=f"{server}/download?token=hunter2"))
+    splits, receipt = load_splits(DataConfig(path=f"{server}/download?token=hunter2"))
     assert receipt.path == splits.train[0].place.file == f"{server}/download?..."
 
 
@@ -384,7 +384,7 @@ def test_a_web_page_that_was_kept_once_is_fetched_again(server: str, tmp_path: P
 def test_a_download_is_said_and_so_is_the_use_of_its_copy(server: str, tmp_path: Path) -> None:
     said: list[str] = []
     for _ in range(2):
-        sources.read(server + "/d.json", Watch(said.append))
+        sources.read(server + "/d.json", Reporter(said.append))
     (kept,) = (tmp_path / "home" / "data").iterdir()
     day = time.strftime("%Y-%m-%d")
     assert said == [
@@ -513,7 +513,7 @@ def test_arbitrary_json_is_accounted_for_or_refused(
     text = "\n".join(map(json.dumps, content)) if lines else json.dumps(content)
     path = write(tmp_path / ("d.jsonl" if lines else "d.json"), text)
     try:
-        splits, receipt = load(DataConfig(path=str(path), on_bad_row="skip" if skip else "error"))
+        splits, receipt = load_splits(DataConfig(path=str(path), on_bad_row="skip" if skip else "error"))
     except HeedfulError as error:
         assert isinstance(error, DataError)  # noqa: PT017
     else:

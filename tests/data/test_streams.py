@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from heedful import store
 from heedful.config import DataConfig
-from heedful.data import json_text, load, readers, sources
+from heedful.data import json_text, load_splits, readers, sources
 from heedful.data.readers import read_rows
 from heedful.errors import DataError
-from heedful.records import Watch
+from heedful.records import Reporter
 
 FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -107,7 +107,7 @@ def test_an_error_deep_in_a_file_has_its_place(tmp_path: Path) -> None:
     lines = tmp_path / "d.jsonl"
     lines.write_text("\n".join([json.dumps({"instruction": "a" * 90, "output": 3})] * many), encoding="utf-8")
     with pytest.raises(DataError, match=r"d\.jsonl:1 \(row 1\)"):
-        load(DataConfig(path=str(lines)))
+        load_splits(DataConfig(path=str(lines)))
 
 
 @pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet", "json.gz"])
@@ -172,10 +172,10 @@ def test_a_file_is_read_once_and_gives_the_same_again(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = questions(tmp_path / "d.json", 50)
-    splits, receipt = load(config)
+    splits, receipt = load_splits(config)
     monkeypatch.setattr("heedful.data.curate._curate", None)
     monkeypatch.setattr("heedful.data.sources.read_rows", None)
-    again, told_again = load(config)
+    again, told_again = load_splits(config)
     assert (list(again.train), list(again.test)) == (list(splits.train), list(splits.test))
     assert told_again == receipt
     assert again.train[0].row == splits.train[0].row
@@ -202,11 +202,11 @@ def test_what_is_damaged_is_made_again(
     home: Path, tmp_path: Path, kind: str, file: str, harm: Callable[[Path], object]
 ) -> None:
     config = questions(tmp_path / "d.json", 50)
-    splits, receipt = load(config)
+    splits, receipt = load_splits(config)
     expected = list(splits.train)
     (folder,) = (path for path in (home / kind).iterdir() if path.is_dir())
     harm(folder / file)
-    again, told_again = load(config)
+    again, told_again = load_splits(config)
     assert list(again.train) == expected
     assert told_again == receipt
     assert store._whole(folder, hashed=True) is not None
@@ -215,8 +215,8 @@ def test_what_is_damaged_is_made_again(
 def test_long_work_is_counted_and_a_used_cache_is_said(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heedful.data.curate.LONG", 50)
-    monkeypatch.setattr("heedful.data.sources.LONG", 0)
+    monkeypatch.setattr("heedful.data.curate.PROGRESS_ROWS", 50)
+    monkeypatch.setattr("heedful.data.sources.PROGRESS_MIB", 0)
     said: list[str] = []
     counted: list[tuple[str, int]] = []
 
@@ -226,23 +226,23 @@ def test_long_work_is_counted_and_a_used_cache_is_said(
         yield lambda done: None
 
     for _ in range(2):
-        load(questions(tmp_path / "d.json", 60), Watch(said.append, count))
+        load_splits(questions(tmp_path / "d.json", 60), Reporter(said.append, count))
     assert counted == [(f"Reading {tmp_path / 'd.json'} (MiB)", 0), ("Checking rows", 60)]
     assert ["were read and checked before" in text for text in said] == [False, True, False]
 
 
 def test_another_seed_or_content_is_another_thing(home: Path, tmp_path: Path) -> None:
     config = questions(tmp_path / "d.json", 50)
-    first = list(load(config)[0].test)
-    assert list(load(config.model_copy(update={"seed": 7}))[0].test) != first
-    assert len(load(questions(tmp_path / "d.json", 51))[0].train) == 51 - 5 - 3
+    first = list(load_splits(config)[0].test)
+    assert list(load_splits(config.model_copy(update={"seed": 7}))[0].test) != first
+    assert len(load_splits(questions(tmp_path / "d.json", 51))[0].train) == 51 - 5 - 3
     assert len(list((home / "rows").glob("*/"))) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "file" / "home"))
-    assert len(load(questions(tmp_path / "d.json", 20))[0].train) == 17
+    assert len(load_splits(questions(tmp_path / "d.json", 20))[0].train) == 17
 
 
 def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,9 +258,9 @@ def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: py
 
 
 def test_what_nobody_opened_for_long_is_removed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load(questions(tmp_path / "d.json", 20))
+    load_splits(questions(tmp_path / "d.json", 20))
     monkeypatch.setattr(store, "UNUSED_DAYS", -1)
-    load(questions(tmp_path / "e.json", 21))
+    load_splits(questions(tmp_path / "e.json", 21))
     assert len(list((home / "rows").glob("*/"))) == 1
 
 

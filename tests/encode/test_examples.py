@@ -20,12 +20,12 @@ from tests.models import byte_tokenizer, gapped_tokenizer
 from tests.processes import Process
 
 from heedful.config import Config, load_config
-from heedful.data import load
+from heedful.data import load_splits
 from heedful.encode import examples as on_disk
 from heedful.encode.examples import Examples, write_examples
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.tokenise import Encoder, build_encoder
-from heedful.records import Conversation, Message, Place, Watch
+from heedful.records import Conversation, Message, Place, Reporter
 
 CHUNK = 16
 
@@ -81,7 +81,7 @@ def test_ids_of_a_large_vocabulary_keep_four_bytes() -> None:
 
 def test_a_vocabulary_with_gaps_is_as_large_as_its_largest_id(tmp_path: Path) -> None:
     asked = config(tmp_path / "d.json")
-    splits, receipt = load(asked.data)
+    splits, receipt = load_splits(asked.data)
     splits = replace(splits, train=[conversation("z", "zz")])
     ready = prepare(asked, splits, receipt.as_dict(), gapped_tokenizer(70_000), 500)
     assert ready.train[0].ids.tolist().count(70_000) == 3
@@ -154,7 +154,7 @@ def config(path: Path, count: int = 90) -> Config:
 
 
 def prepared(config: Config) -> Prepared:
-    splits, receipt = load(config.data)
+    splits, receipt = load_splits(config.data)
     return prepare(config, splits, receipt.as_dict(), byte_tokenizer(), 500)
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_encoding_is_made_again(tmp_path: Path) -> None:
 
 
 def test_long_work_is_counted_and_a_used_cache_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heedful.encode.prepare.LONG", 50)
+    monkeypatch.setattr("heedful.encode.prepare.PROGRESS_ROWS", 50)
     asked, counted, said = config(tmp_path / "d.json"), [], []
 
     class Counting:
@@ -203,9 +203,9 @@ def test_long_work_is_counted_and_a_used_cache_is_said(tmp_path: Path, monkeypat
         def __exit__(self, *_: object) -> None:
             pass
 
-    splits, receipt = load(asked.data)
+    splits, receipt = load_splits(asked.data)
     for _ in range(2):
-        prepare(asked, splits, receipt.as_dict(), byte_tokenizer(), 500, Watch(said.append, Counting))
+        prepare(asked, splits, receipt.as_dict(), byte_tokenizer(), 500, Reporter(said.append, Counting))
     assert counted == [("Encoding the train rows", 77), 16, 32, 48, 64, 77]
     assert len(said) == 1
     assert said[0].startswith("The train rows were encoded before")
@@ -222,7 +222,7 @@ def peak():
 config, tokenizer = load_config(None, {"data.path": sys.argv[1], "encode.template": "alpaca"}), gpt2_tokenizer()
 tokenizer("warm up")
 idle = peak()
-splits, receipt = data.load(config.data)
+splits, receipt = data.load_splits(config.data)
 ready = prepare(config, splits, receipt.as_dict(), tokenizer, 500)
 print(len(ready.train), len(splits.test), peak() - idle)
 """

@@ -10,7 +10,7 @@ from heedful import pipeline
 from heedful.cli import main
 from heedful.config import load_config
 from heedful.errors import RunError, UsageError
-from heedful.evaluate.held_back import asked_of
+from heedful.evaluate.held_back import evaluation_config
 from heedful.run import Run
 
 
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture(autouse=True)
 def no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here may come so far as to read rows."""
-    monkeypatch.setattr(pipeline, "rows_of", None)
+    monkeypatch.setattr(pipeline, "evaluation_rows", None)
 
 
 def test_results_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +57,4 @@ def test_settings_that_are_not_read(
 
 def test_settings_that_are_read(run: Run) -> None:
     asked = {"generate.batch_size": 3, "evaluate.decides": "nll", "data.format": "dolly"}
-    assert asked_of(run, asked, "other.json").data.format == "dolly"
+    assert evaluation_config(run, asked, "other.json").data.format == "dolly"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.models import byte_tokenizer, tiny_model
 
+from heedful.encode.batch import Collator
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.evaluate import likelihood
@@ -19,8 +20,10 @@ from heedful.evaluate.rows import Cell
 from heedful.evaluate.summary import forgetting
 from heedful.generate.engine import Engine
 from heedful.records import Conversation, Message, Place, TokenizedExample
+from heedful.train.loss import summed_nll
 
 POSITIONS = 512
+PADDED = Collator("padded", pad_id=0, prompt_weight=0.0, batch_tokens=2048)
 
 
 def encoder(positions: int = POSITIONS) -> Encoder:
@@ -86,7 +89,7 @@ def test_a_tree_measures_what_rows_apart_do(kind: str, dtype: torch.dtype, monke
     monkeypatch.setattr(likelihood, "TREE_NODES", 100)  # several trees
     found = likelihood.summed(model, rows)
     with torch.inference_mode():
-        apart = [next(likelihood._padded(model, [row])) for row in rows]
+        apart = [float(summed_nll(model, batch)) for row in rows for batch in PADDED.batches([row])]
     assert found == pytest.approx(apart, rel=1e-5 if dtype == torch.float32 else 2e-2)
 
 

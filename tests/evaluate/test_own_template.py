@@ -8,7 +8,7 @@ from tests.evaluate.fake_judge import serving
 from tests.models import byte_tokenizer, tiny_model
 
 from heedful import pipeline
-from heedful.begin import configure, sampling_of
+from heedful.begin import configure
 from heedful.encode.receipt import open_encoder
 from heedful.engines import base_of, engine_of
 from heedful.evaluate.endpoint import Endpoint
@@ -47,7 +47,7 @@ def test_a_base_model_is_asked_in_its_own_template_too(run: Run) -> None:
     assert own.template.source == OWN
     config = configure(None, QUICK, None, None)
     questions = [row["instruction"] + ("\n\n" + row["input"]) * bool(row["input"]) for row in answers]
-    expected = engine_of(base.model, own, "base", config).generate(questions, sampling_of(config))
+    expected = engine_of(base.model, own, "base", config).generate(questions, config.generate.sampling())
     assert [row["base_own_template_response"] for row in answers] == [answer.text for answer in expected]
     assert [row["base_response"] for row in answers] != [answer.text for answer in expected]
     nll = [found["models"][name]["nll"]["value"] for name in found["models"]]

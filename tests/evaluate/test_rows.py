@@ -12,7 +12,7 @@ import sacrebleu
 from scipy import stats as scipy_stats
 
 from heedful.errors import RunError
-from heedful.evaluate import metrics, rows
+from heedful.evaluate import metrics, rows, summary
 from heedful.evaluate.checks import check_scores
 from heedful.evaluate.likelihood import Likelihood
 from heedful.evaluate.rows import Cell, RowScores
@@ -198,9 +198,9 @@ def test_the_command_that_mends_a_file_of_scores(place: str, told: object, comma
 def test_a_ratio_with_other_denominators_is_not_compared() -> None:
     one = [Cell({"nll": 1.0, "bits_per_byte": 1.0}, {"targets": 3, "bytes": 9}) for _ in range(8)]
     other = [Cell({"nll": 2.0, "bits_per_byte": 2.0}, {"targets": 4, "bytes": 9}) for _ in range(8)]
-    assert rows.comparison(one, other, "nll") is None
-    assert rows.comparison(one, other, "bits_per_byte") is not None
-    assert rows.comparison(one, other, "rouge_l") is None
+    assert summary.comparison(one, other, "nll") is None
+    assert summary.comparison(one, other, "bits_per_byte") is not None
+    assert summary.comparison(one, other, "rouge_l") is None
 
 
 def test_rows_that_stand_twice_are_told_apart() -> None:

@@ -111,26 +111,28 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
 @QUICK
 @given(st.lists(st.integers(-5, 5), min_size=6, max_size=6))
 def test_p_value_of_few_rows_is_exact(differences: list[int]) -> None:
-    found = stats.compare([0.0] * 6, [float(difference) for difference in differences], higher_is_better=True)
+    found = stats.paired_comparison([0.0] * 6, [float(difference) for difference in differences], higher_is_better=True)
     assert found.p_value == pytest.approx(exact_p_value(differences), abs=1e-9)
 
 
 def test_p_value_of_matches_is_mcnemars() -> None:
     base, tuned = [0.0] * 110, [0.0] * 98 + [1.0] * 12
     base[:1] = [1.0]
-    found = stats.compare(base, tuned, higher_is_better=True)
+    found = stats.paired_comparison(base, tuned, higher_is_better=True)
     assert found.p_value == pytest.approx(scipy_stats.binomtest(1, 13).pvalue, abs=1e-9)
 
 
 def test_p_value_of_many_rows_is_near_the_t_tests() -> None:
     tuned = [score + shift for score, shift in zip(SCORES, RNG.normal(0.02, 0.1, 110), strict=True)]
-    found = stats.compare(SCORES, tuned, higher_is_better=True)
+    found = stats.paired_comparison(SCORES, tuned, higher_is_better=True)
     assert found.p_value == pytest.approx(scipy_stats.ttest_rel(tuned, SCORES).pvalue, abs=0.02)
 
 
 def test_p_value_is_uniform_where_there_is_no_effect() -> None:
     rng = np.random.default_rng(1)
-    false_alarms = sum(stats.compare([0.0] * 30, list(rng.normal(0, 1, 30)), True).p_value < 0.05 for _ in range(100))
+    false_alarms = sum(
+        stats.paired_comparison([0.0] * 30, list(rng.normal(0, 1, 30)), True).p_value < 0.05 for _ in range(100)
+    )
     assert false_alarms <= 12
 
 
@@ -140,7 +142,7 @@ def test_p_value_is_uniform_where_there_is_no_effect() -> None:
 )
 def test_verdict_of_a_clear_difference(shift: float, higher_is_better: bool, verdict: str) -> None:
     tuned = [score + shift * (1 + index % 3) for index, score in enumerate(SCORES)]
-    found = stats.compare(SCORES, tuned, higher_is_better)
+    found = stats.paired_comparison(SCORES, tuned, higher_is_better)
     assert found.verdict == verdict
     assert found.p_value < 0.001
     assert found.difference == pytest.approx(np.mean(tuned) - np.mean(SCORES))
@@ -161,7 +163,7 @@ def test_verdict_of_a_clear_difference(shift: float, higher_is_better: bool, ver
     ],
 )
 def test_verdict_within_noise(differences: list[float], verdict: str) -> None:
-    found = stats.compare([0.0] * len(differences), differences, higher_is_better=True)
+    found = stats.paired_comparison([0.0] * len(differences), differences, higher_is_better=True)
     assert found.verdict == verdict
     assert found.low <= found.difference <= found.high
 
@@ -186,7 +188,7 @@ def test_rows_needed_for_a_ratio_count_its_residuals() -> None:
 @QUICK
 @given(VALUES, st.booleans())
 def test_any_comparison_is_said_in_words(values: list[float], higher_is_better: bool) -> None:
-    found = stats.compare([0.0] * len(values), values, higher_is_better)
+    found = stats.paired_comparison([0.0] * len(values), values, higher_is_better)
     assert found.low <= found.difference <= found.high
     assert 0 < found.p_value <= 1
     assert (found.p_value < 0.05) == (found.verdict in ("better", "worse"))
@@ -195,7 +197,7 @@ def test_any_comparison_is_said_in_words(values: list[float], higher_is_better: 
 def test_comparison_of_ratios_is_the_difference_of_the_scores() -> None:
     base = [2.0 * tokens + noise for tokens, noise in zip(TOKENS, RNG.normal(0, 1, 110), strict=True)]
     tuned = [0.7 * tokens + noise for tokens, noise in zip(TOKENS, RNG.normal(0, 1, 110), strict=True)]
-    found = stats.compare(base, tuned, higher_is_better=False, denominators=TOKENS)
+    found = stats.paired_comparison(base, tuned, higher_is_better=False, denominators=TOKENS)
     before, after = stats.ratio_interval(base, TOKENS), stats.ratio_interval(tuned, TOKENS)
     assert found.difference == pytest.approx(after.value - before.value)
     assert found.low < -1.3 < found.high
@@ -204,9 +206,9 @@ def test_comparison_of_ratios_is_the_difference_of_the_scores() -> None:
 
 def test_equal_denominators_change_nothing() -> None:
     tuned = SCORES[::-1]
-    plain = stats.compare(SCORES, tuned, True)
-    weighted = stats.compare(SCORES, tuned, True, denominators=[1.0] * 110)
-    assert plain == weighted == stats.compare(SCORES, tuned, True)
+    plain = stats.paired_comparison(SCORES, tuned, True)
+    weighted = stats.paired_comparison(SCORES, tuned, True, denominators=[1.0] * 110)
+    assert plain == weighted == stats.paired_comparison(SCORES, tuned, True)
     assert isinstance(plain, Comparison)
 
 
@@ -256,7 +258,7 @@ def test_corpus_p_value_is_scipys(rows: int, noise: float, batch: int, monkeypat
         n_resamples=4_999,
         rng=np.random.default_rng(1),
     )
-    found = stats.corpus_compare(base, tuned, squared)
+    found = stats.corpus_comparison(base, tuned, squared)
     assert found.difference == pytest.approx(oracle.statistic)
     assert found.p_value == pytest.approx(oracle.pvalue, abs=noise + 1e-12)
 
@@ -268,7 +270,7 @@ def test_corpus_scores_of_many_rows_take_little_memory() -> None:
     try:
         stats.corpus_interval(base, squared)
         assert tracemalloc.get_traced_memory()[1] < 60e6
-        found = stats.corpus_compare(base, tuned, squared)
+        found = stats.corpus_comparison(base, tuned, squared)
         assert tracemalloc.get_traced_memory()[1] < 60e6
     finally:
         tracemalloc.stop()
@@ -282,7 +284,7 @@ def test_corpus_scores_of_many_rows_take_little_memory() -> None:
         lambda: stats.interval([1.0, math.nan]),
         lambda: stats.ratio_interval([1.0], [0.0]),
         lambda: stats.ratio_interval([1.0, 2.0], [1.0]),
-        lambda: stats.compare([1.0, 2.0], [1.0], True),
+        lambda: stats.paired_comparison([1.0, 2.0], [1.0], True),
     ],
 )
 def test_what_is_not_a_row_of_scores_is_refused(wrong: object) -> None:

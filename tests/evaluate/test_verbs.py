@@ -20,7 +20,7 @@ from heedful.cli import main
 from heedful.config import load_config
 from heedful.errors import DataError, HeedfulError, UsageError
 from heedful.evaluate.endpoint import Endpoint
-from heedful.evaluate.held_back import rows_of
+from heedful.evaluate.held_back import evaluation_rows
 from heedful.report import screen
 from heedful.run import Run, lock, read_json, write_json
 
@@ -170,7 +170,7 @@ def test_other_rows_are_read_as_asked_now_even_if_the_run_was_asked_the_same(cop
     (tmp_path / "other.csv").write_text("q,output\nSay red.,red\n")
     asked = {"data.columns": {"instruction": "q"}}
     copy.write_config(copy.config(asked))
-    (row,) = rows_of(copy, copy.config(asked), str(tmp_path / "other.csv"), asked)
+    (row,) = evaluation_rows(copy, copy.config(asked), str(tmp_path / "other.csv"), asked)
     assert row.messages[0].content == "Say red."
 
 
@@ -193,7 +193,7 @@ def test_what_decides_is_chosen_anew_until_a_score_is_known(
 ) -> None:
     copy.evaluation_file.unlink()
     monkeypatch.setattr(pipeline, "score_both", lambda run, config, *_: {"decides": config.evaluate.decides})
-    monkeypatch.setattr(pipeline, "publish", lambda run: None)
+    monkeypatch.setattr(pipeline, "write_pages", lambda run: None)
     assert pipeline.evaluate(copy, settings={"evaluate.decides": "chrf"}) == {"decides": "chrf"}
     assert pipeline.evaluate(copy) == {"decides": "chrf"}  # it stays, without being said again
     results = copy.results(str(rows))  # those on other rows are scores too
@@ -339,7 +339,7 @@ def test_a_sweep_is_trained_once_and_compared(
         "vary": ["train.lr=1e-4,1e-2"], "seeds": 2, "model": str(tiny_folder), "settings": QUICK,
         "out": tmp_path / "sweep",
     }  # fmt: skip
-    for name in ("loss_plot", "publish"):  # pictures and pages have tests of their own
+    for name in ("loss_plot", "write_pages"):  # pictures and pages have tests of their own
         monkeypatch.setattr(pipeline, name, lambda *arguments: None)
     found = sweep.sweep(str(rows), **asked)
     assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]

@@ -16,7 +16,7 @@ from tests.processes import heedful
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heedful import pipeline
-from heedful.begin import configure, sampling_of
+from heedful.begin import configure
 from heedful.cli import main
 from heedful.errors import ExportError, HeedfulError, RunError, UsageError
 from heedful.run import Run, open_run
@@ -48,7 +48,7 @@ def test_the_folder_loads_as_it_is(run: Run, kind: str, tmp_path: Path) -> None:
 
 def heedful_answers(folder: Path) -> list[str]:
     engine = pipeline.load(folder, settings=["generate.precision=fp32"])
-    return [c.text for c in engine.generate(["One?", "Two?"], sampling_of(configure(None, [], None, None)))]
+    return [c.text for c in engine.generate(["One?", "Two?"], configure(None, [], None, None).generate.sampling())]
 
 
 def lora_run(folder: Path, tiny_folder: Path, rows_file: Path) -> Run:

@@ -140,7 +140,7 @@ def rendered_by_go(program: Path, template: str, wanted: list[list[Message]]) ->
 
 
 def read_by_ollama(program: Path, modelfile: str) -> list[tuple[str, str]]:
-    """Give what a Modelfile says, as pairs of a name and a value."""
+    """Return what a Modelfile says, as pairs of a name and a value."""
     done = subprocess.run([str(program)], input=json.dumps({"Modelfile": modelfile}).encode(), capture_output=True)
     return [(name, value) for name, value in json.loads(done.stdout)]
 

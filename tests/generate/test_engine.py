@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from heedful.errors import ModelError, UsageError
 from heedful.generate import forward
-from heedful.generate.engine import Engine, Row, Running
+from heedful.generate.engine import Engine, Row, RunningBatch
 from heedful.generate.forward import Padded
 from heedful.generate.text import TextStream
 from heedful.records import Completion, Message, Sampling
@@ -83,9 +83,9 @@ def test_noise_of_batches_is_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counted(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
         recomputed.append(len(tokens))
-        return forward.alone(model, tokens)
+        return forward.unbatched_logits(model, tokens)
 
-    monkeypatch.setattr("heedful.generate.engine.alone", counted)
+    monkeypatch.setattr("heedful.generate.engine.unbatched_logits", counted)
 
     def both_ways() -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         samplings = [Sampling(max_tokens=10, temperature=i % 2, seed=i) for i in range(len(PROMPTS))]
@@ -105,7 +105,7 @@ def test_noise_of_batches_is_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_leave_when_they_stop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tiny_model(kind), Bytes(stop=()))
     widths = []
-    batch = type(Running(engine)._batch)
+    batch = type(RunningBatch(engine)._batch)
     step = batch.step
     monkeypatch.setattr(batch, "step", lambda self, tokens: widths.append(len(tokens)) or step(self, tokens))
     caps = [1, 7, 3, 7, 2, 5]
@@ -123,7 +123,7 @@ def test_rows_may_join_late_and_be_dropped(kind: str, sampling: Sampling) -> Non
     engine = shared_engine(kind)
     expected = [engine.generate([prompt], sampling)[0] for prompt in PREAMBLE]
     rows = [engine.row(i, prompt, sampling) for i, prompt in enumerate(PREAMBLE)]
-    running = Running(engine)
+    running = RunningBatch(engine)
     events = running.join(rows[:2])
     events += running.step()
     events += running.join(rows[2:5])
@@ -240,7 +240,7 @@ def test_a_batch_takes_rows_while_their_cache_is_bounded(engine: Engine) -> None
         return Row(0, [0], prompt_tokens, Sampling(), limit, TextStream(engine.prompter.tokenizer))
 
     rows = [row(20_000, 100), row(15_000, 100), row(9, 10), row(7, 10), row(5, 10)]
-    running = Running(engine)
+    running = RunningBatch(engine)
     assert [running.room(rows[start:], 2) for start in range(5)] == [1, 2, 2, 2, 1]
     running.rows = rows[2:4]
     assert running.room(rows[4:], 8) == 1

@@ -9,7 +9,7 @@ from tests.models import ALIBI, KINDS, WINDOWED
 
 from heedful.generate import forward
 from heedful.generate.cache import ROOM
-from heedful.generate.forward import alone, pad_left, prefill, shared_prefix, step
+from heedful.generate.forward import pad_left, prefill, shared_prefix, step, unbatched_logits
 
 PREFIX = list(range(30, 45))
 PROMPTS = [[*PREFIX, *range(60, 60 + n)] for n in (1, 9, 4, 20)]
@@ -23,7 +23,7 @@ def test_every_row_sees_what_it_sees_alone(kind: str, chunk: int, monkeypatch: p
     rows = [list(prompt) for prompt in PROMPTS]
     logits, state = prefill(model, rows)
     for token in (7, 8, 9, 10):
-        expected = torch.stack([alone(model, row) for row in rows])
+        expected = torch.stack([unbatched_logits(model, row) for row in rows])
         torch.testing.assert_close(logits, expected, atol=2e-5, rtol=0)
         if token == 9:
             state.select([0, 3, 2])
@@ -42,12 +42,12 @@ def test_a_cache_grows_past_its_room() -> None:
         row.append(i)
         logits = step(model, state, [i, i])
     assert state.cache.layers[0]._buffers[0] is buffer
-    torch.testing.assert_close(logits[0], alone(model, row[:128]), atol=2e-5, rtol=0)
+    torch.testing.assert_close(logits[0], unbatched_logits(model, row[:128]), atol=2e-5, rtol=0)
     for i in range(10):
         row.append(i)
         logits = step(model, state, [i, i])
     assert state.cache.layers[0]._buffers[0] is not buffer
-    torch.testing.assert_close(logits[0], alone(model, row), atol=2e-5, rtol=0)
+    torch.testing.assert_close(logits[0], unbatched_logits(model, row), atol=2e-5, rtol=0)
 
 
 def test_an_equal_beginning_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

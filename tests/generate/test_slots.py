@@ -10,8 +10,8 @@ from tests.models import tiny_model
 
 from heedful.generate import linear, probe, slots
 from heedful.generate.decoder import build
-from heedful.generate.engine import Engine, proven
-from heedful.generate.forward import alone
+from heedful.generate.engine import Engine, verified_decoder
+from heedful.generate.forward import unbatched_logits
 from heedful.generate.linear import Linear, blocks, same_bits
 from heedful.generate.slots import UNIT, Slots, Unit, batches, fill_gaps
 
@@ -51,7 +51,7 @@ def test_it_computes_what_the_model_computes(name: str) -> None:
     rows = [list(prompt) for prompt in PROMPTS]
     logits = torch.cat([batch.join(rows[:3]), batch.join(rows[3:])])
     for i in range(2 * UNIT):
-        expected = torch.stack([alone(model, row) for row in rows])
+        expected = torch.stack([unbatched_logits(model, row) for row in rows])
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
         if i == UNIT:
             rows = [rows[kept] for kept in batch.leave([row in (0, 4) for row in range(len(rows))])]
@@ -74,7 +74,7 @@ def test_a_wrapped_layer_is_left_to_the_model() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
 def test_a_row_does_not_notice_its_company(kind: str, dtype: torch.dtype) -> None:
-    decoder = proven(tiny_model(kind), dtype)
+    decoder = verified_decoder(tiny_model(kind), dtype)
     if decoder is None:
         pytest.skip("this processor's kernels did not pass the probe")
 
@@ -112,12 +112,12 @@ def test_a_probe_that_fails_leaves_the_model_to_itself(monkeypatch: pytest.Monke
     noisy = Linear.__call__
     # a kernel that depends on the number of rows
     monkeypatch.setattr(Linear, "__call__", lambda self, x, *rest: noisy(self, x, *rest) * (1 + 1e-6 * len(x)))
-    assert not probe.independent(build(model, torch.float32))  # type: ignore[arg-type]
+    assert not probe.is_batch_invariant(build(model, torch.float32))  # type: ignore[arg-type]
     engine = Engine(model, Bytes())
     assert engine.decoder is None
     assert engine.generate(prompt)[0].token_ids == answers[0].token_ids
     monkeypatch.setattr(Linear, "__call__", lambda self, x, *rest: noisy(self, x, *rest) * 1.5)  # another model
-    assert not probe.faithful(build(model, torch.float32), model)  # type: ignore[arg-type]
+    assert not probe.matches_model(build(model, torch.float32), model)  # type: ignore[arg-type]
     assert Engine(model, Bytes()).decoder is None
 
 

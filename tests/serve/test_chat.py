@@ -14,8 +14,8 @@ from tests.models import tiny_model
 
 from heedful.clean import clean
 from heedful.errors import ModelError
-from heedful.generate.beginnings import Beginnings
 from heedful.generate.engine import Engine
+from heedful.generate.prefix_cache import PrefixCache
 from heedful.records import Completion, FinishReason, Message, Sampling
 from heedful.serve.chat import TooLong, chat
 
@@ -290,10 +290,10 @@ def test_with_a_real_engine(run) -> None:  # type: ignore[no-untyped-def]
 def test_a_conversation_is_not_read_again_at_no_change_of_a_bit(run) -> None:  # type: ignore[no-untyped-def]
     lines = "Hello, this is a line of some length.\nAnd another one.\nOne more.\n"
     fresh, keeping = (Engine(tiny_model("llama"), Bytes(), "tiny") for _ in range(2))
-    keeping.beginnings = Beginnings(2**20)
+    keeping.prefix_cache = PrefixCache(2**20)
     read: list[bytes] = []
-    keep = keeping.beginnings.keep
-    keeping.beginnings.keep = lambda key, states: (read.append(key), keep(key, states))[1]  # type: ignore[method-assign]
+    keep = keeping.prefix_cache.keep
+    keeping.prefix_cache.keep = lambda key, states: (read.append(key), keep(key, states))[1]  # type: ignore[method-assign]
     said = [run(engine, lines, Sampling(max_tokens=12, temperature=1, seed=3)).out for engine in (fresh, keeping)]
     assert said[0] == said[1]
     assert len(read) == len(set(read)) >= 3  # each unit once

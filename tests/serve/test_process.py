@@ -62,7 +62,7 @@ HERE = verbs.Door("127.0.0.1", 0, None, (), ())
     [
         (lambda asked: verbs.serve("none", HERE, asked, False), {"generate.seed": "3"}, "does not read generate.seed"),
         (lambda asked: verbs.serve("none", HERE, asked, False), {"train.epochs": "3"}, "does not read train.epochs"),
-        (lambda asked: verbs.talk("none", None, asked), {"generate.batch_size": "3"}, "does not read"),
+        (lambda asked: verbs.chat("none", None, asked), {"generate.batch_size": "3"}, "does not read"),
         (lambda asked: talk.chat("none", key_file=Path("key")), {}, "--api-key-file is for a server"),
         (lambda asked: talk.chat(url="http://x", settings=asked), ["generate.precision=fp32"], "does not read"),
     ],

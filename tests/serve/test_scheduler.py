@@ -16,8 +16,8 @@ from tests.generate.conftest import Bytes
 from tests.models import tiny_model
 from tests.serve.conftest import CHAT, Make, Saying, asking, events_of, said_in
 
-from heedful.generate.beginnings import Beginnings
-from heedful.generate.engine import Engine, Running
+from heedful.generate.engine import Engine, RunningBatch
+from heedful.generate.prefix_cache import PrefixCache
 from heedful.records import Sampling
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem
@@ -88,19 +88,19 @@ def test_fifty_in_parallel_are_answered_as_one_by_one(live: Make, kind: str) -> 
 
 def test_a_beginning_that_was_read_before_changes_no_bit() -> None:
     engine = Engine(tiny_model("llama"), Bytes(), "tiny")
-    kept = Beginnings(2**20)
+    kept = PrefixCache(2**20)
     system = list(range(40, 90))
-    first = Running(engine, kept)._batch.join([[*system, 1, 2, 3]])
+    first = RunningBatch(engine, kept)._batch.join([[*system, 1, 2, 3]])
     assert kept.held > 0
-    fresh = Running(engine)._batch.join([[*system, 7, 8]])
-    found = Running(engine, kept)._batch.join([[*system, 7, 8]])
+    fresh = RunningBatch(engine)._batch.join([[*system, 7, 8]])
+    found = RunningBatch(engine, kept)._batch.join([[*system, 7, 8]])
     assert torch.equal(fresh, found)
-    assert torch.equal(first, Running(engine)._batch.join([[*system, 1, 2, 3]]))
+    assert torch.equal(first, RunningBatch(engine)._batch.join([[*system, 1, 2, 3]]))
 
 
 def test_beginnings_hold_no_more_than_they_may() -> None:
     states = torch.zeros(100, dtype=torch.uint8)
-    kept = Beginnings(250)
+    kept = PrefixCache(250)
     kept.keep(b"a", states)
     kept.keep(b"b", states)
     assert kept.find(b"a") is not None

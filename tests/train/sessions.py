@@ -17,8 +17,8 @@ from heedful.encode.prepare import prepare
 from heedful.model import Loaded
 from heedful.records import Conversation, Message, Place, Splits, StepMetrics
 from heedful.run import Run
+from heedful.train.display import Display
 from heedful.train.session import Session
-from heedful.train.surroundings import Surroundings
 
 POSITIONS = 128
 BASE = ("encode.template=chatml", "train.precision=fp32", "train.batch_size=4", "train.evaluate_every=3")
@@ -45,8 +45,8 @@ class Screen:
     def bar(self, total: int, done: int) -> Iterator[Screen]:
         yield self
 
-    def around(self) -> Surroundings:
-        return Surroundings(self.said.append, self.bar, lambda model: ("prompt", "answer"))
+    def around(self) -> Display:
+        return Display(self.said.append, self.bar, lambda model: ("prompt", "answer"))
 
 
 def settings_of(*settings: str) -> Config:

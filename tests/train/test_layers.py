@@ -11,7 +11,7 @@ from torch import nn
 from transformers.activations import NewGELUActivation
 
 from heedful import kernels
-from heedful.train.layers import Gate, Norm, compile_layers
+from heedful.train.layers import Gate, Norm, fuse_layers
 
 compiler = pytest.mark.skipif(kernels.compiled() is None, reason="there is no C compiler")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
@@ -53,7 +53,7 @@ def test_norm_and_gate_have_autograd_s_gradients(dtype: torch.dtype, width: int)
 def test_a_compiled_model_has_the_loss_and_the_gradient_of_its_own(kind: str) -> None:
     model, rows = tiny_model(kind), rows_that_share(1)
     expected = loss_and_gradient(model, rows, collator("padded"))
-    compile_layers(model)
+    fuse_layers(model)
     given = [type(module).__name__ for module in model.modules() if "forward" in vars(module)]
     norms, gates = sum("Norm" in name for name in given), sum("MLP" in name for name in given)
     # qwen3 normalises queries and keys as well
@@ -75,7 +75,7 @@ def test_a_module_that_computes_something_else_is_left_alone() -> None:
             return x.clamp(-1, 1) * self.weight
 
     module = OddRMSNorm()
-    compile_layers(module)
+    fuse_layers(module)
     assert "forward" not in vars(module)
 
 
@@ -83,6 +83,6 @@ def test_without_a_compiler_only_the_kernel_that_torch_has_is_used(monkeypatch: 
     monkeypatch.setattr(kernels, "compiled", lambda: None)
     model, rows = tiny_model("llama"), rows_that_share(1)
     expected = loss_and_gradient(model, rows, collator("padded"))
-    compile_layers(model)
+    fuse_layers(model)
     assert not any("forward" in vars(module) for module in model.modules())
     assert loss_and_gradient(model, rows, collator("padded"))[0] == pytest.approx(expected[0], rel=1e-6)

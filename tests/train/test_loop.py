@@ -97,7 +97,7 @@ def test_the_learning_rate_rises_and_falls(name: str) -> None:
 def test_the_learning_rate_reaches_the_optimizer(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.max_steps=4", "train.warmup=0.5", "train.lr=0.003")
     before = {name: master.clone() for name, master in trained.learner.optimizer.masters.items()}
-    trained.learner.learn(trained.ready.train[:2], step=0)
+    trained.learner.accumulate(trained.ready.train[:2], step=0)
     trained.learner.update(0, loss=1.0)
     moved = max(float((trained.learner.optimizer.masters[name] - old).abs().max()) for name, old in before.items())
     assert moved == pytest.approx(0.001, rel=0.05)  # Adam's first step is as long as the rate
@@ -117,7 +117,7 @@ def test_decay_leaves_vectors_alone_unless_asked(tmp_path: Path) -> None:
 
 def test_the_gradient_is_clipped(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.clip=0.01")
-    trained.learner.learn(trained.ready.train[:4], 0)
+    trained.learner.accumulate(trained.ready.train[:4], 0)
     norm = trained.learner.update(0, 1.0)
     assert norm > 0.01
     first = torch.cat([moment.flatten() for moment in trained.learner.optimizer.first.values()])
@@ -128,15 +128,15 @@ class Poison:
     """Makes the loss not finite at some steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float = math.nan) -> None:
-        real = learners.Learner.learn
+        real = learners.Learner.accumulate
 
-        def learn(this: learners.Learner, examples, step: int) -> tuple[float, list[float]]:  # type: ignore[no-untyped-def]
+        def accumulate(this: learners.Learner, examples, step: int) -> tuple[float, list[float]]:  # type: ignore[no-untyped-def]
             loss, each = real(this, examples, step)
             if step + 1 in steps and math.isnan(value):
                 next(iter(this.parameters.values())).grad.fill_(math.nan)  # type: ignore[union-attr]
             return (value if step + 1 in steps else loss), each
 
-        monkeypatch.setattr(learners.Learner, "learn", learn)
+        monkeypatch.setattr(learners.Learner, "accumulate", accumulate)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -146,7 +146,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_logged(
     Poison(monkeypatch, {2}, value)
     trained = session(tmp_path / "run", "train.max_steps=3", "train.evaluate_every=99")
     seen = []
-    trained.around.bar(0, 0)
+    trained.display.bar(0, 0)
     real = trained.learner.update
 
     def update(step: int, loss: float) -> float:

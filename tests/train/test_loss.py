@@ -123,7 +123,7 @@ def test_the_learner_uses_one_denominator(limit: int) -> None:
     loss, gradient = loss_and_gradient(model, examples, collator("padded"))
     model.zero_grad()
     learner = Learner(model, collator("tree", 0.0, limit), TrainConfig(precision="fp32"), steps=4)
-    learned, _ = learner.learn(examples, 0)
+    learned, _ = learner.accumulate(examples, 0)
     got = torch.cat([gradient.flatten() for _, gradient in learner.optimizer.gradients()])
     assert_equal((learned, got), (loss, gradient))
     validated, targets = learner.validate(examples)
@@ -218,7 +218,7 @@ def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatc
     for model in (tiny_model("llama"), adapt(tiny_model("llama"), TrainConfig(method="lora"))):
         learner = Learner(model, collator("tree"), TrainConfig(precision="bf16"), steps=1)
         assert takes_positions(learner.model)
-        loss, _ = learner.learn(rows_that_share(0), 0)
+        loss, _ = learner.accumulate(rows_that_share(0), 0)
         assert math.isfinite(loss)
         assert all(p.dtype == torch.bfloat16 for p in model.parameters())
         assert all(master.dtype == torch.float32 for master in learner.optimizer.masters.values())

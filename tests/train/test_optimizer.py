@@ -9,7 +9,7 @@ from heedful import kernels
 from heedful.config import TrainConfig
 from heedful.train import optimizer as module
 from heedful.train.optimizer import MasterAdamW
-from heedful.train.ranks import alone
+from heedful.train.ranks import single_rank
 
 SIZES = {"matrix": (40, 30), "vector": (30,), "unused": (5,)}
 
@@ -89,7 +89,7 @@ def test_saved_moments_continue() -> None:
     a.step(0.01)
     a.clear()
     b = MasterAdamW(second, TrainConfig(), torch.bfloat16)
-    b.load(a.masters, a.state(), alone().fill)
+    b.load(a.masters, a.state(), single_rank().scatter_into)
     for optimizer, weights in ((a, first), (b, second)):
         give_gradients(weights, 1)
         optimizer.step(0.01)

@@ -33,7 +33,7 @@ def settings(*some: str) -> list[str]:
 
 
 def lines(rows: Path, model: Path) -> dict[str, list[dict[str, Any]]]:
-    """Give the trainings of one process, of two, and of one again."""
+    """Return the trainings of one process, of two, and of one again."""
 
     def training(name: str, how: str, *more: str, data: Path = rows, **other: Any) -> dict[str, Any]:
         wanted = settings(*SHORT, f"train.sharding={SHARDING[how]}", *more)
@@ -248,7 +248,7 @@ def steps_of(run: Path) -> int:
 
 
 def workers(launcher: int) -> list[int]:
-    """Give the process ids of the ranks, in their order."""
+    """Return the process ids of the ranks, in their order."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     found = {}
     for child in children:

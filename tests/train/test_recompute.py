@@ -15,7 +15,7 @@ from heedful.train.learner import Learner
 
 
 def learned(kind: str, method: str, attention: str, again: bool) -> tuple[float, dict[str, torch.Tensor], int]:
-    """Give a group's loss, its gradient, and how often a layer was computed."""
+    """Return a group's loss, its gradient, and how often a layer was computed."""
     config = TrainConfig(precision="fp32", method=method, activation_checkpointing=again)  # type: ignore[arg-type]
     model = tiny_model(kind)
     model.set_attn_implementation(attention)
@@ -24,7 +24,7 @@ def learned(kind: str, method: str, attention: str, again: bool) -> tuple[float,
     attention_of = next(child for name, child in layer.named_children() if "att" in name)
     attention_of.register_forward_pre_hook(lambda module, given: calls.append(1))
     learner = Learner(adapt(model, config) if method == "lora" else model, collator("tree", 0.0, 60), config, steps=4)
-    loss, _ = learner.learn(rows_that_share(4), 0)
+    loss, _ = learner.accumulate(rows_that_share(4), 0)
     return loss, dict(learner.optimizer.gradients()), len(calls)
 
 

@@ -24,5 +24,5 @@ def test_each_row_costs_what_it_costs_alone(layout: str, limit: int, share: floa
     with torch.no_grad():
         alone = [float(summed_nll(model, batch)) for row in rows for batch in collator("padded").batches([row])]
     learner = Learner(model, collator(layout, share, limit), TrainConfig(precision="fp32"), steps=1)
-    _, row_nll = learner.learn(rows, 0)
+    _, row_nll = learner.accumulate(rows, 0)
     assert row_nll == pytest.approx(alone, rel=1e-5)

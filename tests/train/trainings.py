@@ -68,7 +68,7 @@ def perform_all(plan: Path) -> None:
     faulthandler.dump_traceback_later(240, exit=True)  # ranks that wait for each other say where
     torch.set_num_threads(1)
     # Pictures and pages take longer than these trainings do, and have tests of their own.
-    pipeline.loss_plot = pipeline.publish = lambda *arguments: None
+    pipeline.loss_plot = pipeline.write_pages = lambda *arguments: None
     for one in json.loads(plan.read_text()):
         perform(one, plan.parent)
 

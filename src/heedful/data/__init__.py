@@ -1,5 +1,5 @@
 """Stage 1: rows -> conversations."""
 
-from heedful.data.curate import DataReceipt, load
+from heedful.data.curate import DataReceipt, load_splits
 
-__all__ = ["DataReceipt", "load"]
+__all__ = ["DataReceipt", "load_splits"]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from heedful.data.turns import BadRow, shown
+from heedful.data.turns import BadRow, described
 from heedful.errors import did_you_mean
 from heedful.records import Check
 
@@ -26,7 +26,7 @@ def read_checks(value: Any) -> tuple[Check, ...]:
     if value is None:
         return ()
     if not isinstance(value, dict):
-        raise BadRow(f'field "{FIELD}" is {shown(value)}, not an object', 'Write it as {"max_words": 20}.')
+        raise BadRow(f'field "{FIELD}" is {described(value)}, not an object', 'Write it as {"max_words": 20}.')
     return tuple(_check(kind, given) for kind, given in value.items() if given is not None)
 
 
@@ -40,7 +40,7 @@ def _from_json(text: str) -> Any:
 def _check(kind: str, given: Any) -> Check:
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS) or f"Known are {', '.join(KINDS)}."
-        raise BadRow(f"there is no check {shown(kind)}", hint, "unknown check")
+        raise BadRow(f"there is no check {described(kind)}", hint, "unknown check")
     problem, value = KINDS[kind](given)
     if problem:
         raise BadRow(f'check "{kind}" {problem}', reason=f'check "{kind}" has an unusable value')
@@ -51,27 +51,27 @@ Read = tuple[str, Any]  # what is wrong, or "" and the value
 
 
 def _yes(given: Any) -> Read:
-    return ("" if given is True else f"is {shown(given)}, not true"), given
+    return ("" if given is True else f"is {described(given)}, not true"), given
 
 
 def _count(given: Any) -> Read:
     whole = isinstance(given, int | float) and not isinstance(given, bool) and given % 1 == 0 and given >= 1
-    return ("", int(given)) if whole else (f"is {shown(given)}, not a whole number of at least 1", given)
+    return ("", int(given)) if whole else (f"is {described(given)}, not a whole number of at least 1", given)
 
 
 def _text(given: Any) -> Read:
-    return ("" if isinstance(given, str) and given.strip() else f"is {shown(given)}, not text"), given
+    return ("" if isinstance(given, str) and given.strip() else f"is {described(given)}, not text"), given
 
 
 def _texts(given: Any) -> Read:
     """Take one text or a list of them."""
     texts = [given] if isinstance(given, str) else given
     good = isinstance(texts, list | tuple) and texts and all(isinstance(t, str) and t.strip() for t in texts)
-    return ("", tuple(texts)) if good else (f"is {shown(given)}, not a text or a list of texts", given)
+    return ("", tuple(texts)) if good else (f"is {described(given)}, not a text or a list of texts", given)
 
 
 def _letter_case(given: Any) -> Read:
-    return ("" if given in ("lower", "upper") else f'is {shown(given)}, neither "lower" nor "upper"'), given
+    return ("" if given in ("lower", "upper") else f'is {described(given)}, neither "lower" nor "upper"'), given
 
 
 def _pattern(given: Any) -> Read:

@@ -10,7 +10,8 @@ import hashlib
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import DataConfig
 from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
-from heedful.data.near import Likeness, clusters, compare, near_any
+from heedful.data.near import TextIndex, clusters, index_texts, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
 from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
-from heedful.records import Conversation, Splits, Watch
+from heedful.records import SILENT, Conversation, Reporter, Splits
 from heedful.store import Texts, Writer, kept, numbers
 
 FORMAT = 5  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
-NAMED = 10  # skipped rows that the receipt names
-LONG = 50_000  # rows that make somebody wait
+SKIPPED_SHOWN = 10  # skipped rows that the receipt names
+PROGRESS_ROWS = 50_000  # rows that make somebody wait
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 HELD_BACK: tuple[Part, ...] = ("validation", "test")
 
@@ -68,11 +69,11 @@ class DataReceipt:
         return asdict(self)
 
 
-def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceipt]:  # noqa: B008 (it is frozen)
+def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits, DataReceipt]:
     """Read, check and split a data set; raise DataError for what cannot be used."""
-    sources = read(config.path, watch)
+    sources = read(config.path, reporter)
     if not any(len(source.rows) for source in sources):
-        raise DataError(f"{shown(config.path)} holds no rows.", "Each row should hold an instruction and an output.")
+        raise DataError(f"{redacted(config.path)} holds no rows.", "Each row should hold an instruction and an output.")
     _refuse_empty_parts(sources)
     choice = choose((row for source in sources for row in source.rows), config.format, config.columns)
     key = {
@@ -80,12 +81,14 @@ def load(config: DataConfig, watch: Watch = Watch()) -> tuple[Splits, DataReceip
         "config": config.model_dump(mode="json"),
         "format": FORMAT,
     }
-    folder, receipt, found = kept("splits", key, lambda folder: _curate(folder, sources, choice, config, watch))
-    if found and receipt["read"] >= LONG:
-        watch.say(f"The rows of {shown(config.path)} were read and checked before: {folder} is used.")
+    folder, receipt, found = kept(
+        "splits", key, lambda folder: _curate(folder, sources, choice, config, reporter).as_dict()
+    )
+    if found and receipt["read"] >= PROGRESS_ROWS:
+        reporter.say(f"The rows of {redacted(config.path)} were read and checked before: {folder} is used.")
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
-    watch.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
+    reporter.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
 
@@ -98,40 +101,29 @@ def _refuse_empty_parts(sources: Sequence[Source]) -> None:
         raise DataError(f"{empty.name} is the {empty.part} part, but holds no rows.", fix)
 
 
-def asked(conversation: Conversation) -> str:
-    """Give all that the user says in a conversation, with a mark between texts that outlasts `compare`."""
+def question_key(conversation: Conversation) -> str:
+    """Join all that the user says in a conversation, with a separator that normalising cannot remove."""
     texts = (text for turn in conversation.messages if turn.role == "user" for text in (turn.content, turn.input))
     return " | ".join(text for text in texts if text)
 
 
 def _curate(
-    folder: Path, sources: Sequence[Source], choice: Choice, config: DataConfig, watch: Watch
-) -> dict[str, Any]:
-    """Write down which rows are of which part; give the receipt."""
-    scratch = folder / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
-    scratch.mkdir()
-    try:
-        return _divide(folder, scratch, sources, choice, config, watch).as_dict()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _divide(
-    folder: Path, scratch: Path, sources: Sequence[Source], choice: Choice, config: DataConfig, watch: Watch
+    folder: Path, sources: Sequence[Source], choice: Choice, config: DataConfig, reporter: Reporter
 ) -> DataReceipt:
-    """Do what `_curate` does, with a folder for what is needed meanwhile."""
-    found = _convert(sources, choice, config.on_bad_row, scratch, watch)
-    questions, hashes = Texts(scratch, "questions"), np.frombuffer(found.hashes, np.int64)
-    rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
-    likeness = compare(questions, scratch)
-    cluster, near_earlier = clusters(likeness)
-    parts = _split(owner, cluster, config)
+    """Check and split the rows; write the numbers of each part's rows into `folder`."""
+    with _scratch(folder) as scratch:
+        found = _convert(sources, choice, config.on_bad_row, scratch, reporter)
+        questions, hashes = Texts(scratch, "questions"), np.frombuffer(found.hashes, np.int64)
+        rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
+        index = index_texts(questions, scratch)
+        cluster, near_earlier = clusters(index)
+        parts = _split(owner, cluster, config)
+        leaks = _leaks(hashes, index, parts)
     for name, part in parts.items():
         np.save(folder / f"{name}.npy", rows[part])
     columns, not_read = columns_read(found.columns, choice)
     return DataReceipt(
-        path=shown(config.path),
+        path=redacted(config.path),
         sha256=_content_hash(sources),
         format=choice.name,
         why=choice.why,
@@ -143,12 +135,24 @@ def _divide(
         first_skipped=tuple(row.problem for row in found.bad),
         exact_duplicates=len(hashes) - len(np.unique(hashes)),
         near_duplicates=int(near_earlier.sum()),
-        approximate=not likeness.exact,
+        approximate=not index.exact,
         split=config.split if len(np.unique(owner)) == 1 else "by file",
         sizes={name: len(part) for name, part in parts.items()},
-        leaks=_leaks(hashes, likeness, parts),
+        leaks=leaks,
         notes=_notes(parts, int(near_earlier.sum()), config),
     )
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Return a folder for what is needed meanwhile, also where a killed process left one."""
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass
@@ -160,14 +164,14 @@ class _Found:
     hashes: array[int] = field(default_factory=lambda: array("q"))  # of its question
     columns: dict[str, None] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
-    bad: list[BadRow] = field(default_factory=list)  # the first NAMED
+    bad: list[BadRow] = field(default_factory=list)  # the first SKIPPED_SHOWN
 
 
-def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch: Path, watch: Watch) -> _Found:
+def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch: Path, reporter: Reporter) -> _Found:
     """Read every row; its question goes to the scratch folder."""
     found, total = _Found(), sum(len(source.rows) for source in sources)
     numbered = enumerate((source, row) for source in sources for row in source.rows)
-    with watch.counting("Checking rows", total, LONG) as done, Writer(scratch, "questions") as questions:
+    with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, Writer(scratch, "questions") as questions:
         for number, (source, row) in numbered:
             try:
                 conversation = to_conversation(row, choice)
@@ -175,9 +179,9 @@ def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch
                 if on_bad_row == "error":
                     raise
                 found.skipped[error.reason] += 1
-                found.bad += [error.with_traceback(None)] if len(found.bad) < NAMED else []
+                found.bad += [error.with_traceback(None)] if len(found.bad) < SKIPPED_SHOWN else []
                 continue
-            question = asked(conversation)
+            question = question_key(conversation)
             questions.append(question.encode())
             found.hashes.append(hash(question))
             found.rows.append(number)
@@ -204,10 +208,10 @@ def _split(owner: NDArray[np.int8], cluster: Numbers, config: DataConfig) -> Par
     return {name: train[part] if name == "train" or not len(rows[name]) else rows[name] for name, part in cut.items()}
 
 
-def _leaks(hashes: Numbers, likeness: Likeness, parts: Parts) -> dict[str, dict[str, int]]:
+def _leaks(hashes: Numbers, index: TextIndex, parts: Parts) -> dict[str, dict[str, int]]:
     """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
     held = np.concatenate([parts[name] for name in HELD_BACK])
-    near = near_any(likeness, held, parts["train"])
+    near = near_any(index, held, parts["train"])
     exact = np.isin(hashes[held], hashes[parts["train"]])
     cut = len(parts[HELD_BACK[0]])
     return {
@@ -217,7 +221,7 @@ def _leaks(hashes: Numbers, likeness: Likeness, parts: Parts) -> dict[str, dict[
 
 
 def _content_hash(sources: Sequence[Source]) -> str:
-    """Give the sha256 of the file, or of the files' own."""
+    """Return the sha256 of the file, or of the files' own."""
     if len(sources) == 1:
         return sources[0].sha256
     return hashlib.sha256("".join(source.sha256 for source in sources).encode()).hexdigest()

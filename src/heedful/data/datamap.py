@@ -48,7 +48,7 @@ class DataMap:
         return kinds
 
     def order(self) -> Numbers:
-        """Give the rows that were trained on, the most suspect first."""
+        """Return the rows that were trained on, the most suspect first."""
         order = np.argsort(-np.nan_to_num(self.suspicion, nan=-np.inf), kind="stable")
         return order[np.isfinite(self.suspicion[order])]
 
@@ -79,7 +79,7 @@ def _beside_others(nll: Losses, tokens: Numbers, order: Numbers) -> Losses:
 
 
 def _mean(epochs: Sequence[Losses], rows: int) -> Losses:
-    """Give the mean over the epochs in which a row was learned, NaN if there is none."""
+    """Return the mean over the epochs in which a row was learned, NaN if there is none."""
     table = np.array(epochs).reshape(-1, rows)
     learned = np.isfinite(table).sum(axis=0)
     return np.where(learned > 0, np.nansum(table, axis=0) / np.maximum(learned, 1), np.nan)
@@ -126,7 +126,7 @@ def _look(conversation: Conversation, losses: Losses) -> dict[str, Any]:
     return {
         "place": str(conversation.place),
         "question": "\n\n".join(asked),
-        "answer": conversation.messages[-1].content,
+        "answer": conversation.answer,
         "losses": [round(float(loss), 3) if np.isfinite(loss) else None for loss in losses],
         "why": why(losses),
     }

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from heedful.address import names_user, scheme_of, shown
+from heedful.address import names_user, redacted, scheme_of
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
-from heedful.records import Watch
+from heedful.records import Reporter
 from heedful.run import sha256, sync
 from heedful.store import writable_home
 
@@ -22,41 +22,45 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_DOWNLOAD = 2 << 30  # bytes
-LONG = 32  # MiB that make somebody wait
+PROGRESS_MIB = 32  # MiB that make somebody wait
 TIMEOUT = 30.0  # seconds without a byte
 PATIENCE, SLOWEST = 60.0, 1024  # after so many seconds, fewer bytes a second will never end
 ABANDONED = 3600.0  # seconds after its last byte in which nobody can still be writing a temporary file
 SCHEMES = ("http", "https")
 
 
-def refuse(url: str) -> None:
+def check_url(url: str) -> None:
     """Raise DataError for an address that is not fetched: of another scheme, or with a password in it."""
     if scheme_of(url) not in SCHEMES:
         fix = "Give the file's path." if scheme_of(url) == "file" else "Download the file and give its path."
-        raise DataError(f"{shown(url)} is no address that heedful reads, which begins with http:// or https://.", fix)
+        raise DataError(
+            f"{redacted(url)} is no address that heedful reads, which begins with http:// or https://.", fix
+        )
     if names_user(url):
-        problem = f"The address {shown(url)} was given with a user or password, which a run would write down."
+        problem = f"The address {redacted(url)} was given with a user or password, which a run would write down."
         raise DataError(problem, "Leave them out, or download the file and give its path.")
 
 
-def fetched(url: str, watch: Watch) -> Path:
-    """Give the file that an address leads to, from the cache if it was downloaded before and is whole."""
-    refuse(url)
+def fetched(url: str, reporter: Reporter) -> Path:
+    """Return the file that an address leads to, from the cache if it was downloaded before and is whole."""
+    check_url(url)
     url = raw_url(url)
     folder, key = writable_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
     if kept := _kept(folder, key):
         day = time.strftime("%Y-%m-%d", time.localtime(kept.stat().st_mtime))
-        watch.say(f"{shown(url)} was downloaded on {day}, and that copy is used; to fetch it anew, delete {kept}.")
+        reporter.say(
+            f"{redacted(url)} was downloaded on {day}, and that copy is used; to fetch it anew, delete {kept}."
+        )
         return kept
     temporary = folder / f".{key}.tmp-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         with open(temporary, "wb") as file:
-            kind = _download(url, file, watch)
+            kind = _download(url, file, reporter)
             sync(file)
         if instead := _instead_of_rows(temporary, kind):
-            raise DataError(f"{shown(url)} gives {instead}.", RAW)
+            raise DataError(f"{redacted(url)} gives {instead}.", RAW)
         return temporary.rename(folder / f"{key}-{sha256(temporary)}")
     except OSError as error:
         fix = "Set HEEDFUL_HOME to another folder."
@@ -102,7 +106,7 @@ def _instead_of_rows(path: Path, kind: str = "") -> str:
     return "a web page, not a file of rows" if page else ""
 
 
-def _download(url: str, file: IO[bytes], watch: Watch) -> str:
+def _download(url: str, file: IO[bytes], reporter: Reporter) -> str:
     """Fetch a URL whole and give its content type; raise DataError for an unreachable host, an error status, more than
     MAX_DOWNLOAD, or bytes that come so slowly that they never end."""
     import httpx2
@@ -110,28 +114,28 @@ def _download(url: str, file: IO[bytes], watch: Watch) -> str:
     try:
         with httpx2.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response:
             if response.status_code != httpx2.codes.OK:
-                problem = f"{shown(url)} answers {response.status_code} {response.reason_phrase}."
+                problem = f"{redacted(url)} answers {response.status_code} {response.reason_phrase}."
                 raise DataError(problem, "Check the address.")
-            _receive(response, url, file, watch)
+            _receive(response, url, file, reporter)
             return str(response.headers.get("content-type", ""))
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         host, fix = urlsplit(url).netloc, "Check the address and the network, or download it and give the file's path."
         raise DataError(f"Cannot reach {host}: {str(error) or type(error).__name__}.", fix) from error
 
 
-def _receive(response: httpx2.Response, url: str, file: IO[bytes], watch: Watch) -> None:
+def _receive(response: httpx2.Response, url: str, file: IO[bytes], reporter: Reporter) -> None:
     length = response.headers.get("content-length", "")
     size = int(length) >> 20 if length.isdigit() else 0
-    watch.say(f"Downloading {shown(url)}" + (f" ({size} MiB)." if size else "."))
+    reporter.say(f"Downloading {redacted(url)}" + (f" ({size} MiB)." if size else "."))
     started = time.monotonic()
-    with watch.counting(f"Downloading {shown(url)} (MiB)", size, LONG) as done:
+    with reporter.counting(f"Downloading {redacted(url)} (MiB)", size, PROGRESS_MIB) as done:
         for chunk in response.iter_bytes():
             file.write(chunk)
             done(file.tell() >> 20)
             if file.tell() > MAX_DOWNLOAD:
-                problem = f"{shown(url)} is larger than {MAX_DOWNLOAD >> 20} MiB."
+                problem = f"{redacted(url)} is larger than {MAX_DOWNLOAD >> 20} MiB."
                 raise DataError(problem, "Download it and give its path.")
             seconds = time.monotonic() - started
             if seconds > PATIENCE and response.num_bytes_downloaded < SLOWEST * seconds:
-                problem = f"{shown(url)} sends less than {SLOWEST} bytes a second."
+                problem = f"{redacted(url)} sends less than {SLOWEST} bytes a second."
                 raise DataError(problem, "Try again later, or download it and give its path.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heedful.data.checks import FIELD
-from heedful.data.turns import BadRow, filled, message, shown, text_of
+from heedful.data.turns import BadRow, described, filled, message, text_of
 from heedful.errors import did_you_mean
 from heedful.records import Message, Role
 
@@ -78,7 +78,7 @@ def _asked(ask: str, answer: str) -> Callable[[Fields], list[Message]]:
 
 
 def _about(row: Fields) -> str:
-    """Give the text that a question is about: a row's `input`, which some call `context`."""
+    """Return the text that a question is about: a row's `input`, which some call `context`."""
     found = {field: text for field in ABOUT if (text := text_of(row, field))}
     if len(found) > 1:
         raise BadRow('fields "input" and "context" both hold text', "Join them, or take one out.")
@@ -121,14 +121,14 @@ def refuse_unread(row: Fields, form: Format) -> None:
 
 
 def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
-    """Give the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
+    """Return the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
     for field in (field for field in form.fields if field in TURNS):
         for turn in row[field] if _is_list(row.get(field)) else ():
             yield from ((field, key) for key, value in turn.items() if value and key not in TURNS[field])
 
 
 def _system(row: Fields) -> list[Message]:
-    """Give the system message of a row that has one; an empty one is none."""
+    """Return the system message of a row that has one; an empty one is none."""
     text = text_of(row, "system")
     return [Message("system", text)] if text.strip() else []
 
@@ -148,7 +148,7 @@ def _is_list(value: Any) -> bool:
 def _sequence(row: Fields, field: str) -> Sequence[Any]:
     value = row.get(field)
     if value is not None and not _is_list(value):
-        raise BadRow(f'field "{field}" is {shown(value)}, not a list', "", f'field "{field}" is not a list')
+        raise BadRow(f'field "{field}" is {described(value)}, not a list', "", f'field "{field}" is not a list')
     return value or ()
 
 
@@ -156,12 +156,14 @@ def _turns(value: Any, field: str, keys: tuple[str, str, str], roles: Mapping[st
     """Read a list of objects with a role and a text each."""
     role_key, text_key, weight_key = keys
     if not _is_list(value) or not value:
-        raise BadRow(f'field "{field}" is {shown(value)}, not a list of messages', "", f'field "{field}" is no list')
+        raise BadRow(
+            f'field "{field}" is {described(value)}, not a list of messages', "", f'field "{field}" is no list'
+        )
     found = []
     for number, turn in enumerate(value, 1):
         where = f"{field}, message {number}"
         if not isinstance(turn, dict):
-            raise BadRow(f"{where} is {shown(turn)}, not an object", "", "message is not an object")
+            raise BadRow(f"{where} is {described(turn)}, not an object", "", "message is not an object")
         if call := next((key for key in CALLS if turn.get(key)), None):
             fix = (
                 "Write the call into the text of the message, or remove the row: learned without, it would stop there."
@@ -174,7 +176,7 @@ def _turns(value: Any, field: str, keys: tuple[str, str, str], roles: Mapping[st
         role = roles.get(turn[role_key]) if isinstance(turn[role_key], str) else None
         if role is None:
             known = f"Known are {listed(roles)}."
-            raise BadRow(f"{where} has the unknown role {shown(turn[role_key])}", known, "unknown role")
+            raise BadRow(f"{where} has the unknown role {described(turn[role_key])}", known, "unknown role")
         if role == "system" and turn[text_key] in ("", None):
             continue  # many exports write an empty one into each row; it says nothing
         found.append(message(role, turn[text_key], where, turn.get(weight_key)))

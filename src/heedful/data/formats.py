@@ -16,7 +16,7 @@ from pathlib import PurePath
 from heedful.data.checks import FIELD, read_checks
 from heedful.data.fields import FORMATS, Fields, Format, listed, refuse_unread, unread_of_turns
 from heedful.data.readers import RawRow
-from heedful.data.turns import BadRow, check_turns, shown
+from heedful.data.turns import BadRow, check_turns, described
 from heedful.errors import DataError, did_you_mean
 from heedful.records import Conversation, Message, Place
 
@@ -82,7 +82,7 @@ def columns_in(row: Fields, choice: Choice) -> Iterator[str]:
 
 
 def columns_read(present: Iterable[str], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Give the columns that are read, by field, and those that are not."""
+    """Return the columns that are read, by field, and those that are not."""
     present = list(present)
     wanted = {field: choice.columns.get(field, field) for field in choice.fields}
     used = {field: column for field, column in wanted.items() if column in present}
@@ -96,7 +96,7 @@ def columns_told(name: str, used: Iterable[str], not_read: Collection[str]) -> s
 
 
 def name_of(file: str, row: int) -> str:
-    """Give the id of the conversation that a row becomes."""
+    """Return the id of the conversation that a row becomes."""
     return f"{_file_name(file)}:{row}"
 
 
@@ -109,7 +109,7 @@ def _read(row: RawRow, choice: Choice) -> list[Message]:
     if row.problem:
         raise BadRow(row.problem, reason="not valid JSON or CSV")
     if not isinstance(row.value, dict):
-        raise BadRow(f"the row is {shown(row.value)}, not an object", "A row looks like {...}.", "not an object")
+        raise BadRow(f"the row is {described(row.value)}, not an object", "A row looks like {...}.", "not an object")
     form, fields = FORMATS[choice.name], _renamed(row.value, choice.columns)
     if not form.fits(fields):
         raise _missing(form, fields, choice)
@@ -166,7 +166,7 @@ def _check_columns(wanted: str, columns: Mapping[str, str], present: set[str]) -
 
 
 def _renamed(row: Fields, columns: Mapping[str, str]) -> Fields:
-    """Give a row's values under the format's names. A mapped column is not read under its own name too."""
+    """Return a row's values under the format's names. A mapped column is not read under its own name too."""
     if not columns:
         return row
     taken = set(columns.values()) | set(columns)

@@ -47,7 +47,7 @@ class JsonText:
         return 0
 
     def line_of(self, at: int) -> int:
-        """Give the line of a position; positions are asked for in order."""
+        """Return the line of a position; positions are asked for in order."""
         self._line += self.text.count("\n", self._seen, at)
         self._seen = at
         return self._line
@@ -59,7 +59,7 @@ class JsonText:
         return end
 
     def at(self, position: int) -> str:
-        """Give the character at a position that `blank` gave; "" is the end of the file."""
+        """Return the character at a position that `blank` gave; "" is the end of the file."""
         return self.text[position : position + 1]
 
     def value(self, at: int, where: str = "") -> tuple[Any, int, str]:

@@ -49,7 +49,7 @@ class Buckets:
             os.pwrite(self._file, word.tobytes(), (band * self._texts + start) * word.itemsize)
 
     def pairs(self, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
-        """Give pairs (row, other) that may be near, at most MOST_MET for a row: linear in the rows."""
+        """Return pairs (row, other) that may be near, at most MOST_MET for a row: linear in the rows."""
         met = np.zeros(self._texts, np.int16)
         size = self._texts * np.dtype(np.uint32).itemsize
         for band in range(BANDS):

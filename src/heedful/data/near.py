@@ -26,7 +26,7 @@ CHUNK = 200_000  # pairs compared at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Likeness:
+class TextIndex:
     """Texts made ready to be compared."""
 
     distinct: Numbers  # [texts]: each text's number; by first appearance, case and white space aside
@@ -40,7 +40,7 @@ class Likeness:
         return self.vectors is not None
 
     def cosine(self, rows: Numbers, others: Numbers) -> NDArray[np.float64]:
-        """Give the cosine of each pair."""
+        """Return the cosine of each pair."""
         if self.vectors is not None:
             left, right = self.vectors[rows], self.vectors[others]
         else:
@@ -50,7 +50,7 @@ class Likeness:
         return np.asarray(left.multiply(right).sum(axis=1)).ravel()
 
 
-def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
+def index_texts(texts: Sequence[str], scratch: Path | None = None) -> TextIndex:
     """Count or hash the 3-grams of each text; case and the width of white space do not matter.
 
     `texts` are gone through twice; `scratch` is where a large file may lie meanwhile.
@@ -58,8 +58,8 @@ def compare(texts: Sequence[str], scratch: Path | None = None) -> Likeness:
     hashes = np.fromiter((hash(plain(text)) for text in texts), np.int64, len(texts))
     distinct, first = _numbered(hashes)
     if len(first) <= EXACT_ROWS:
-        return Likeness(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
-    return Likeness(
+        return TextIndex(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
+    return TextIndex(
         distinct,
         first,
         texts,
@@ -77,31 +77,31 @@ def _numbered(values: Numbers) -> tuple[Numbers, Numbers]:
     return number[inverse], first[appearance]
 
 
-def clusters(likeness: Likeness) -> tuple[Numbers, Flags]:
-    """Give each text the number of its cluster, and say whether an earlier text is near it."""
-    everything = np.arange(len(likeness.first))
+def clusters(index: TextIndex) -> tuple[Numbers, Flags]:
+    """Number each text's cluster, and say whether an earlier text is near it."""
+    everything = np.arange(len(index.first))
     parent, near_earlier = everything.copy(), np.zeros(len(everything), dtype=bool)
-    for rows, others in _candidates(likeness, everything, everything):
+    for rows, others in _candidates(index, everything, everything):
         # In a large cluster nearly every pair is near; what is already known is not computed again.
         known = near_earlier[rows]
         known[known] = _roots(parent, rows[known]) == _roots(parent, others[known])
         news = (others < rows) & ~known
-        rows, others = _near(likeness, rows[news], others[news])
+        rows, others = _near(index, rows[news], others[news])
         near_earlier[rows] = True
         _merge(parent, rows, others)
-    first = np.zeros(len(likeness.distinct), dtype=bool)
-    first[likeness.first] = True
-    return _roots(parent, everything)[likeness.distinct], near_earlier[likeness.distinct] | ~first
+    first = np.zeros(len(index.distinct), dtype=bool)
+    first[index.first] = True
+    return _roots(parent, everything)[index.distinct], near_earlier[index.distinct] | ~first
 
 
-def near_any(likeness: Likeness, rows: Numbers, others: Numbers) -> Flags:
+def near_any(index: TextIndex, rows: Numbers, others: Numbers) -> Flags:
     """Say for each text of `rows` whether one of the texts `others` is near it."""
-    rows, others = likeness.distinct[rows], np.unique(likeness.distinct[others])
-    found = np.zeros(len(likeness.first), dtype=bool)
+    rows, others = index.distinct[rows], np.unique(index.distinct[others])
+    found = np.zeros(len(index.first), dtype=bool)
     found[others] = True
-    for left, right in _candidates(likeness, np.unique(rows[~found[rows]]), others):
+    for left, right in _candidates(index, np.unique(rows[~found[rows]]), others):
         news = ~found[left]
-        left, _ = _near(likeness, left[news], right[news])
+        left, _ = _near(index, left[news], right[news])
         found[left] = True
     result: Flags = found[rows]
     return result
@@ -129,15 +129,15 @@ def _count(texts: Sequence[str]) -> tuple[Numbers, sparse.csr_array]:
     return grams, sparse.csr_array((np.ones(len(column)), (owner, column)), shape=(len(texts), len(grams)))
 
 
-def _candidates(likeness: Likeness, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
-    """Give pairs (row, other) that may be near, a chunk at a time; some may come twice."""
+def _candidates(index: TextIndex, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
+    """Return pairs (row, other) that may be near, a chunk at a time; some may come twice."""
     if not len(rows) or not len(others):
         return
-    if likeness.vectors is None:
-        assert likeness.buckets is not None
-        yield from likeness.buckets.pairs(rows, others)
+    if index.vectors is None:
+        assert index.buckets is not None
+        yield from index.buckets.pairs(rows, others)
         return
-    for left, right in _folded_pairs(likeness.vectors, rows, others):
+    for left, right in _folded_pairs(index.vectors, rows, others):
         heads = np.unique(left, return_index=True)[1]
         yield left[heads], right[heads]  # one pair of each row tells most of what is to be known of a large cluster
         for start in range(0, len(left), CHUNK):
@@ -145,7 +145,7 @@ def _candidates(likeness: Likeness, rows: Numbers, others: Numbers) -> Iterator[
 
 
 def _folded_pairs(vectors: sparse.csr_array, rows: Numbers, others: Numbers) -> Iterator[Pairs]:
-    """Give every pair whose cosine may reach the threshold.
+    """Return every pair whose cosine may reach the threshold.
 
     Counts are never negative, so adding columns together can only add products: with x, y folded into buckets
     fold(x) · fold(y) >= x · y. Eight buckets for each gram of a usual text keep what is added near 0.1.
@@ -162,9 +162,9 @@ def _folded_pairs(vectors: sparse.csr_array, rows: Numbers, others: Numbers) -> 
         yield block[near[0]], others[near[1]]
 
 
-def _near(likeness: Likeness, rows: Numbers, others: Numbers) -> Pairs:
+def _near(index: TextIndex, rows: Numbers, others: Numbers) -> Pairs:
     """Keep the pairs whose cosine reaches the threshold."""
-    near = likeness.cosine(rows, others) >= THRESHOLD
+    near = index.cosine(rows, others) >= THRESHOLD
     return rows[near], others[near]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import DataConfig
 from heedful.data.fields import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format
 from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
@@ -14,7 +14,7 @@ from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
-from heedful.records import Message, Watch
+from heedful.records import SILENT, Message, Reporter
 
 ANSWER = "-"  # stands for a missing answer while a row's format is found and the row is checked
 TURNS = {  # field -> where a turn names its role, the known roles, and an answer
@@ -24,28 +24,28 @@ TURNS = {  # field -> where a turn names its role, the known roles, and an answe
 Prompt = tuple[Mapping[str, Any], tuple[Message, ...]]
 
 
-def prompts(config: DataConfig, watch: Watch = Watch()) -> list[Prompt]:  # noqa: B008 (it is frozen)
-    """Give every row as it was read, and the messages up to the one that should be answered.
+def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[Prompt]:
+    """Return every row as it was read, and the messages up to the one that should be answered.
 
     Raises DataError for what cannot be read.
     """
-    rows = [row for source in read(config.path, watch) for row in source.rows]
+    rows = [row for source in read(config.path, reporter) for row in source.rows]
     if not rows:
-        raise DataError(f"{shown(config.path)} holds no rows.", "Each row should hold an instruction.")
+        raise DataError(f"{redacted(config.path)} holds no rows.", "Each row should hold an instruction.")
     whole = [replace(row, value=_answered(row.value, config)) for row in rows]
     choice = choose(whole, config.format, config.columns)
     found = list(_asked(rows, whole, choice, config.on_bad_row))
     used, not_read = columns_read({column: None for row, _ in found for column in columns_in(row, choice)}, choice)
-    watch.say(columns_told(choice.name, used.values(), not_read))
+    reporter.say(columns_told(choice.name, used.values(), not_read))
     if len(found) < len(rows):
-        watch.say(f"{len(rows) - len(found)} of {len(rows)} rows cannot be read and are left out.")
+        reporter.say(f"{len(rows) - len(found)} of {len(rows)} rows cannot be read and are left out.")
     return found
 
 
 def _asked(rows: list[RawRow], whole: list[RawRow], choice: Choice, on_bad_row: str) -> Iterator[Prompt]:
     for row, answered in zip(rows, whole, strict=True):
         try:
-            yield row.value, to_conversation(answered, choice).messages[:-1]
+            yield row.value, to_conversation(answered, choice).prompt
         except BadRow:
             if on_bad_row == "error":
                 raise

@@ -38,7 +38,7 @@ class RawRow:
 
 
 def file_type(name: str) -> tuple[str, bool]:
-    """Give a file name's ending and whether .gz follows it: ("json", True) for data.JSON.gz."""
+    """Return a file name's ending and whether .gz follows it: ("json", True) for data.JSON.gz."""
     path = PurePosixPath(name.lower())
     packed = path.suffix == ".gz"
     return (path.with_suffix("") if packed else path).suffix.lstrip("."), packed
@@ -54,7 +54,7 @@ def read_rows(opened: Open, name: str, ending: str, packed: bool) -> Iterator[Ra
 
 
 def as_json(value: Any) -> Any:
-    """Give what JSON can hold: dates and the like become their text, and so do bytes if they are UTF-8.
+    """Return what JSON can hold: dates and the like become their text, and so do bytes if they are UTF-8.
 
     NaN is how a table without null writes that nothing is there.
     """

@@ -63,7 +63,7 @@ class RowLosses:
         return nll, tokens.max(axis=0, initial=0)
 
     def _read(self) -> NDArray[np.void]:
-        """Give the whole table [epochs, rows], the last epoch filled up with rows that were not trained on."""
+        """Return the whole table [epochs, rows], the last epoch filled up with rows that were not trained on."""
         cells = np.fromfile(self.path, CELL) if self.path.exists() else np.zeros(0, CELL)
         epochs = -(-len(cells) // self.rows)
         table = np.zeros((epochs, self.rows), CELL)

@@ -35,7 +35,7 @@ class Rows(Sequence[Conversation]):
         return to_conversation(self._files[file][row], self._choice)
 
     def identity(self) -> dict[str, Any]:
-        """Give what decides over these conversations: the files, how they are read, and which rows are meant."""
+        """Return what decides over these conversations: the files, how they are read, and which rows are meant."""
         return {
             "files": [(file.name, file.content) for file in self._files],
             "choice": [self._choice.name, sorted(self._choice.columns.items())],
@@ -43,7 +43,7 @@ class Rows(Sequence[Conversation]):
         }
 
     def name(self, at: int) -> str:
-        """Give a conversation's id without reading it."""
+        """Return a conversation's id without reading it."""
         file, row = self._find(at)
         return name_of(self._files[file].name, row + 1)
 

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from heedful.address import scheme_of, shown
-from heedful.data.download import fetched, refuse
+from heedful.address import redacted, scheme_of
+from heedful.data.download import check_url, fetched
 from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open
 from heedful.errors import DataError, did_you_mean, install
-from heedful.records import Place, Watch
+from heedful.records import SILENT, Place, Reporter
 
-LONG = 32  # MiB that make somebody wait
+PROGRESS_MIB = 32  # MiB that make somebody wait
 PARTS: dict[str, Part] = {
     "train": "train",
     "valid": "validation",
@@ -62,20 +62,20 @@ class _File:
     part: Part = "train"
 
 
-def read(path: str, watch: Watch = Watch()) -> list[Source]:  # noqa: B008 (it is frozen)
+def read(path: str, reporter: Reporter = SILENT) -> list[Source]:
     """Read everything that `path` names; raise DataError if it cannot be had."""
     with _had(path):
         if scheme_of(path):
-            return [_read(_url(path, watch), watch)]
+            return [_read(_url(path, reporter), reporter)]
         if (files := _files(path)) is not None:
-            return [_read(file, watch) for file in files]
+            return [_read(file, reporter) for file in files]
     return _hub(path)
 
 
-def find(path: str) -> None:
+def check_exists(path: str) -> None:
     """Raise DataError where `path` names nothing that is here; no address and no hub is asked."""
     if scheme_of(path):
-        refuse(path)
+        check_url(path)
     else:
         with _had(path):
             _files(path)
@@ -87,7 +87,7 @@ def _had(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a loop of links, no host, a NUL
-        raise DataError(f"Cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}.") from error
+        raise DataError(f"Cannot read {redacted(path)}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _files(path: str) -> list[_File] | None:
@@ -129,8 +129,8 @@ def _not_kept(what: str) -> DataError:
     return DataError(f"{what} cannot be read more than once, as heedful does.", "Save the data as a file first.")
 
 
-def _read(file: _File, watch: Watch) -> Source:
-    """Give a file's rows: read, or remembered by its content."""
+def _read(file: _File, reporter: Reporter) -> Source:
+    """Return a file's rows: read, or remembered by its content."""
     with file.opened() as stream:
         content, size = hashlib.file_digest(cast(BufferedReader, stream), "sha256").hexdigest(), stream.tell()
     key = {"content": content, "ending": file.ending, "packed": file.packed}
@@ -142,7 +142,7 @@ def _read(file: _File, watch: Watch) -> Source:
         return latest[0]
 
     def rows() -> Iterator[RawRow]:
-        with watch.counting(f"Reading {file.name} (MiB)", size >> 20, LONG) as done:
+        with reporter.counting(f"Reading {file.name} (MiB)", size >> 20, PROGRESS_MIB) as done:
             for number, row in enumerate(read_rows(opened, file.name, file.ending, file.packed)):
                 yield row
                 if number % 4096 == 0 and not latest[0].closed:
@@ -175,12 +175,12 @@ def _folder(folder: Path) -> list[_File]:
     return [_file(path, part) for part, paths in parts.items() for path in paths]
 
 
-def _url(url: str, watch: Watch) -> _File:
+def _url(url: str, reporter: Reporter) -> _File:
     """Read what a URL leads to, from the cache if it was downloaded before."""
-    path = fetched(url, watch)
+    path = fetched(url, reporter)
     ending, _ = file_type(urlsplit(url).path)
     # An address such as /download?id=7 has no ending; the JSON reader tells an array from lines.
-    return _File(shown(url), lambda: open(path, "rb"), ending if ending in READERS else "json")
+    return _File(redacted(url), lambda: open(path, "rb"), ending if ending in READERS else "json")
 
 
 def _is_hub_id(path: str) -> bool:

@@ -54,7 +54,7 @@ class Spool(Sequence[RawRow]):
 
 
 def spool(name: str, key: Mapping[str, Any], rows: Callable[[], Iterator[RawRow]]) -> Spool:
-    """Give a file's rows, from the cache if a file of the same content was read before."""
+    """Return a file's rows, from the cache if a file of the same content was read before."""
 
     def write(folder: Path) -> Facts:
         lines = array("q")

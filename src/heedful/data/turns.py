@@ -29,7 +29,7 @@ class BadRow(DataError):
         return BadRow(self.bare, self.fix, self.reason, place)
 
 
-def shown(value: Any) -> str:
+def described(value: Any) -> str:
     """Name a value in a message: short, whatever it holds."""
     if value is None:
         return "null"
@@ -45,12 +45,12 @@ def shown(value: Any) -> str:
 
 
 def filled(row: Mapping[str, Any], field: str) -> str:
-    """Give a field's text; raise BadRow if it is not text or there is nothing in it."""
+    """Return a field's text; raise BadRow if it is not text or there is nothing in it."""
     return _filled(row[field], f'field "{field}"')
 
 
 def text_of(row: Mapping[str, Any], field: str) -> str:
-    """Give an optional field's text: "" where it is absent, null or blank."""
+    """Return an optional field's text: "" where it is absent, null or blank."""
     value = row.get(field)
     text = "" if value is None else _text(value, f'field "{field}"')
     return text if text.strip() else ""
@@ -62,7 +62,7 @@ def message(role: Role, content: Any, where: str, weight: Any = None) -> Message
     text = joined(_part(part, where) for part in content) if parts else content
     if weight is not None and not (role == "assistant" and weight in (0, 1) and isinstance(weight, int | float)):
         fix = "The weight of an assistant's message may be 0 or 1."
-        raise BadRow(f"{where} ({role}) has the weight {shown(weight)}", fix, "unusable weight")
+        raise BadRow(f"{where} ({role}) has the weight {described(weight)}", fix, "unusable weight")
     return Message(role, _filled(text, f"{where} ({role})"), None if weight is None else bool(weight))
 
 
@@ -107,7 +107,7 @@ def _text(value: Any, where: str) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         fix = "Write it in quotes." if number else "Fill it or remove the row." if value is None else "It must be text."
         reason = f"{_kind(where)} is {'null' if value is None else 'not text'}"
-        raise BadRow(f"{where} is {shown(value)}, not text", fix, reason)
+        raise BadRow(f"{where} is {described(value)}, not text", fix, reason)
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         problem = f"{where} holds half of a surrogate pair, which is not a character"
         raise BadRow(problem, "Repair or remove it.", f"{_kind(where)} is not Unicode")
@@ -120,7 +120,7 @@ def _kind(where: str) -> str:
 
 
 def in_words(turns: Sequence[Message]) -> str:
-    """Give turns as a person reads them: the text of one alone, each of several after its role."""
+    """Return turns as a person reads them: the text of one alone, each of several after its role."""
     texts = ["\n\n".join(part for part in (turn.content, turn.input) if part) for turn in turns]
     if len(turns) == 1:
         return texts[0]

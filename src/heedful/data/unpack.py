@@ -29,7 +29,7 @@ def is_page(head: bytes) -> bool:
 
 
 def unpacked(opened: Open, name: str, packed: bool) -> Open:
-    """Give the bytes to read; raise DataError for a web page, and where a name promises gzip (`packed`) in vain."""
+    """Return the bytes to read; raise DataError for a web page, and where a name promises gzip (`packed`) in vain."""
     head = _head(opened)
     if packed and head and not head.startswith(_GZIP):
         raise DataError(f"{name} is not gzip, whatever its name says.", "Take .gz off the name, or get the file again.")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heedful.encode.tree import build_tree, shared_beginning
-from heedful.records import Batch, Predictions, Runs, TokenizedExample
+from heedful.encode.tree import build_tree, common_prefix
+from heedful.records import Batch, Predictions, SupervisedTokens, TokenizedExample
 
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
 MOST_TOKENS = 4096  # in one forward, where memory has room: more are no faster
@@ -27,13 +27,13 @@ class Collator:
     batch_tokens: int
 
     def weights(self, example: TokenizedExample) -> NDArray[np.float32]:
-        """Give what each token counts as a target: 1 where supervised, the prompt's share elsewhere, 0 at the start."""
+        """Return what each token counts as a target: 1 where supervised, the prompt's share elsewhere, 0 first."""
         weights = np.where(example.supervised, np.float32(1), np.float32(self.prompt_weight))
         weights[0] = 0
         return weights
 
     def weight(self, examples: Sequence[TokenizedExample]) -> float:
-        """Give the denominator of an update on these examples."""
+        """Return the denominator of an update on these examples."""
         return float(sum(self.weights(example).sum(dtype=np.float64) for example in examples))
 
     def parts(self, examples: Sequence[TokenizedExample]) -> Iterator[tuple[list[TokenizedExample], int]]:
@@ -69,10 +69,10 @@ def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.fl
     position_ids = torch.arange(width).expand(len(examples), width)
     edges = (np.concatenate(column) for column in (sources, targets, counts))
     predictions = Predictions(*map(torch.from_numpy, edges))
-    supervised = np.flatnonzero(np.concatenate(flags))
+    edge = np.flatnonzero(np.concatenate(flags))
     owners = np.repeat(np.arange(len(examples)), [len(column) for column in counts])
-    runs = Runs(tuple(example.id for example in examples), owners[supervised], supervised)
-    return _batch(examples, input_ids, position_ids, attention, predictions, runs)
+    supervised = SupervisedTokens(tuple(example.id for example in examples), owners[edge], edge)
+    return _batch(examples, input_ids, position_ids, attention, predictions, supervised)
 
 
 def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
@@ -81,8 +81,8 @@ def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.floa
     predictions = Predictions(*map(torch.from_numpy, (nodes.source, nodes.target, nodes.weight)))
     input_ids, position_ids = torch.from_numpy(nodes.tokens)[None], torch.from_numpy(nodes.depths)[None]
     visibility = torch.from_numpy(nodes.visibility())[None, None]
-    runs = Runs(tuple(example.id for example in examples), nodes.example, nodes.edge)
-    return _batch(examples, input_ids, position_ids, visibility, predictions, runs)
+    supervised = SupervisedTokens(tuple(example.id for example in examples), nodes.example, nodes.edge)
+    return _batch(examples, input_ids, position_ids, visibility, predictions, supervised)
 
 
 Layout = Callable[[Sequence[TokenizedExample], Sequence[NDArray[np.float32]], int], Batch]
@@ -95,12 +95,12 @@ def _batch(
     position_ids: torch.Tensor,
     attention: torch.Tensor,
     predictions: Predictions,
-    runs: Runs,
+    supervised: SupervisedTokens,
 ) -> Batch:
     weight = float(predictions.weight.sum(dtype=torch.float64))
     targets = sum(int(np.count_nonzero(example.supervised)) for example in examples)
     tokens = sum(len(example) for example in examples)
-    return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, runs)
+    return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, supervised)
 
 
 def parts(
@@ -115,7 +115,7 @@ def parts(
     for example in examples:
         width = max(width, len(example))
         if layout == "tree":  # what begins alike stands side by side
-            more = places + len(example) - (shared_beginning(part[-1].ids, example.ids) if part else 0)
+            more = places + len(example) - (common_prefix(part[-1].ids, example.ids) if part else 0)
         else:
             more = width * (len(part) + 1)
         if part and more > limit:

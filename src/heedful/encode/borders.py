@@ -55,7 +55,7 @@ class Borders:
         return tuple(t for t in self._special if not any(_overlap(t, other) for other in texts if other != t))
 
     def before_special(self, text: str) -> int:
-        """Give where the first isolated special token begins, or the text's length."""
+        """Return where the first isolated special token begins, or the text's length."""
         return min((at for token in self.isolated if (at := text.find(token)) >= 0), default=len(text))
 
     def ends_special(self, text: str) -> bool:

@@ -42,7 +42,7 @@ class Examples(Sequence[TokenizedExample]):
         return len(self.tokens)
 
     def number(self, at: int) -> int:
-        """Give the number of the conversation that an example was made from; some were too long to become one."""
+        """Return the number of the conversation that an example was made from; some were too long to become one."""
         return int(self._rows[at])
 
     @overload
@@ -59,7 +59,7 @@ class Examples(Sequence[TokenizedExample]):
         return TokenizedExample(self._name(int(self._rows[i])), ids, supervised)
 
     def ids(self, at: int) -> bytes:
-        """Give an example's ids as they are stored, `id_bytes` each: to compare them with others of this folder."""
+        """Return an example's ids as they are stored, `id_bytes` each: to compare them with others of this folder."""
         return self._packed(at)[: int(self.tokens[at]) * self.id_bytes]
 
     @property
@@ -72,7 +72,7 @@ class Examples(Sequence[TokenizedExample]):
 
 
 def ids_type(embeddings: int) -> str:
-    """Give the type for ids below this number: as many bytes as the largest needs, however many tokens there are."""
+    """Return the type for ids below this number: as many bytes as the largest needs, however many tokens there are."""
     return "uint16" if embeddings <= SMALL else "int32"
 
 
@@ -106,7 +106,7 @@ def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation],
 
 
 def _packed(chunk: Chunk, first: int, ids: str) -> tuple[bytes, bytes]:
-    """Give the bytes that a chunk adds to each file; its conversations are numbered from `first`."""
+    """Return the bytes that a chunk adds to each file; its conversations are numbered from `first`."""
     examples = b"".join(e.ids.astype(ids).tobytes() + e.supervised.tobytes() for e in chunk.examples)
     columns = ([first + number for number in chunk.kept], list(map(len, chunk.examples)), chunk.answer_tokens)
     index: NDArray[np.uint32] = np.array(columns, np.uint32).T
@@ -121,7 +121,7 @@ def _hash(added: Sequence[bytes]) -> str:
 
 
 def _whole_chunks(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the lines of the chunks that stand in the files as they were written, from the first on."""
+    """Return the lines of the chunks that stand in the files as they were written, from the first on."""
     if not all((folder / name).exists() for name in (*FILES, "chunks.jsonl")):
         return
     files, before = [Bytes(folder / name) for name in FILES], [0, 0]

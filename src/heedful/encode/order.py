@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from heedful.encode.examples import Examples
 
-LONG = 128  # tokens: a shorter beginning is not worth another order
-SHARE = 4  # a beginning that is looked at counts if it is a quarter of its row
-PATIENCE = 4  # updates' worth of rows that may wait for smaller runs to fill a gap
+MIN_SHARED_TOKENS = 128  # tokens: a shorter beginning is not worth another order
+MAX_ROW_TO_PREFIX = 4  # a beginning that is looked at counts if it is a quarter of its row
+MAX_HELD_UPDATES = 4  # updates' worth of rows that may wait for smaller runs to fill a gap
 NONE, MANY = -1, 2**62  # no family yet; more than there are
 Numbers = NDArray[np.int64]
 
@@ -73,7 +73,7 @@ class Order:
     families: Numbers | None = None  # [rows]: those of one number share a long beginning
 
     def epoch(self, number: int) -> Plan:
-        """Give an epoch's groups of row numbers, one group an update."""
+        """Return an epoch's groups of row numbers, one group an update."""
         order = shuffled(self.rows, self.seed, number)
         if self.families is not None:
             order = order[together(self.families[order], self.group_size)]
@@ -85,7 +85,7 @@ class Order:
 
 
 def shuffled(rows: int, seed: int, epoch: int) -> Numbers:
-    """Give all row numbers in an epoch's order.
+    """Return all row numbers in an epoch's order.
 
     It is that of `DataLoader(shuffle=True)` in its (epoch + 1)-th pass after `torch.manual_seed(seed)`: a pass draws a
     seed for workers, then one for its permutation.
@@ -139,7 +139,7 @@ def _fitted(starts: Numbers, ends: Numbers, group_size: int) -> Numbers:
         while waiting:
             room = group_size - done % group_size
             fits = next((k for k, (start, end) in enumerate(waiting) if end - start <= room), None)
-            if fits is None and held < PATIENCE * group_size:
+            if fits is None and held < MAX_HELD_UPDATES * group_size:
                 break  # a later run may fit
             take(fits or 0, room)
     while waiting:
@@ -152,8 +152,8 @@ def families(examples: Examples) -> Numbers | None:
 
     Looked at are the first 128, 256, 512 ... tokens. A family has the number of one of its rows.
     """
-    rows = np.flatnonzero(examples.tokens > LONG)
-    hashes = np.zeros((int(examples.tokens.max() // LONG).bit_length(), len(rows)), np.uint64)
+    rows = np.flatnonzero(examples.tokens > MIN_SHARED_TOKENS)
+    hashes = np.zeros((int(examples.tokens.max() // MIN_SHARED_TOKENS).bit_length(), len(rows)), np.uint64)
     for k, row in enumerate(rows.tolist()):
         for level, value in enumerate(_beginnings(examples.ids(row), examples.id_bytes)):
             hashes[level, k] = value
@@ -187,10 +187,10 @@ def _joined(rows: Numbers, beginning: Numbers, family: Numbers) -> Numbers:
 
 def _beginnings(ids: bytes, size: int) -> Iterator[int]:
     """Hash a row's first 128, 256, 512 ... tokens, of `size` bytes each; 0 for what is too small a part of the row."""
-    digest, start, end = hashlib.blake2b(digest_size=8), 0, LONG * size
+    digest, start, end = hashlib.blake2b(digest_size=8), 0, MIN_SHARED_TOKENS * size
     while end < len(ids):  # the last token is only predicted
         digest.update(ids[start:end])
-        yield int.from_bytes(digest.digest()) if end * SHARE >= len(ids) else 0
+        yield int.from_bytes(digest.digest()) if end * MAX_ROW_TO_PREFIX >= len(ids) else 0
         start, end = end, 2 * end
 
 

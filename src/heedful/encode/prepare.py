@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import Config, TrainConfig
 from heedful.data.curate import MOST_SKIPPED
 from heedful.data.rows import Rows
@@ -24,13 +24,13 @@ from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encod
 from heedful.encode.view import token_view
 from heedful.errors import DataError
 from heedful.model import embeddings_of
-from heedful.records import Conversation, Splits, Watch
+from heedful.records import SILENT, Conversation, Reporter, Splits
 from heedful.store import Facts, kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
 BINS = 30  # of a histogram, at most
 SHOWN = 3  # rows of which the receipt holds every token
-LONG = 50_000  # rows that make somebody wait
+PROGRESS_ROWS = 50_000  # rows that make somebody wait
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ def prepare(
     data_receipt: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     positions: int,
-    watch: Watch = Watch(),  # noqa: B008 (it is frozen)
+    reporter: Reporter = SILENT,
 ) -> Prepared:
     """Encode the training and validation rows, or find them encoded in the cache."""
     encoder = build_encoder(config.encode, tokenizer, positions)
     identity = encoder.identity()
-    train, facts = _encoded(encoder, identity, splits.train, "train", watch)
+    train, facts = _encoded(encoder, identity, splits.train, "train", reporter)
     counts = _learned(EncodingReceipt(**facts["receipt"]), len(splits.train), config.data.on_bad_row)
     if not train:
-        raise _nothing_left(shown(config.data.path), splits, encoder.max_tokens)
-    validation, others = _encoded(encoder, identity, splits.validation, "validation", watch)
+        raise _nothing_left(redacted(config.data.path), splits, encoder.max_tokens)
+    validation, others = _encoded(encoder, identity, splits.validation, "validation", reporter)
     _learned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
     encoding = _describe(encoder, train, counts)
     order = order_of(config.train, train)
@@ -101,25 +101,25 @@ def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
 
 
 def _encoded(
-    encoder: Encoder, identity: Facts, rows: Sequence[Conversation], part: str, watch: Watch
+    encoder: Encoder, identity: Facts, rows: Sequence[Conversation], part: str, reporter: Reporter
 ) -> tuple[Examples, Facts]:
-    """Give the examples of some rows, from the cache where the same were encoded alike before."""
+    """Return the examples of some rows, from the cache where the same were encoded alike before."""
     ids = ids_type(embeddings_of(encoder.tokenizer))
     key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": FORMAT}
 
     def write(folder: Path) -> Facts:
-        with watch.counting(f"Encoding the {part} rows", len(rows), LONG) as done:
+        with reporter.counting(f"Encoding the {part} rows", len(rows), PROGRESS_ROWS) as done:
             return write_examples(folder, encoder, rows, ids, done)
 
     folder, facts, found = kept("examples", key, write)
-    if found and len(rows) >= LONG:
-        watch.say(f"The {part} rows were encoded before: {folder} is used.")
+    if found and len(rows) >= PROGRESS_ROWS:
+        reporter.say(f"The {part} rows were encoded before: {folder} is used.")
     name = rows.name if isinstance(rows, Rows) else lambda number: rows[number].id
     return Examples(folder, ids, name), facts
 
 
 def _identity(rows: Sequence[Conversation]) -> Any:
-    """Give what decides over the examples of some rows: by their files where they come from files."""
+    """Return what decides over the examples of some rows: by their files where they come from files."""
     if isinstance(rows, Rows):
         return rows.identity()
     return [[row.id, str(row.place), [asdict(message) for message in row.messages]] for row in rows]
@@ -133,7 +133,7 @@ def order_of(train: TrainConfig, examples: Examples) -> Order:
 
 
 def batch_widths(order: Order, examples: Examples) -> list[int]:
-    """Give the widths of the first epoch's batches in the padded layout: the longest row without its last token."""
+    """Return the widths of the first epoch's batches in the padded layout: the longest row without its last token."""
     return [int(examples.tokens[group].max()) - 1 for group in order.epoch(0)[:MOST_WIDTHS]]
 
 
@@ -171,7 +171,7 @@ def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> 
 
 
 def spread(values: NDArray[np.uint32]) -> dict[str, float]:
-    """Give the least, the median, the 95th percentile and the most."""
+    """Return the least, the median, the 95th percentile and the most."""
     return {
         "min": float(values.min()),
         "median": float(np.median(values)),
@@ -189,5 +189,5 @@ def histogram(values: NDArray[np.uint32]) -> dict[str, list[int]]:
 
 
 def _round_widths() -> Iterator[int]:
-    """Give 1, 2, 5, 10, 20, 50, ..."""
+    """Return 1, 2, 5, 10, 20, 50, ..."""
     return (number * 10**power for power in count() for number in (1, 2, 5))

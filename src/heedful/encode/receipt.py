@@ -43,7 +43,7 @@ def prompt_receipt(encoder: Encoder) -> dict[str, Any]:
 
 
 def _golden(encoder: Encoder, messages: Sequence[Message]) -> list[int] | None:
-    """Give a prompt's tokens, or None where the template refuses it (some know no system message)."""
+    """Return a prompt's tokens, or None where the template refuses it (some know no system message)."""
     try:
         return encoder.prompt_ids(messages)
     except ModelError:

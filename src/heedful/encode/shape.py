@@ -73,7 +73,7 @@ def roles_of(messages: Sequence[Message]) -> Roles:
 
 
 def placeholders(messages: Sequence[Message]) -> list[Message]:
-    """Give the messages with private characters for their texts."""
+    """Return the messages with private characters for their texts."""
     return [Message(message.role, chr(PLACE + i), message.supervised) for i, message in enumerate(messages)]
 
 

@@ -47,7 +47,7 @@ class Stretches:
         return rows
 
     def _plan(self, messages: Messages) -> tuple[Known, list[str]] | None:
-        """Give a conversation's stretches, and the texts that must be tokenised for it."""
+        """Return a conversation's stretches, and the texts that must be tokenised for it."""
         roles = roles_of(messages)
         if roles not in self._known and len(self._known) < MOST_SHAPES:
             self._known[roles] = self._stretches_of(messages)

@@ -86,7 +86,7 @@ class Template:
         return [list(self._reveal(text, supervised)) for text, supervised in filled]
 
     def shape(self, messages: Sequence[Message]) -> Shape | None:
-        """Give what all conversations of these roles have in common, or None where the template looks at the texts.
+        """Return what all conversations of these roles have in common, or None where the template looks at the texts.
 
         The first conversations of each shape are rendered as well; a difference would end its use.
         """
@@ -103,7 +103,7 @@ class Template:
         return shape
 
     def plain_texts(self, messages: Sequence[Message]) -> list[str] | None:
-        """Give the messages' texts as the template gets them, or None if one holds a special token's name."""
+        """Return the messages' texts as the template gets them, or None if one holds a special token's name."""
         texts = [m.content + self.joint + m.input if m.input else m.content for m in messages]
         firsts, pattern = self._not_plain
         for text in texts:
@@ -121,7 +121,7 @@ class Template:
 
     @cached_property
     def _not_plain(self) -> tuple[list[str], re.Pattern[str]]:
-        """Give what finds a special token's name or stand-in, and the characters with which names begin."""
+        """Return what finds a special token's name or stand-in, and the characters with which names begin."""
         pattern = "|".join([self._hidden, *map(re.escape, self.special)])
         return sorted({token[0] for token in self.special}), re.compile(pattern)
 
@@ -156,7 +156,7 @@ class Template:
         return [list(self._reveal(text, supervised)) for text, supervised in pieces]
 
     def stop_token(self) -> str:
-        """Give the special token that ends an answer."""
+        """Return the special token that ends an answer."""
         ask, answer = Message("user", "question"), Message("assistant", "answer")
         text = self.segments([ask, answer])[-1].text
         return max((token for token in self.special if text.endswith(token)), key=len)
@@ -227,7 +227,7 @@ def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer:
 
 
 def _own(tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str]:
-    """Give the tokenizer's chat template, the default one where it has several, and a word on which it is."""
+    """Return the tokenizer's chat template, the default one where it has several, and a word on which it is."""
     found = tokenizer.chat_template
     if not isinstance(found, dict):
         return found, ""

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import EncodeConfig
 from heedful.encode.stretches import Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
-from heedful.encode.truncate import Scissors, Shorter
+from heedful.encode.truncate import Truncated, Truncator
 from heedful.errors import DataError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
 
@@ -82,7 +82,7 @@ class Encoder:
         return self.template.tokenizer
 
     def identity(self) -> dict[str, Any]:
-        """Give all that decides over the examples besides the conversations."""
+        """Return all that decides over the examples besides the conversations."""
         backend, template = self.tokenizer.backend_tokenizer, self.template
         backend.no_truncation()
         backend.no_padding()
@@ -96,7 +96,7 @@ class Encoder:
         }
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Give the tokens of a conversation up to where the next answer begins."""
+        """Return the tokens of a conversation up to where the next answer begins."""
         ids, _ = self._encode([self.template.pieces(messages, ask=True)], None)[0]
         return [int(i) for i in ids]
 
@@ -109,7 +109,7 @@ class Encoder:
         return examples, receipt
 
     def fitted(self, conversation: Conversation) -> Conversation | None:
-        """Give a conversation as it is learned: itself, or cut to fit; None where the policy for long rows drops it."""
+        """Return a conversation as it is learned: itself, or cut to fit; None where long rows are dropped."""
         ids, flags = self._encode([self.template.pieces(conversation.messages)], None)[0]
         if len(ids) <= self.max_tokens:
             return conversation
@@ -225,7 +225,7 @@ class Encoder:
                 letters = self.tokenizer(list(text), add_special_tokens=False, verbose=False)["input_ids"]
                 yield np.concatenate(letters).astype(np.int32), np.repeat(range(len(text)), [len(i) for i in letters])
 
-    def _shorten(self, conversation: Conversation, ids: Ids, flags: Flags) -> Shorter | None:
+    def _shorten(self, conversation: Conversation, ids: Ids, flags: Flags) -> Truncated | None:
         """Apply the policy for long rows: cut texts until the example fits, refuse it, or (None) drop it.
 
         Turns that are not learned may be all that fits: such a row is dropped too.
@@ -237,8 +237,8 @@ class Encoder:
             )
         if self.long_rows == "drop":
             return None
-        whole = Shorter(conversation.messages, frozenset(), ids, flags)
-        shorter = Scissors(self.max_tokens, self._encode_cut, self.tokenizer).cut(whole)
+        whole = Truncated(conversation.messages, frozenset(), ids, flags)
+        shorter = Truncator(self.max_tokens, self._encode_cut, self.tokenizer).cut(whole)
         learned = shorter is not None and (self.supervise == "all" or shorter.flags.any())
         return shorter if learned else None
 
@@ -266,7 +266,7 @@ def build_encoder(config: EncodeConfig, tokenizer: PreTrainedTokenizerBase, posi
 
 
 def stop_ids(template: Template) -> frozenset[int]:
-    """Give the ids that end an answer: the template's stop token, and the tokenizer's end of text."""
+    """Return the ids that end an answer: the template's stop token, and the tokenizer's end of text."""
     tokenizer = template.tokenizer
     return frozenset({tokenizer.convert_tokens_to_ids(template.stop_token()), tokenizer.eos_token_id})
 

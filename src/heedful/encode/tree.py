@@ -35,7 +35,7 @@ class Tree:
     edge: NDArray[np.int64]  # [supervised tokens]: where it is predicted
 
     def visibility(self) -> NDArray[np.bool_]:
-        """Give [nodes, nodes]: row i marks the nodes that node i sees."""
+        """Return [nodes, nodes]: row i marks the nodes that node i sees."""
         nodes = np.arange(len(self.tokens))
         return (nodes[None, :] <= nodes[:, None]) & (nodes[:, None] < self.ends[None, :])
 
@@ -60,7 +60,7 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
     nodes = 0
     for k in order:
         ids = examples[k].ids
-        shared = shared_beginning(before, ids[:-1])
+        shared = common_prefix(before, ids[:-1])
         ends[path[shared:]] = nodes
         fresh = ids[shared:-1]
         path = np.concatenate([path[:shared], np.arange(nodes, nodes + len(fresh))])
@@ -81,7 +81,7 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
     return Tree(np.concatenate(tokens).astype(np.int64), np.concatenate(depths), ends[:nodes], *edges, *runs)
 
 
-def shared_beginning(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
+def common_prefix(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
     """Count the tokens that two rows have in common at their start."""
     length = min(len(a), len(b))
     different = np.flatnonzero(a[:length] != b[:length])

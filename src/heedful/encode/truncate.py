@@ -20,7 +20,7 @@ Messages = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
-class Shorter:
+class Truncated:
     """A conversation that was cut, the fields that were, and what it is encoded to."""
 
     messages: Messages
@@ -38,14 +38,14 @@ class _Text(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scissors:
+class Truncator:
     """Cuts conversations to `limit` tokens. To encode one costs the more the longer it is, so few cuts are tried."""
 
     limit: int
     encode: Callable[[Messages], tuple[Ids, Flags]]
     tokenizer: PreTrainedTokenizerBase
 
-    def cut(self, whole: Shorter) -> Shorter | None:
+    def cut(self, whole: Truncated) -> Truncated | None:
         """Make a conversation fit, or give None where it cannot.
 
         In order: the oldest exchanges, the input, the user's text, a tool's, the system's, then the last answer.
@@ -53,13 +53,13 @@ class Scissors:
         shorter = self._of_fewer_turns(whole)
         return shorter if self._fits(shorter) else self._of_less_text(shorter)
 
-    def _fits(self, shorter: Shorter) -> bool:
+    def _fits(self, shorter: Truncated) -> bool:
         return len(shorter.ids) <= self.limit
 
-    def _encoded(self, messages: Messages, fields: frozenset[str]) -> Shorter:
-        return Shorter(messages, fields, *self.encode(messages))
+    def _encoded(self, messages: Messages, fields: frozenset[str]) -> Truncated:
+        return Truncated(messages, fields, *self.encode(messages))
 
-    def _of_fewer_turns(self, whole: Shorter) -> Shorter:
+    def _of_fewer_turns(self, whole: Truncated) -> Truncated:
         """Leave out as few of the oldest exchanges as need be, or all but the last.
 
         An exchange goes whole, from a user's message to the next, so that no tool's result stands without its question.
@@ -68,7 +68,7 @@ class Scissors:
         questions = [i for i, message in enumerate(messages) if message.role == "user"]
         if len(questions) < 2:
             return whole
-        tried: dict[int, Shorter] = {}
+        tried: dict[int, Truncated] = {}
 
         def fits(left_out: int) -> bool:
             rest = (*messages[: questions[0]], *messages[questions[left_out] :])
@@ -81,7 +81,7 @@ class Scissors:
         most = len(questions) - 1
         return tried[min(most, fewest(most, guess, fits))]
 
-    def _of_less_text(self, whole: Shorter) -> Shorter | None:
+    def _of_less_text(self, whole: Truncated) -> Truncated | None:
         """Cut texts in their order, all but a token of each before the next, and of the last no more than need be."""
         texts = _texts(whole.messages)
         tried = {0: whole}
@@ -122,7 +122,7 @@ class Scissors:
 
 
 def fewest(most: int, guess: int, fits: Callable[[int], bool]) -> int:
-    """Give the least of 1 ... `most` that fits, or `most` + 1; what is more than one that fits, fits too.
+    """Return the least of 1 ... `most` that fits, or `most` + 1; what is more than one that fits, fits too.
 
     Steps from the guess grow until the border lies between two of them, which is then halved: a guess that is off by n
     costs some 2 log n trials. The last that does not fit was tried, if it is not 0, and so was what is given.

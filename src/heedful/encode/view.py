@@ -12,7 +12,7 @@ UNFINISHED = "\ufffd"  # what the tokenizer gives for a part of a character
 
 
 def token_view(encoder: Encoder, example: TokenizedExample, place: str) -> dict[str, Any]:
-    """Give the row's place and its tokens as [text, supervised]; those that make one character stand as one."""
+    """Return the row's place and its tokens as [text, supervised]; those that make one character stand as one."""
     tokens: list[list[Any]] = []
     ids, shown, waiting = example.ids[:SHOWN_TOKENS].tolist(), "", 0
     for end, supervised in enumerate(example.supervised[:SHOWN_TOKENS].tolist(), 1):

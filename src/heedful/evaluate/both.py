@@ -7,36 +7,37 @@ from dataclasses import replace
 from typing import Any
 
 from heedful import model as models
-from heedful.begin import sampling_of
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.engines import base_of, engine_of, open_tuned
 from heedful.evaluate.forgetting import probe, probe_rows
-from heedful.evaluate.held_back import subject
+from heedful.evaluate.held_back import describe_rows
 from heedful.evaluate.rows import write_rows
 from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
-from heedful.records import Conversation, Watch
+from heedful.records import Conversation, Reporter
 from heedful.run import EVALUATIONS, Results, Run, write_json
 
 
-def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str | None, watch: Watch) -> dict[str, Any]:
+def score_both(
+    run: Run, config: Config, rows: Sequence[Conversation], on: str | None, reporter: Reporter
+) -> dict[str, Any]:
     """Evaluate base and tuned on these rows: all of the data `on` which they are, or else the run's test rows.
 
     Writes evaluation.json, responses.json and the scores by row.
     """
 
     def answered(who: str, engine: Engine, encoder: Encoder) -> Answers:
-        with watch.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-            answers = answer(engine, encoder, rows, sampling_of(config), config.generate.batch_size, on_done)
+        with reporter.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
+            answers = answer(engine, encoder, rows, config.generate.sampling(), config.generate.batch_size, on_done)
         return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
 
     tuned, trained = open_tuned(run.path, config)
     answers = {"tuned": answered("the tuned model", tuned, trained)}
     if cut := answers["tuned"].cut:
-        watch.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")
+        reporter.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")
     del tuned  # before the base model takes as much memory again
     loaded = base_of(run)
     positions = models.max_positions(loaded.model.config)
@@ -49,7 +50,7 @@ def score_both(run: Run, config: Config, rows: Sequence[Conversation], on: str |
     scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
     scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": cut}
     scores |= {"forgetting": forgetting(probed)} if probed else {}
-    scores["of"] = subject(run, config, on)
+    scores["of"] = describe_rows(run, config, on)
     results = run.results(on)
     results.path.mkdir(parents=True, exist_ok=True)
     write_json(results.responses_file, responses(answers, rows))

@@ -22,7 +22,7 @@ SECONDS = 5.0  # for one pattern: some of them would take years
 
 
 def check_scores(checks: Sequence[Check], answer: str) -> dict[str, float]:
-    """Give 1 or 0 for each check, and for all of them together under `check_all`; nothing where none is declared."""
+    """Return 1 or 0 for each check, and for all of them together under `check_all`; nothing where none is declared."""
     scores = {PREFIX + check.kind: float(passes(check, answer)) for check in checks}
     return scores and {PASSED: float(all(scores.values())), **scores}
 

@@ -86,7 +86,7 @@ class Endpoint:
         self._stopped.set()
 
     def body(self, messages: Messages) -> dict[str, Any]:
-        """Give what is asked for: as repeatable as the server can."""
+        """Return what is asked for: as repeatable as the server can."""
         return {
             "model": self.model,
             "messages": list(messages),
@@ -186,7 +186,7 @@ def _reply(content: bytes) -> Reply:
 
 
 def _reason(content: bytes) -> str:
-    """Give what an error's body says, in one line."""
+    """Return what an error's body says, in one line."""
     try:
         told = json.loads(content)
         told = told.get("error", told)

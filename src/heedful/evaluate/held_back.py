@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedful import data as data_stage
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.begin import Settings, is_scored
 from heedful.config import Config, DataConfig, differences, load_config, split_override
+from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
-from heedful.records import Conversation, Watch
+from heedful.records import SILENT, Conversation, Reporter
 from heedful.run import Run, read_json
 
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
 
 
-def rows_of(
+def evaluation_rows(
     run: Run,
     config: Config,
     data: str | None,
     asked: Settings = (),
-    watch: Watch = Watch(),  # noqa: B008 (it is frozen)
+    reporter: Reporter = SILENT,
 ) -> Sequence[Conversation]:
-    """Give the run's test rows, or all rows of `data`; `config` is the run's with what was `asked` for now.
+    """Return the run's test rows, or all rows of `data`; `config` is the run's with what was `asked` for now.
 
     Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
     settings that stay as they are.
@@ -31,16 +31,16 @@ def rows_of(
     if not (run.model / "config.json").is_file():
         raise Unfinished(run.path)
     if data is not None:
-        return _all_rows(load_config(None, asked, {"data.path": data}).data, watch)
+        return _all_rows(load_config(None, asked, {"data.path": data}).data, reporter)
     if config.data != run.config().data:
         raise UsageError(
             "The data settings of a finished run decide which rows it never saw, and stay as they are.",
             "Name other rows with --data.",
         )
-    splits, receipt = data_stage.load(config.data, watch)
+    splits, receipt = load_splits(config.data, reporter)
     if receipt.sha256 != read_json(run.provenance_file).get("data"):
         raise DataError(
-            f"{shown(config.data.path)} is not what {run.path} was trained on, so it does not tell which rows "
+            f"{redacted(config.data.path)} is not what {run.path} was trained on, so it does not tell which rows "
             "were held back.",
             "Restore the file, or name rows with --data.",
         )
@@ -52,13 +52,13 @@ def rows_of(
     return splits.test
 
 
-def asked_of(run: Run, settings: Settings, data: str | None) -> Config:
-    """Give the run's settings with those asked for now; UsageError for one that an evaluation does not read."""
+def evaluation_config(run: Run, settings: Settings, data: str | None) -> Config:
+    """Return the run's settings with those asked for now; UsageError for one that an evaluation does not read."""
     config = run.config(settings)
     leaves = [*settings] if isinstance(settings, Mapping) else [split_override(text)[0] for text in settings]
     read = {f"data.{name}" for name in READ_ANEW}
     for leaf in leaves:
-        of_data = leaf.startswith("data.") and (data is None or leaf in read)  # the run's own: see `rows_of`
+        of_data = leaf.startswith("data.") and (data is None or leaf in read)  # the run's own: see `evaluation_rows`
         if not (leaf.startswith("generate.") or leaf == "evaluate.decides" or of_data):
             raise UsageError(
                 f"An evaluation does not read {leaf}.",
@@ -67,7 +67,7 @@ def asked_of(run: Run, settings: Settings, data: str | None) -> Config:
     return config
 
 
-def settle(run: Run, decides: str) -> None:
+def record_decider(run: Run, decides: str) -> None:
     """Write down which score decides, if it is another than the run chose; UsageError once a score is known."""
     chosen = run.config().evaluate.decides
     if decides == chosen:
@@ -80,15 +80,15 @@ def settle(run: Run, decides: str) -> None:
     run.write_config(load_config(run.config_file, {"evaluate.decides": decides}))
 
 
-def subject(run: Run, config: Config, data: str | None) -> dict[str, Any]:
+def describe_rows(run: Run, config: Config, data: str | None) -> dict[str, Any]:
     """Say of which rows an evaluation tells, and how they were answered if not by the run's settings."""
     changed = differences(run.config(), config).items()
     settings = {leaf: value for leaf, (_, value) in changed if leaf.startswith("generate.")}
-    return {"data": shown(data or config.data.path), "rows": "all" if data else "held back", "settings": settings}
+    return {"data": redacted(data or config.data.path), "rows": "all" if data else "held back", "settings": settings}
 
 
-def _all_rows(asked: DataConfig, watch: Watch) -> Sequence[Conversation]:
+def _all_rows(asked: DataConfig, reporter: Reporter) -> Sequence[Conversation]:
     """Read a file in its own format, whatever the run's was, unless a format is asked for now."""
-    splits, _ = data_stage.load(asked, watch)
+    splits, _ = load_splits(asked, reporter)
     rows = (*splits.train, *splits.validation, *splits.test)
     return sorted(rows, key=lambda row: (row.place.file, row.place.row))

@@ -9,9 +9,8 @@ from heedful.data.turns import in_words
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
 from heedful.evaluate.rows import key_of, read_rows, response_key, write_rows
-from heedful.evaluate.score import question, reference
 from heedful.evaluate.summary import evaluation, with_verdicts
-from heedful.records import Conversation, Watch
+from heedful.records import Conversation, Reporter
 from heedful.run import Results, read_json, write_json
 
 JudgeBy = Literal["grade", "pairs", "both"]
@@ -25,7 +24,7 @@ def is_answered(stored: Results, rows: Sequence[Conversation]) -> bool:
 
 
 def judge_run(
-    results: Results, rows: Sequence[Conversation], judge: Endpoint, by: JudgeBy, watch: Watch
+    results: Results, rows: Sequence[Conversation], judge: Endpoint, by: JudgeBy, reporter: Reporter
 ) -> dict[str, Any]:
     """Let a judge score the stored answers to these rows; give evaluation.json with its part.
 
@@ -37,8 +36,8 @@ def judge_run(
     judged = [
         Judged(
             str(row.place),
-            in_words(question(row)),
-            reference(row),
+            in_words(row.prompt),
+            row.answer,
             {model: told[response_key(model)] for model in models},
         )
         for row, told in stored
@@ -46,7 +45,7 @@ def judge_run(
     pairs = by != "grade" and {"base", "tuned"} <= set(models)
     questions = len(rows) * (len(models) * (by != "pairs") + 2 * pairs)
     verdicts: dict[str, Verdicts] = {}
-    with watch.count(f"Asking {judge.model} about {len(rows)} rows", questions) as on_done:
+    with reporter.count(f"Asking {judge.model} about {len(rows)} rows", questions) as on_done:
         replies = Replies(judge, results.judge_file, on_done)
         if by != "pairs":
             verdicts["judge_score"] = grade(judged, replies)

@@ -11,14 +11,12 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from heedful.errors import RunError
-from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better
-from heedful.evaluate.stats import compare, corpus_compare, corpus_interval, interval, ratio_interval
-from heedful.records import Comparison, Conversation, Score
+from heedful.records import Conversation
 from heedful.run import EVALUATIONS, Results, atomic_write, read_json
 
 Values = Mapping[str, float]
@@ -98,7 +96,7 @@ def read_rows(path: Path) -> list[RowScores]:
 
 
 def _scoring(results: Path) -> str:
-    """Give the command that writes these results; those on other rows lie in the folder `evaluations` of their run."""
+    """Return the command that writes these results; those on other rows lie in their run's `evaluations`."""
     if results.parent.name != EVALUATIONS:
         return f"heedful evaluate {shlex.quote(str(results))}"
     try:
@@ -114,72 +112,3 @@ def _row(line: Mapping[str, Any]) -> RowScores:
         for model, values in line["models"].items()
     }
     return RowScores(line["id"], line["place"], line["key"], cells, line.get("family", ""))
-
-
-def summary(
-    rows: Sequence[RowScores], metrics: Sequence[str] | None = None, pair: tuple[str, str] = BASE_AND_TUNED
-) -> dict[str, Any]:
-    """Give {"rows", "models", "paired"}: every model's scores, and the second of a pair against the first."""
-    columns = {model: [row.cells[model] for row in rows] for model in (rows[0].cells if rows else {})}
-    named = metrics if metrics is not None else names(cell for cells in columns.values() for cell in cells)
-    result: dict[str, Any] = {"rows": len(rows), "models": {}, "paired": {}}
-    for model, cells in columns.items():
-        scores = {metric: score(cells, metric) for metric in named}
-        result["models"][model] = {metric: asdict(found) for metric, found in scores.items() if found}
-    if columns.keys() >= set(pair):
-        result["paired"] = paired(columns[pair[0]], columns[pair[1]], named)
-    return result
-
-
-def names(cells: Iterable[Cell]) -> list[str]:
-    """List every metric of some cells, in the order in which they come; corpus scores last."""
-    found: dict[str, None] = {}
-    corpus: dict[str, None] = {}
-    for cell in cells:
-        found |= dict.fromkeys(cell.values)
-        corpus |= dict.fromkeys(cell.counts)
-    return [*found, *corpus]
-
-
-def paired(before: Sequence[Cell], after: Sequence[Cell], metrics: Iterable[str]) -> dict[str, Any]:
-    """Compare two models on the same rows, metric by metric."""
-    found = {metric: comparison(before, after, metric) for metric in metrics}
-    return {metric: asdict(compared) for metric, compared in found.items() if compared}
-
-
-def score(cells: Sequence[Cell], metric: str) -> Score | None:
-    """Give a metric's score over the rows that have it; None if none has."""
-    if metric in CORPUS:
-        counts = [cell.counts[metric] for cell in cells if metric in cell.counts]
-        return corpus_interval(counts, lambda sums: corpus_score(metric, sums)) if counts else None
-    having = [cell for cell in cells if metric in cell.values]
-    if not having:
-        return None
-    values = [cell.values[metric] for cell in having]
-    if metric in RATIOS:
-        weights = [cell.weights[RATIOS[metric]] for cell in having]
-        return ratio_interval([v * w for v, w in zip(values, weights, strict=True)], weights)
-    return interval(values)
-
-
-def comparison(before: Sequence[Cell], after: Sequence[Cell], metric: str) -> Comparison | None:
-    """Compare a metric over the rows on which both have it.
-
-    None if there are none, or if a ratio divides by other numbers on the two sides: NLL per token of two tokenizers.
-    """
-    pairs = list(zip(before, after, strict=True))
-    if metric in CORPUS:
-        counted = [(a.counts[metric], b.counts[metric]) for a, b in pairs if metric in a.counts and metric in b.counts]
-        first, second = [a for a, _ in counted], [b for _, b in counted]
-        return corpus_compare(first, second, lambda sums: corpus_score(metric, sums)) if counted else None
-    both = [(a, b) for a, b in pairs if metric in a.values and metric in b.values]
-    if not both:
-        return None
-    base, tuned = [a.values[metric] for a, _ in both], [b.values[metric] for _, b in both]
-    if metric not in RATIOS:
-        return compare(base, tuned, higher_is_better(metric))
-    weights, others = ([pair[side].weights[RATIOS[metric]] for pair in both] for side in (0, 1))
-    if weights != others:
-        return None
-    sums = [[v * w for v, w in zip(values, weights, strict=True)] for values in (base, tuned)]
-    return compare(sums[0], sums[1], higher_is_better(metric), weights)

@@ -15,7 +15,7 @@ from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
 from heedful.evaluate.rows import Cell, RowScores, key_of, response_key
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
-from heedful.records import Completion, Conversation, Message, Sampling
+from heedful.records import Completion, Conversation, Sampling
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,6 @@ class Answers:
     likelihood: Likelihood
     probes: Sequence[Cell] = ()  # see `forgetting`
     cut: int = 0  # rows that were too long for the model
-
-
-def question(conversation: Conversation) -> tuple[Message, ...]:
-    """Give what stands before the last answer."""
-    return conversation.messages[:-1]
-
-
-def reference(conversation: Conversation) -> str:
-    return conversation.messages[-1].content
 
 
 def answer(
@@ -52,7 +43,7 @@ def answer(
     whole = list(map(_last_answer_only, conversations))  # whatever was learned of them
     rows = [_fitted(encoder, conversation) for conversation in whole]
     samplings = of_rows(sampling, len(rows))  # the same for every model, so that a row's answers stay a pair
-    completions = engine.generate([question(row) for row in rows], samplings, batch_size, on_done)
+    completions = engine.generate([row.prompt for row in rows], samplings, batch_size, on_done)
     cut = sum(row is not conversation for row, conversation in zip(rows, whole, strict=True))
     return Answers(completions, likelihood(engine, encoder, rows), cut=cut)
 
@@ -61,7 +52,7 @@ def likelihood(engine: Engine, encoder: Encoder, conversations: Sequence[Convers
     """Measure what is supervised in conversations that fit, stop tokens included."""
     examples = encoder.encode(conversations)[0]
     targets = [int(example.supervised.sum()) for example in examples]
-    sizes = [max(1, len(reference(conversation).encode())) for conversation in conversations]
+    sizes = [max(1, len(conversation.answer.encode())) for conversation in conversations]
     return Likelihood(summed(engine.model, examples), targets, sizes)
 
 
@@ -89,7 +80,7 @@ def score_rows(models: Mapping[str, Answers], conversations: Sequence[Conversati
 
 
 def responses(models: Mapping[str, Answers], conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
-    """Give responses.json: each test row as it was read, with `model_response` and the base model's beside it."""
+    """Return responses.json: each test row as it was read, with `model_response` and the base model's beside it."""
     table = []
     for i, conversation in enumerate(conversations):
         row = {**conversation.row, "place": str(conversation.place)}
@@ -103,7 +94,7 @@ def responses(models: Mapping[str, Answers], conversations: Sequence[Conversatio
 
 def _cell(answers: Answers, i: int, conversation: Conversation) -> Cell:
     completion, likely = answers.completions[i], answers.likelihood
-    pair = completion.text, reference(conversation)
+    pair = completion.text, conversation.answer
     nll, weights = likely.nll[i], {"targets": likely.targets[i], "bytes": likely.bytes[i]}
     values = {"nll": nll / weights["targets"], "bits_per_byte": nll / math.log(2) / weights["bytes"]}
     values |= {name: metric(*pair) for name, metric in METRICS.items()}

@@ -55,7 +55,7 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     return Score(value, min(low, value), max(high, value), above.size)  # sums differ in their last bits
 
 
-def compare(
+def paired_comparison(
     base: Sequence[float],
     tuned: Sequence[float],
     higher_is_better: bool | None,
@@ -87,10 +87,10 @@ def corpus_interval(counts: Sequence[Sequence[float]], score: Callable[[Values],
     return Score(value, min(low, value), max(high, value), len(table))
 
 
-def corpus_compare(
+def corpus_comparison(
     base: Sequence[Sequence[float]], tuned: Sequence[Sequence[float]], score: Callable[[Values], float]
 ) -> Comparison:
-    """Compare two models by a score of summed counts, higher being better; the p-value is that of `compare`.
+    """Compare two models by a score of summed counts, higher being better; the p-value is that of `paired_comparison`.
 
     The rows that would be needed follow from the bootstrap's standard error, which shrinks with their square root.
     """

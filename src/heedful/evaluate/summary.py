@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import Config, differences
 from heedful.errors import UsageError
-from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, names, read_rows, summary, unique
+from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better
+from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
+from heedful.evaluate.stats import corpus_comparison, corpus_interval, interval, paired_comparison, ratio_interval
+from heedful.records import Comparison, Score
 from heedful.run import Results, Run, read_json
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ ON_THE_SAME = "evaluate both with the same --data FILE, and compare them with it
 
 
 def evaluation(rows: Sequence[RowScores], decides: str, pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:
-    """Give every model's scores with intervals and the pair compared row by row; checks, where rows declare them."""
+    """Return every model's scores with intervals and the pair compared row by row; checks, where rows declare them."""
     found = names(cell for row in rows for cell in row.cells.values())
     usual = [name for name in found if not name.startswith((CHECK, JUDGE))]
     result = {"rows": len(rows), "decides": decides, **summary(rows, usual, pair)}
@@ -36,11 +40,80 @@ def _part(
 
 
 def forgetting(rows: Sequence[RowScores], pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:
-    """Give the part on the probes: all together, then each family, in the same shape."""
+    """Return the part on the probes: all together, then each family, in the same shape."""
     families = dict.fromkeys(row.family for row in rows)
     return summary(rows, pair=pair) | {
         "families": {family: summary([row for row in rows if row.family == family], pair=pair) for family in families}
     }
+
+
+def summary(
+    rows: Sequence[RowScores], metrics: Sequence[str] | None = None, pair: tuple[str, str] = BASE_AND_TUNED
+) -> dict[str, Any]:
+    """Return {"rows", "models", "paired"}: every model's scores, and the second of a pair against the first."""
+    columns = {model: [row.cells[model] for row in rows] for model in (rows[0].cells if rows else {})}
+    named = metrics if metrics is not None else names(cell for cells in columns.values() for cell in cells)
+    result: dict[str, Any] = {"rows": len(rows), "models": {}, "paired": {}}
+    for model, cells in columns.items():
+        scores = {metric: score(cells, metric) for metric in named}
+        result["models"][model] = {metric: asdict(found) for metric, found in scores.items() if found}
+    if columns.keys() >= set(pair):
+        result["paired"] = paired(columns[pair[0]], columns[pair[1]], named)
+    return result
+
+
+def names(cells: Iterable[Cell]) -> list[str]:
+    """List every metric of some cells, in the order in which they come; corpus scores last."""
+    found: dict[str, None] = {}
+    corpus: dict[str, None] = {}
+    for cell in cells:
+        found |= dict.fromkeys(cell.values)
+        corpus |= dict.fromkeys(cell.counts)
+    return [*found, *corpus]
+
+
+def paired(before: Sequence[Cell], after: Sequence[Cell], metrics: Iterable[str]) -> dict[str, Any]:
+    """Compare two models on the same rows, metric by metric."""
+    found = {metric: comparison(before, after, metric) for metric in metrics}
+    return {metric: asdict(compared) for metric, compared in found.items() if compared}
+
+
+def score(cells: Sequence[Cell], metric: str) -> Score | None:
+    """Return a metric's score over the rows that have it; None if none has."""
+    if metric in CORPUS:
+        counts = [cell.counts[metric] for cell in cells if metric in cell.counts]
+        return corpus_interval(counts, lambda sums: corpus_score(metric, sums)) if counts else None
+    having = [cell for cell in cells if metric in cell.values]
+    if not having:
+        return None
+    values = [cell.values[metric] for cell in having]
+    if metric in RATIOS:
+        weights = [cell.weights[RATIOS[metric]] for cell in having]
+        return ratio_interval([v * w for v, w in zip(values, weights, strict=True)], weights)
+    return interval(values)
+
+
+def comparison(before: Sequence[Cell], after: Sequence[Cell], metric: str) -> Comparison | None:
+    """Compare a metric over the rows on which both have it.
+
+    None if there are none, or if a ratio divides by other numbers on the two sides: NLL per token of two tokenizers.
+    """
+    pairs = list(zip(before, after, strict=True))
+    if metric in CORPUS:
+        counted = [(a.counts[metric], b.counts[metric]) for a, b in pairs if metric in a.counts and metric in b.counts]
+        first, second = [a for a, _ in counted], [b for _, b in counted]
+        return corpus_comparison(first, second, lambda sums: corpus_score(metric, sums)) if counted else None
+    both = [(a, b) for a, b in pairs if metric in a.values and metric in b.values]
+    if not both:
+        return None
+    base, tuned = [a.values[metric] for a, _ in both], [b.values[metric] for _, b in both]
+    if metric not in RATIOS:
+        return paired_comparison(base, tuned, higher_is_better(metric))
+    weights, others = ([pair[side].weights[RATIOS[metric]] for pair in both] for side in (0, 1))
+    if weights != others:
+        return None
+    sums = [[v * w for v, w in zip(values, weights, strict=True)] for values in (base, tuned)]
+    return paired_comparison(sums[0], sums[1], higher_is_better(metric), weights)
 
 
 def with_verdicts(rows: Sequence[RowScores], verdicts: Mapping[str, Verdicts]) -> list[RowScores]:
@@ -77,7 +150,7 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
     differ.pop("encode.batch_tokens", None)  # fitted to memory when a run starts
     result: dict[str, Any] = {"runs": list(pair), "differences": {leaf: list(both) for leaf, both in differ.items()}}
     if paths := result["differences"].get("data.path"):
-        result["differences"]["data.path"] = [shown(path) for path in paths]
+        result["differences"]["data.path"] = [redacted(path) for path in paths]
     result |= evaluation(rows, evaluations[0]["decides"], pair)
     if evaluations[0]["decides"] != evaluations[1]["decides"]:
         result["note"] = f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."
@@ -96,7 +169,7 @@ def _evaluated(run: Run, data: str | None) -> Results:
 
 
 def _answered_by(run: Run, evaluation: Mapping[str, Any]) -> Config:
-    """Give a run's settings, with those that were changed for this evaluation."""
+    """Return a run's settings, with those that were changed for this evaluation."""
     return run.config(evaluation.get("of", {}).get("settings", {}))
 
 

@@ -51,7 +51,7 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
 
 
 def tensor_name(name: str, names: Any) -> str | None:
-    """Give a tensor's GGUF name by its name in the model's folder; None if GGUF does not hold it (attention masks)."""
+    """Return a tensor's GGUF name by its name in the model's folder; None if GGUF does not hold it (masks)."""
     stem, dot, suffix = name.rpartition(".")
     if stem.endswith(".attn") and suffix in ("bias", "masked_bias"):
         return None

@@ -19,8 +19,8 @@ from heedful.export.folder import write_adapter, write_folder
 from heedful.export.gguf_file import write_gguf
 from heedful.export.job import Job
 from heedful.export.modelfile import write_modelfile
-from heedful.export.reference import Conversation, Reference, refer
-from heedful.records import Watch
+from heedful.export.reference import Messages, Reference, refer
+from heedful.records import Reporter
 from heedful.run import EXPORT_RECEIPT, replace_directory, sha256, sync, sync_directory, write_json
 from heedful.train.memory import give_back_pages
 
@@ -38,17 +38,17 @@ class Exported:
         return verify.told(self.receipt)
 
 
-def carry_out(job: Job, questions: Sequence[Conversation], watch: Watch) -> Exported:
+def carry_out(job: Job, questions: Sequence[Messages], reporter: Reporter) -> Exported:
     """Write, verify, publish. Whatever happens, the place holds the old artefact, the new one, or nothing."""
     started = time.perf_counter()
     with _beside(job.out) as work:
-        watch.say("Answering test questions with the run's own model")
+        reporter.say("Answering test questions with the run's own model")
         reference = _refer(job, questions)
-        checked = _adapter(job, reference, watch)
+        checked = _adapter(job, reference, reporter)
         content = work / job.out.name
-        watch.say(f"Writing {job.out.name}")
+        reporter.say(f"Writing {job.out.name}")
         _write(job, content)
-        watch.say("Reading it back and comparing")
+        reporter.say("Reading it back and comparing")
         checked |= _verify(job, reference, content)
         receipt = {
             "format": 1,
@@ -64,7 +64,7 @@ def carry_out(job: Job, questions: Sequence[Conversation], watch: Watch) -> Expo
     return Exported(job.out, receipt)
 
 
-def _refer(job: Job, questions: Sequence[Conversation]) -> Reference:
+def _refer(job: Job, questions: Sequence[Messages]) -> Reference:
     """Let the run's model answer in fp32; its weights are given back."""
     encoder, _ = job.source
     reference = refer(job.run.model, encoder, questions)
@@ -72,7 +72,7 @@ def _refer(job: Job, questions: Sequence[Conversation]) -> Reference:
     return reference
 
 
-def _adapter(job: Job, reference: Reference, watch: Watch) -> verify.Receipt:
+def _adapter(job: Job, reference: Reference, reporter: Reporter) -> verify.Receipt:
     """Where the run was trained with adapters, hold them beside their base against the merged weights."""
     adapter = job.run.path / "adapter"
     if not adapter.is_dir() or job.adapter:  # an exported adapter is checked as it was written
@@ -80,7 +80,7 @@ def _adapter(job: Job, reference: Reference, watch: Watch) -> verify.Receipt:
     try:
         base = base_of(job.run).model
     except HeedfulError as error:
-        watch.say(f"The adapter is not compared with the merged weights: {error.problem}")
+        reporter.say(f"The adapter is not compared with the merged weights: {error.problem}")
         return {"adapter": {"checked": False, "reason": error.problem}}
     receipt = verify.merged_as_adapter(reference, base, adapter)
     del base

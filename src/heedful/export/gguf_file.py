@@ -70,7 +70,7 @@ def _numbers(name: str, weight: torch.Tensor, stored: Any) -> Any:
 
 
 def _tensors(folder: Path, config: PretrainedConfig, architecture: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give each tensor under its GGUF name as llama.cpp wants it to lie; a tied head is left out."""
+    """Return each tensor under its GGUF name as llama.cpp wants it to lie; a tied head is left out."""
     names = gguf.get_tensor_name_map(architecture.arch, config.num_hidden_layers)
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as weights:

@@ -58,7 +58,7 @@ def send(shipment: Shipment) -> str:
 
 
 def _export_of(place: Path) -> Path:
-    """Give the export itself, or the one of a run."""
+    """Return the export itself, or the one of a run."""
     if (place / EXPORT_RECEIPT).is_file():
         return place
     found = sorted(file.parent for file in place.glob(f"export/*/{EXPORT_RECEIPT}"))

@@ -21,7 +21,7 @@ from heedful.run import EXPORT_RECEIPT, Run
 
 FORMS = {"hf": ("bf16", "f16", "f32"), "gguf": ("f16", *FILE_TYPES), "ollama": ("f16", *FILE_TYPES)}  # default first
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5}  # of a weight, with its block's scale
-ELSE = 2**25  # bytes that an artefact has besides weights
+OVERHEAD = 2**25  # bytes that an artefact has besides weights
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def _check_place(job: Job, force: bool) -> None:
 def _check_space(job: Job) -> None:
     """Compare what the artefact will take with what is free where it goes."""
     weights = sum(file.stat().st_size for file in job.run.model.glob("*.safetensors")) / 4  # they lie there in fp32
-    needed = int(weights * BITS[job.kind] / 8) + ELSE
+    needed = int(weights * BITS[job.kind] / 8) + OVERHEAD
     if job.adapter:
-        needed = sum(file.stat().st_size for file in (job.run.path / "adapter").iterdir()) + ELSE
+        needed = sum(file.stat().st_size for file in (job.run.path / "adapter").iterdir()) + OVERHEAD
     there = next(folder for folder in (job.out.resolve(), *job.out.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     if free < needed:

@@ -38,7 +38,7 @@ class Said:
 
 
 def home() -> Path:
-    """Give the folder into which npm installed it; HEEDFUL_LLAMA_CPP names another."""
+    """Return the folder into which npm installed it; HEEDFUL_LLAMA_CPP names another."""
     return Path(os.environ.get("HEEDFUL_LLAMA_CPP") or cache_home() / "llama.cpp").expanduser()
 
 

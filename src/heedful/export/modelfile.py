@@ -61,7 +61,7 @@ class Around:
 
 
 def go_template(encoder: Encoder) -> str:
-    """Give a template in Go's language, without the first-token marker that Ollama adds itself."""
+    """Return a template in Go's language, without the first-token marker that Ollama adds itself."""
     around = around_of(encoder)
     bos = encoder.tokenizer.bos_token if adds_bos(encoder.tokenizer) else ""
     bare = Around(
@@ -93,7 +93,7 @@ def write_modelfile(gguf: Path, encoder: Encoder, config: Config) -> None:
 
 
 def modelfile(gguf: str, encoder: Encoder, config: Config) -> str:
-    """Give the Modelfile of a GGUF file; ExportError for what Ollama could not read from it."""
+    """Return the Modelfile of a GGUF file; ExportError for what Ollama could not read from it."""
     template, settings = go_template(encoder), config.generate
     stops = [*encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.stop_ids)), *settings.stop]
     parameters = {

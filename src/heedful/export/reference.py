@@ -16,11 +16,10 @@ from transformers import PreTrainedModel
 
 from heedful import model as models
 from heedful.config import DataConfig
-from heedful.data import load
+from heedful.data import load_splits
 from heedful.encode.receipt import GOLDEN
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError, ExportError, ModelError, UsageError
-from heedful.evaluate.score import question
 from heedful.generate.engine import Engine
 from heedful.records import Message, Sampling
 from heedful.train.memory import give_back_pages
@@ -28,20 +27,20 @@ from heedful.train.memory import give_back_pages
 QUESTIONS = 20
 ANSWER_TOKENS = 32  # of each answer are compared
 
-Conversation = tuple[Message, ...]
+Messages = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
 class Reference:
     """The run's answers in fp32: prompts and answers as token ids, an answer's stop token with it."""
 
-    conversations: list[Conversation]  # the questions, then the golden prompts
-    ids: list[list[int]]  # of every conversation
+    prompts: list[Messages]  # the questions, then the golden prompts
+    ids: list[list[int]]  # of every prompt
     answers: list[list[int]]  # of the questions, which come first
     scores: list[torch.Tensor]  # [answer tokens, vocabulary] logits
 
     @property
-    def prompts(self) -> list[list[int]]:
+    def question_ids(self) -> list[list[int]]:
         return self.ids[: len(self.answers)]
 
 
@@ -64,17 +63,17 @@ class Agreement:
             self.different += 1
 
 
-def questions(data: DataConfig) -> list[Conversation]:
-    """Give some test rows' questions; those of the set that ships, where the run's data is not there any more."""
+def questions(data: DataConfig) -> list[Messages]:
+    """Return some test rows' questions; those of the set that ships, where the run's data is not there any more."""
     try:
-        splits, _ = load(data)
+        splits, _ = load_splits(data)
     except (DataError, UsageError):
-        splits, _ = load(data.model_copy(update={"path": "builtin", "format": "auto", "columns": {}}))
+        splits, _ = load_splits(data.model_copy(update={"path": "builtin", "format": "auto", "columns": {}}))
     rows = next(part for part in (splits.test, splits.validation, splits.train) if part)
-    return [question(row) for row in rows[: 10 * QUESTIONS]]
+    return [row.prompt for row in rows[: 10 * QUESTIONS]]
 
 
-def refer(folder: Path, encoder: Encoder, questions: Sequence[Conversation]) -> Reference:
+def refer(folder: Path, encoder: Encoder, questions: Sequence[Messages]) -> Reference:
     """Let a folder's model answer the first questions that its template takes and its positions leave room for."""
     engine = Engine(models.load(str(folder)).model, encoder)
     engine.release()
@@ -101,14 +100,14 @@ def refer(folder: Path, encoder: Encoder, questions: Sequence[Conversation]) -> 
 
 
 def scores(model: PreTrainedModel, reference: Reference) -> list[torch.Tensor]:
-    """Give a model's logits at each position of the run's answers."""
-    pairs = zip(reference.prompts, reference.answers, strict=True)
+    """Return a model's logits at each position of the run's answers."""
+    pairs = zip(reference.question_ids, reference.answers, strict=True)
     return [_logits(model, [*prompt, *answer[:-1]], len(answer)) for prompt, answer in pairs]
 
 
 @torch.inference_mode()
 def _logits(model: PreTrainedModel, ids: list[int], last: int) -> torch.Tensor:
-    """Give the logits of the last positions, [last, vocabulary]."""
+    """Return the logits of the last positions, [last, vocabulary]."""
     found: torch.Tensor = model(torch.tensor([ids]), use_cache=False, logits_to_keep=last).logits[0].float()
     return found
 
@@ -118,7 +117,7 @@ def largest_difference(reference: Reference, other: Sequence[torch.Tensor]) -> f
 
 
 def divergence(reference: Reference, other: Sequence[torch.Tensor]) -> dict[str, float]:
-    """Give the Kullback-Leibler divergence of the other's next token from the run's, in nats a token."""
+    """Return the Kullback-Leibler divergence of the other's next token from the run's, in nats a token."""
     each = torch.cat(
         [
             torch.nn.functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), reduction="none", log_target=True).sum(-1)
@@ -145,15 +144,15 @@ def decoded(reference: Reference, answers: Sequence[Sequence[int]], tie: float) 
 
 
 def _margin(answer: Sequence[int], ours: torch.Tensor, theirs: Sequence[int]) -> float | None:
-    """Give how much the run preferred its own token where the other first takes another one; None if nowhere."""
+    """Return how much the run preferred its own token where the other first takes another one; None if nowhere."""
     for position, (token, other) in enumerate(zip(answer, theirs, strict=False)):
         if token != other:
             return float(ours[position, token] - ours[position, other])
     return None if len(theirs) >= len(answer) else float("inf")
 
 
-def _ids(encoder: Encoder, messages: Conversation) -> list[int]:
-    """Give a prompt's tokens, none where the template refuses it."""
+def _ids(encoder: Encoder, messages: Messages) -> list[int]:
+    """Return a prompt's tokens, none where the template refuses it."""
     try:
         return encoder.prompt_ids(messages)
     except ModelError:

@@ -87,7 +87,7 @@ def reopened(content: Path) -> Encoder:
 
 def prompts(reference: Reference, encoder: Encoder) -> Receipt:
     """Compare the prompts of every conversation."""
-    for messages, ids in zip(reference.conversations, reference.ids, strict=True):
+    for messages, ids in zip(reference.prompts, reference.ids, strict=True):
         if encoder.prompt_ids(messages) != ids:
             raise ExportError(f"The export prompts otherwise than the run: {messages[-1].content!r}.")
     return {"prompts": {"conversations": len(reference.ids), "equal": len(reference.ids)}}
@@ -129,7 +129,7 @@ def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: 
     if lacking:
         return {"llama_cpp": {"checked": False, "reason": lacking}}
     texts = rendered(reference, encoder)
-    said = llama_cpp.ask(file, list(texts), reference.prompts, ANSWER_TOKENS, encoder.stop_ids)
+    said = llama_cpp.ask(file, list(texts), reference.question_ids, ANSWER_TOKENS, encoder.stop_ids)
     for (text, ids), theirs in zip(texts.items(), said.ids, strict=True):
         if theirs != ids:
             raise ExportError(f"llama.cpp tokenises a prompt otherwise than the run: {text!r}.")
@@ -151,10 +151,10 @@ def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: 
 
 
 def rendered(reference: Reference, encoder: Encoder) -> dict[str, list[int]]:
-    """Give the prompts' texts with their ids; not those in which a user wrote a special token's name, which llama.cpp
+    """Return the prompts' texts with their ids; not those in which a user wrote a special token's name, which llama.cpp
     would read as the token, nor those whose turns heedful tokenises apart."""
     found = {}
-    for messages, ids in zip(reference.conversations, reference.ids, strict=True):
+    for messages, ids in zip(reference.prompts, reference.ids, strict=True):
         segments = [segment for piece in encoder.template.pieces(messages, ask=True) for segment in piece]
         text = "".join(segment.text for segment in segments)
         whole = encoder.tokenizer(text, add_special_tokens=False)["input_ids"]

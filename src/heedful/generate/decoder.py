@@ -96,7 +96,7 @@ class Decoder:
         return x
 
     def logits(self, states: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
-        """Give the logits after these states, [rows, vocabulary]."""
+        """Return the logits after these states, [rows, vocabulary]."""
         return self.head(self.norm(states), rows)
 
 

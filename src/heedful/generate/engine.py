@@ -18,10 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.errors import ModelError, UsageError
 from heedful.generate.asked import messages_of, samplings_of
-from heedful.generate.beginnings import Beginnings
 from heedful.generate.decoder import Decoder, build
-from heedful.generate.forward import Padded, alone
-from heedful.generate.probe import faithful, independent
+from heedful.generate.forward import Padded, unbatched_logits
+from heedful.generate.prefix_cache import PrefixCache
+from heedful.generate.probe import is_batch_invariant, matches_model
 from heedful.generate.sampling import is_arg_max, pick, recorded
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
@@ -97,7 +97,7 @@ class Row:
         return piece, "stop" if self.text.stopped else "length"
 
     def told(self) -> tuple[Choice, ...]:
-        """Give the choices whose text has begun to be given out, each once."""
+        """Return the choices whose text has begun to be given out, each once."""
         count = sum(start < len(self.text.text) for start, _ in self.choices)
         told, self.choices = self.choices[:count], self.choices[count:]
         return tuple(choice for _, choice in told)
@@ -123,8 +123,8 @@ class Engine:
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.sampling = GREEDY  # where no other is asked for
-        self.beginnings: Beginnings | None = None  # where `decode` finds what earlier prompts read, if it is to
-        self.decoder = proven(model, dtype or model.dtype)
+        self.prefix_cache: PrefixCache | None = None  # where `decode` finds what earlier prompts read, if it is to
+        self.decoder = verified_decoder(model, dtype or model.dtype)
 
     def generate(
         self,
@@ -142,7 +142,7 @@ class Engine:
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
         waiting = sorted(rows, key=lambda row: -row.prompt_tokens)
         done: dict[int, Completion] = {}
-        running = Running(self)
+        running = RunningBatch(self)
         while waiting or running.rows:
             count = running.room(waiting, batch_size)
             joining, waiting = waiting[:count], waiting[count:]
@@ -154,7 +154,7 @@ class Engine:
         return [done[i] for i in range(len(prompts))]
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None) -> Iterator[str | Completion]:
-        """Give an answer's text piece by piece, then the whole Completion; the pieces, joined, are its text."""
+        """Return an answer's text piece by piece, then the whole Completion; the pieces, joined, are its text."""
         samplings = samplings_of(self.sampling if sampling is None else sampling, 1)
         for event in self.decode([self.row(0, prompt, *samplings)]):
             if event.text:
@@ -164,7 +164,7 @@ class Engine:
 
     def decode(self, rows: Sequence[Row]) -> Iterator[Event]:
         """Answer a batch token by token; a row leaves when its answer is whole."""
-        running = Running(self, self.beginnings)
+        running = RunningBatch(self, self.prefix_cache)
         yield from running.join(rows)
         while running.rows:
             yield from running.step()
@@ -184,23 +184,21 @@ class Engine:
         if not all(map(math.isfinite, likeliest)):
             raise ModelError("The model computes no numbers (its logits are NaN or infinite).", "Was it trained?")
         for i, row in enumerate(rows):
-            known = logits[i]
-            if self.decoder is None and row.sampling.logprobs is not None:
-                known = alone(self.model, row.tokens)
-            elif self.decoder is None:
-                tokens[i] = self._pick(row, known)
+            if self.decoder is None and row.sampling.logprobs is None:
+                tokens[i] = self._pick(row, logits[i])
                 continue
-            if not is_arg_max(row.sampling) or self.decoder is None:
-                tokens[i], _ = pick(known, row.tokens, row.answered, row.sampling)
+            exact = logits[i] if self.decoder else unbatched_logits(self.model, row.tokens)
+            if self.decoder is None or not is_arg_max(row.sampling):
+                tokens[i], _ = pick(exact, row.tokens, row.answered, row.sampling)
             if row.sampling.logprobs is not None:
-                row.choices.append((row.text.length, recorded(known, tokens[i], row.sampling.logprobs)))
+                row.choices.append((row.text.length, recorded(exact, tokens[i], row.sampling.logprobs)))
         return tokens
 
     def _pick(self, row: Row, logits: torch.Tensor) -> int:
         """Choose a row's next token from logits that its company may have turned."""
         token, clear = pick(logits, row.tokens, row.answered, row.sampling, self.tolerance)
         if not clear:
-            token, _ = pick(alone(self.model, row.tokens), row.tokens, row.answered, row.sampling)
+            token, _ = pick(unbatched_logits(self.model, row.tokens), row.tokens, row.answered, row.sampling)
         return token
 
     def count(self, messages: Sequence[Message]) -> int:
@@ -223,10 +221,10 @@ class Engine:
         return Row(index, tokens, len(tokens), sampling, limit, text)
 
 
-class Running:
+class RunningBatch:
     """A running batch: rows join at any time, and leave when their answers are whole or nobody waits for them."""
 
-    def __init__(self, engine: Engine, beginnings: Beginnings | None = None) -> None:
+    def __init__(self, engine: Engine, beginnings: PrefixCache | None = None) -> None:
         self.engine = engine
         self.rows: list[Row] = []
         self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder, beginnings)
@@ -277,7 +275,7 @@ class Running:
         return events
 
 
-def proven(model: PreTrainedModel, dtype: torch.dtype) -> Decoder | None:
+def verified_decoder(model: PreTrainedModel, dtype: torch.dtype) -> Decoder | None:
     """Make the model's Decoder; None if there is none, or it fails the probe."""
     decoder = build(model, dtype)
-    return decoder if decoder and faithful(decoder, model) and independent(decoder) else None
+    return decoder if decoder and matches_model(decoder, model) and is_batch_invariant(decoder) else None

@@ -102,8 +102,8 @@ def step(model: PreTrainedModel, state: State, tokens: Sequence[int]) -> torch.T
 
 
 @torch.inference_mode()
-def alone(model: PreTrainedModel, tokens: Sequence[int]) -> torch.Tensor:
-    """Give the logits after a sequence, [vocabulary], as a function of nothing but its tokens: no cache, no padding."""
+def unbatched_logits(model: PreTrainedModel, tokens: Sequence[int]) -> torch.Tensor:
+    """Return the logits after a sequence, [vocabulary], a function of nothing but its tokens: no cache, no padding."""
     ids = torch.tensor([tokens], device=model.device)
     return forward(model, ids, torch.arange(len(tokens), device=model.device)[None])[0]
 
@@ -140,7 +140,7 @@ def forward(
 
 
 def pad_left(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the ids and which are real, both [rows, columns]: [[1, 2], [3]] -> [[1, 2], [0, 3]], [[1, 1], [0, 1]]."""
+    """Return the ids and which are real, both [rows, columns]: [[1, 2], [3]] -> [[1, 2], [0, 3]], [[1, 1], [0, 1]]."""
     columns = max(map(len, rows))
     ids = torch.zeros(len(rows), columns, dtype=torch.long)
     real = torch.zeros_like(ids)

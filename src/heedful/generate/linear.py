@@ -59,7 +59,7 @@ class Product:
         self.bias = None if bias is None else F.pad(bias.float(), (0, -self.out % panel))
 
     def __call__(self, x: torch.Tensor, more: torch.Tensor | None = None) -> torch.Tensor:
-        """Give [rows, out] for contiguous x and `more`."""
+        """Return [rows, out] for contiguous x and `more`."""
         x = F.pad(x, (0, self.missing)) if self.missing else x
         y = x.new_empty(len(x), self.out)
         kernels.call(self.name, x, self.weight, self.bias, more, y, len(x), x.shape[1], self.out)

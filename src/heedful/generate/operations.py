@@ -85,7 +85,7 @@ def rotate(heads: torch.Tensor, count: int, table: Rotations, places: torch.Tens
 
 
 def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
-    """Give act(gate) * up of [rows, gate and up]."""
+    """Return act(gate) * up of [rows, gate and up]."""
     name = kernels.kind(x.dtype, x.device)
     if name is not None and isinstance(act, nn.SiLU | SiLUActivation):
         y = x.new_empty(len(x), x.shape[1] // 2)

@@ -13,30 +13,30 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful.generate.decoder import Decoder
-from heedful.generate.forward import alone
+from heedful.generate.forward import unbatched_logits
 from heedful.generate.slots import UNIT, Slots
 
 PROMPT = 3 * UNIT // 2  # tokens: more than one unit
 COMPANY = 37  # rows: more than the blocks that kernels like
 
 
-def faithful(decoder: Decoder, model: PreTrainedModel) -> bool:
+def matches_model(decoder: Decoder, model: PreTrainedModel) -> bool:
     """Say whether read and written tokens give the model's own logits, up to the rounding of the narrower type."""
     return difference(decoder, model) < tolerance(decoder, model)  # NaN is not
 
 
 def difference(decoder: Decoder, model: PreTrainedModel) -> float:
-    """Give the largest distance from the model's logits after a few tokens, as a share of how far those spread."""
+    """Return the largest distance from the model's logits after a few tokens, as a share of how far those spread."""
     tokens = _tokens(decoder, PROMPT + 2)
     slots = Slots(decoder)
     ours = [slots.join([tokens[:PROMPT]]), slots.step(tokens[PROMPT : PROMPT + 1]), slots.step(tokens[PROMPT + 1 :])]
-    theirs = [alone(model, tokens[: PROMPT + i]) for i in range(3)]
+    theirs = [unbatched_logits(model, tokens[: PROMPT + i]) for i in range(3)]
     errors = [(a[0] - b).norm() / (b - b.mean()).norm() for a, b in zip(ours, theirs, strict=True)]
     return float(torch.stack(errors).max())  # NaN, if there is any
 
 
 def tolerance(decoder: Decoder, model: PreTrainedModel) -> float:
-    """Give the difference that rounding explains.
+    """Return the difference that rounding explains.
 
     A layer rounds a few times, and its sums, in fp32, more often; errors of layers add up as a random walk does.
     """
@@ -44,7 +44,7 @@ def tolerance(decoder: Decoder, model: PreTrainedModel) -> float:
     return (12 * rounding + 64 * torch.finfo(torch.float32).eps) * math.sqrt(decoder.shape.layers)
 
 
-def independent(decoder: Decoder) -> bool:
+def is_batch_invariant(decoder: Decoder) -> bool:
     """Say whether a few rows have the same logits, bit for bit, alone and in company that joins early or late.
 
     Two layers are asked, as all others do the same with other numbers: it is seconds that everybody would wait for.

@@ -80,7 +80,7 @@ def recorded(logits: torch.Tensor, token: int, alternatives: int) -> Choice:
 
 
 def candidates(logits: torch.Tensor, sampling: Sampling, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the ids that may be sampled, and which of them no noise could leave out; both [candidates]."""
+    """Return the ids that may be sampled, and which of them no noise could leave out; both [candidates]."""
     maybe = inside = torch.ones_like(logits, dtype=torch.bool)
     if 0 < sampling.top_k < len(logits):
         *_, last_in, first_out = logits.topk(sampling.top_k + 1).values
@@ -114,7 +114,7 @@ def nucleus(
 
 
 def mass_above(probabilities: torch.Tensor, ratio: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the least and the most mass that the tokens likelier than each can have, if ratios are known to `ratio`.
+    """Return the least and the most mass that the tokens likelier than each can have, if ratios are known to `ratio`.
 
     Worked example: 0.3, 0.5, 0.2 and a ratio of 1 give 0.5, 0.0, 0.8 for both; a ratio of 2 gives 0.0, 0.0, 0.5 and
     0.7, 0.3, 0.8.
@@ -129,7 +129,7 @@ def mass_above(probabilities: torch.Tensor, ratio: float) -> tuple[torch.Tensor,
 
 
 def gumbel(seed: int, step: int, size: int, ids: torch.Tensor) -> torch.Tensor:
-    """Give these tokens' standard Gumbel noise, a function of (seed, step); float64, since the tail decides."""
+    """Return these tokens' standard Gumbel noise, a function of (seed, step); float64, since the tail decides."""
     digest = hashlib.blake2b(f"{seed}:{step}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big", signed=True))
     uniform = torch.rand(size, dtype=torch.float64, generator=generator)[ids]

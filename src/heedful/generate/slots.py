@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from heedful import kernels
-from heedful.generate.beginnings import Beginnings, extended
 from heedful.generate.decoder import Decoder
 from heedful.generate.linear import blocks
 from heedful.generate.operations import attend_in_place
+from heedful.generate.prefix_cache import PrefixCache, prefix_key
 
 COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
 UNIT = 16  # tokens of a prompt that are read, and shared, together
@@ -47,7 +47,7 @@ class Slots:
 
     exact = True  # logits are a function of the row's own tokens, bit for bit
 
-    def __init__(self, decoder: Decoder, beginnings: Beginnings | None = None) -> None:
+    def __init__(self, decoder: Decoder, beginnings: PrefixCache | None = None) -> None:
         self.decoder = decoder
         self._beginnings = beginnings  # read by rows that may have left
         self._prompts: list[Sequence[int]] = []
@@ -65,7 +65,7 @@ class Slots:
         states = torch.zeros(len(prompts), self.decoder.head.shape[1]).to(self._cache)
         for units in batches(self._plan(first)):
             read = self._read(units)
-            self._remember(units)
+            self._cache_units(units)
             ends = [(i, slot, self._lengths[slot] - 1 - u.start) for i, u in enumerate(units) for slot in u.slots]
             ends = [(i, slot, at) for i, slot, at in ends if at < UNIT]
             states[[slot - first for _, slot, _ in ends]] = read[[i * UNIT + at for i, _, at in ends]]
@@ -119,25 +119,25 @@ class Slots:
             for level, start in enumerate(range(0, len(prompt), UNIT)):
                 tokens = tuple(prompt[start : start + UNIT])
                 if tokens not in unit.followers:
-                    unit.followers[tokens] = Unit(tokens, level, key=extended(unit.key, tokens))
+                    unit.followers[tokens] = Unit(tokens, level, key=prefix_key(unit.key, tokens))
                     units.append(unit.followers[tokens])
                 unit = unit.followers[tokens]
                 if slot < first:
                     unit.holder = slot
                 elif unit.holder is not None and start + UNIT < len(prompt):
                     self._copy(unit.holder, slot, slice(start, start + UNIT))
-                elif start + UNIT >= len(prompt) or not self._recall(unit, slot):
+                elif start + UNIT >= len(prompt) or not self._load_unit(unit, slot):
                     unit.slots.append(slot)
         return sorted((unit for unit in units if unit.slots), key=lambda unit: unit.level)
 
-    def _remember(self, units: Sequence[Unit]) -> None:
+    def _cache_units(self, units: Sequence[Unit]) -> None:
         """Keep what was read of whole units, for prompts to come."""
         for unit in units:
             if self._beginnings is not None and len(unit.tokens) == UNIT:
                 states = self._cache[:, unit.slots[0], unit.start : unit.start + UNIT]
                 self._beginnings.keep(unit.key, states)
 
-    def _recall(self, unit: Unit, slot: int) -> bool:
+    def _load_unit(self, unit: Unit, slot: int) -> bool:
         """Write what an earlier prompt read of this unit into a slot; say whether there was any."""
         states = self._beginnings.find(unit.key) if self._beginnings is not None else None
         if states is not None:
@@ -250,5 +250,5 @@ def fill_gaps(going: Sequence[bool]) -> list[int]:
 
 
 def round_up(number: int, step: int) -> int:
-    """Give the next multiple: 65 by 64 -> 128."""
+    """Return the next multiple: 65 by 64 -> 128."""
     return -(-number // step) * step

@@ -42,7 +42,7 @@ class TextStream:
         return self._release(text[len(known) :])
 
     def flush(self) -> str:
-        """Give what was held back, without the bytes of an unfinished character."""
+        """Return what was held back, without the bytes of an unfinished character."""
         known, text = self._decode(self._ids[self._start : self._read]), self._decode(self._ids[self._start :])
         self._start = self._read = len(self._ids)
         piece = self._release(text[len(known) :].rstrip(UNFINISHED))
@@ -51,7 +51,7 @@ class TextStream:
         return piece + rest
 
     def _release(self, text: str) -> str:
-        """Give as much as cannot belong to a stop string, and end at the first one."""
+        """Return as much as cannot belong to a stop string, and end at the first one."""
         self._held += text
         found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         self.stopped = bool(found)
@@ -82,7 +82,7 @@ class Spelling:
         self._by_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
 
     def bytes_of(self, token: int) -> bytes:
-        """Give a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for a special token."""
+        """Return a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for a special token."""
         name = self.name_of(token)
         if token in self._added:
             return b"" if self._added[token].special else name.encode()
@@ -93,7 +93,7 @@ class Spelling:
         return name.replace("\u2581", " ").encode()
 
     def name_of(self, token: int) -> str:
-        """Give a token's name in the vocabulary; "" for an id without a token."""
+        """Return a token's name in the vocabulary; "" for an id without a token."""
         return str(self._tokenizer.convert_ids_to_tokens(token) or "")
 
 

@@ -43,7 +43,7 @@ TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """Give the functions of this folder's C files, compiled for this processor; None where that cannot be had."""
+    """Return the functions of this folder's C files, compiled for this processor; None where that cannot be had."""
     compiler = next(filter(None, map(shutil.which, [os.environ.get("CC") or "cc", "gcc"])), None)
     if compiler is None:
         return None
@@ -81,7 +81,7 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def number(name: str) -> int:
-    """Give what a function without arguments returns."""
+    """Return what a function without arguments returns."""
     library = compiled()
     assert library is not None
     return int(getattr(library, name)())

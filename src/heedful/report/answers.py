@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 def answered(facts: Facts, names: Mapping[str, str]) -> dict[str, Any] | None:
-    """Give the answers of one run, by those of its models that answered."""
+    """Return the answers of one run, by those of its models that answered."""
     if not (responses := facts.responses):
         return None
     models = [model for model in MODELS if response_key(model) in responses[0]]
@@ -32,7 +32,7 @@ def answered(facts: Facts, names: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def side_by_side(a: Facts, b: Facts, names: Sequence[str]) -> dict[str, Any] | None:
-    """Give what two tuned models, called `names`, answered to the same rows."""
+    """Return what two tuned models, called `names`, answered to the same rows."""
     if not a.responses or not b.responses:
         return None
     key = response_key("tuned")
@@ -47,7 +47,7 @@ def side_by_side(a: Facts, b: Facts, names: Sequence[str]) -> dict[str, Any] | N
 
 
 def _by_key(facts: Facts) -> dict[str, Row]:
-    """Give the answered rows by what is said in them: a file may have been edited or moved between two runs."""
+    """Return the answered rows by what is said in them: a file may have been edited or moved between two runs."""
     rows = [row for row in facts.responses if row["place"] in facts.scores]
     return dict(zip(unique(facts.scores[row["place"]].key for row in rows), rows, strict=True))
 

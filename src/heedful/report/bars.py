@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from heedful.records import StepMetrics
+from heedful.records import Reporter, StepMetrics
 from heedful.report.console import err
 from heedful.report.screen import say
 
@@ -64,3 +64,6 @@ def counting_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
                 say(f"{what} ({done} of {total})")
 
         yield on_done
+
+
+TERMINAL = Reporter(say, counting_bar)

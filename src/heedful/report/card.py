@@ -28,7 +28,7 @@ def write_card(run: Run) -> Path:
 
 
 def card(run: Run) -> str:
-    """Give the model card."""
+    """Return the model card."""
     facts = Facts(run)
     model, data = facts.names
     evaluation, encoding = facts.evaluation, facts.receipt["encoding"]
@@ -54,7 +54,7 @@ def card(run: Run) -> str:
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:
-    """Give what the Hub reads; a licence only where it is known."""
+    """Return what the Hub reads; a licence only where it is known."""
     name = facts.config.model.name
     entry = CATALOGUE.get(name)
     hub_id = entry.hub_id if entry else name if _is_hub_id(name) else None
@@ -72,7 +72,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _result(facts: Facts) -> dict[str, Any]:
-    """Give the tuned model's scores in the form of the Hub's model index."""
+    """Return the tuned model's scores in the form of the Hub's model index."""
     scores = facts.evaluation["models"]["tuned"]
     sha = facts.receipt["data"]["sha256"]
     return {

@@ -19,7 +19,7 @@ class Screen(Console):
 
 
 def width_of(stream: IO[str] | None) -> int | None:
-    """Give the columns of a stream that is no terminal; None where the terminal or COLUMNS tells."""
+    """Return the columns of a stream that is no terminal; None where the terminal or COLUMNS tells."""
     seen = stream is None or stream.isatty() or "COLUMNS" in os.environ
     return None if seen else WIDE
 

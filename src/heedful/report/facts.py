@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from heedful.address import shown
+from heedful.address import redacted
 from heedful.config import Config, changed, differences, dump_config
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import data_lines, encoding_lines
@@ -38,7 +38,7 @@ class Facts:
     def config(self) -> Config:
         """The settings, as they may be shown."""
         config = self.run.config()
-        data = config.data.model_copy(update={"path": shown(config.data.path)})
+        data = config.data.model_copy(update={"path": redacted(config.data.path)})
         return config.model_copy(update={"data": data})
 
     @cached_property
@@ -189,7 +189,7 @@ def apart(differ: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def command(facts: Facts) -> str:
-    """Give the one command that trains the same model from the same data on such a machine."""
+    """Return the one command that trains the same model from the same data on such a machine."""
     config = facts.config
     words = ["heedful", "train", config.data.path, "--model", config.model.name]
     for leaf, value in changed(config).items():

@@ -43,7 +43,7 @@ def write_report(run: Run) -> Path:
 
 
 def report(run: Run, live: str = "") -> str:
-    """Give the page of one run; `live` names the state that a served page is compared by."""
+    """Return the page of one run; `live` names the state that a served page is compared by."""
     facts = Facts(run)
     model, data = facts.names
     parts = _parts(facts)
@@ -109,7 +109,7 @@ def told_apart(a: Path, b: Path) -> tuple[str, str]:
 
 
 def _parts(facts: Facts) -> Part:
-    """Give what each section shows; a section without anything to show is None."""
+    """Return what each section shows; a section without anything to show is None."""
     evaluation = facts.evaluation
     return {
         "curves": _curves(facts),
@@ -129,7 +129,7 @@ def _parts(facts: Facts) -> Part:
 
 
 def _sizes(facts: Facts) -> list[Part]:
-    """Give how many rows were learned from."""
+    """Return how many rows were learned from."""
     if not facts.receipt:
         return []
     sizes = facts.receipt["data"]["sizes"]
@@ -160,7 +160,7 @@ def _data(facts: Facts) -> Part | None:
 
 
 def _map(facts: Facts) -> Part | None:
-    """Give the data map: a point for each row, and the rows to look at, which the run keeps with their text."""
+    """Return the data map: a point for each row, and the rows to look at, which the run keeps with their text."""
     kept = facts.data_map
     if not kept or not kept["look"]:
         return None

@@ -17,7 +17,7 @@ FIGURES = ("exact_match", "stopped")  # told at the top of the page, beside the 
 DECIDED = {"better": "Better", "worse": "Worse", "within": "Within noise"}
 
 
-def shown(metric: str, value: float, sign: bool = False) -> str:
+def formatted(metric: str, value: float, sign: bool = False) -> str:
     """Write a score as it is read: 25.5 %, 63.4, 0.647."""
     plus = "+" if sign else ""
     if metric in PERCENT:
@@ -32,7 +32,7 @@ def probability(p: float) -> str:
 
 
 def tone(verdict: str) -> str:
-    """Give the first word of a verdict that has a colour."""
+    """Return the first word of a verdict that has a colour."""
     return verdict if verdict in ("better", "worse") else ""
 
 
@@ -60,7 +60,7 @@ def _score_row(
     scores = [evaluation["models"][name].get(metric) for name in order]  # None where a model has no such score
     ends = [score[end] for score in scores if score for end in ("low", "high")]
     top = max(ends) * 1.02 if metric in OPEN else 100 if metric in HUNDREDS else 1
-    cells = [score and {name: shown(metric, score[name]) for name in ("value", "low", "high")} for score in scores]
+    cells = [score and {name: formatted(metric, score[name]) for name in ("value", "low", "high")} for score in scores]
     spoken = (
         f"{names.get(name, name)} {cell['value']} ({cell['low']} to {cell['high']})"
         for name, cell in zip(order, cells, strict=True)
@@ -80,7 +80,7 @@ def _score_row(
 def _pair(metric: str, pair: Mapping[str, Any] | None) -> dict[str, str] | None:
     if pair is None:
         return None
-    numbers = {name: shown(metric, pair[name], sign=True) for name in ("difference", "low", "high")}
+    numbers = {name: formatted(metric, pair[name], sign=True) for name in ("difference", "low", "high")}
     verdict = pair["verdict"]
     return {**numbers, "p": probability(pair["p_value"]), "verdict": verdict, "tone": tone(verdict)}
 
@@ -128,13 +128,13 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
         return {"word": "Scored", "sentence": incomparable(subject, other, metric)}
     if pair is None:
         return {"word": "Scored", "sentence": f"There is nothing to compare {subject} with."}
-    values = [shown(metric, models[name][metric]["value"]) for name in (before, after)]
+    values = [formatted(metric, models[name][metric]["value"]) for name in (before, after)]
     word = DECIDED.get(pair["verdict"].split()[0], pair["verdict"])
     change = "fell" if pair["difference"] < 0 else "rose"
     measured = (
         f"{label(metric)}, chosen before to decide, {change} from {values[0]} to {values[1]} "
-        f"({shown(metric, pair['difference'], True)}; 95 % interval {shown(metric, pair['low'], True)} to "
-        f"{shown(metric, pair['high'], True)}; p {probability(pair['p_value'])}) on {evaluation['rows']:,} rows."
+        f"({formatted(metric, pair['difference'], True)}; 95 % interval {formatted(metric, pair['low'], True)} to "
+        f"{formatted(metric, pair['high'], True)}; p {probability(pair['p_value'])}) on {evaluation['rows']:,} rows."
     )
     claims = {
         "Better": f"{subject} is better than {other}, beyond what chance would give.",
@@ -145,14 +145,14 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
 
 
 def figures(evaluation: Mapping[str, Any], before: str, after: str) -> list[dict[str, Any]]:
-    """Give the few numbers that stand at the top."""
+    """Return the few numbers that stand at the top."""
     chosen = list(dict.fromkeys([evaluation["decides"], *FIGURES]))
     models = evaluation["models"]
     return [
         {
             "name": label(metric),
-            "before": shown(metric, models[before][metric]["value"]),
-            "after": shown(metric, models[after][metric]["value"]),
+            "before": formatted(metric, models[before][metric]["value"]),
+            "after": formatted(metric, models[after][metric]["value"]),
             "note": _direction(metric),
         }
         for metric in chosen
@@ -171,7 +171,7 @@ def stop_health(evaluation: Mapping[str, Any]) -> str:
         return ""
     counts = {name: round(scores[name]["value"] * scores[name]["n"]) for name in ("stopped", "length_capped", "looped")}
     n = scores["stopped"]["n"]
-    low = shown("stopped", scores["stopped"]["low"])
+    low = formatted("stopped", scores["stopped"]["low"])
     return (
         f"After training, {counts['stopped']:,} of {n:,} answers end by themselves (at least {low} of all, at 95 %), "
         f"{counts['length_capped']:,} are cut at the limit, and {counts['looped']:,} fall into a loop."

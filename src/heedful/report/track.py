@@ -94,7 +94,7 @@ TRACKERS: dict[str, Callable[[Run, Config], Tracker]] = {
 
 
 def settings_of(config: Config) -> dict[str, float]:
-    """Give the settings that are numbers."""
+    """Return the settings that are numbers."""
     return {leaf: value for leaf, value in leaves(config).items() if isinstance(value, int | float)}
 
 
@@ -106,7 +106,7 @@ def check(config: Config) -> None:
 
 @contextmanager
 def tracking(run: Run, config: Config) -> Iterator[Callable[[], None]]:
-    """Give a function that sends what is new in metrics.jsonl; the last lines are sent at the end."""
+    """Return a function that sends what is new in metrics.jsonl; the last lines are sent at the end."""
     if config.run.track is None:
         yield lambda: None
         return

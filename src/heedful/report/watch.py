@@ -40,7 +40,7 @@ class Watcher(ThreadingHTTPServer):
         return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
     def page(self) -> bytes:
-        """Give the page of the present state; one that was made before is given again."""
+        """Return the page of the present state; one that was made before is given again."""
         with self.making:
             state = self.state()
             if self.made[0] != state:

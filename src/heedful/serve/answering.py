@@ -44,7 +44,7 @@ class Answering:
             self._counters.abandoned += 1
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
-        """Give the events with their places, until every answer is whole; raise the Problem that ends them."""
+        """Return the events with their places, until every answer is whole; raise the Problem that ends them."""
         first = True
         while len(self.answers) < len(self.ask.rows):
             place, event = await self._arrived.get()

@@ -88,7 +88,7 @@ class Desk:
         return engine, await self._tokenise("messages", lambda: engine.prompter.prompt_ids(messages))
 
     def find(self, name: str | None) -> tuple[str, Engine]:
-        """Give the model of this name; the first one if none is named."""
+        """Return the model of this name; the first one if none is named."""
         name = next(iter(self.models)) if name is None else name
         if name not in self.models:
             known = ", ".join(self.models)

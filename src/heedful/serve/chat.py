@@ -165,7 +165,7 @@ class Talk:
             yield from self.stream(said, speaker)
 
     def messages(self) -> list[Message]:
-        """Give what the model is to see: the system message, and the newest turns that leave room for an answer."""
+        """Return what the model is to see: the system message, and the newest turns that leave room for an answer."""
         oldest = self.oldest()
         if oldest and not self.told:
             self.told = True

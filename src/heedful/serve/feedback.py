@@ -69,7 +69,7 @@ class Opinion(BaseModel):
         return self
 
     def row(self) -> dict[str, Any]:
-        """Give the conversation with its lesson as a row in the `messages` format."""
+        """Return the conversation with its lesson as a row in the `messages` format."""
         context = [turn.model_dump() | ({"weight": 0} if turn.role == "assistant" else {}) for turn in self.messages]
         return {"messages": [*context, {"role": "assistant", "content": self.lesson}]}
 

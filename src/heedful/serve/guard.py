@@ -125,7 +125,7 @@ class Guard:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read already, and then whatever else comes."""
+    """Return a body that was read already, and then whatever else comes."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

@@ -31,7 +31,7 @@ class Remote:
     options: Mapping[str, Any]  # of every request
 
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
-        """Give an answer's text piece by piece, then the whole Completion; ModelError if the server refuses or leaves
+        """Return an answer's text piece by piece, then the whole Completion; ModelError if the server refuses or leaves
         before the answer's end, TooLong if it finds the conversation too long."""
         body = {"model": self.name, "messages": [{"role": m.role, "content": m.content} for m in prompt]}
         text, reason = "", None

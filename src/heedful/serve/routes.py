@@ -82,7 +82,7 @@ def _add_answers(router: APIRouter, desk: Desk, scheduler: Scheduler, counters: 
 
     @router.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
-        """Give the tokens of a text, or of messages as the model would see them."""
+        """Return the tokens of a text, or of messages as the model would see them."""
         engine, ids = await desk.tokens(body)
         names = [engine.prompter.tokenizer.convert_ids_to_tokens(token) for token in ids]
         return {"count": len(ids), "max_model_len": engine.positions, "tokens": ids, "token_strs": names}

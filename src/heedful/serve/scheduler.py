@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from heedful.generate.beginnings import Beginnings
-from heedful.generate.engine import Engine, Event, Row, Running
+from heedful.generate.engine import Engine, Event, Row, RunningBatch
+from heedful.generate.prefix_cache import PrefixCache
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, broken, full, late, leave_trace, leaving
 
@@ -44,8 +44,8 @@ class Lane:
         self.waiting: deque[tuple[Job, int]] = deque()  # a job, and the place of a row in it
         self.running: dict[int, tuple[Job, int]] = {}  # by the row's index in the batch
         self._limits = limits
-        self._beginnings = Beginnings(limits.remembered)
-        self._batch = Running(engine, self._beginnings)
+        self._prefix_cache = PrefixCache(limits.prefix_cache_bytes)
+        self._batch = RunningBatch(engine, self._prefix_cache)
         self._joined = 0
         self._owed = False  # rows stood still while others joined
 
@@ -63,7 +63,7 @@ class Lane:
         except Exception as error:  # whatever a model raises must not end the thread
             leave_trace(error)
             self.end({job for job, _ in self.running.values()}, broken(error))
-            self._batch = Running(self.engine, self._beginnings)
+            self._batch = RunningBatch(self.engine, self._prefix_cache)
             return
         self._owed = standing and bool(joining)
         for event in events:

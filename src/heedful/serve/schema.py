@@ -126,7 +126,7 @@ class Turn(BaseModel):
         return content
 
     def message(self) -> Message:
-        """Give it as the templates know it: a developer's word is the system's, parts are one text."""
+        """Return it as the templates know it: a developer's word is the system's, parts are one text."""
         said = self.content or ""
         text = said if isinstance(said, str) else joined(part.text for part in said)
         return Message("system" if self.role == "developer" else self.role, text)

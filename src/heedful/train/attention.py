@@ -37,7 +37,7 @@ def tree_attention(
     position_ids: torch.Tensor | None = None,
     **other: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Give [1, nodes, heads, width], as transformers' attention functions do; torch's kernel gets what is no
+    """Return [1, nodes, heads, width], as transformers' attention functions do; torch's kernel gets what is no
     tree, and what has dropout."""
     tree = attention_mask is not None and attention_mask.shape[0] == query.shape[0] == 1
     if attention_mask is None or not tree or attention_mask.shape[-2] != attention_mask.shape[-1]:
@@ -88,7 +88,7 @@ class _TreeAttention(torch.autograd.Function):
 
 
 def _softmax(scores: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
-    """Give softmax(scores * scale + bias), in place; it adds up in fp32 whatever the numbers' type."""
+    """Return softmax(scores * scale + bias), in place; it adds up in fp32 whatever the numbers' type."""
     queries, keys = bias.shape
     if kind := kernels.kind(scores.dtype, scores.device):
         heads, stride = scores.numel() // bias.numel(), bias.stride(0)
@@ -98,7 +98,7 @@ def _softmax(scores: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Te
 
 
 def _softmax_back(to_weights: torch.Tensor, weights: torch.Tensor, scale: float) -> torch.Tensor:
-    """Give the gradient of the scores before their scaling."""
+    """Return the gradient of the scores before their scaling."""
     if kind := kernels.kind(weights.dtype, weights.device):
         keys = weights.shape[-1]
         call = f"softmax_back_{kind}"
@@ -113,7 +113,7 @@ def _blocks(nodes: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=2)  # a forward asks for it in every layer; tensors are told apart by identity
 def _bias(mask: torch.Tensor, dtype: torch.dtype, window: int | None, depths: torch.Tensor | None) -> torch.Tensor:
-    """Give [nodes, nodes] to add to scores: 0 where a node sees the other, so little elsewhere that its weight is 0."""
+    """Return [nodes, nodes] to add to scores: 0 where a node sees the other, elsewhere enough to weigh nothing."""
     visible = mask[0, 0]
     if window is not None and depths is not None:
         visible = visible & (depths[0][:, None] - depths[0][None, :] < window)

@@ -37,7 +37,7 @@ class Costs:
         setattr(self, part, time.perf_counter() - started)
 
     def remaining(self, config: TrainConfig, rows: int, done: int, steps: int) -> float:
-        """Give the seconds from after `done` steps to the end of a run of `steps`, its export included."""
+        """Return the seconds from after `done` steps to the end of a run of `steps`, its export included."""
         every, per_epoch = evaluate_every(steps, config), max(1, steps_per_epoch(rows, config))
         return (
             (steps - done) * self.step
@@ -62,7 +62,7 @@ class Budget:
     updates: int = 0
 
     def fit(self, config: TrainConfig, rows: int, done: int) -> int:
-        """Give the largest total of steps that ends in time; `done` if not even one more would."""
+        """Return the largest total of steps that ends in time; `done` if not even one more would."""
         left = self.ends - time.perf_counter()
 
         def cost(steps: int) -> float:
@@ -83,12 +83,12 @@ class Budget:
 
 
 def total_at(totals: dict[int, int], step: int) -> int:
-    """Give the total that counts from `step` on."""
+    """Return the total that counts from `step` on."""
     return totals[max(start for start in totals if start <= step)]
 
 
 def measured(work: Callable[[], object]) -> float:
-    """Give the seconds that some work takes."""
+    """Return the seconds that some work takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

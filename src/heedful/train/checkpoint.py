@@ -23,7 +23,7 @@ from heedful.records import Progress
 from heedful.run import replace_directory, sha256, sync, sync_directory
 
 FORMAT = 1
-KEPT = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged
+KEPT_CHECKPOINTS = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged
 MANIFEST = "MANIFEST.json"
 Tensors = Mapping[str, torch.Tensor]
 
@@ -128,7 +128,7 @@ def restore(folder: Path) -> Checkpoint:
     )
 
 
-def prune(checkpoints: Path, kept_steps: int = KEPT) -> None:
+def prune(checkpoints: Path, kept_steps: int = KEPT_CHECKPOINTS) -> None:
     """Remove old checkpoints, and best weights but for the last and those of the time of each checkpoint that stays."""
     steps, bests = _in_order(checkpoints, "step"), _in_order(checkpoints, "best")
     kept = {*steps[-kept_steps:], *bests[-1:]}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from heedful.encode.batch import Collator
-from heedful.encode.tree import shared_beginning
+from heedful.encode.tree import common_prefix
 from heedful.records import TokenizedExample
 
 
@@ -44,7 +44,7 @@ def _deal_neighbours(examples: Sequence[TokenizedExample], count: int) -> list[l
     """Cut the rows, in the order in which those that begin alike stand side by side, into stretches of equal work."""
     order = sorted(range(len(examples)), key=lambda i: examples[i].ids.tolist())
     rows = [examples[i].ids for i in order]
-    fresh = [len(rows[0]), *(len(row) - shared_beginning(before, row) for before, row in pairwise(rows))]
+    fresh = [len(rows[0]), *(len(row) - common_prefix(before, row) for before, row in pairwise(rows))]
     hands: list[list[int]] = [[] for _ in range(count)]
     total, done = sum(fresh), 0
     for i, nodes in zip(order, fresh, strict=True):

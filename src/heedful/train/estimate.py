@@ -25,7 +25,7 @@ BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
 FEWEST = 16  # tokens of a forward that are worth asking for
 OUTSIDE = 4  # states of a node that are kept outside of layers
-UNSEEN = 2  # what a node keeps where that cannot be counted, in inputs and outputs of all matrices; llamas keep 1.2
+FALLBACK = 2  # what a node keeps where that cannot be counted, in inputs and outputs of all matrices; llamas keep 1.2
 PROBE = (32, 96)  # nodes of two forwards, whose difference is what a node costs
 
 
@@ -46,11 +46,11 @@ class Need:
         return self.weights + self.masters + self.gradients + self.workspace
 
     def at(self, nodes: int, predicting: float) -> int:
-        """Give the most that is held at once, where so many nodes are in a forward and a share of them predicts."""
+        """Return the most that is held at once, where so many nodes are in a forward and a share of them predicts."""
         return max(self.loading, self.fixed + int(nodes * (self.node + predicting * self.logits)))
 
     def room(self, free: int, predicting: float) -> int:
-        """Give how many nodes a forward may have within so many bytes."""
+        """Return how many nodes a forward may have within so many bytes."""
         left = free - self.fixed if free >= self.loading else 0
         return int(left / (self.node + predicting * self.logits))
 
@@ -74,7 +74,7 @@ def estimate(
         weights=own * (parameters + adapters - packed) + packed * 33 // 64,
         masters=master * trained,
         gradients=wide * trained,
-        node=_kept_again(empty) if config.activation_checkpointing else _kept_at_a_node(empty),
+        node=_kept_with_checkpointing(empty) if config.activation_checkpointing else _kept_at_a_node(empty),
         logits=2 * wide * vocabulary,
         workspace=2 * 4 * NODES * vocabulary,
         loading=0 if torch.cuda.is_available() else 4 * (parameters - packed) + packed * 33 // 64,
@@ -124,7 +124,7 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
 
 
 def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
-    """Give the nodes of the largest forward of the first updates, and the share of them that predict."""
+    """Return the nodes of the largest forward of the first updates, and the share of them that predict."""
     collator, groups = make_collator(config, ready.encoder, config.encode.layout), ready.order.epoch(0)[:LOOKED_AT]
     batches = (batch for rows in groups for batch in collator.batches([ready.train[i] for i in rows]))
     nodes, learned = max((batch.input_ids.numel(), len(set(batch.predictions.source.tolist()))) for batch in batches)
@@ -132,7 +132,7 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
 
 
 def predicting(config: Config, ready: Prepared) -> float:
-    """Give the share of nodes whose logits are computed, at most: the rows of a tree may share their prompt."""
+    """Return the share of nodes whose logits are computed, at most: the rows of a tree may share their prompt."""
     encode, encoding = config.encode, ready.receipt["encoding"]
     if encode.supervise == "all" or encode.prompt_weight or encode.layout == "padded":  # there all, for the most part
         return 1.0
@@ -160,15 +160,15 @@ def _blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
     return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
 
 
-def _kept_again(model: PreTrainedModel) -> int:
-    """Give the bytes at a node where a layer keeps its input alone, and one layer at a time is computed again."""
+def _kept_with_checkpointing(model: PreTrainedModel) -> int:
+    """Return the bytes at a node where a layer keeps its input alone, and one layer at a time is computed again."""
     layers = max(1, len(_blocks(model)))
     width: int = int(model.config.get_text_config().hidden_size) * next(model.parameters()).element_size()
     return (layers + OUTSIDE) * width + _kept_at_a_node(model) // layers
 
 
 def _kept_at_a_node(model: PreTrainedModel) -> int:
-    """Give the bytes that autograd keeps for each node between forward and backward."""
+    """Return the bytes that autograd keeps for each node between forward and backward."""
     for nodes_see in (True, False):
         try:
             few, many = (_kept(model, nodes, nodes_see) for nodes in PROBE)
@@ -177,7 +177,7 @@ def _kept_at_a_node(model: PreTrainedModel) -> int:
         return (many - few) // (PROBE[1] - PROBE[0])
     matrices = (p for p in model.parameters() if p.ndim > 1 and p is not model.get_input_embeddings().weight)
     edges: int = sum(sum(p.shape[-2:]) * p.element_size() for p in matrices)
-    return UNSEEN * edges
+    return FALLBACK * edges
 
 
 def _kept(model: torch.nn.Module, nodes: int, nodes_see: bool) -> int:

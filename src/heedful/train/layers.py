@@ -19,8 +19,8 @@ from heedful import kernels
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 
-def compile_layers(model: nn.Module) -> None:
-    """Give a model's norms and gated layers compiled functions, where it is on a CPU and there is a compiler."""
+def fuse_layers(model: nn.Module) -> None:
+    """Give a model's norms and gated layers fused kernels, where it is on a CPU and there is a compiler."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is NewGELUActivation:  # eight operations, of which torch has one kernel
@@ -73,7 +73,7 @@ class Gate(torch.autograd.Function):
 
 
 def _norm(module: Any) -> tuple[Function, int] | None:
-    """Give the compiled forward of an RMSNorm, and the width of its input."""
+    """Return the compiled forward of an RMSNorm, and the width of its input."""
     if not type(module).__name__.endswith("RMSNorm") or not hasattr(module, "variance_epsilon"):
         return None
     usual, eps = module.forward, float(module.variance_epsilon)
@@ -87,7 +87,7 @@ def _norm(module: Any) -> tuple[Function, int] | None:
 
 
 def _gated(module: Any) -> tuple[Function, int] | None:
-    """Give the compiled forward of a gated layer, and the width of its input."""
+    """Return the compiled forward of a gated layer, and the width of its input."""
     parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
     if None in parts or not isinstance(getattr(module, "act_fn", None), nn.SiLU | SiLUActivation):
         return None

@@ -17,11 +17,11 @@ from heedful.train import precision
 from heedful.train.deal import deal_rows
 from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
-from heedful.train.layers import compile_layers
+from heedful.train.layers import fuse_layers
 from heedful.train.loss import example_nll, prediction_nll, summed_nll
 from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW, Tensors
-from heedful.train.ranks import Ranks, alone, shard
+from heedful.train.ranks import Ranks, shard, single_rank
 
 VALIDATED = 512  # examples that are laid out together; those that begin alike share nodes
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
@@ -33,11 +33,11 @@ class Learner:
     def __init__(
         self, model: PreTrainedModel, collator: Collator, config: TrainConfig, steps: int, ranks: Ranks | None = None
     ) -> None:
-        self.config, self.collator, self.steps, self.ranks = config, collator, steps, ranks or alone()
+        self.config, self.collator, self.steps, self.ranks = config, collator, steps, ranks or single_rank()
         self.sharded = config.sharding == "full"
         dtype = precision.dtype_of(config)
         if config.activation_checkpointing:
-            _compute_again(model)
+            _checkpoint_activations(model)
         for frozen in (p for p in model.parameters() if not p.requires_grad and p.is_floating_point()):
             frozen.data = frozen.data.to(dtype)
         self.model = model
@@ -46,7 +46,7 @@ class Learner:
             shard(model, set(base._no_split_modules or ()), self.ranks, dtype)
         else:
             model.to(self.ranks.device)
-            compile_layers(model)
+            fuse_layers(model)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         # A rank's share stays in fp32, as its own master: FSDP rounds what it gathers.
         kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
@@ -55,27 +55,27 @@ class Learner:
         self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
 
     def lr(self, step: int) -> float:
-        """Give the learning rate of update `step` (from 0)."""
+        """Return the learning rate of update `step` (from 0)."""
         peak = self.config.lr or DEFAULT_LR[self.config.method]
         return peak * schedule(self.config, step, self.steps)
 
-    def learn(self, examples: Sequence[TokenizedExample], step: int) -> tuple[float, list[float]]:
+    def accumulate(self, examples: Sequence[TokenizedExample], step: int) -> tuple[float, list[float]]:
         """Accumulate the gradient of a group's mean loss.
 
         Give that loss in nats per (weighted) target, and each example's in nats over its supervised tokens. Where
         memory runs out, the same group is tried again in smaller forwards.
         """
         weight = self.collator.weight(examples)
-        while (sums := self._accumulate(examples, step, weight)) is None:
+        while (sums := self._try_accumulate(examples, step, weight)) is None:
             self._clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
         nll, *each = sums
         return nll / weight, each
 
-    def _accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float] | None:
+    def _try_accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float] | None:
         """Add up the gradient on all ranks; give the loss of the group and of each row, or None if memory ran out."""
-        sums, lack = [0.0] * (1 + len(examples)), 0
+        sums, out_of_memory = [0.0] * (1 + len(examples)), 0
         try:
             sums = self._forwards(examples, step, weight)
         except (MemoryError, RuntimeError) as error:
@@ -86,12 +86,12 @@ class Learner:
                     f"Memory ran out on rank {self.ranks.rank}, in the middle of a forward that all ranks compute.",
                     "Lower encode.batch_tokens and continue with --resume.",
                 ) from error
-            lack = 1
-        if self.ranks.greatest(lack):
+            out_of_memory = 1
+        if self.ranks.all_reduce_max(out_of_memory):
             return None
         if not self.sharded:
             self._add_up_gradients()
-        return self.ranks.totals(*sums)
+        return self.ranks.all_reduce_sum(*sums)
 
     def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float]:
         """Differentiate this rank's share of a group's loss; give that share in nats, then what each row cost."""
@@ -101,11 +101,11 @@ class Learner:
         mine = deal_rows(examples, self.ranks.count, self.collator)[self.ranks.rank]
         batches = list(self._batches(self.collator, [examples[i] for i in mine], examples[0]))
         each_nll: list[torch.Tensor] = []
-        for i, (batch, counts) in enumerate(batches):
+        for i, (batch, contributes) in enumerate(batches):
             moved = self._move(batch)
             each = prediction_nll(self.model, moved)
             each_nll.append(each.detach())
-            part = (each * moved.predictions.weight).sum() * counts
+            part = (each * moved.predictions.weight).sum() * contributes
             # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
             (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
             if self.embedding is not None:
@@ -114,13 +114,14 @@ class Learner:
                 self.optimizer.fold()
             nll += part.detach()
         rows: dict[str, float] = {}
-        for (batch, counts), each in zip(batches, each_nll, strict=True):  # only now: a GPU would have to wait for it
-            rows |= example_nll(batch.runs, each) if counts else {}
+        for (batch, contributes), each in zip(batches, each_nll, strict=True):  # now: a GPU would have had to wait
+            if contributes:
+                rows |= zip(batch.supervised.ids, example_nll(batch.supervised, each), strict=True)
         return [float(nll), *(rows.get(example.id, 0.0) for example in examples)]
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
-        norm = self.optimizer.norm((lambda squares: self.ranks.totals(squares)[0]) if self.sharded else float)
+        norm = self.optimizer.norm((lambda squares: self.ranks.all_reduce_sum(squares)[0]) if self.sharded else float)
         if math.isfinite(norm) and math.isfinite(loss):
             limit = self.config.clip or math.inf
             self.optimizer.step(self.lr(step), min(1.0, limit / (norm + 1e-6)))
@@ -134,7 +135,7 @@ class Learner:
             self.embedding.seen.clear()
 
     def validate(self, examples: Sequence[TokenizedExample]) -> tuple[float, int]:
-        """Give the loss in nats per supervised token over all examples, and the number of those tokens."""
+        """Return the loss in nats per supervised token over all examples, and the number of those tokens."""
         nll, weight, targets = 0.0, 0.0, 0
         collator = replace(self.collator, prompt_weight=0.0)
         some = VALIDATED * self.ranks.count  # at a time, as all may not fit into memory
@@ -142,34 +143,35 @@ class Learner:
         with torch.no_grad() if self.sharded else torch.inference_mode():  # FSDP keeps what it gathers into
             for start in range(0, len(examples), some):
                 mine = range(start, min(start + some, len(examples)))[self.ranks.rank :: self.ranks.count]
-                for batch, counts in self._batches(collator, [examples[i] for i in mine], examples[0]):
-                    nll += float(summed_nll(self.model, self._move(batch))) * counts
-                    weight += batch.weight * counts
-                    targets += batch.targets * counts
-        nll, weight, total = self.ranks.totals(nll, weight, targets)
+                for batch, contributes in self._batches(collator, [examples[i] for i in mine], examples[0]):
+                    nll += float(summed_nll(self.model, self._move(batch))) * contributes
+                    weight += batch.weight * contributes
+                    targets += batch.targets * contributes
+        nll, weight, total = self.ranks.all_reduce_sum(nll, weight, targets)
         return nll / weight, int(total)
 
     def weights(self) -> Tensors:
         """Give the leader the masters of all trained weights, whole."""
-        return self.ranks.whole(self.optimizer.masters)
+        return self.ranks.gather(self.optimizer.masters)
 
     def moments(self) -> Tensors:
         """Give the leader the optimizer's state, whole."""
-        return self.ranks.whole(self.optimizer.state())
+        return self.ranks.gather(self.optimizer.state())
 
     def load(self, weights: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
         """Continue from what the leader read; the other ranks give nothing."""
-        self.optimizer.load(weights, moments, self.ranks.fill)
+        self.optimizer.load(weights, moments, self.ranks.scatter_into)
 
     def _batches(
         self, collator: Collator, mine: Sequence[TokenizedExample], other: TokenizedExample
     ) -> Iterator[tuple[Batch, int]]:
-        """Give this rank's forwards, each with 1; sharded ranks compute in step, so one with fewer repeats with 0."""
+        """Return this rank's forwards, each with 1; sharded ranks compute in step, so one with fewer repeats with 0."""
         if not self.sharded:
             yield from ((batch, 1) for batch in (collator.batches(mine) if mine else ()))
             return
         batches = list(collator.batches(mine)) if mine else []
-        most = self.ranks.greatest(len(batches))  # asked before the first forward, in which ranks wait for each other
+        # Before the first forward, in which ranks wait for each other.
+        most = self.ranks.all_reduce_max(len(batches))
         spare = batches[-1] if batches else next(collator.batches([other]))
         yield from ((batch, 1) for batch in batches)
         yield from [(spare, 0)] * (most - len(batches))
@@ -181,11 +183,11 @@ class Learner:
             return
         self.optimizer.fold()
         sums = self.optimizer.sums
-        holders = self.ranks.totals(*(float(name in sums) for name in self.parameters))
+        holders = self.ranks.all_reduce_sum(*(float(name in sums) for name in self.parameters))
         for (name, p), held in zip(self.parameters.items(), holders, strict=True):
             if held and name not in sums:
                 sums[name] = torch.zeros_like(p, dtype=torch.float32)
-        self.ranks.add_up([gradient for _, gradient in self.optimizer.gradients()])
+        self.ranks.all_reduce_([gradient for _, gradient in self.optimizer.gradients()])
 
     def _move(self, batch: Batch) -> Batch:
         device = self.ranks.device
@@ -203,7 +205,7 @@ class Learner:
 
 
 def schedule(config: TrainConfig, step: int, steps: int) -> float:
-    """Give the share of the peak learning rate at update `step`: a linear warm-up, then the chosen fall to zero."""
+    """Return the share of the peak learning rate at update `step`: a linear warm-up, then the chosen fall to zero."""
     warmup = math.ceil(config.warmup * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -212,7 +214,7 @@ def schedule(config: TrainConfig, step: int, steps: int) -> float:
     return falls[config.schedule]
 
 
-def _compute_again(model: PreTrainedModel) -> None:
+def _checkpoint_activations(model: PreTrainedModel) -> None:
     """Let the model forget what its layers compute, and compute it again in the backward pass."""
     try:
         model.activation_checkpointing_enable({"use_reentrant": False})

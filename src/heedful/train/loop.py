@@ -56,7 +56,7 @@ def fit(
     for group in upcoming(order, progress, config.epochs):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
-        loss, row_nll = learner.learn(rows, progress.step)
+        loss, row_nll = learner.accumulate(rows, progress.step)
         grad_norm = learner.update(progress.step, loss)
         targets = [int(row.supervised.sum()) for row in rows]
         hooks.keep(progress.epoch, group.rows, row_nll, targets)
@@ -100,12 +100,12 @@ def steps_per_epoch(rows: int, config: TrainConfig) -> int:
 
 
 def evaluate_every(steps: int, config: TrainConfig) -> int:
-    """Give the updates between two validations: four to a run, where nothing else is asked for."""
+    """Return the updates between two validations: four to a run, where nothing else is asked for."""
     return config.evaluate_every or math.ceil(steps / 4)
 
 
 def epoch_of(step: int, rows: int, config: TrainConfig) -> float:
-    """Give the epochs that are done after so many updates, for people to read."""
+    """Return the epochs that are done after so many updates, for people to read."""
     return round(step / steps_per_epoch(rows, config), 4)
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import kernels
-from heedful.records import Batch, Runs
+from heedful.records import Batch, SupervisedTokens
 
 NODES = 64  # whose logits are handled together
 
@@ -20,15 +20,15 @@ def summed_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return (prediction_nll(model, batch) * batch.predictions.weight).sum()
 
 
-def example_nll(runs: Runs, nll: torch.Tensor) -> dict[str, float]:
-    """Sum a batch's [predictions] for each example that runs through them, over its supervised tokens alone."""
+def example_nll(supervised: SupervisedTokens, nll: torch.Tensor) -> list[float]:
+    """Sum a batch's [predictions] for each example, in the order of its ids, over its supervised tokens alone."""
     found = nll.double().cpu().numpy()
-    sums = np.bincount(runs.example, weights=found[runs.prediction], minlength=len(runs.ids))
-    return dict(zip(runs.ids, sums.tolist(), strict=True))
+    sums = np.bincount(supervised.example, weights=found[supervised.prediction], minlength=len(supervised.ids))
+    return list(sums.tolist())
 
 
 def prediction_nll(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Give the negative log-likelihood, in nats, of each prediction, [predictions].
+    """Return the negative log-likelihood, in nats, of each prediction, [predictions].
 
     Logits are asked for only at the nodes that predict something. With z(n) = logsumexp of node n's logits, a
     prediction (n -> t) costs z(n) - logits[n, t], so a node with several next tokens is normalised once.

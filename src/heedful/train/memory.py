@@ -46,7 +46,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def halved(collator: Collator, examples: Sequence[TokenizedExample]) -> Collator:
-    """Give a collator of smaller forwards, or say that even a single row is too long."""
+    """Return a collator of smaller forwards, or say that even a single row is too long."""
     longest, largest = max(map(len, examples)), max(places for _, places in collator.parts(examples))
     if collator.batch_tokens <= longest:
         raise RunError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -20,6 +21,16 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 Tensors = dict[str, torch.Tensor]
 Fill = Callable[[torch.Tensor, torch.Tensor | None], None]
+
+
+class _Piece(NamedTuple):
+    """As much of a weight as stays in the cache while it is updated."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+    master: torch.Tensor
+    gradient: torch.Tensor
+    copy: torch.Tensor  # the model's, in its own precision
 
 
 class MasterAdamW:
@@ -45,11 +56,11 @@ class MasterAdamW:
         self.decay = {name: config.weight_decay if name in decayed else 0.0 for name in self.masters}
 
     def blank(self, master: torch.Tensor) -> torch.Tensor:
-        """Give a moment of a weight before the first update."""
+        """Return a moment of a weight before the first update."""
         return torch.zeros_like(master)
 
     def moments(self, name: str) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Give a weight's two moments, a piece at a time, to be changed in place until the next is asked for."""
+        """Return a weight's two moments, a piece at a time, to be changed in place until the next is asked for."""
         both = (self.first[name], self.second[name])
         yield from zip(*(torch.split(_local(moment).view(-1), PIECE) for moment in both), strict=True)
 
@@ -61,7 +72,7 @@ class MasterAdamW:
                 p.grad = None
 
     def norm(self, total: Callable[[float], float] = float) -> float:
-        """Give the norm of the whole gradient; `total` adds up squares over the ranks where each has a share of it."""
+        """Return the norm of the whole gradient; `total` adds up squares over ranks that share it out."""
         squares = torch.zeros((), dtype=torch.float64)
         for _, gradient in self.gradients():
             squares += self._squares(_local(gradient).view(-1)).cpu()
@@ -71,10 +82,10 @@ class MasterAdamW:
         """Update masters and model with the gradient times `scale`, which uses the gradient up."""
         for name, gradient in self.gradients():
             self.steps[name] += 1
-            master, shown = self.masters[name], self.parameters[name].data
-            pieces = (torch.split(_local(t).view(-1), PIECE) for t in (master, gradient, shown))
-            for (first, second), weights, raw, copy in zip(self.moments(name), *pieces, strict=True):
-                self._update(name, weights, raw, first, second, copy, lr, scale)
+            whole = self.masters[name], gradient, self.parameters[name].data
+            pieces = (torch.split(_local(tensor).view(-1), PIECE) for tensor in whole)
+            for moments, *others in zip(self.moments(name), *pieces, strict=True):
+                self._update(name, _Piece(*moments, *others), lr, scale)
 
     def _squares(self, gradient: torch.Tensor) -> torch.Tensor:
         """Add up the squares of a gradient."""
@@ -85,28 +96,26 @@ class MasterAdamW:
         numbers = map(self._wide, torch.split(gradient, PIECE))
         return torch.stack([torch.dot(some, some) for some in numbers]).double().sum()
 
-    def _update(
-        self, name: str, weights: torch.Tensor, raw: torch.Tensor, first: torch.Tensor, second: torch.Tensor,
-        copy: torch.Tensor, lr: float, scale: float,
-    ) -> None:  # fmt: skip
+    def _update(self, name: str, piece: _Piece, lr: float, scale: float) -> None:
         """Update a piece of a weight, its moments, and the model's copy of it."""
-        narrow = copy.dtype != weights.dtype
+        first, second, master, gradient, copy = piece
+        narrow = copy.dtype != master.dtype
         if self.compiled:
             step = int(self.steps[name])
             rate, root = lr / (1 - BETAS[0] ** step), math.sqrt(1 - BETAS[1] ** step)
             kernels.call(
-                "adamw", weights, raw, raw.dtype == torch.float32, first, second, copy if narrow else None,
-                len(weights), 1 - lr * self.decay[name], rate, *BETAS, root, EPSILON, scale,
+                "adamw", master, gradient, gradient.dtype == torch.float32, first, second, copy if narrow else None,
+                len(master), 1 - lr * self.decay[name], rate, *BETAS, root, EPSILON, scale,
             )  # fmt: skip
             return
         divisor = None if scale == 1.0 else torch.full((), 1 / scale, device=self.scratch.device)
         torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
-            [weights], [self._wide(raw)], [first], [second], [], [self.steps[name]],
+            [master], [self._wide(gradient)], [first], [second], [], [self.steps[name]],
             lr=lr, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.decay[name], eps=EPSILON,
             amsgrad=False, maximize=False, grad_scale=divisor,
         )  # fmt: skip
         if narrow:
-            copy.copy_(weights)
+            copy.copy_(master)
 
     def clear(self) -> None:
         """Forget the gradient."""
@@ -115,7 +124,7 @@ class MasterAdamW:
             p.grad = None
 
     def state(self) -> Tensors:
-        """Give the moments as `parameter.moment`, with those weights left out that never had a gradient."""
+        """Return the moments as `parameter.moment`, with those weights left out that never had a gradient."""
         moved = [name for name in self.masters if self.steps[name] > 0]
         kinds = self.kinds.items()
         return {f"{name}.{kind}": tensors[name] for name in moved for kind, tensors in kinds if name in tensors}
@@ -130,11 +139,11 @@ class MasterAdamW:
             self.parameters[name].data.copy_(master)
 
     def _wide(self, piece: torch.Tensor) -> torch.Tensor:
-        """Give a piece of a gradient in fp32: itself, or a copy that lasts until the next."""
+        """Return a piece of a gradient in fp32: itself, or a copy that lasts until the next."""
         return piece if piece.dtype == torch.float32 else self.scratch[: piece.numel()].copy_(piece)
 
     def gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Give every weight's gradient that there is, in the weights' order, in the precision it was summed in."""
+        """Return every weight's gradient that there is, in the weights' order, in the precision it was summed in."""
         if self.sums:
             self.fold()
             yield from ((name, self.sums[name]) for name in self.parameters if name in self.sums)
@@ -143,5 +152,5 @@ class MasterAdamW:
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """Give this rank's share of a tensor that is shared out, and any other as it is."""
+    """Return this rank's share of a tensor that is shared out, and any other as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -15,8 +15,8 @@ from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import read_json, write_json
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, measured, total_at
+from heedful.train.display import Bar
 from heedful.train.loop import evaluate_every
-from heedful.train.surroundings import Bar
 
 if TYPE_CHECKING:
     from heedful.train.session import Session
@@ -47,7 +47,7 @@ class Pace:
             rows = len(session.some(session.ready.validation))
             rows += (session.config.train.evaluate_batches or 0) * session.config.train.batch_size
             costs.validation = measured(lambda: session.learner.validate(some)) * rows / len(some)
-        costs.sample = measured(lambda: session.around.sample(session.learner.model))
+        costs.sample = measured(lambda: session.display.sample(session.learner.model))
         folder = session.run.checkpoints / f".measure.tmp-{os.getpid()}"  # a resumed run removes what a kill left
         costs.export = measured(lambda: checkpoint.write(folder, session.learner.optimizer.masters))
         shutil.rmtree(folder)
@@ -55,7 +55,7 @@ class Pace:
         return costs
 
     def tokens(self) -> float:
-        """Give the tokens of an update, in the mean."""
+        """Return the tokens of an update, in the mean."""
         encoding = self.session.ready.receipt["encoding"]
         tokens = encoding["prompt_tokens"]["sum"] + encoding["answer_tokens"]["sum"]
         return float(tokens / encoding["rows"] * self.session.config.train.batch_size)
@@ -73,11 +73,11 @@ class Pace:
                 "Give a longer --budget.",
             )
         speed = self.tokens() / self.budget.costs.step
-        session.around.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
+        session.display.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
         self._decide(0, steps)
 
-    def shown(self, bar: Bar) -> Callable[[StepMetrics], None]:
-        """Give the hook that follows or makes decisions after each update, and shows it."""
+    def show_hook(self, bar: Bar) -> Callable[[StepMetrics], None]:
+        """Return the hook that follows or makes decisions after each update, and shows it."""
 
         def look(metrics: StepMetrics) -> None:
             self.follow(metrics.step)
@@ -89,7 +89,7 @@ class Pace:
                 )
                 wanted = self.budget.look(train, rows, metrics.step, total, metrics.seconds)
                 if wanted != total:
-                    self.session.around.say(f"step {metrics.step}: {wanted} steps in all keep the budget.")
+                    self.session.display.say(f"step {metrics.step}: {wanted} steps in all keep the budget.")
                     self._decide(metrics.step, wanted)
             bar.total = self.session.learner.steps
             bar.step(metrics)
@@ -103,9 +103,9 @@ class Pace:
 
     @cached_property
     def kept(self) -> dict[int, int]:
-        """Give the totals that were decided before the run was interrupted."""
+        """Return the totals that were decided before the run was interrupted."""
         file = self.session.run.budget_file
-        totals = self.session.ranks.told(lambda: read_json(file) if file.is_file() else {})
+        totals = self.session.ranks.broadcast(lambda: read_json(file) if file.is_file() else {})
         return {int(start): total for start, total in totals.items()}
 
     def timed(self, part: str, hook: Callable[[Progress], T]) -> Callable[[Progress], T]:
@@ -127,11 +127,11 @@ class Pace:
         write_json(session.run.budget_file, budget.totals)
 
     def _gradient(self, examples: Sequence[TokenizedExample]) -> float:
-        """Give the seconds of a gradient and its norm."""
+        """Return the seconds of a gradient and its norm."""
         learner = self.session.learner
 
         def work() -> None:
-            learner.learn(examples, step=0)
+            learner.accumulate(examples, step=0)
             learner.optimizer.norm()
 
         seconds = measured(work)

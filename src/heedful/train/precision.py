@@ -30,5 +30,5 @@ def resolve(precision: Literal["auto", "fp32", "bf16"], leaf: str = "train.preci
 
 
 def dtype_of(config: TrainConfig) -> torch.dtype:
-    """Give the type that a training multiplies in."""
+    """Return the type that a training multiplies in."""
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[resolve(config.precision)]

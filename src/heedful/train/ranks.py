@@ -46,48 +46,48 @@ class Ranks:
     restarted: bool = False  # by torchrun, after a rank had ended
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.rank == 0
 
-    def told(self, find: Callable[[], Any]) -> Any:
+    def broadcast(self, find: Callable[[], Any]) -> Any:
         """Let the leader find out something that JSON can say, and give it to every rank."""
         if self.count == 1:
             return find()
-        text = json.dumps(find()).encode() if self.leads else b""
+        text = json.dumps(find()).encode() if self.is_leader else b""
         size = torch.tensor([len(text)], device=self.device)
         dist.broadcast(size, 0)
         letters = torch.tensor(list(text), dtype=torch.uint8, device=self.device)
-        letters = letters if self.leads else torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        letters = letters if self.is_leader else torch.empty(int(size), dtype=torch.uint8, device=self.device)
         dist.broadcast(letters, 0)
         return json.loads(bytes(letters.tolist()))
 
-    def totals(self, *numbers: float) -> list[float]:
+    def all_reduce_sum(self, *numbers: float) -> list[float]:
         """Add up numbers over the ranks."""
         return self._reduced(numbers, dist.ReduceOp.SUM)
 
-    def greatest(self, number: int) -> int:
-        """Give the greatest of the ranks' numbers."""
+    def all_reduce_max(self, number: int) -> int:
+        """Return the greatest of the ranks' numbers."""
         return int(self._reduced([number], dist.ReduceOp.MAX)[0])
 
     def free_memory(self) -> int:
-        """Give the bytes that every rank can have: the least of their devices', or of their machines' shares."""
+        """Return the bytes that every rank can have: the least of their devices', or of their machines' shares."""
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info(self.device)[0]
         else:
             free = machine.free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return -self.greatest(-free)
+        return -self.all_reduce_max(-free)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here."""
-        self.totals(0)
+        self.all_reduce_sum(0)
 
     @contextmanager
-    def first_here(self) -> Iterator[None]:
+    def local_leader_first(self) -> Iterator[None]:
         """Let the first rank of each machine go first: the others find in the cache what it made."""
         with PartialState().local_main_process_first():
             yield
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+    def all_reduce_(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace tensors, the same on every rank but for their numbers, by their sums over the ranks, in fp32."""
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1).float() for tensor in bucket])
@@ -95,11 +95,11 @@ class Ranks:
             for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def fill(self, target: torch.Tensor, value: torch.Tensor | None) -> None:
+    def scatter_into(self, target: torch.Tensor, value: torch.Tensor | None) -> None:
         """Give every rank the leader's value, or its shard of it; None leaves the target as the leader has it."""
         if isinstance(target, DTensor):
             whole = torch.zeros(target.shape, device=self.device)
-            if self.leads and value is not None:
+            if self.is_leader and value is not None:
                 whole.copy_(value)
             target.copy_(distribute_tensor(whole, target.device_mesh, target.placements))
             return
@@ -108,12 +108,12 @@ class Ranks:
         if self.count > 1:
             dist.broadcast(target, 0)
 
-    def whole(self, tensors: Tensors) -> Tensors:
+    def gather(self, tensors: Tensors) -> Tensors:
         """Give the leader all tensors, gathered from their shards one at a time; the others get none."""
         whole = {}
         for name, tensor in tensors.items():
             full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            if self.leads:
+            if self.is_leader:
                 whole[name] = full.cpu() if isinstance(tensor, DTensor) else full
         return whole
 
@@ -153,7 +153,7 @@ class Ranks:
         return missing
 
     def _spoken_for(self, error: Exception) -> BaseException:
-        """Give the error that this rank ends with: the first to fail says why, the others follow without a word."""
+        """Return the error that this rank ends with: the first to fail says why, the others follow without a word."""
         assert self.board is not None
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway, as soon as it has told why
@@ -168,21 +168,21 @@ class Ranks:
         return error if first == mine else SystemExit(int(first.split()[1]))
 
 
-def alone() -> Ranks:
-    """Give the only process of a training."""
+def single_rank() -> Ranks:
+    """Return the only process of a training."""
     return Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextmanager
-def together() -> Iterator[Ranks]:
+def join_ranks() -> Iterator[Ranks]:
     """Join the processes that torchrun started; without it, be alone. Of an error that ends them, one rank speaks."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield alone()
+        yield single_rank()
         return
     ranks = _join()
     try:
         yield ranks
-        ranks.wait()
+        ranks.barrier()
     except Exception as error:
         raise ranks._spoken_for(error) from error
     finally:
@@ -199,7 +199,9 @@ def _join() -> Ranks:
     board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
     gpu = torch.cuda.is_available()
     dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
-    return Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)
+    ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)
+    ranks.barrier()  # one that leaves at once, as for settings that it refuses, would leave others half connected
+    return ranks
 
 
 def shard(model: torch.nn.Module, blocks: set[str], ranks: Ranks, dtype: torch.dtype) -> None:

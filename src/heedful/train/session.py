@@ -22,6 +22,7 @@ from heedful.run import Run
 from heedful.train import checkpoint
 from heedful.train.attention import forget_masks
 from heedful.train.checkpoint import Checkpoint
+from heedful.train.display import Bar, Display
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, Hooks, epoch_of, fit, total_steps, upcoming
 from heedful.train.memory import give_back_pages, keep_freed_pages
@@ -29,7 +30,6 @@ from heedful.train.pace import Pace
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import listen
-from heedful.train.surroundings import Bar, Surroundings
 
 
 class Session:
@@ -41,11 +41,11 @@ class Session:
         config: Config,
         ready: Prepared,
         loaded: Loaded,
-        around: Surroundings,
+        around: Display,
         ranks: Ranks | None = None,
     ) -> None:
         keep_freed_pages()
-        self.run, self.config, self.ready, self.around = run, config, ready, around
+        self.run, self.config, self.ready, self.display = run, config, ready, around
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, loaded.origin
         models.fit_vocabulary(loaded, self.tokenizer)
@@ -88,7 +88,7 @@ class Session:
             losses = [e["validation_loss"] for e in self.run.metrics() if e["event"] == "validation"]
             return asdict(found.progress if found else Progress()), losses
 
-        progress, losses = self.ranks.told(look)
+        progress, losses = self.ranks.broadcast(look)
         self.progress = Progress(**progress)
         if self.progress.step > self.learner.steps:
             raise UsageError(
@@ -101,9 +101,9 @@ class Session:
 
     def _newest(self) -> Checkpoint | None:
         """Find the checkpoint to continue from, and remove what the run left behind beyond it."""
-        found = checkpoint.newest(self.run.checkpoints, self.around.say)
+        found = checkpoint.newest(self.run.checkpoints, self.display.say)
         if found is None:
-            self.around.say("No checkpoint to resume from: starting at step 0.")
+            self.display.say("No checkpoint to resume from: starting at step 0.")
             checkpoint.forget_after(self.run.checkpoints, 0)
             self.run.cut_metrics(0)
             self.row_losses.forget_from(0)
@@ -117,7 +117,7 @@ class Session:
         checkpoint.forget_after(self.run.checkpoints, found.progress.step)
         self.run.cut_metrics(found.metrics_bytes)
         self._forget_rows(found.progress)
-        self.around.say(f"Resuming from {found.path.name}.")
+        self.display.say(f"Resuming from {found.path.name}.")
         return found
 
     def fit(self) -> int:
@@ -126,7 +126,7 @@ class Session:
         self.pace.follow(self.progress.step)
         if self.progress.step >= self.learner.steps or self._stale():
             return 0
-        with self.around.bar(self.learner.steps, self.progress.step) as bar, listen() as stop:
+        with self.display.bar(self.learner.steps, self.progress.step) as bar, listen() as stop:
             validate = self.pace.timed("validation", self._validator(bar))
             if self.progress.step == 0:
                 validate(self.progress)
@@ -134,10 +134,10 @@ class Session:
 
             def interrupted() -> bool:
                 nonlocal heard
-                heard = self.ranks.greatest(stop.signal)
+                heard = self.ranks.all_reduce_max(stop.signal)
                 return heard > 0
 
-            show = self.pace.shown(bar)
+            show = self.pace.show_hook(bar)
             hooks = Hooks(self._log, validate, sample, save, show, self._keep_row_losses, interrupted)
             self.progress = fit(
                 self.learner, self.ready.train, self.ready.order, self.progress, self.config.train, hooks
@@ -148,12 +148,12 @@ class Session:
     def export(self, extra: dict[str, Any]) -> None:
         """Write the run's model folder: the best or the last weights, adapters merged in."""
         masters = self.learner.weights()
-        if not self.ranks.leads:
+        if not self.ranks.is_leader:
             return
         give_back_pages()  # of activations and gradients, before the weights are written in fp32
         best = checkpoint.best(self.run.checkpoints)
         if self.config.train.keep == "best" and best is None and self.losses:
-            self.around.say("No validation was better than the one before training: the last weights are kept.")
+            self.display.say("No validation was better than the one before training: the last weights are kept.")
         if self.config.train.keep == "best" and best is not None:
             checkpoint.verify(best)
             masters = load_file(best / "model.safetensors")
@@ -164,7 +164,7 @@ class Session:
         checkpoint.prune(self.run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
     def _tuned(self, masters: dict[str, torch.Tensor]) -> PreTrainedModel:
-        """Give the tuned model in fp32; adapters are merged into the base's own weights, which bf16 rounded."""
+        """Return the tuned model in fp32; adapters are merged into the base's own weights, which bf16 rounded."""
         lora = self.config.train.method == "lora"
         model = self.learner.model
         rounded = lora and (model.dtype != torch.float32 or self.config.train.quantize == "nf4")
@@ -189,7 +189,7 @@ class Session:
         layout = self.config.encode.layout
         longest = self.ready.longest
         if layout == "tree" and not (attend_by_tree(model, longest) or tree_is_exact(model, longest)):
-            self.around.say(
+            self.display.say(
                 "This model does not compute a prefix tree as it computes separate rows (an attention of its own, or "
                 "a mask that it refuses): the padded layout is used."
             )
@@ -197,7 +197,7 @@ class Session:
         return layout
 
     def _validator(self, bar: Bar) -> Callable[[Progress], bool]:
-        """Give the hook that validates, keeps the best weights, and says when to give up."""
+        """Return the hook that validates, keeps the best weights, and says when to give up."""
 
         def validate(progress: Progress) -> bool:
             if not self.ready.validation:
@@ -213,7 +213,7 @@ class Session:
             event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
             self._log(event)
             bar.validation = loss
-            self.around.say(f"step {progress.step}: validation loss {loss:.4f}")
+            self.display.say(f"step {progress.step}: validation loss {loss:.4f}")
             if progress.step and loss < min(self.losses, default=math.inf) and self.config.train.keep == "best":
                 self._write_best(progress.step)
             self.losses.append(loss if math.isfinite(loss) else math.inf)
@@ -223,7 +223,7 @@ class Session:
 
     def _write_best(self, step: int) -> None:
         weights = self.learner.weights()
-        if self.ranks.leads:
+        if self.ranks.is_leader:
             checkpoint.write(self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step})
             checkpoint.prune(self.run.checkpoints)
 
@@ -233,22 +233,22 @@ class Session:
         return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
     def some(self, examples: Sequence[TokenizedExample]) -> Sequence[TokenizedExample]:
-        """Give those of the examples that validation looks at."""
+        """Return those of the examples that validation looks at."""
         limit = self.config.train.evaluate_batches
         return examples[: limit * self.config.train.batch_size] if limit else examples
 
     def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
-        """Give the first training rows of this epoch's order, as many as validation looks at."""
+        """Return the first training rows of this epoch's order, as many as validation looks at."""
         start = Progress(epoch=min(progress.epoch, self.config.train.epochs - 1))
         groups = zip(self.groups(start), range(self.config.train.evaluate_batches or 1), strict=False)
         return [self.ready.train[i] for group, _ in groups for i in group.rows]
 
     def groups(self, start: Progress) -> Iterator[Group]:
-        """Give the groups of the whole run, from `start` on."""
+        """Return the groups of the whole run, from `start` on."""
         return upcoming(self.ready.order, start, self.config.train.epochs, self.learner.steps)
 
     def _keep_row_losses(self, epoch: int, rows: list[int], nll: list[float], tokens: list[int]) -> None:
-        if self.ranks.leads:
+        if self.ranks.is_leader:
             self.row_losses.keep(epoch, rows, nll, tokens)
 
     def _forget_rows(self, progress: Progress) -> None:
@@ -258,32 +258,32 @@ class Session:
 
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
-        self.around.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
+        self.display.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
         self._log({"event": "memory", "batch_tokens": tokens})
         self.settle({"encode.batch_tokens": tokens})
 
     def settle(self, changes: Mapping[str, Any]) -> None:
         """Change settings on the way, here and for whoever resumes the run."""
         self.config = load_config(None, leaves(self.config), changes)
-        if self.ranks.leads:
+        if self.ranks.is_leader:
             self.run.write_config(self.config)
 
     def _log(self, event: Mapping[str, Any]) -> None:
-        if self.ranks.leads:
+        if self.ranks.is_leader:
             self.run.log(event)
 
     def _sample(self, progress: Progress) -> None:
-        if not self.ranks.leads or self.learner.sharded:  # which could only answer together
+        if not self.ranks.is_leader or self.learner.sharded:  # which could only answer together
             return
-        sample = self.around.sample(self.learner.model)
+        sample = self.display.sample(self.learner.model)
         if sample is not None:
             prompt, text = sample
             self._log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
-            self.around.say(f"sample: {prompt!r} -> {text!r}")
+            self.display.say(f"sample: {prompt!r} -> {text!r}")
 
     def _save(self, progress: Progress) -> None:
         weights, moments = self.learner.weights(), self.learner.moments()
-        if not self.ranks.leads:
+        if not self.ranks.is_leader:
             return
         folder = self.run.checkpoints / f"step-{progress.step:06d}"
         size = self.run.sync_metrics()

@@ -74,7 +74,7 @@ def test_train_reads_the_export(run: Run, tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr()
     assert said.out == f"{tmp_path / 'rows.json'}\n"
     assert "20 answers to learn from" in said.err
-    splits, receipt = data.load(load_config(None, {"data.path": str(tmp_path / "rows.json")}).data)
+    splits, receipt = data.load_splits(load_config(None, {"data.path": str(tmp_path / "rows.json")}).data)
     assert sum(len(part) for part in (splits.train, splits.validation, splits.test)) == 20, receipt
 
 

@@ -266,7 +266,7 @@ def test_the_export_is_a_file_that_train_reads(open_page: Open, script: Script) 
     ]
     assert [message.get("weight") for message in row["messages"]] == [None, None, None, None, 0]
     settings = {"data.path": str(file), "data.test_share": 0, "data.validation_share": 0}
-    splits, _ = data.load(load_config(None, settings).data)
+    splits, _ = data.load_splits(load_config(None, settings).data)
     assert [message.supervised for message in splits.train[0].messages][-1] is False
 
 

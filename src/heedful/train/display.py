@@ -22,7 +22,7 @@ class Bar(Protocol):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Display:
     """What a session is given to speak with: lines, a live bar, and an answer to a sample prompt."""
 
     say: Callable[[str], None]

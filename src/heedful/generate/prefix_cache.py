@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 
-class Beginnings:
+class PrefixCache:
     """States by key, at most `size` bytes of them; the ones longest unused leave first."""
 
     def __init__(self, size: int) -> None:
@@ -23,7 +23,7 @@ class Beginnings:
         self._states: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
     def find(self, key: bytes) -> torch.Tensor | None:
-        """Give the states that were kept under a key."""
+        """Return the states that were kept under a key."""
         if key in self._states:
             self._states.move_to_end(key)
         return self._states.get(key)
@@ -39,6 +39,6 @@ class Beginnings:
             self.held -= oldest.nbytes
 
 
-def extended(key: bytes, tokens: Sequence[int]) -> bytes:
-    """Give the key of the tokens that `key` stands for and these after them."""
+def prefix_key(key: bytes, tokens: Sequence[int]) -> bytes:
+    """Return the key of the tokens that `key` stands for and these after them."""
     return hashlib.blake2b(key + array("q", tokens).tobytes(), digest_size=16).digest()
