@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedful.encode.batch import NODES, Collator, padded
+from heedful.encode.batch import NODES, Collator, padded_batch
 from heedful.records import Batch, TokenizedExample
 
 IGNORED = -100  # what torch's cross entropy skips
@@ -38,7 +38,7 @@ def test_the_tutorials_collate_example() -> None:
 def test_the_end_of_text_is_learned_though_it_is_also_the_padding() -> None:
     """Invariant 4: also where it stands inside a row, and where a row is nothing but the padding's id."""
     rows = [example([9, 9, 9, 9]), example([1, 9, 2, 9, 3, 9, 9]), example([9, 1])]
-    batch = padded(rows, [np.array([0, *[1] * (len(row) - 1)], np.float32) for row in rows], pad_id=9)
+    batch = padded_batch(rows, [np.array([0, *[1] * (len(row) - 1)], np.float32) for row in rows], pad_id=9)
     assert dense_targets(batch).tolist() == [
         [9, 9, 9, -100, -100, -100],
         [9, 2, 9, 3, 9, 9],

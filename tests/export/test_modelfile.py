@@ -146,7 +146,8 @@ def read_by_ollama(program: Path, modelfile: str) -> list[tuple[str, str]]:
 
 
 def rendered_by_us(bound: Encoder, conversation: list[Message]) -> str:
-    return "".join(segment.text for piece in bound.template.pieces(conversation, ask=True) for segment in piece)
+    pieces = bound.template.pieces(conversation, add_generation_prompt=True)
+    return "".join(segment.text for piece in pieces for segment in piece)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from heedful.encode.batch import Collator
 from heedful.records import TokenizedExample
-from heedful.train.deal import deal, deal_rows
+from heedful.train.deal import assign_rows, shared_out
 
 
 def example(*ids: int) -> TokenizedExample:
@@ -24,11 +24,11 @@ def nodes(examples: list[TokenizedExample], hands: list[list[int]], collator: Co
 
 
 def test_work_is_dealt_evenly_and_wholly() -> None:
-    assert deal([5, 3, 3, 1], 2) == [[0, 3], [1, 2]]
-    assert deal([7, 7], 1) == [[0, 1]]
-    assert deal([4], 3) == [[0], [], []]
+    assert shared_out([5, 3, 3, 1], 2) == [[0, 3], [1, 2]]
+    assert shared_out([7, 7], 1) == [[0, 1]]
+    assert shared_out([4], 3) == [[0], [], []]
     lengths = [90, 5, 40, 40, 7, 30, 11, 60]
-    hands = deal(lengths, 3)
+    hands = shared_out(lengths, 3)
     assert sorted(item for hand in hands for item in hand) == list(range(8))
     loads = [sum(lengths[item] for item in hand) for hand in hands]
     assert max(loads) - min(loads) < 10
@@ -39,16 +39,16 @@ def test_a_document_goes_to_as_few_ranks_as_there_is_work_for(count: int) -> Non
     """Two documents with four questions each: by length alone every rank would compute both."""
     collator = Collator("tree", 0, 0.0, 10**6)
     examples = [row for pair in zip(about(7, 400, 4), about(8, 420, 4), strict=True) for row in pair]
-    hands = deal_rows(examples, count, collator)
+    hands = assign_rows(examples, count, collator)
     assert sorted(i for hand in hands for i in hand) == list(range(8))
     assert max(nodes(examples, hands, collator)) < 450
-    plain = deal([len(row) for row in examples], count)
+    plain = shared_out([len(row) for row in examples], count)
     assert max(nodes(examples, plain, collator)) > 800
-    assert deal_rows(examples, count, Collator("padded", 0, 0.0, 10**6)) == plain
+    assert assign_rows(examples, count, Collator("padded", 0, 0.0, 10**6)) == plain
 
 
 def test_rows_that_share_little_are_dealt_by_length() -> None:
     collator = Collator("tree", 0, 0.0, 10**6)
     examples = [example(*range(k, k + length)) for k, length in enumerate([90, 5, 40, 40, 7, 30, 11, 60])]
-    assert deal_rows(examples, 3, collator) == deal([len(row) for row in examples], 3)
-    assert deal_rows(examples[:1], 3, collator) == [[0], [], []]
+    assert assign_rows(examples, 3, collator) == shared_out([len(row) for row in examples], 3)
+    assert assign_rows(examples[:1], 3, collator) == [[0], [], []]

@@ -15,7 +15,7 @@ from tests.models import KINDS, WINDOWED, tiny_model
 from transformers import PreTrainedModel
 
 from heedful.config import TrainConfig
-from heedful.encode.batch import LAYOUTS, Collator, padded
+from heedful.encode.batch import LAYOUTS, Collator, padded_batch
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train import precision
@@ -141,7 +141,7 @@ def test_validation_lays_out_no_more_than_it_computes(monkeypatch: pytest.Monkey
 
     def laid_out(*arguments: Any) -> Any:
         log.append("laid out")
-        return padded(*arguments)
+        return padded_batch(*arguments)
 
     def computed(*arguments: Any) -> Any:
         log.append("computed")

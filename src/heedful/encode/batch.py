@@ -40,7 +40,7 @@ class Collator:
         """Cut a group into as few forwards as fit, each with its places."""
         if self.layout == "tree":  # rows that begin alike stay neighbours when a group is cut
             examples = sorted(examples, key=lambda example: example.ids.tolist())
-        return parts(examples, self.batch_tokens, self.layout)
+        return split_into_forwards(examples, self.batch_tokens, self.layout)
 
     def batches(self, examples: Sequence[TokenizedExample]) -> Iterator[Batch]:
         """Lay a group out in as few forwards as fit."""
@@ -48,7 +48,7 @@ class Collator:
             yield LAYOUTS[self.layout](part, [self.weights(example) for example in part], self.pad_id)
 
 
-def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
+def padded_batch(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
     """Give each example a row of its own, filled up on the right.
 
     The last token of an example is only ever predicted: [1 2 3 E], [4 5 E] become the rows 1 2 3 and 4 5 pad.
@@ -75,7 +75,7 @@ def padded(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.fl
     return _batch(examples, input_ids, position_ids, attention, predictions, supervised)
 
 
-def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
+def tree_batch(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]], pad_id: int) -> Batch:
     """Give the examples one row, in which every shared beginning stands once."""
     nodes = build_tree(examples, weights).filled_up(NODES, pad_id)
     predictions = Predictions(*map(torch.from_numpy, (nodes.source, nodes.target, nodes.weight)))
@@ -86,7 +86,7 @@ def tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.floa
 
 
 Layout = Callable[[Sequence[TokenizedExample], Sequence[NDArray[np.float32]], int], Batch]
-LAYOUTS: dict[str, Layout] = {"tree": tree, "padded": padded}
+LAYOUTS: dict[str, Layout] = {"tree": tree_batch, "padded": padded_batch}
 
 
 def _batch(
@@ -103,7 +103,7 @@ def _batch(
     return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, supervised)
 
 
-def parts(
+def split_into_forwards(
     examples: Sequence[TokenizedExample], limit: int, layout: str
 ) -> Iterator[tuple[list[TokenizedExample], int]]:
     """Cut examples, in order, so that each part's places in its layout stay within the limit, or it is one example.

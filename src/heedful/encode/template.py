@@ -51,9 +51,13 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 SHAPE_CHECKS = 4  # conversations of each shape
 MOST_SHAPES = 1000  # where nearly every conversation has a shape of its own, none of them pays
-HIDDEN = 0x10F000  # in a private plane that fonts leave alone; those behind it stand for special tokens' texts while
-# Jinja renders, and itself marks that the next of them stands for itself
+# A private-use character. While Jinja renders, HIDDEN + i stands for special token i where a message's text holds its
+# name; HIDDEN itself comes before such a character that the text had of its own.
+HIDDEN = 0x10F000
 TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
+
+
+_OTHER = "Choose another with --set encode.template=alpaca (or chatml)."
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,41 @@ class Template:
         """Cut a whole conversation into segments, up to the last answer's stop token."""
         return [segment for piece in self.pieces(messages) for segment in piece]
 
-    def pieces(self, messages: Sequence[Message], ask: bool = False) -> list[list[Segment]]:
-        """Cut a conversation into prompt, answer, prompt, answer, ...; `ask` adds the prompt of the next answer."""
-        shape = None if ask else self.shape(messages)
+    def pieces(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[list[Segment]]:
+        """Cut a conversation into prompt, answer, prompt, answer, ..., and the next prompt if asked for."""
+        shape = None if add_generation_prompt else self.shape(messages)
         if shape is None:
-            return self.rendered(messages, ask)
+            return self.render_pieces(messages, add_generation_prompt)
         filled = shape.fill([self._hide(message)["content"] for message in messages])
         return [list(self._reveal(text, supervised)) for text, supervised in filled]
+
+    def render_pieces(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[list[Segment]]:
+        """Cut a conversation by rendering its beginnings: `messages[:i]` with the generation prompt, then
+        `messages[: i + 1]`; what the second has more is answer i."""
+        hidden = [self._hide(message) for message in messages]
+        pieces: list[tuple[str, bool]] = []
+        done = ""
+        for i, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            prompt = self._render(hidden[:i], generation_prompt=True)
+            answered = self._render(hidden[: i + 1], generation_prompt=False)
+            self._check_prefix(done, prompt)
+            self._check_prefix(prompt, answered)
+            end = len(prompt) + self._stop_end(answered[len(prompt) :], hidden[i]["content"])
+            pieces += [(prompt[len(done) :], False), (answered[len(prompt) : end], message.supervised is not False)]
+            done = answered[:end]
+        if add_generation_prompt:
+            prompt = self._render(hidden, generation_prompt=True)
+            self._check_prefix(done, prompt)
+            pieces.append((prompt[len(done) :], False))
+        return [list(self._reveal(text, supervised)) for text, supervised in pieces]
+
+    def stop_token(self) -> str:
+        """Return the special token that ends an answer."""
+        ask, answer = Message("user", "question"), Message("assistant", "answer")
+        text = self.segments([ask, answer])[-1].text
+        return max((token for token in self.special if text.endswith(token)), key=len)
 
     def shape(self, messages: Sequence[Message]) -> Shape | None:
         """Return what all conversations of these roles have in common, or None where the template looks at the texts.
@@ -97,7 +129,7 @@ class Template:
         if shape is not None and checks < SHAPE_CHECKS:
             filled = shape.fill([self._hide(message)["content"] for message in messages])
             checks += 1
-            if [list(self._reveal(*piece)) for piece in filled] != self.rendered(messages):
+            if [list(self._reveal(*piece)) for piece in filled] != self.render_pieces(messages):
                 shape = None
         self._shapes[roles] = shape, checks
         return shape
@@ -132,34 +164,7 @@ class Template:
     def _new_shape(self, messages: Sequence[Message]) -> Shape | None:
         if not self._opaque or len(messages) > MOST_MESSAGES:
             return None
-        return shape_of(self.rendered(placeholders(messages)))
-
-    def rendered(self, messages: Sequence[Message], ask: bool = False) -> list[list[Segment]]:
-        """Do what `pieces` does by the template alone."""
-        hidden = [self._hide(message) for message in messages]
-        pieces: list[tuple[str, bool]] = []
-        done = ""
-        for i, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            prompt = self._render(hidden[:i], generation_prompt=True)
-            answered = self._render(hidden[: i + 1], generation_prompt=False)
-            self._check_prefix(done, prompt)
-            self._check_prefix(prompt, answered)
-            end = len(prompt) + self._stop_end(answered[len(prompt) :], hidden[i]["content"])
-            pieces += [(prompt[len(done) :], False), (answered[len(prompt) : end], message.supervised is not False)]
-            done = answered[:end]
-        if ask:
-            prompt = self._render(hidden, generation_prompt=True)
-            self._check_prefix(done, prompt)
-            pieces.append((prompt[len(done) :], False))
-        return [list(self._reveal(text, supervised)) for text, supervised in pieces]
-
-    def stop_token(self) -> str:
-        """Return the special token that ends an answer."""
-        ask, answer = Message("user", "question"), Message("assistant", "answer")
-        text = self.segments([ask, answer])[-1].text
-        return max((token for token in self.special if text.endswith(token)), key=len)
+        return shape_of(self.render_pieces(placeholders(messages)))
 
     def _hide(self, message: Message) -> dict[str, str]:
         content = message.content + self.joint + message.input if message.input else message.content
@@ -205,9 +210,6 @@ class Template:
     def _check_prefix(self, prefix: str, text: str) -> None:
         if not text.startswith(prefix):
             raise ModelError(f"The template '{self.name}' rewrites earlier turns as a conversation grows.", _OTHER)
-
-
-_OTHER = "Choose another with --set encode.template=alpaca (or chatml)."
 
 
 def choose_template(name: Literal["auto", "alpaca", "chatml", "own"], tokenizer: PreTrainedTokenizerBase) -> Template:

@@ -97,7 +97,7 @@ class Encoder:
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the tokens of a conversation up to where the next answer begins."""
-        ids, _ = self._encode([self.template.pieces(messages, ask=True)], None)[0]
+        ids, _ = self._encode([self.template.pieces(messages, add_generation_prompt=True)], None)[0]
         return [int(i) for i in ids]
 
     def encode(self, conversations: Iterable[Conversation]) -> tuple[list[TokenizedExample], EncodingReceipt]:
@@ -149,7 +149,7 @@ class Encoder:
 
     def by_pieces(self, messages: Sequence[Message]) -> tuple[Ids, Flags]:
         """Encode one conversation piece by piece."""
-        return self._encode([self.template.rendered(messages)], None)[0]
+        return self._encode([self.template.render_pieces(messages)], None)[0]
 
     @cached_property
     def _stretches(self) -> Stretches:

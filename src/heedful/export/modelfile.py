@@ -154,7 +154,7 @@ def _split(encoder: Encoder, messages: Sequence[Message]) -> list[str] | None:
 
 
 def _render(encoder: Encoder, messages: Sequence[Message]) -> str:
-    pieces = encoder.template.rendered(messages, ask=True)
+    pieces = encoder.template.render_pieces(messages, add_generation_prompt=True)
     return "".join(segment.text for piece in pieces for segment in piece)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import warnings
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def rendered(reference: Reference, encoder: Encoder) -> dict[str, list[int]]:
     would read as the token, nor those whose turns heedful tokenises apart."""
     found = {}
     for messages, ids in zip(reference.prompts, reference.ids, strict=True):
-        segments = [segment for piece in encoder.template.pieces(messages, ask=True) for segment in piece]
+        segments = list(chain.from_iterable(encoder.template.pieces(messages, add_generation_prompt=True)))
         text = "".join(segment.text for segment in segments)
         whole = encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not any(segment.literal for segment in segments) and whole == ids:

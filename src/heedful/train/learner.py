@@ -14,7 +14,7 @@ from heedful.encode.batch import Collator
 from heedful.errors import ModelError, RunError
 from heedful.records import Batch, Predictions, TokenizedExample
 from heedful.train import precision
-from heedful.train.deal import deal_rows
+from heedful.train.deal import assign_rows
 from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
 from heedful.train.layers import fuse_layers
@@ -98,7 +98,7 @@ class Learner:
         self.model.train()
         torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
         nll = torch.zeros((), device=self.ranks.device)
-        mine = deal_rows(examples, self.ranks.count, self.collator)[self.ranks.rank]
+        mine = assign_rows(examples, self.ranks.count, self.collator)[self.ranks.rank]
         batches = list(self._batches(self.collator, [examples[i] for i in mine], examples[0]))
         each_nll: list[torch.Tensor] = []
         for i, (batch, contributes) in enumerate(batches):
