@@ -163,6 +163,8 @@ def _race(race: Race, found: dict[str, Any] | None) -> str:
     rows = [_contestant(found["rounds"], first, label) for label in found["contestants"]]
     said = f"Rows of {s['data']} ({s['split']}), {s['threads']} threads, {len(found['rounds'])} rounds. "
     said += f"Seconds per {found['unit']}."
+    if found.get("commit"):
+        said += f" heedful at commit {found['commit']}."
     if found["unit"] == UPDATE:
         said += f" {s['warm_up']} updates to warm up, the next {s['measured']} timed."
     if any(each.best_of == race.name for other in RACES for each in other.contestants.values()):

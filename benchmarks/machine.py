@@ -8,6 +8,8 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,13 @@ def sources() -> str:
     for path in sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".c", ".h"}):
         digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def commit() -> str | None:
+    """Name the commit of this checkout, with `-dirty` where files were changed since; None where git does not know."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    ran = subprocess.run(command, capture_output=True, text=True) if shutil.which("git") else None
+    return ran.stdout.strip() or None if ran else None
 
 
 def pin(threads: int) -> dict[str, str]:

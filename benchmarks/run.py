@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.machine import cores, machine, native_bf16, pin, sources, versions
+from benchmarks.machine import commit, cores, machine, native_bf16, pin, sources, versions
 from benchmarks.races import RACES, Contestant, Race, in_fp32, quick
 from benchmarks.results import Rounds
 from benchmarks.workload import Source
@@ -38,7 +38,7 @@ class Bench:
         stored = None if again else results.load(race.name, self.results)
         contestants = {label: self._settled(contestant) for label, contestant in race.contestants.items()}
         frame = self._frame(race, contestants)
-        if stored is None or {**stored, "rounds": []} != frame:
+        if stored is None or {**stored, "rounds": [], "commit": frame["commit"]} != frame:  # `sources` tells the code
             stored = frame
         for label, result in self._missing(race, contestants, stored["rounds"]):
             result |= self._process(race, label, contestants[label])
@@ -54,6 +54,7 @@ class Bench:
             "machine": machine(),
             "versions": versions(self.source.scratch),
             "sources": sources() if ours else None,
+            "commit": commit() if ours else None,
             "settings": {
                 "workload": race.workload,
                 "data": Path(self.source.data).name,
