@@ -14,8 +14,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from heedful import catalogue
-from heedful import model as models
+from heedful import catalogue, from_gguf
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.checking import longest_row
 from heedful.config import EncodeConfig
@@ -368,7 +367,7 @@ def test_a_gguf_file_is_converted_once(
     (tmp_path / "here" / gguf_file.name).write_bytes(b"another")
     monkeypatch.chdir(tmp_path / "here")
     hashed: list[Path] = []
-    monkeypatch.setattr(models, "sha256", lambda path: hashed.append(path) or sha256(path))
+    monkeypatch.setattr(from_gguf, "sha256", lambda path: hashed.append(path) or sha256(path))
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
     origin = Path(load(str(gguf_file)).origin)
     found = load(str(gguf_file))

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -78,3 +80,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def install(extra: str) -> str:
     """Say how the packages of an extra are installed: nothing of heedful is on a package index."""
     return f"Run pip install -e '.[{extra}]' in your clone of heedful."
+
+
+@contextmanager
+def loading(name: str, origin: str) -> Iterator[None]:
+    """Turn what a library raises while it loads a model into one sentence, and keep its warnings quiet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # libraries raise anything here, from OSError to KeyError
+        reason = str(error).strip().split("\n")[0]
+        online = "`heedful models` shows which names work offline; a local folder always does."
+        fix = "" if Path(origin).exists() else online
+        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}", fix) from error

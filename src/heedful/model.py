@@ -7,13 +7,10 @@ model is never run. What is saved is a clean Hugging Face folder.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import io
 import json
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -24,11 +21,11 @@ import torch
 import transformers  # imports what is asked of it when it is asked: a tokenizer alone needs no code of models
 from safetensors import SafetensorError
 
-from heedful.catalogue import Location, locate, pinned
+from heedful.catalogue import Location, locate
 from heedful.config import TrainConfig
-from heedful.errors import ModelError, UsageError
-from heedful.run import replace_directory, sha256
-from heedful.store import Facts, kept
+from heedful.errors import ModelError, loading
+from heedful.from_gguf import convert_gguf
+from heedful.run import replace_directory
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -53,7 +50,7 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
     """Load a model by catalogue name, folder, .gguf file or Hugging Face id; with `nf4`, in 4 bits, as `quantised`."""
     tokenizer, config, origin = load_tokenizer(name)
     _set_dropout(config, dropout)
-    with _explained(name, origin):
+    with loading(name, origin):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             origin,
             config=config,
@@ -95,7 +92,7 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
     if location.folder is not None:
         _check_folder(location.folder)
     origin = str(location.folder or location.hub_id)
-    with _explained(name, origin):
+    with loading(name, origin):
         config = transformers.AutoConfig.from_pretrained(origin, trust_remote_code=False)
         tokenizer = transformers.AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
     for settings in (vars(config), tokenizer.init_kwargs):
@@ -107,38 +104,6 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
     if tokenizer.pad_token is None:  # for other tools; here padding is known by lengths
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, config, origin
-
-
-def convert_gguf(path: Path) -> Path:
-    """Turn a GGUF file into a safetensors folder once, keep it in the cache, and give the folder."""
-    content = pinned(path) or _content(path, path.stat().st_size, path.stat().st_mtime_ns)
-
-    def convert(folder: Path) -> Facts:
-        if sha256(path) != content:
-            raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
-        print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
-        quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
-        with _explained(str(path), str(path)), quiet:
-            # a bare name would be looked for in the folder that we are in first
-            folder_of, file = str(path.parent), str(path.resolve())
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder_of, gguf_file=file, dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of, gguf_file=file)
-        del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
-        model.hf_quantizer = None
-        try:
-            model.save_pretrained(folder)
-        except SafetensorError as error:  # a full disk
-            raise OSError(str(error)) from error
-        tokenizer.save_pretrained(folder)
-        return {"file": path.name}
-
-    return kept("models", {"gguf": content}, convert, hashed=False)[0]
-
-
-@functools.cache
-def _content(path: Path, size: int, changed: int) -> str:
-    """Hash a file once a process, unless its size or time changes."""
-    return sha256(path)
 
 
 def max_positions(config: PretrainedConfig) -> int:
@@ -278,20 +243,3 @@ def _set_dropout(config: Any, dropout: float) -> None:
         for key, value in part.to_dict().items():
             if type(value) in (int, float) and key.endswith(("dropout", "_pdrop")):
                 setattr(part, key, dropout)
-
-
-@contextlib.contextmanager
-def _explained(name: str, origin: str) -> Iterator[None]:
-    """Turn what a library raises while loading into one sentence."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # libraries raise anything here, from OSError to KeyError
-        reason = str(error).strip().split("\n")[0]
-        fix = (
-            ""
-            if Path(origin).exists()
-            else "`heedful models` shows which names work offline; a local folder always does."
-        )
-        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}", fix) from error

@@ -1,0 +1,64 @@
+"""A GGUF file as a folder of weights, as everything else reads them; made once and kept in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+
+from heedful.catalogue import pinned
+from heedful.errors import UsageError, loading
+from heedful.run import sha256
+from heedful.store import Facts, kept
+
+
+def convert_gguf(path: Path) -> Path:
+    """Turn a GGUF file into a safetensors folder once, keep it in the cache, and return the folder."""
+    content = pinned(path) or _content(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+    def convert(folder: Path) -> Facts:
+        if sha256(path) != content:
+            raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
+        print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
+        quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
+        with loading(str(path), str(path)), quiet, _parsed_once():
+            # a bare name would be looked for in the folder that we are in first
+            folder_of, file = str(path.parent), str(path.resolve())
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder_of, gguf_file=file, dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of, gguf_file=file)
+        del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
+        model.hf_quantizer = None
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from error
+        tokenizer.save_pretrained(folder)
+        return {"file": path.name}
+
+    return kept("models", {"gguf": content}, convert, hashed=False)[0]
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers parse a file once, not for configuration, weights and tokenizer anew, and name tensors once."""
+    import gguf
+
+    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(reader), functools.cache(names)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
+
+
+@functools.cache
+def _content(path: Path, size: int, changed: int) -> str:
+    """Hash a file once a process, unless its size or time changes."""
+    return sha256(path)
