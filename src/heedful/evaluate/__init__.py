@@ -1,5 +1,5 @@
 """Stage 5: answers -> scores."""
 
-from heedful.verb import make_callable
+from heedful.callable_package import make_callable
 
 make_callable(__name__)

@@ -1,5 +1,5 @@
 """Stage 8: a run -> an artefact for other programs, proven to be the run's model."""
 
-from heedful.verb import make_callable
+from heedful.callable_package import make_callable
 
 make_callable(__name__)

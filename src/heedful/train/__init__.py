@@ -1,5 +1,5 @@
 """Stage 3: batches -> an updated model."""
 
-from heedful.verb import make_callable
+from heedful.callable_package import make_callable
 
 make_callable(__name__)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 
-class Verb(ModuleType):
+class CallablePackage(ModuleType):
     """A package that is also the pipeline's function of its name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -27,12 +27,12 @@ class Verb(ModuleType):
         return f"{function.__name__}{inspect.signature(function)}\n\n{inspect.getdoc(function)}"
 
 
-def _function(verb: ModuleType) -> Callable[..., Any]:
+def _function(package: ModuleType) -> Callable[..., Any]:
     pipeline = importlib.import_module("heedful.pipeline")
-    function: Callable[..., Any] = getattr(pipeline, verb.__name__.rpartition(".")[2])
+    function: Callable[..., Any] = getattr(pipeline, package.__name__.rpartition(".")[2])
     return function
 
 
 def make_callable(package: str) -> None:
-    """Turn an imported package into a Verb."""
-    sys.modules[package].__class__ = Verb
+    """Let an imported package be called as the verb of its name."""
+    sys.modules[package].__class__ = CallablePackage
