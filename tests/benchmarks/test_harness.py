@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +35,16 @@ ANSWERS = {
 }
 
 
-@pytest.fixture
-def bench(tmp_path: Path, rows_file: Path) -> Bench:
-    import os
+@pytest.fixture(scope="module")
+def source(rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """Rows, and one place for all tests' workloads."""
+    return Source(str(rows_file), "in_order", quick=True, scratch=tmp_path_factory.mktemp("scratch"))
 
+
+@pytest.fixture
+def bench(tmp_path: Path, source: Source) -> Bench:
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join([f"{root}/src", root, os.environ.get("PYTHONPATH", "")])
-    source = Source(str(rows_file), "in_order", quick=True, scratch=tmp_path / "scratch")
     return Bench(source, tmp_path / "results", threads=1, environment={**os.environ, "PYTHONPATH": path})
 
 
