@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from heedful.config import load_config
 from heedful.encode.batch import Collator
-from heedful.encode.order import Order, together
+from heedful.encode.order import Order, group_families
 from heedful.encode.prepare import Prepared, prepare
 from heedful.records import Conversation, Message, Place, Splits
 
@@ -84,24 +84,24 @@ def test_an_epoch_sees_every_row_once(rows: int, size: int, seed: int, epoch: in
 @settings(deadline=None)
 def test_rows_of_a_family_follow_each_other(families: list[int], size: int) -> None:
     """Every place once; where updates are so large that no run meets a border, just as a plain loop has it."""
-    found = together(np.array(families, np.int64), size).tolist()
+    found = group_families(np.array(families, np.int64), size).tolist()
     assert sorted(found) == list(range(len(families)))
     left, expected = list(range(len(families))), []
     while left:
         some = [place for place in left if families[place] == families[left[0]]][:50]
         expected += some
         left = [place for place in left if place not in some]
-    assert together(np.array(families, np.int64), 100).tolist() == expected
+    assert group_families(np.array(families, np.int64), 100).tolist() == expected
 
 
 def test_the_example_of_the_docstring() -> None:
-    assert together(np.array([0, 1, 0, 2, 0]), 4).tolist() == [0, 2, 1, 3, 4]
+    assert group_families(np.array([0, 1, 0, 2, 0]), 4).tolist() == [0, 2, 1, 3, 4]
 
 
 def test_a_run_waits_for_the_next_update_while_others_fill_the_gap() -> None:
     """By 4, of a a b c c d, b and d fill the first update; where no single is left, a run is cut."""
-    assert together(np.array([0, 0, 1, 2, 2, 3]), 4).tolist() == [0, 1, 2, 5, 3, 4]
-    assert together(np.array([0, 1, 1, 2, 2, 3, 3]), 4).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert group_families(np.array([0, 0, 1, 2, 2, 3]), 4).tolist() == [0, 1, 2, 5, 3, 4]
+    assert group_families(np.array([0, 1, 1, 2, 2, 3, 3]), 4).tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("documents", "questions", "singles"), [(24, 8, 0), (24, 8, 192), (24, 8, 1000), (50, 4, 400)])

@@ -76,7 +76,7 @@ class Order:
         """Return an epoch's groups of row numbers, one group an update."""
         order = shuffled(self.rows, self.seed, number)
         if self.families is not None:
-            order = order[together(self.families[order], self.group_size)]
+            order = order[group_families(self.families[order], self.group_size)]
         return Plan(order, self.group_size, self.drop_last)
 
     def fingerprint(self) -> str | None:
@@ -97,7 +97,7 @@ def shuffled(rows: int, seed: int, epoch: int) -> Numbers:
     return order
 
 
-def together(families: Numbers, group_size: int) -> Numbers:
+def group_families(families: Numbers, group_size: int) -> Numbers:
     """Rearrange rows, given by their families, so that rows of a family meet in an update; give the places they had.
 
     Up to half an update of a family, as it should not hear of one document alone, follow each other in a run, from
@@ -110,10 +110,10 @@ def together(families: Numbers, group_size: int) -> Numbers:
     first = places[np.arange(len(places)) - rank % most]  # where the first of the run stood
     by_run = np.lexsort((places, first))
     starts = np.flatnonzero(np.diff(first[by_run], prepend=-1))
-    return places[by_run][_fitted(starts, np.append(starts[1:], len(places)), group_size)]
+    return places[by_run][_fill_updates(starts, np.append(starts[1:], len(places)), group_size)]
 
 
-def _fitted(starts: Numbers, ends: Numbers, group_size: int) -> Numbers:
+def _fill_updates(starts: Numbers, ends: Numbers, group_size: int) -> Numbers:
     """Let no run go from one update into the next, where later ones can fill the gap; give the order of the places.
 
     Run k has the places from `starts[k]` to `ends[k]`.
