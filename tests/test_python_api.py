@@ -41,6 +41,12 @@ UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
     "a list of texts": (lambda engine: [*engine.stream(["hi"])], r"'hi' \(str\) is no message. A prompt is"),
     "a role": (lambda engine: engine.generate([[{"role": "root", "content": "x"}]]), "The roles are system, user"),
     "no content": (lambda engine: engine.generate([[{"role": "user", "text": "x"}]]), "a role and a content alone"),
+    "a Message without content": (
+        lambda engine: engine.generate([[Message("user", None)]]),  # type: ignore[arg-type]
+        "both texts. The roles are system, user, assistant, tool; got Message",
+    ),
+    "a number as content": (lambda engine: engine.generate([[Message("user", 3)]]), "both texts"),  # type: ignore[arg-type]
+    "a Message of another role": (lambda engine: engine.generate([[Message("root", "x")]]), "The roles are"),  # type: ignore[arg-type]
     "half a character": (lambda engine: engine.generate(["\ud800"]), "is not text"),
     "sampling": (lambda engine: engine.generate(["x"], {"max_tokens": 3}), r"\(dict\) is no sampling. Give a"),
     "samplings": (lambda engine: engine.generate(["x"], [SHORT, SHORT]), "2 samplings were given to 1 prompts"),

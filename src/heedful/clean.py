@@ -15,7 +15,14 @@ _SEQUENCE = re.compile(
     "|\x1b[ -/]*[0-OQ-WYZ\\\\`-~]"  # two or three characters: reset, character sets
 )
 _UNFINISHED = re.compile("[\x1b\x90\x98\x9b\x9d\x9e\x9f][^\x07\x9c\n]{0,255}\\Z")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_HALVES = "\ud800-\udfff"
+_HALF = re.compile(f"[{_HALVES}]")
+_CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_HALVES}]")
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be written: it holds no half of a surrogate pair, as bytes that are no UTF-8 become."""
+    return text.isascii() or _HALF.search(text) is None
 
 
 def clean(text: str) -> str:

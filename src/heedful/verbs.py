@@ -12,7 +12,7 @@ from typing import Any
 
 from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
-from heedful.clean import clean
+from heedful.clean import clean, is_unicode
 from heedful.config import changed, load_config
 from heedful.data.prompts import prompts
 from heedful.errors import DataError, UsageError, install
@@ -44,7 +44,7 @@ def answer_one(
     """Answer one prompt on stdout."""
     refuse_others(settings, (*SAMPLING, "precision"), "`heedful generate --prompt`")
     for option, text in (("--prompt", prompt), ("--input", input), ("--system", system or "")):
-        if any("\ud800" <= character <= "\udfff" for character in text):  # how the system tells bytes that are no UTF-8
+        if not is_unicode(text):
             raise UsageError(f"{option} is not text: it holds bytes that are not UTF-8.", "Write it as UTF-8.")
     head = [Message("system", system)] if system else []
     completion = pipeline.generate(run_or_model, [[*head, Message("user", prompt, input=input)]], settings=settings)[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
+from heedful.clean import is_unicode
 from heedful.errors import UsageError
 from heedful.records import Message, Role, Sampling
 
@@ -36,19 +37,23 @@ def samplings_of(sampling: Any, count: int) -> list[Sampling]:
 
 def _message(turn: Any) -> Message:
     if isinstance(turn, Mapping):
-        role: Any = turn.get("role")
-        content = turn.get("content")
-        if set(turn) != {"role", "content"} or role not in get_args(Role) or not isinstance(content, str):
-            roles = ", ".join(get_args(Role))
-            raise UsageError(
-                "A message holds a role and a content alone, both texts.", f"The roles are {roles}; got {turn!r:.100}."
-            )
-        turn = Message(cast(Role, role), content)
+        if set(turn) != {"role", "content"}:
+            raise _unlike(turn)
+        turn = Message(turn["role"], turn["content"])
     if not isinstance(turn, Message):
         raise UsageError(f"{_name(turn)} is no message.", TAKEN)
-    if any("\ud800" <= character <= "\udfff" for character in turn.content + turn.input):
+    if turn.role not in get_args(Role) or not all(isinstance(text, str) for text in (turn.content, turn.input)):
+        raise _unlike(turn)
+    if not is_unicode(turn.content + turn.input):
         raise UsageError("A prompt is not text: it holds half of a character.", "Decode it as UTF-8.")
     return turn
+
+
+def _unlike(turn: object) -> UsageError:
+    roles = ", ".join(get_args(Role))
+    return UsageError(
+        "A message holds a role and a content alone, both texts.", f"The roles are {roles}; got {turn!r:.100}."
+    )
 
 
 def _name(value: Any) -> str:
