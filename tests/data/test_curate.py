@@ -75,6 +75,19 @@ def test_what_a_message_holds_besides_its_text_is_named_as_not_read(tmp_path: Pa
     assert receipt.not_read == ("tools", "talk[].name", "talk[].reasoning_content", "talk[].annotations")
 
 
+def test_of_two_answers_the_one_that_is_not_read_is_named(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": "a", "completion": "b", "response": ["c", "d"]}] * 2
+    (tmp_path / "both.json").write_text(json.dumps(rows))
+    splits, receipt = load_splits(DataConfig(path=str(tmp_path / "both.json"), split="in_order"))
+    assert splits.train[0].answer == "b"
+    assert receipt.columns == {"prompt": "prompt", "completion": "completion"}
+    assert receipt.not_read == ("response",)
+    (tmp_path / "either.json").write_text(json.dumps([rows[0], {"prompt": "c", "response": "d"}]))
+    receipt = load_splits(DataConfig(path=str(tmp_path / "either.json")))[1]
+    assert receipt.columns == {"prompt": "prompt", "completion": "completion", "response": "response"}
+    assert receipt.not_read == ("response",)  # of the first row
+
+
 def test_a_bad_row_stops_unless_it_may_be_skipped(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'^\S+d\.json:1 \(row 3\): field "instruction" is empty\.'):
         given_rows(tmp_path / "d.json", ["a", "b", "", *distinct(97)])

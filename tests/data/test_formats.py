@@ -12,7 +12,8 @@ from heedful.records import Message, Place
 
 SYSTEM, ASK, SAY = Message("system", "Be brief."), Message("user", "Hi?"), Message("assistant", "Hello.")
 NEXT, LAST = Message("user", "And?"), Message("assistant", "Bye.")
-U, A = {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}
+S, U = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}
+A = {"role": "assistant", "content": "Hello."}
 
 GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
     ("alpaca", {"instruction": "Hi?", "output": "Hello."}, [ASK, SAY]),
@@ -48,6 +49,9 @@ GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
         [Message("user", "Hi?", input="c"), SAY],
     ),
     ("messages", {"system": "Be brief.", "messages": [U, A], "input": "", "history": []}, [SYSTEM, ASK, SAY]),
+    *(("messages", {"messages": [U, A], "input": empty, "context": empty}, [ASK, SAY]) for empty in ({}, 0, False)),
+    ("messages", {"system": "Be brief.", "messages": [S, U, A]}, [SYSTEM, ASK, SAY]),
+    ("prompt_completion", {"system": "Be brief.", "prompt": [S, U], "completion": "Hello."}, [SYSTEM, ASK, SAY]),
     ("question_answer", {"question": "Hi?", "answer": "Hello."}, [ASK, SAY]),
     ("question_answer", {"system": "Be brief.", "question": "Hi?", "answer": "Hello."}, [SYSTEM, ASK, SAY]),
     ("prompt_completion", {"prompt": "Hi?", "completion": "Hello."}, [ASK, SAY]),
@@ -242,6 +246,19 @@ BAD: list[tuple[str, Any, str]] = [
         "sharegpt",
         {"conversations": [{"from": "human", "value": "a"}, {"from": "alien", "value": "b"}]},
         'conversations, message 2 has the unknown role "alien".',
+    ),
+    (
+        "messages",
+        {"system": "Be kind.", "messages": [S, U, A]},
+        '"system" and "messages" hold different system messages. Keep one of them.',
+    ),
+    *(
+        (
+            "question_answer",
+            {"question": "a", "answer": "b", "context": context},
+            f'field "context" is {told}, not text. Make it a text, or rename the column if the model',
+        )
+        for context, told in ((["c"], "a list"), ({"c": "d"}, "an object"))
     ),
     ("prompt_completion", {"prompt": None, "completion": "b"}, 'field "prompt" is null, not text.'),
     ("dolly", {"instruction": "a", "response": "b", "input": "c", "context": "d"}, 'fields "input" and "context" both'),

@@ -24,6 +24,7 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[Message, ...], dict[str, Any]]] = {
     "dolly": ({"instruction": "Hi", "context": "x"}, (Message("user", "Hi", input="x"),), {}),
     "prompt": ({"prompt": "Hi", "system": "Be kind."}, (Message("system", "Be kind."), ASKED), {}),
     "prompt of turns": ({"prompt": [HI, HELLO, HI], "completion": None}, (ASKED, SAID, ASKED), {}),
+    "two answers": ({"prompt": "Hi", "completion": "Hello", "response": ["a", "b"]}, (ASKED,), {}),
     "question": ({"question": "Hi", "id": 7}, (ASKED,), {}),
     "messages": ({"messages": [HI, HELLO, HI]}, (ASKED, SAID, ASKED), {}),
     "messages with the answer": ({"messages": [HI, HELLO]}, (ASKED,), {}),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from heedful.address import redacted
 from heedful.config import DataConfig
-from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
+from heedful.data.formats import Choice, Column, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.near import TextIndex, clusters, index_texts, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
@@ -31,7 +31,7 @@ from heedful.errors import DataError
 from heedful.records import SILENT, Conversation, Reporter, Splits
 from heedful.store import Texts, Writer, kept, numbers
 
-FORMAT = 5  # goes up when the same rows would be split or told of otherwise
+FORMAT = 6  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 SKIPPED_SHOWN = 10  # skipped rows that the receipt names
 PROGRESS_ROWS = 50_000  # rows that make somebody wait
@@ -162,7 +162,7 @@ class _Found:
     rows: array[int] = field(default_factory=lambda: array("q"))  # the row's number among all
     owner: array[int] = field(default_factory=lambda: array("b"))  # its file's part, as an index of PARTS
     hashes: array[int] = field(default_factory=lambda: array("q"))  # of its question
-    columns: dict[str, None] = field(default_factory=dict)
+    columns: dict[Column, None] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
     bad: list[BadRow] = field(default_factory=list)  # the first SKIPPED_SHOWN
 

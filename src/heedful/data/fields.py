@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from heedful.data.checks import FIELD
@@ -16,9 +17,21 @@ from heedful.records import Message, Role
 
 Fields = Mapping[str, Any]
 ABOUT = ("input", "context")
-OPENAI, SHAREGPT = ("role", "content", "weight"), ("from", "value", "weight")  # what is read of a turn
-TURNS = {"messages": OPENAI, "conversations": SHAREGPT, "prompt": OPENAI, "completion": OPENAI, "response": OPENAI}
 CALLS = ("tool_calls", "function_call")  # an answer that is no text
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a list of turns names each one's role and text, and which roles it knows."""
+
+    role: str
+    text: str
+    roles: Mapping[str, Role]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.role, self.text, "weight")
+
 
 OPENAI_ROLES: dict[str, Role] = {
     "system": "system",
@@ -45,19 +58,26 @@ SHAREGPT_ROLES: dict[str, Role] = {
     "function_response": "tool",
     "tool_response": "tool",
 }
+OPENAI, SHAREGPT = Dialect("role", "content", OPENAI_ROLES), Dialect("from", "value", SHAREGPT_ROLES)
+TURNS = {"messages": OPENAI, "conversations": SHAREGPT, "prompt": OPENAI, "completion": OPENAI, "response": OPENAI}
 
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of row is read: each of `needs` lists names of one field, of which the row has one."""
+    """How one kind of row is read: each of `needs` lists names of one field; of those in a row the first is read."""
 
     read: Callable[[Fields], list[Message]]
     needs: tuple[tuple[str, ...], ...]
     may: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         return (*(name for names in self.needs for name in names), *self.may, FIELD)
+
+    def fields_in(self, row: Fields) -> list[str]:
+        """Name the fields that are read of a row."""
+        needed = [next((name for name in names if name in row), "") for names in self.needs]
+        return [name for name in (*needed, *self.may, FIELD) if name in row]
 
     def fits(self, fields: Fields) -> bool:
         return all(any(name in fields for name in names) for names in self.needs)
@@ -87,23 +107,20 @@ def _about(row: Fields) -> str:
 
 def _prompt_completion(row: Fields) -> list[Message]:
     answer = "completion" if "completion" in row else "response"
-    prompt = _openai(row["prompt"], "prompt") if _is_list(row["prompt"]) else [Message("user", filled(row, "prompt"))]
-    last = _openai(row[answer], answer) if _is_list(row[answer]) else [_answer(row, answer)]
-    return [*_system(row), *prompt, *last]
+    prompt = _turns(row, "prompt") if _is_list(row["prompt"]) else [Message("user", filled(row, "prompt"))]
+    last = _turns(row, answer) if _is_list(row[answer]) else [_answer(row, answer)]
+    return [*_after_system(row, "prompt", prompt), *last]
 
 
-def _messages(row: Fields) -> list[Message]:
-    return _system(row) + _openai(row["messages"], "messages")
-
-
-def _sharegpt(row: Fields) -> list[Message]:
-    return _system(row) + _turns(row["conversations"], "conversations", SHAREGPT, SHAREGPT_ROLES)
+def _of_turns(field: str) -> Callable[[Fields], list[Message]]:
+    """Read rows of which one field holds the whole conversation."""
+    return lambda row: _after_system(row, field, _turns(row, field))
 
 
 AROUND = (*ABOUT, "system", "history")  # what a question may stand among
 FORMATS: dict[str, Format] = {
-    "messages": Format(_messages, (("messages",),), ("system",)),
-    "sharegpt": Format(_sharegpt, (("conversations",),), ("system",)),
+    "messages": Format(_of_turns("messages"), (("messages",),), ("system",)),
+    "sharegpt": Format(_of_turns("conversations"), (("conversations",),), ("system",)),
     "prompt_completion": Format(_prompt_completion, (("prompt",), ("completion", "response")), ("system",)),
     "question_answer": Format(_asked("question", "answer"), (("question",), ("answer",)), AROUND),
     "alpaca": Format(_asked("instruction", "output"), (("instruction",), ("output",)), AROUND),
@@ -114,7 +131,8 @@ FORMATS: dict[str, Format] = {
 def refuse_unread(row: Fields, form: Format) -> None:
     """Raise BadRow for a text that other formats show the model and this one would lose."""
     for field in (field for field in AROUND if field not in form.fields):
-        if row.get(field) not in (None, "", [], ()) and not str(row[field]).isspace():
+        value = row.get(field)
+        if value and (_is_list(value) or (isinstance(value, str) and not value.isspace())):
             problem = f'field "{field}" is not read in rows with {listed(names[0] for names in form.needs)}'
             fix = f"Put it into the {form.needs[0][0]}, or rename the column if the model should not see it."
             raise BadRow(problem, fix, f'field "{field}" is not read')
@@ -122,9 +140,9 @@ def refuse_unread(row: Fields, form: Format) -> None:
 
 def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
     """Return the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
-    for field in (field for field in form.fields if field in TURNS):
-        for turn in row[field] if _is_list(row.get(field)) else ():
-            yield from ((field, key) for key, value in turn.items() if value and key not in TURNS[field])
+    for field in (field for field in form.fields_in(row) if field in TURNS):
+        for turn in row[field] if _is_list(row[field]) else ():
+            yield from ((field, key) for key, value in turn.items() if value and key not in TURNS[field].keys)
 
 
 def _system(row: Fields) -> list[Message]:
@@ -133,12 +151,18 @@ def _system(row: Fields) -> list[Message]:
     return [Message("system", text)] if text.strip() else []
 
 
+def _after_system(row: Fields, field: str, turns: list[Message]) -> list[Message]:
+    """Put a row's system message before its turns, which may begin with the same one."""
+    system = _system(row)
+    if turns[:1] == system:
+        return turns
+    if system and turns and turns[0].role == "system":
+        raise BadRow(f'"system" and "{field}" hold different system messages', "Keep one of them.")
+    return system + turns
+
+
 def _answer(row: Fields, field: str) -> Message:
     return Message("assistant", filled(row, field))
-
-
-def _openai(value: Any, field: str) -> list[Message]:
-    return _turns(value, field, OPENAI, OPENAI_ROLES)
 
 
 def _is_list(value: Any) -> bool:
@@ -152,9 +176,9 @@ def _sequence(row: Fields, field: str) -> Sequence[Any]:
     return value or ()
 
 
-def _turns(value: Any, field: str, keys: tuple[str, str, str], roles: Mapping[str, Role]) -> list[Message]:
+def _turns(row: Fields, field: str) -> list[Message]:
     """Read a list of objects with a role and a text each."""
-    role_key, text_key, weight_key = keys
+    value, dialect = row[field], TURNS[field]
     if not _is_list(value) or not value:
         raise BadRow(
             f'field "{field}" is {described(value)}, not a list of messages', "", f'field "{field}" is no list'
@@ -169,17 +193,18 @@ def _turns(value: Any, field: str, keys: tuple[str, str, str], roles: Mapping[st
                 "Write the call into the text of the message, or remove the row: learned without, it would stop there."
             )
             raise BadRow(f'{where} has "{call}", which heedful does not learn', fix, f'message with "{call}"')
-        absent = [key for key in (role_key, text_key) if key not in turn]
+        absent = [key for key in (dialect.role, dialect.text) if key not in turn]
         if absent:
             problem = f'{where} has no "{absent[0]}" (it has {listed(turn)})'
             raise BadRow(problem, did_you_mean(absent[0], turn), f'message without "{absent[0]}"')
-        role = roles.get(turn[role_key]) if isinstance(turn[role_key], str) else None
+        name, text = turn[dialect.role], turn[dialect.text]
+        role = dialect.roles.get(name) if isinstance(name, str) else None
         if role is None:
-            known = f"Known are {listed(roles)}."
-            raise BadRow(f"{where} has the unknown role {described(turn[role_key])}", known, "unknown role")
-        if role == "system" and turn[text_key] in ("", None):
+            known = f"Known are {listed(dialect.roles)}."
+            raise BadRow(f"{where} has the unknown role {described(name)}", known, "unknown role")
+        if role == "system" and text in ("", None):
             continue  # many exports write an empty one into each row; it says nothing
-        found.append(message(role, turn[text_key], where, turn.get(weight_key)))
+        found.append(message(role, text, where, turn.get("weight")))
     return found
 
 

@@ -20,6 +20,8 @@ from heedful.data.turns import BadRow, check_turns, described
 from heedful.errors import DataError, did_you_mean
 from heedful.records import Conversation, Message, Place
 
+Column = tuple[str, str | None]  # its name, and the field that is read of it
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -74,19 +76,20 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
 
 
-def columns_in(row: Fields, choice: Choice) -> Iterator[str]:
-    """Name the columns of a row, and what its turns hold that is not read: messages[].name."""
-    yield from row
-    for field, key in unread_of_turns(_renamed(row, choice.columns), FORMATS[choice.name]):
-        yield f"{choice.columns.get(field, field)}[].{key}"
+def columns_in(row: Fields, choice: Choice) -> Iterator[Column]:
+    """Name the columns of a row and the field that is read of each; what else its turns hold: messages[].name."""
+    form, fields = FORMATS[choice.name], _renamed(row, choice.columns)
+    read = {field: choice.columns.get(field, field) for field in form.fields_in(fields)}
+    yield from ((column, field) for field, column in read.items())
+    yield from ((column, None) for column in row if column not in read.values())
+    yield from ((f"{choice.columns.get(field, field)}[].{key}", None) for field, key in unread_of_turns(fields, form))
 
 
-def columns_read(present: Iterable[str], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
+def columns_read(present: Collection[Column], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the columns that are read, by field, and those that are not."""
-    present = list(present)
-    wanted = {field: choice.columns.get(field, field) for field in choice.fields}
-    used = {field: column for field, column in wanted.items() if column in present}
-    return used, tuple(column for column in present if column not in used.values())
+    columns = {field: column for column, field in present}
+    used = {field: columns[field] for field in choice.fields if field in columns}
+    return used, tuple(column for column, field in present if field is None)
 
 
 def columns_told(name: str, used: Iterable[str], not_read: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.address import redacted
 from heedful.config import DataConfig
-from heedful.data.fields import FORMATS, OPENAI_ROLES, SHAREGPT_ROLES, Format
+from heedful.data.fields import FORMATS, TURNS, Format
 from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.sources import read
@@ -17,10 +17,7 @@ from heedful.errors import DataError
 from heedful.records import SILENT, Message, Reporter
 
 ANSWER = "-"  # stands for a missing answer while a row's format is found and the row is checked
-TURNS = {  # field -> where a turn names its role, the known roles, and an answer
-    "messages": ("role", OPENAI_ROLES, {"role": "assistant", "content": ANSWER}),
-    "conversations": ("from", SHAREGPT_ROLES, {"from": "gpt", "value": ANSWER}),
-}
+WHOLE = ("messages", "conversations")  # what holds questions and answers alike
 Prompt = tuple[Mapping[str, Any], tuple[Message, ...]]
 
 
@@ -35,7 +32,9 @@ def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[Prompt]:
     whole = [replace(row, value=_answered(row.value, config)) for row in rows]
     choice = choose(whole, config.format, config.columns)
     found = list(_asked(rows, whole, choice, config.on_bad_row))
-    used, not_read = columns_read({column: None for row, _ in found for column in columns_in(row, choice)}, choice)
+    used, not_read = columns_read(
+        dict.fromkeys(column for row, _ in found for column in columns_in(row, choice)), choice
+    )
     reporter.say(columns_told(choice.name, used.values(), not_read))
     if len(found) < len(rows):
         reporter.say(f"{len(rows) - len(found)} of {len(rows)} rows cannot be read and are left out.")
@@ -57,12 +56,11 @@ def _answered(row: Any, config: DataConfig) -> Any:
         return row
     named = {config.columns.get(field, field): field for form in FORMATS.values() for field in form.fields}
     present = {named[column]: column for column in row if column in named}
-    for field in TURNS.keys() & present.keys():
-        key, roles, answer = TURNS[field]
-        turns = row[present[field]]
+    for field in (field for field in WHOLE if field in present):
+        dialect, turns = TURNS[field], row[present[field]]
         last = turns[-1] if isinstance(turns, list) and turns else None
-        if isinstance(last, dict) and roles.get(str(last.get(key))) in ("user", "tool"):
-            return {**row, present[field]: [*turns, answer]}
+        if isinstance(last, dict) and dialect.roles.get(str(last.get(dialect.role))) in ("user", "tool"):
+            return {**row, present[field]: [*turns, {dialect.role: "assistant", dialect.text: ANSWER}]}
     forms = FORMATS.values() if config.format == "auto" else [FORMATS[config.format]]
     fitting = [form for form in forms if len(form.needs) == 2 and any(name in present for name in form.needs[0])]
     if not fitting:

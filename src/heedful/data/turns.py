@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from heedful.clean import is_unicode
 from heedful.errors import DataError
 from heedful.records import Message, Place, Role
 
@@ -15,6 +16,7 @@ FOLLOWS: dict[Role | None, tuple[Role, ...]] = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
+UNSEEN = "Make it a text, or rename the column if the model should not see it."
 
 
 class BadRow(DataError):
@@ -52,7 +54,7 @@ def filled(row: Mapping[str, Any], field: str) -> str:
 def text_of(row: Mapping[str, Any], field: str) -> str:
     """Return an optional field's text: "" where it is absent, null or blank."""
     value = row.get(field)
-    text = "" if value is None else _text(value, f'field "{field}"')
+    text = "" if value is None else _text(value, f'field "{field}"', UNSEEN)
     return text if text.strip() else ""
 
 
@@ -102,13 +104,13 @@ def _filled(value: Any, where: str) -> str:
     return text
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: Any, where: str, fix: str = "It must be text.") -> str:
     if not isinstance(value, str):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        fix = "Write it in quotes." if number else "Fill it or remove the row." if value is None else "It must be text."
+        fix = "Write it in quotes." if number else "Fill it or remove the row." if value is None else fix
         reason = f"{_kind(where)} is {'null' if value is None else 'not text'}"
         raise BadRow(f"{where} is {described(value)}, not text", fix, reason)
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_unicode(value):
         problem = f"{where} holds half of a surrogate pair, which is not a character"
         raise BadRow(problem, "Repair or remove it.", f"{_kind(where)} is not Unicode")
     return value
