@@ -309,6 +309,17 @@ def test_a_folder_needs_one_train_file(tmp_path: Path) -> None:
     assert "has train.json and train.jsonl, which are both train. Keep one" in refusal(tmp_path)
 
 
+def test_a_folder_in_a_files_place_is_told_as_one(tmp_path: Path) -> None:
+    """As Spark writes it; what the sentence says to do is read."""
+    (tmp_path / "train.jsonl").mkdir()
+    part = write(tmp_path / "train.jsonl/part-00000", LINES)
+    fix = "Put its files beside it, as train-1.jsonl, train-2.jsonl and so on, and remove it."
+    assert refusal(tmp_path).endswith(f"train.jsonl is a folder, where a file should be. {fix}")
+    part.rename(tmp_path / "train-1.jsonl")
+    (tmp_path / "train.jsonl").rmdir()
+    assert values(tmp_path) == ROWS
+
+
 class Served(http.server.BaseHTTPRequestHandler):
     asked: list[str]
     pages: dict[str, bytes]
@@ -370,6 +381,26 @@ def test_what_cannot_be_rows_is_not_kept(server: str, tmp_path: Path, path: str,
     assert not list((tmp_path / "home" / "data").iterdir())
     Served.pages = {path: CSV.encode() if path.endswith("csv") else b""}
     assert values(server + path) == ROWS
+
+
+def test_a_file_that_begins_with_blanks_is_not_empty(server: str) -> None:
+    Served.pages = {"/d.json": b" " * 5000 + JSON.encode()}
+    assert values(server + "/d.json") == values(server + "/d.json") == ROWS
+    assert len(Served.asked) == 1
+    Served.pages = {"/e.json": b" " * 5000}
+    assert "gives an empty file" in refusal(server + "/e.json")
+
+
+@pytest.mark.parametrize("held", [None, "none"])
+def test_certificates_that_cannot_be_read_are_no_disk_error(
+    server: str, held: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+    if held:
+        (tmp_path / "own.pem").write_text(held)
+    told = refusal(server + "/d.json")
+    assert told.startswith("The certificates for https cannot be read: ")
+    assert told.endswith("Set SSL_CERT_FILE to a file that holds some, or unset it.")
 
 
 def test_a_web_page_that_was_kept_once_is_fetched_again(server: str, tmp_path: Path) -> None:

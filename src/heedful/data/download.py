@@ -99,7 +99,7 @@ def _remove_abandoned(folder: Path) -> None:
 def _instead_of_rows(path: Path, kind: str = "") -> str:
     """Name what came where rows should have, by the first bytes and the kind that its server says; "" for rows."""
     with open(path, "rb") as file:
-        head = file.read(HEAD).strip()
+        head = next((part for part in iter(lambda: file.read(HEAD), b"") if part.strip()), b"").strip()
     if not head:
         return "an empty file"
     page = is_page(head) or (kind.startswith("text/html") and head.startswith(b"<"))
@@ -112,7 +112,7 @@ def _download(url: str, file: IO[bytes], reporter: Reporter) -> str:
     import httpx2
 
     try:
-        with httpx2.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response:
+        with _client() as client, client.stream("GET", url) as response:
             if response.status_code != httpx2.codes.OK:
                 problem = f"{redacted(url)} answers {response.status_code} {response.reason_phrase}."
                 raise DataError(problem, "Check the address.")
@@ -121,6 +121,17 @@ def _download(url: str, file: IO[bytes], reporter: Reporter) -> str:
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         host, fix = urlsplit(url).netloc, "Check the address and the network, or download it and give the file's path."
         raise DataError(f"Cannot reach {host}: {str(error) or type(error).__name__}.", fix) from error
+
+
+def _client() -> httpx2.Client:
+    """Return what fetches; raise DataError where the environment names certificates that cannot be read."""
+    import httpx2
+
+    try:
+        return httpx2.Client(follow_redirects=True, timeout=TIMEOUT)
+    except OSError as error:
+        problem = f"The certificates for https cannot be read: {error.strerror}."
+        raise DataError(problem, "Set SSL_CERT_FILE to a file that holds some, or unset it.") from error
 
 
 def _receive(response: httpx2.Response, url: str, file: IO[bytes], reporter: Reporter) -> None:

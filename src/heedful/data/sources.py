@@ -117,6 +117,10 @@ def _file(path: Path, part: Part = "train") -> _File:
         raise DataError(problem, "Mend the link, or give the file's own path.")
     if not path.exists():
         raise DataError(f"There is no file {path}.", _near_file(path))
+    if path.is_dir():  # as Spark writes one
+        name, dot, ending = path.name.partition(".")
+        fix = f"Put its files beside it, as {name}-1{dot}{ending}, {name}-2{dot}{ending} and so on, and remove it."
+        raise DataError(f"{path} is a folder, where a file should be.", fix)
     if not path.is_file():
         raise _not_kept(f"{path}, which is a pipe or a device,")
     ending, packed = file_type(path.name)
