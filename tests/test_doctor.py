@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from heedful import doctor, machine
 from heedful.cli import main
+from heedful.errors import RunError
 
 
 @pytest.mark.parametrize("arguments", [[], ["--set", "train.method=lora"], ["--recipe", "mine.yaml"]])
@@ -34,3 +37,9 @@ def test_what_does_not_fit_is_told_with_what_it_would_need(
     assert end.value.code == 1
     assert "full_fp32" in told.out
     assert "GiB" in told.err
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(RunError, match="GiB"):  # also where the table cannot be written
+            doctor.examine(str(rows_file), str(tiny_folder), None, {}, as_json=False)
+        with suppress(OSError):
+            full.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,13 +25,41 @@ Capsys = pytest.CaptureFixture[str]
         ("$ --help >&-", 1, "heedful: stdout: it is closed, so the result is lost.\n"),
         ("$ models --json >/dev/full", 1, "heedful: The system: No space left on device.\n"),
         ("$ check nope.json 2>&-", 3, ""),
+        ("$ check --out /dev/stdout", 2, "heedful: /dev/stdout exists and is no receipt. Choose another --out.\n"),
         ("$ models <&- >/dev/null", 0, ""),
     ],
 )
 def test_a_closed_stream_is_told_of_where_it_matters(line: str, code: int, told: str, tmp_path: Path) -> None:
     line = line.replace("$", f"{sys.executable} -m heedful")
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stderr) == (code, told)
+
+
+FAILING = """
+from heedful import cli
+from heedful.errors import RunError
+def verb(arguments):
+    print("what it found")
+    raise {end}
+cli.app = verb
+cli.main([])
+"""
+
+
+@pytest.mark.parametrize("lost", ["a pipe", "a disk"])
+@pytest.mark.parametrize(
+    ("end", "code", "told"),
+    [("RunError('It broke.')", 1, "heedful: It broke.\n"), ("SystemExit(3)", 3, ""), ("SystemExit(0)", None, None)],
+)
+def test_an_error_is_told_before_that_nobody_reads(end: str, code: int | None, told: str | None, lost: str) -> None:
+    reader, writer = os.pipe() if lost == "a pipe" else (os.open(os.devnull, 0), os.open("/dev/full", os.O_WRONLY))
+    os.close(reader)
+    line = [sys.executable, "-c", FAILING.format(end=end)]
+    held = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # else print raises itself
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True, env=held)
+    os.close(writer)
+    lonely = (0, "") if lost == "a pipe" else (1, "heedful: The system: No space left on device.\n")
+    assert (done.returncode, done.stderr) == (lonely if told is None else (code, told))
 
 
 def test_a_closed_stdin_has_nothing_to_say(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,10 @@ def check_receipt_path(out: Path | None) -> None:
     """Raise UsageError if a receipt would replace a file that is none, such as the data."""
     if out is None or not out.exists():
         return
-    try:
-        held = json.loads(out.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        held = None
+    held = None
+    if out.is_file():  # a pipe would be waited for
+        with suppress(OSError, ValueError):
+            held = json.loads(out.read_text(encoding="utf-8"))
     if not isinstance(held, dict) or "encoding" not in held:
         raise UsageError(f"{out} exists and is no receipt.", "Choose another --out.")
 

@@ -6,6 +6,7 @@ import gc
 import os
 import shlex
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -235,15 +236,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a verb until all that it printed is written."""
+    """Run a verb until all that it printed is written; an error of its own comes before one of writing."""
     try:
         app(arguments)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # so typer tells of a Ctrl-C, without a word
+    except BaseException as end:
+        code = end.code if isinstance(end, SystemExit) else 1
+        with suppress(OSError) if code else nullcontext():
+            streams.deliver()
+        if code == INTERRUPTED:  # so typer tells of a Ctrl-C, without a word
             raise KeyboardInterrupt from None
         raise
-    finally:
-        streams.deliver()
 
 
 def _fail(text: str, exit_code: int) -> None:

@@ -6,6 +6,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def examine(
         try:
             expects(facts["training"], data, model, recipe, settings)
         except RunError:  # it does not fit into memory: by how much is what was asked
-            _show(facts, as_json)
+            with suppress(OSError):  # that nobody reads it is the smaller matter
+                _show(facts, as_json)
             raise
     _show(facts, as_json)
 
