@@ -98,7 +98,9 @@ def _chat_with_server(
 
     refuse_others(settings, SAMPLING, "`heedful chat --url`")
     sampling = load_config(None, settings).generate.sampling()
-    chat_with(connect(url, model, read_key(key_file)), sampling, system)
+    remote = connect(url, model, read_key(key_file))
+    remote.named |= {leaf.removeprefix("generate.") for leaf in settings}
+    chat_with(remote, sampling, system, named=remote.named)
 
 
 def serve(

@@ -62,11 +62,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         sampling: Sampling = Sampling(),  # noqa: B008
         system: str | None = None,
         other: object = None,
+        named: set[str] | None = None,
     ) -> Said:
         monkeypatch.setattr("sys.stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
         code: object = 0
         try:
-            chat(engine, sampling, system, other)  # type: ignore[arg-type]
+            chat(engine, sampling, system, other, named)  # type: ignore[arg-type]
         except SystemExit as end:
             code = end.code
         return Said(*capsys.readouterr(), code)
@@ -83,6 +84,12 @@ def test_a_pipe_gets_the_answers_and_nothing_else(run) -> None:  # type: ignore[
         [("system", "Be brief."), ("user", "Hi")],
         [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "How are you?")],
     ]
+
+
+def test_tabs_stay_tabs(run) -> None:  # type: ignore[no-untyped-def]
+    makefile = "all:\n\tcc -o a a.c\nx\ty\n"
+    said = run(Scripted([makefile], [makefile]), "Hi\n/compare\n", other=lambda: Scripted([makefile]))
+    assert said.out == (makefile + "\n") * 2
 
 
 def test_long_answers_are_not_wrapped(run) -> None:  # type: ignore[no-untyped-def]
@@ -253,6 +260,14 @@ def test_set_changes_the_sampling(run) -> None:  # type: ignore[no-untyped-def]
     assert "Impossible sampling: top_p=2.0" in lines[2]
     assert lines[3] == "There is no setting 'tempature'. Did you mean 'temperature'?"
     assert "temperature 0.0" in lines and "top_p 1.0" in lines
+
+
+def test_what_is_not_named_is_the_servers_to_decide(run) -> None:  # type: ignore[no-untyped-def]
+    named = {"top_p"}
+    lines = run(Scripted(["1"], ["2"]), "/set seed 0\n/set\na\n/retry\n", named=named).notes.splitlines()
+    assert named == {"top_p", "seed"}
+    assert {"seed 0", "top_p 1.0", "temperature as the server says"} <= set(lines)
+    assert not any("the same each time" in line for line in lines)
 
 
 def test_compare_asks_the_other_model_and_leaves_no_trace(run) -> None:  # type: ignore[no-untyped-def]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, Response
@@ -23,6 +25,7 @@ def test_a_server_is_talked_to_like_an_engine(live: Make) -> None:
     client = live({"m": Saying("naïve 世界\n\nend")}, trust=Trust("k"))
     remote = connect(str(client.base_url), None, "k")
     assert (remote.name, remote.positions) == ("m", 128)
+    remote.named |= {"temperature", "seed", "stop", "top_k"}
     *pieces, whole = remote.stream(HELLO, Sampling(temperature=0.5, seed=3, stop=("never",), top_k=4))
     assert "".join(map(str, pieces)) == "naïve 世界\n\nend"
     assert isinstance(whole, Completion) and whole.finish_reason == "stop"
@@ -40,20 +43,24 @@ def test_what_a_server_refuses_is_a_sentence(live: Make) -> None:
     for nowhere in ("http://127.0.0.1:1", "http://127.0.0.1:port", "http://a\x00b"):
         with pytest.raises(UsageError, match="No server answers"):
             connect(nowhere, None, None)
+    remote = connect(url, "m", "k")
+    remote.named.add("max_tokens")
     with pytest.raises(TooLong, match="context is 128 tokens"):
-        list(connect(url, "m", "k").stream([Message("user", "x" * 100)], Sampling(max_tokens=1000)))
+        list(remote.stream([Message("user", "x" * 100)], Sampling(max_tokens=1000)))
 
 
 def other_server(stream: str) -> FastAPI:
-    """A server that is not ours, and answers everything with one stream."""
+    """A server that is not ours, and answers everything with one stream; `state.asked` holds what it was asked."""
     app = FastAPI()
+    app.state.asked = []
 
     @app.get("/v1/models")
     def models() -> dict[str, object]:
         return {"data": [{"id": "other", "max_model_len": None}]}
 
     @app.post("/v1/chat/completions")
-    def answer() -> Response:
+    def answer(body: dict[str, Any]) -> Response:
+        app.state.asked.append(body)
         return Response(stream, media_type="text/event-stream")
 
     return app
@@ -76,6 +83,15 @@ def test_other_servers_write_other_streams() -> None:
         *pieces, whole = connect(url, None, None).stream(HELLO, Sampling())
     assert "".join(map(str, pieces)) == text
     assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == (text, "length")
+
+
+def test_events_that_say_nothing_are_passed_over() -> None:
+    """An empty one keeps a connection open; others have been seen of servers and of proxies before them."""
+    nothing = "data:\n\ndata: \n\ndata: null\n\ndata: []\n\ndata: 3\n\n"
+    end = written({"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]})
+    with serving(other_server(nothing + end + nothing)) as url:
+        *pieces, _ = connect(url, None, None).stream(HELLO, Sampling())
+    assert pieces == ["Yes."]
 
 
 HALF = written({"choices": [{"delta": {"content": "Half"}, "finish_reason": None}]})
@@ -102,6 +118,20 @@ def test_an_answer_without_an_end_is_no_whole_one() -> None:
         assert next(answer) == "Half"
         with pytest.raises(ModelError, match="cut off"):
             next(answer)
+
+
+def test_what_was_named_is_sent_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neutral values too: the server's own settings may be others."""
+    app = other_server(HALF + "data: [DONE]\n\n")
+    lines = "a\n/set seed 0\n/set temperature 0\n/set stop end\na\n/set stop\na\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    with serving(app) as url, pytest.raises(SystemExit) as end:
+        main(["chat", "--url", url, "--max-tokens", "9", "--set", "generate.top_p=1"])
+    assert not end.value.code
+    sent = [{name: value for name, value in body.items() if name != "messages"} for body in app.state.asked]
+    first = {"model": "other", "stream": True, "max_tokens": 9, "top_p": 1.0}
+    second = first | {"seed": 0, "temperature": 0.0, "stop": ["end"]}
+    assert sent == [first, second, second | {"stop": None}]
 
 
 def test_with_a_url_the_name_is_that_of_a_servers_model(capsys: pytest.CaptureFixture[str]) -> None:

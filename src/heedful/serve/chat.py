@@ -66,9 +66,16 @@ class Speaker(Protocol):
 Other: TypeAlias = Callable[[], Speaker]
 
 
-def chat(engine: Speaker, sampling: Sampling, system: str | None = None, other: Other | None = None) -> None:
-    """Talk with an engine until the user leaves or the input ends; `other` opens what /compare asks."""
-    talk = Talk(engine, sampling, system, other)
+def chat(
+    engine: Speaker,
+    sampling: Sampling,
+    system: str | None = None,
+    other: Other | None = None,
+    named: set[str] | None = None,
+) -> None:
+    """Talk with an engine until the user leaves or the input ends; `other` opens what /compare asks. Of settings that
+    are not `named` a server decides; /set names more."""
+    talk = Talk(engine, sampling, system, other, {*SETTINGS} if named is None else named)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a byte that is no UTF-8 must not end the talk
     if sys.stdin.isatty():
@@ -97,11 +104,11 @@ class Talk:
     sampling: Sampling
     system: str | None = None
     other: Other | None = None  # opens the model to compare with
+    named: set[str] = field(default_factory=lambda: {*SETTINGS})  # settings that are decided here
     told: bool = False  # that old turns are left out
     turns: list[Message] = field(default_factory=list)  # user, assistant, ...; answers cut off are not supervised
     retries: int = 0
     refused: int = 0  # how many of the oldest turns a server did not take with the others
-    answers: Console = field(default_factory=lambda: Console(soft_wrap=True))
     notes: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
 
     def hear(self, line: str) -> None:
@@ -135,13 +142,12 @@ class Talk:
         said, asked, refused = Said(), Message("user", text), self.refused
         self.turns.append(asked)
         try:
-            for piece in clean_stream(self.stream(said)):
-                self.answers.out(piece, end="", highlight=False)
+            show(self.stream(said))
         except KeyboardInterrupt:
             self.say(" [stopped]")
         finally:
             if said.pieces or said.whole:
-                self.answers.out()
+                print(flush=True)
             answer = Message("assistant", "".join(said.pieces), None if said.whole else False)
             self.turns[-1:] = [asked, answer] if answer.content.strip() else before
             if not answer.content.strip():
@@ -187,7 +193,7 @@ class Talk:
         """Answer the last message again."""
         before = self.turns[-2:]
         text = self.take_back()
-        if self.sampling.temperature == 0:
+        if "temperature" in self.named and self.sampling.temperature == 0:
             self.say("Without a temperature the answer is the same each time.")
         self.retries += 1
         self.answer(text, before)
@@ -202,9 +208,8 @@ class Talk:
         try:
             speaker = self.other()
             self.say(f"{speaker.name}:")
-            for piece in clean_stream(self.stream(Said(), speaker)):
-                self.answers.out(piece, end="", highlight=False)
-            self.answers.out()
+            show(self.stream(Said(), speaker))
+            print(flush=True)
         finally:
             self.turns.append(answer)
 
@@ -212,7 +217,7 @@ class Talk:
         """Change a setting, or list them."""
         name, _, value = text.partition(" ")
         if not name:
-            return self.say("\n".join(f"{name} {getattr(self.sampling, name)}" for name in SETTINGS))
+            return self.say("\n".join(f"{name} {self.value_of(name)}" for name in SETTINGS))
         if name not in SETTINGS:
             raise HeedfulError(f"There is no setting '{name}'. {did_you_mean(name, SETTINGS)}".strip())
         kind = type(getattr(self.sampling, name))
@@ -221,7 +226,12 @@ class Talk:
         except ValueError as error:
             raise HeedfulError(f"{name} is {'a whole number' if kind is int else 'a number'}.") from error
         self.sampling = replace(self.sampling, **changed)
-        return self.say(f"{name} is {getattr(self.sampling, name)} now.")
+        self.named.add(name)
+        return self.say(f"{name} is {self.value_of(name)} now.")
+
+    def value_of(self, name: str) -> Any:
+        """Return a setting's value, or in whose hands it is."""
+        return getattr(self.sampling, name) if name in self.named else "as the server says"
 
     def take_back(self) -> str:
         """Remove the last message and its answer; give the message."""
@@ -259,3 +269,9 @@ class Talk:
     def say(self, text: str) -> None:
         """Print a word of heedful's own, on stderr."""
         self.notes.out(clean(text), style="dim", highlight=False)
+
+
+def show(pieces: Iterator[str]) -> None:
+    """Write an answer on stdout as it comes: without what would move a terminal, and else as the model said it."""
+    for piece in clean_stream(pieces):
+        print(piece, end="", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ class Remote:
     name: str
     positions: int
     options: Mapping[str, Any]  # of every request
+    named: set[str] = field(default_factory=set)  # settings that are sent; of the others the server decides
 
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
         """Return an answer's text piece by piece, then the whole Completion; ModelError if the server refuses or leaves
@@ -36,7 +37,7 @@ class Remote:
         body = {"model": self.name, "messages": [{"role": m.role, "content": m.content} for m in prompt]}
         text, reason = "", None
         try:
-            asked = {**body, **_settings(sampling, self.positions), "stream": True}
+            asked = {**body, **self._settings(sampling), "stream": True}
             with httpx2.stream("POST", f"{self.url}/chat/completions", json=asked, **self.options) as reply:
                 if reply.status_code != 200:
                     reply.read()
@@ -55,6 +56,11 @@ class Remote:
             raise ModelError("The answer was cut off: the server left before its end.", "Ask again.")
         yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
 
+    def _settings(self, sampling: Sampling) -> dict[str, Any]:
+        room = min(sampling.max_tokens, self.positions // 2)  # which the chat leaves
+        written = {"max_tokens": room, "stop": list(sampling.stop) or None}
+        return {name: written.get(name, getattr(sampling, name)) for name in sorted(self.named)}
+
     def count(self, messages: Sequence[Message]) -> int:
         """Guess the tokens of a prompt; where that is too few the server refuses them, and the oldest turns go."""
         return sum(len(message.content.encode()) // 2 + 8 for message in messages)
@@ -68,8 +74,10 @@ def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
         *lines, held = (held + piece).split("\n")
         for line in lines:
             data = line.removeprefix("data:").strip()
-            if line.startswith("data:"):
-                yield DONE if data == "[DONE]" else json.loads(data)
+            if line.startswith("data:") and data:  # without any it keeps the connection open
+                event = DONE if data == "[DONE]" else json.loads(data)
+                if isinstance(event, dict):
+                    yield event
 
 
 def _refusal(reply: httpx2.Response) -> ModelError:
@@ -98,23 +106,6 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
         raise UsageError(f"The server at {url} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
     name = model or next(iter(listed))
     return Remote(url, name, int(listed[name].get("max_model_len") or UNKNOWN_POSITIONS), options)
-
-
-def _settings(sampling: Sampling, positions: int) -> dict[str, Any]:
-    """Say how to sample; fields that only some servers know are left out if neutral."""
-    room = min(sampling.max_tokens, positions // 2)  # which the chat leaves
-    known: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": room}
-    optional: Mapping[str, tuple[Any, Any]] = {
-        "top_p": (sampling.top_p, 1.0),
-        "top_k": (sampling.top_k, 0),
-        "min_p": (sampling.min_p, 0.0),
-        "repetition_penalty": (sampling.repetition_penalty, 1.0),
-        "presence_penalty": (sampling.presence_penalty, 0.0),
-        "frequency_penalty": (sampling.frequency_penalty, 0.0),
-        "seed": (sampling.seed, 0),
-        "stop": (list(sampling.stop), []),
-    }
-    return known | {name: value for name, (value, neutral) in optional.items() if value != neutral}
 
 
 def _message(text: str) -> str:
