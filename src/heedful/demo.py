@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from heedful.checking import check
 from heedful.report import screen
 from heedful.report.answers import questions
@@ -53,4 +55,4 @@ def show_scores(facts: Facts) -> None:
 
 def _title(text: str) -> None:
     screen.out.print()
-    screen.out.rule(f"[bold]{text}", align="left")
+    screen.out.rule(Text(text, style="bold"), align="left")

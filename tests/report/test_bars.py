@@ -20,3 +20,10 @@ def test_a_log_tells_now_and_then_how_far_the_work_is(
             done(number)
     assert said[0] == "Checking rows (20)"
     assert 1 < len(said) < 6 and all(text.endswith(" of 20)") for text in said[1:])
+
+
+def test_a_bar_shows_a_name_with_brackets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bars, "err", bars.err.__class__(stderr=True, force_terminal=True, width=90, color_system=None))
+    with bars.counting_bar("Reading x[/y]z[v2].json", 20) as done:
+        done(20)
+    assert "Reading x[/y]z[v2].json 20/20" in capsys.readouterr().err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.runs import evaluation, receipt, score
 
 from heedful.records import Segment
 from heedful.report import screen
@@ -44,3 +46,31 @@ def test_a_sweep_says_what_its_variants_are_compared_with(
     told = capsys.readouterr().out
     assert ("lr=1e-4 (default)" in told) == ("- default" in told) == bool(default)
     assert ("each is compared with the first, lr=1e-4." in told) == ("- first" in told) == (not default)
+
+
+NAME = "x[/y]z[v2] :smile:.json"
+
+
+def test_names_with_brackets_are_shown_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=160))
+    found = receipt()
+    screen.show_receipt(found | {"data": found["data"] | {"path": NAME}})
+    screen.show_export(Path(NAME), {"files": {NAME: {"bytes": 1}}, "precision": "fp32"}, [("the weights", NAME)])
+    screen.show_shipment(Path(NAME), {NAME: 1}, "me/tuned", public=False)
+    screen.out.print(f"Its report: {NAME}")
+    screen.say(NAME)
+    screen.problem(NAME)
+    told = capsys.readouterr()
+    assert told.out.count(NAME) == 7
+    assert told.err == f"{NAME}\nheedful: {NAME}\n"
+
+
+def test_a_score_that_one_model_alone_has_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=160))
+    judge = {"rows": 9, "models": {"base": {}, "tuned": {"judge_score": score(57.0)}}, "paired": {}}
+    screen.show_evaluation(evaluation() | {"judge": judge})
+    assert "57.000 [56.950, 57.050]" in capsys.readouterr().out

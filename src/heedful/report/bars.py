@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -13,6 +14,7 @@ from heedful.records import Reporter, StepMetrics
 from heedful.report.console import err
 from heedful.report.screen import say
 
+_text = partial(TextColumn, markup=False)  # a file's name may hold brackets
 QUIET = 20.0  # seconds after which a log should tell that the work goes on
 
 
@@ -40,7 +42,7 @@ class TrainingBar:
 
 @contextmanager
 def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
-    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+    columns = (_text("step {task.completed}/{task.total}"), BarColumn(), _text("{task.description}"))
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as progress:
         yield TrainingBar(progress, progress.add_task("", total=total, completed=done), total)
 
@@ -49,7 +51,7 @@ def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
 def counting_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how many of `total` are done; gives a function that takes the count. Where there is no terminal, show a
     plain line at the start, and one now and then."""
-    columns = (TextColumn("{task.description} {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
+    columns = (_text("{task.description} {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
     if not err.is_terminal:
         say(f"{what} ({total})")
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:

@@ -35,4 +35,4 @@ def register(app: typer.Typer) -> None:
         path = write_report(found)
         if found.model.is_dir() and found.receipt_file.exists():
             write_card(found)
-        screen.out.print(str(path), soft_wrap=True, markup=False)
+        screen.out.print(str(path), soft_wrap=True)

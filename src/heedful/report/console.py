@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -12,7 +12,11 @@ WIDE = 160  # columns where nobody looks yet: a table in a pipe or a file is not
 
 
 class Screen(Console):
-    """A console that tells the program when the reader of a pipe left, as `print` does, where rich's ends it with 1."""
+    """A console that shows a text as it stands, brackets and :colons: too, and tells the program when the reader of a
+    pipe left, as `print` does, where rich's ends it with 1."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -24,5 +28,5 @@ def width_of(stream: IO[str] | None) -> int | None:
     return None if seen else WIDE
 
 
-out = Screen(highlight=False, width=width_of(sys.stdout))
-err = Screen(stderr=True, highlight=False, width=width_of(sys.stderr))
+out = Screen(width=width_of(sys.stdout))
+err = Screen(stderr=True, width=width_of(sys.stderr))

@@ -34,6 +34,11 @@ def label(metric: str) -> str:
     return LABELS.get(metric, (metric.removeprefix("check_").replace("_", " ").capitalize(), ""))[0]
 
 
+def metrics_of(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """List the scores that any of the models has: a judge may have graded one alone."""
+    return list(dict.fromkeys(metric for scores in models.values() for metric in scores))
+
+
 def incomparable(one: str, other: str, metric: str) -> str:
     """Say of two models that the score that decides is not there for both on the same tokens."""
     return f"{one} and {other} cannot be compared by {label(metric)}, which decides: their tokens differ."

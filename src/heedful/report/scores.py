@@ -7,7 +7,7 @@ from typing import Any
 
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
-from heedful.report.labels import LABELS, answered_with, incomparable, label
+from heedful.report.labels import LABELS, answered_with, incomparable, label, metrics_of
 
 PERCENT = {"exact_match", "normalised_match", "stopped", "length_capped", "looped", "judge_wins"}
 HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
@@ -40,8 +40,7 @@ def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES)
     """Lay out the scores of all models, with their intervals as pictures."""
     models: Mapping[str, Mapping[str, Any]] = evaluation["models"]
     order = sorted(models, key=lambda name: name == "tuned")  # what came out stands last
-    metrics = list(dict.fromkeys(metric for name in reversed(order) for metric in models[name]))
-    metrics.sort(key=lambda metric: metric != evaluation.get("decides"))
+    metrics = sorted(metrics_of(models), key=lambda metric: metric != evaluation.get("decides"))
     return {
         "columns": [names.get(name, name) for name in order],
         "rows": [_score_row(evaluation, metric, order, names) for metric in metrics],

@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +17,7 @@ from heedful.records import Segment
 from heedful.report.console import Screen
 from heedful.report.console import err as err
 from heedful.report.console import out as out
-from heedful.report.labels import answered_with, incomparable, label
+from heedful.report.labels import answered_with, incomparable, label, metrics_of
 from heedful.streams import knows_unicode
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
@@ -28,7 +27,7 @@ ON_THE_PAGE = {  # alone: scores that would be too many here
 
 def say(text: str) -> None:
     """Tell about progress in one line on stderr, which the terminal wraps: a path in it can be copied whole."""
-    err.print(escape(clean(text)), style="dim", soft_wrap=True)
+    err.print(clean(text), style="dim", soft_wrap=True)
 
 
 def show_json(value: Any, indent: int | None = 1) -> None:
@@ -200,10 +199,10 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
     models = part["models"]
     if not models:
         return
-    table = Table(title=escape(f"{title}, with 95 % intervals"), title_justify="left")
+    table = Table(title=f"{title}, with 95 % intervals", title_justify="left")
     for name in ("", *map(clean, models), difference, "verdict"):
         table.add_column(name)
-    for metric in next(iter(models.values())):
+    for metric in metrics_of(models):
         if metric in ON_THE_PAGE:
             continue
         pair = part["paired"].get(metric)
@@ -250,5 +249,5 @@ def show_shipment(folder: Path, files: Mapping[str, int], repository: str, publi
 
 def problem(text: str) -> None:
     """Say on stderr what went wrong, in one sentence."""
-    Screen(stderr=True, highlight=False).print(Text(f"heedful: {clean(text)}"), soft_wrap=True)
+    Screen(stderr=True).print(Text(f"heedful: {clean(text)}"), soft_wrap=True)
     sys.stderr.flush()
