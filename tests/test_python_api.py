@@ -13,7 +13,7 @@ import pytest
 import heedful
 from heedful import pipeline
 from heedful.errors import UsageError
-from heedful.generate.engine import Engine
+from heedful.generate.engine import Engine, RunningBatch
 from heedful.records import Message, Sampling
 from tests.generate.conftest import shared_engine
 
@@ -33,6 +33,36 @@ def test_messages_may_be_mappings() -> None:
     said = [{"role": "user", "content": "Name a fruit."}]
     answers = engine.generate([said, [Message("user", "Name a fruit.")], "Name a fruit."], SHORT)
     assert len({answer.token_ids for answer in answers}) == 1
+
+
+def test_several_prompts_draw_apart_and_one_from_the_seed_itself() -> None:
+    engine, drawn = shared_engine("llama"), {"generate.max_tokens": 3, "generate.temperature": 2.0}
+    (alone,) = heedful.generate(engine, ["Hi"], settings=drawn)
+    assert alone.token_ids == engine.generate(["Hi"], Sampling(max_tokens=3, temperature=2.0))[0].token_ids
+    together = heedful.generate(engine, ["Hi"] * 5, settings=drawn)
+    assert len({answer.token_ids for answer in together}) == 5
+
+
+def test_a_run_and_its_engine_draw_alike(tiny_folder: Path) -> None:
+    drawn = {"generate.max_tokens": 3, "generate.temperature": 2.0}
+    answers = heedful.generate(tiny_folder, ["Hi"] * 5, settings=drawn)
+    again = heedful.load(tiny_folder, settings=drawn).generate(["Hi"] * 5)
+    assert [a.token_ids for a in answers] == [a.token_ids for a in again]
+    assert len({answer.token_ids for answer in answers}) == 5
+
+
+def test_an_engine_keeps_the_settings_that_are_not_asked_for(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = heedful.load(tiny_folder, settings={"generate.max_tokens": 3, "generate.batch_size": 2})
+    most = []
+    room = RunningBatch.room
+    monkeypatch.setattr(RunningBatch, "room", lambda *asked: most.append(asked[2]) or room(*asked))
+    (answer,) = heedful.generate(engine, ["Hi"], settings={"generate.temperature": 0.5})
+    assert len(answer.token_ids) <= 3 and set(most) == {2}
+    heedful.generate(engine, ["Hi"], settings=["generate.batch_size=7"])
+    assert set(most) == {2, 7}
+    assert engine.sampling == Sampling(max_tokens=3)
 
 
 UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {

@@ -53,11 +53,13 @@ def base_of(run: Run) -> Loaded:
 
 
 def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:
-    """Let a model answer; where the engine copied its weights, its own are narrowed to the same type."""
+    """Let a model answer as the settings say; where the engine copied its weights, its own are narrowed to the same
+    type."""
     bf16 = resolve(config.generate.precision, "generate.precision") == "bf16"
     dtype = torch.bfloat16 if bf16 else torch.float32
     keep_freed_pages()  # what one token frees the next one wants again
     engine = Engine(model, encoder, name, dtype)
+    engine.sampling, engine.batch_size = config.generate.sampling(), config.generate.batch_size
     if engine.decoder is not None:
         model.to(dtype)
     return engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
+from heedful.generate.sampling import of_prompts
 from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
 from heedful.report import screen, track
@@ -188,9 +190,7 @@ def write_pages(run: Run) -> None:
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers as the run's own settings say, but for what is asked for."""
     path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    config = answer_config(path, settings)
-    engine, _ = open_tuned(path, config)
-    engine.sampling = config.generate.sampling()
+    engine, _ = open_tuned(path, answer_config(path, settings))
     if engine.decoder is None:
         screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
     return engine
@@ -218,11 +218,19 @@ def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings
 def generate(
     run_or_model: Run | Path | str | Engine, prompts: Sequence[Prompt], *, settings: Settings = ()
 ) -> list[Completion]:
-    """Answer prompts, each a text or a list of messages (Message, or {"role": ..., "content": ...})."""
-    if isinstance(run_or_model, Engine):
-        return run_or_model.generate(prompts, load_config(None, settings).generate.sampling() if settings else None)
-    engine = load(run_or_model, settings=settings)
-    return engine.generate(prompts, batch_size=answer_config(run_or_model, settings).generate.batch_size)
+    """Answer prompts, each a text or a list of messages (Message, or {"role": ..., "content": ...}).
+
+    They are answered as the run's or the engine's own settings say, but for what is asked for. At a temperature each of
+    several prompts draws for itself.
+    """
+    if not isinstance(run_or_model, Engine):
+        return load(run_or_model, settings=settings).generate(prompts)
+    asked = load_config(None, settings).generate
+    named = {name: value for name, value in asdict(asked.sampling()).items() if name in asked.model_fields_set}
+    samplings = of_prompts(replace(run_or_model.sampling, **named), len(prompts))
+    return run_or_model.generate(
+        prompts, samplings, asked.batch_size if "batch_size" in asked.model_fields_set else None
+    )
 
 
 def export(

@@ -99,7 +99,7 @@ def test_a_model_is_probed_and_compared() -> None:
     for name, seed in (("base", 1), ("tuned", 2)):
         model = tiny_model("llama", seed=seed, max_position_embeddings=POSITIONS)
         engine = Engine(model, encoder())
-        cells[name] = probe(engine, encoder(), 64)
+        cells[name] = probe(engine, encoder())
     assert len(cells["base"]) == len(probes())
     found = forgetting(probe_rows(cells))
     assert found.keys() == {"rows", "models", "paired", "families"}
@@ -116,7 +116,7 @@ def test_what_is_likelier_than_every_alternative_is_chosen(monkeypatch: pytest.M
     costs = [cost for p in probes() for cost in ([2.0 if p.family == "words" else 0.5] + [1.0] * 3)]
     monkeypatch.setattr(module, "summed", lambda model, rows: costs)
     engine = Engine(tiny_model("llama", max_position_embeddings=POSITIONS), encoder())
-    found = forgetting(probe_rows({"base": probe(engine, encoder(), 64)}))
+    found = forgetting(probe_rows({"base": probe(engine, encoder())}))
     assert found["families"]["words"]["models"]["base"]["chosen"]["value"] == 0
     assert found["families"]["science"]["models"]["base"]["chosen"]["value"] == 1
 
@@ -132,5 +132,5 @@ def test_the_stop_token_is_not_measured() -> None:
 
 def test_a_model_too_short_for_them_is_not_probed() -> None:
     engine = Engine(tiny_model("llama"), encoder(64))
-    assert probe(engine, encoder(64), 8) == []
+    assert probe(engine, encoder(64)) == []
     assert probe_rows({"base": [], "tuned": [Cell({})]}) == []

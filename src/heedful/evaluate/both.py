@@ -31,8 +31,8 @@ def score_both(
 
     def answered(who: str, engine: Engine, encoder: Encoder) -> Answers:
         with reporter.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-            answers = answer(engine, encoder, rows, config.generate.sampling(), config.generate.batch_size, on_done)
-        return replace(answers, probes=probe(engine, encoder, config.generate.batch_size))
+            answers = answer(engine, encoder, rows, on_done)
+        return replace(answers, probes=probe(engine, encoder))
 
     tuned, trained = open_tuned(run.path, config)
     answers = {"tuned": answered("the tuned model", tuned, trained)}

@@ -52,14 +52,14 @@ def probes() -> tuple[Probe, ...]:
     return tuple(found)
 
 
-def probe(engine: Engine, encoder: Encoder, batch_size: int) -> list[Cell]:
+def probe(engine: Engine, encoder: Encoder) -> list[Cell]:
     """Put every probe to a model; give a cell each, or none at all if the model is too short for them."""
     asked = probes()
     examples, receipt = encoder.encode([_conversation(p, answer) for p in asked for answer in (p.answer, *p.others)])
     if receipt.truncated or receipt.dropped:
         return []
     examples = [_without_stop(example) for example in examples]
-    completions = engine.generate([p.question for p in asked], Sampling(max_tokens=LONGEST_ANSWER), batch_size)
+    completions = engine.generate([p.question for p in asked], Sampling(max_tokens=LONGEST_ANSWER))
     measured = iter(zip(summed(engine.model, examples), examples, strict=True))
     cells = []
     for p, completion in zip(asked, completions, strict=True):

@@ -15,7 +15,7 @@ from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
 from heedful.evaluate.rows import Cell, RowScores, key_of, response_key
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
-from heedful.records import Completion, Conversation, Sampling
+from heedful.records import Completion, Conversation
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,16 @@ def answer(
     engine: Engine,
     encoder: Encoder,
     conversations: Sequence[Conversation],
-    sampling: Sampling,
-    batch_size: int,
     on_done: Callable[[int], None] | None = None,
 ) -> Answers:
-    """Let a model answer every conversation's last question, and measure the reference answers.
+    """Let an engine answer every conversation's last question by its own sampling, and measure the references.
 
     A row too long for the model is cut as it would be in training, prompt first.
     """
     whole = list(map(_last_answer_only, conversations))  # whatever was learned of them
     rows = [_fitted(encoder, conversation) for conversation in whole]
-    samplings = of_rows(sampling, len(rows))  # the same for every model, so that a row's answers stay a pair
-    completions = engine.generate([row.prompt for row in rows], samplings, batch_size, on_done)
+    samplings = of_rows(engine.sampling, len(rows))  # the same for every model, so that a row's answers stay a pair
+    completions = engine.generate([row.prompt for row in rows], samplings, on_done=on_done)
     cut = sum(row is not conversation for row, conversation in zip(rows, whole, strict=True))
     return Answers(completions, likelihood(engine, encoder, rows), cut=cut)
 

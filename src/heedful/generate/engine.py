@@ -22,7 +22,7 @@ from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.probe import is_batch_invariant, matches_model
-from heedful.generate.sampling import is_arg_max, pick, recorded
+from heedful.generate.sampling import is_arg_max, of_prompts, pick, recorded
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
 from heedful.model import max_positions
@@ -123,6 +123,7 @@ class Engine:
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.sampling = GREEDY  # where no other is asked for
+        self.batch_size = BATCH_SIZE  # the same
         self.prefix_cache: PrefixCache | None = None  # where `decode` finds what earlier prompts read, if it is to
         self.decoder = verified_decoder(model, dtype or model.dtype)
 
@@ -130,15 +131,20 @@ class Engine:
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling | Sequence[Sampling] | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """Answer all prompts, in their order; `on_done` hears after each answer how many there are."""
+        """Answer all prompts, in their order; `on_done` hears after each answer how many there are.
+
+        By the engine's own sampling each of several prompts draws for itself; one that is given is taken as it is.
+        """
         if isinstance(prompts, str):  # whose characters would each be a prompt
             raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
+        batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size < 1:
             raise UsageError(f"batch_size={batch_size} answers nothing.", "It is at least 1.")
-        samplings = samplings_of(self.sampling if sampling is None else sampling, len(prompts))
+        own = of_prompts(self.sampling, len(prompts))
+        samplings = samplings_of(own if sampling is None else sampling, len(prompts))
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
         waiting = sorted(rows, key=lambda row: -row.prompt_tokens)
         done: dict[int, Completion] = {}

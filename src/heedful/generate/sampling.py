@@ -46,6 +46,11 @@ def of_rows(sampling: Sampling, count: int) -> list[Sampling]:
     return [replace(sampling, seed=seed(row)) for row in range(count)]
 
 
+def of_prompts(sampling: Sampling, count: int) -> list[Sampling]:
+    """Give each of several prompts noise of its own; a single one draws from the seed itself."""
+    return [sampling] if count == 1 else of_rows(sampling, count)
+
+
 def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> torch.Tensor:
     """Make every token that stands in `tokens` less likely, as CTRL (arXiv:1909.05858) and transformers define it."""
     if penalty == 1:
