@@ -12,6 +12,7 @@ from heedful import pipeline, verbs
 from heedful.cli import main
 from heedful.errors import DataError, UsageError
 from heedful.records import Completion
+from tests.models import byte_tokenizer, tiny_model
 
 QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
 
@@ -34,23 +35,56 @@ def test_questions_without_answers_are_answered_in_order(
 
     out.unlink()
     generate, parts = engine.generate, iter([1])
-    monkeypatch.setattr(engine, "generate", lambda *arguments: next(parts) and generate(*arguments))
+    monkeypatch.setattr(engine, "generate", lambda *arguments, **named: next(parts) and generate(*arguments, **named))
     with pytest.raises(StopIteration):  # as if it failed in the second part
         verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
-    assert json.loads(out.read_text()) == answered[:2]  # what was answered before it failed
+    unfinished = tmp_path / "out.json.unfinished"
+    assert json.loads(unfinished.read_text())["answers"] == answered[:2] and not out.exists()
 
     monkeypatch.setattr(engine, "generate", generate)
     verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert "2 of 3 answers are kept" in " ".join(capsys.readouterr().err.split())
-    assert json.loads(out.read_text()) == answered
-    out.write_text(json.dumps(answered[:2]))
+    assert json.loads(out.read_text()) == answered and not unfinished.exists()
 
+    out.unlink()
     monkeypatch.setattr(engine, "positions", 8)
     with pytest.raises(DataError, match="row 1 and 2 others"):
         verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     with pytest.raises(UsageError, match="cannot be written"):
-        verbs.answer_file(str(tiny_folder), str(out), out, QUICK)
-    assert json.loads(out.read_text()) == answered[:2]
+        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
+    assert json.loads((tmp_path / "rows.json").read_text()) == rows
+
+
+@pytest.mark.parametrize("other", ["model", "setting", "row"])
+def test_answers_of_another_call_are_not_gone_on_with(
+    other: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the last of them is what this call would answer."""
+    words, model, settings = ["red", "green", "blue"], tiny_folder, dict(QUICK)
+    unfinished, data = tmp_path / "out.json.unfinished", tmp_path / "rows.json"
+    data.write_text(json.dumps([{"instruction": f"Say {word}."} for word in words]))
+    monkeypatch.setattr(verbs, "ROWS_PER_WRITE", 2)
+    write_json, stopped = verbs.write_json, iter([1])
+    monkeypatch.setattr(verbs, "write_json", lambda *arguments: next(stopped) and write_json(*arguments))
+    with pytest.raises(StopIteration):  # as if it was killed after the first part
+        verbs.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+    monkeypatch.setattr(verbs, "write_json", write_json)
+    held = json.loads(unfinished.read_text())
+
+    if other == "model":
+        model = tmp_path / "other"
+        tiny_model("llama", seed=1, max_position_embeddings=1024).save_pretrained(model)
+        byte_tokenizer().save_pretrained(model)
+    if other == "setting":
+        settings["generate.max_tokens"] = 4
+    if other == "row":
+        data.write_text(json.dumps([{"instruction": f"Say {word}."} for word in ["pink", *words[1:]]]))
+    (own,) = pipeline.generate(model, ["Say green."], settings=settings)
+    held["answers"][1]["model_response"] = own.text
+    unfinished.write_text(json.dumps(held))
+    with pytest.raises(UsageError, match="does not hold answers of this model, by these settings, to these rows"):
+        verbs.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+    assert json.loads(unfinished.read_text()) == held and not (tmp_path / "out.json").exists()
 
 
 def test_equal_questions_draw_apart_whatever_is_written_at_once(
@@ -67,23 +101,16 @@ def test_equal_questions_draw_apart_whatever_is_written_at_once(
     assert texts[0] == texts[1] and len(set(texts[0])) == 7
 
 
-@pytest.mark.parametrize(
-    ("held", "told"),
-    [
-        ("notes", "does not hold answers to these rows. Choose another --out, or remove it"),
-        ([{"instruction": "Say red.", "output": "x"}], "does not hold answers to these rows"),
-        ([{"instruction": "Say blue.", "model_response": "x"}], "does not hold answers to these rows"),
-        ([{"instruction": "Say red.", "model_response": "x"}] * 2, "does not hold answers to these rows"),
-        ([{"instruction": "Say red.", "model_response": "Red."}], "answers of another model, or by other settings"),
-    ],
-)
-def test_a_file_that_is_there_is_not_replaced(held: Any, told: str, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", ["notes", [{"instruction": "Say red.", "model_response": "Red."}]])
+def test_a_file_that_is_there_is_not_replaced(held: Any, tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say red."}]))
-    out = tmp_path / "out.json"
-    out.write_text(json.dumps(held))
-    with pytest.raises(UsageError, match=told):
-        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
-    assert json.loads(out.read_text()) == held
+    for name in ("out.json", "new.json.unfinished"):
+        (tmp_path / name).write_text(json.dumps(held))
+    for out, told in (("out.json", r"out\.json exists. Choose another --out, or remove it"), ("new.json", "not hold")):
+        with pytest.raises(UsageError, match=told):
+            verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
+    assert json.loads((tmp_path / "out.json").read_text()) == held
+    assert json.loads((tmp_path / "new.json.unfinished").read_text()) == held
 
 
 def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,15 @@ from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean, is_unicode
 from heedful.config import changed, load_config
-from heedful.data.prompts import prompts
+from heedful.data.prompts import Prompt, prompts
 from heedful.errors import DataError, UsageError, install
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
-from heedful.records import Done, Message
+from heedful.model import fingerprint
+from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
-from heedful.run import Run, holds_run, write_json
+from heedful.run import Run, holds_run, read_json, write_json
 
 ANOTHER_OUT = "Choose another --out, or remove it."
 ROWS_PER_WRITE = 512  # rows that are answered before the file is first written
@@ -49,65 +51,66 @@ def answer_one(
     head = [Message("system", system)] if system else []
     completion = pipeline.generate(run_or_model, [[*head, Message("user", prompt, input=input)]], settings=settings)[0]
     if as_json:
-        told = asdict(completion) | {"seconds": round(completion.seconds, 3)}
-        names = ("text", "finish_reason", "token_ids", "prompt_tokens", "seconds")
-        screen.show_json({name: told[name] for name in names}, indent=None)
+        screen.show_json(asdict(completion) | {"seconds": round(completion.seconds, 3)}, indent=None)
     else:
         print(clean(completion.text))
 
 
 def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mapping[str, Any]) -> None:
-    """Answer every row of a data set; the rows with `model_response` go to a file, which grows as they come."""
+    """Answer every row of a data set; the rows with `model_response` go to a file.
+
+    Until they are whole they lie in a file beside it, from which the same call goes on.
+    """
     if out is None:
         raise UsageError("--data needs --out FILE for the answers.")
     folder = out.resolve().parent
     if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
         reason = "it is a folder" if out.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
         raise UsageError(f"Answers cannot be written to {out}{reason and ': '}{reason}.", "Choose another --out.")
+    if out.exists():
+        raise UsageError(f"{out} exists.", ANOTHER_OUT)
     asked = {leaf: value for leaf, value in settings.items() if not leaf.startswith("data.")}
     refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
     rows = prompts(load_config(None, settings, {"data.path": data}).data, TERMINAL)
-    done = _kept(out, [row for row, _ in rows])
-    engine, config = pipeline.load(run_or_model, settings=settings), answer_config(run_or_model, settings)
+    engine = pipeline.load(run_or_model, settings=settings)
     _check_lengths(engine, data, [asked for _, asked in rows])
-    samplings, batch_size = of_rows(config.generate.sampling(), len(rows)), config.generate.batch_size
-
-    def answered(first: int, count: int, told: Done | None = None) -> list[dict[str, Any]]:
-        part, drawn = rows[first : first + count], samplings[first : first + count]
-        answers = engine.generate([asked for _, asked in part], drawn, batch_size, told)
-        return [{**row, "model_response": a.text} for (row, _), a in zip(part, answers, strict=True)]
-
+    unfinished, key = out.with_name(f"{out.name}.unfinished"), _answers_key(engine, rows)
+    done = _resumed(unfinished, key)
     if done:
-        if answered(len(done) - 1, 1) != done[-1:]:
-            raise UsageError(f"{out} holds answers of another model, or by other settings.", ANOTHER_OUT)
-        screen.say(
-            f"{len(done)} of {len(rows)} answers are kept from {out}: the last of them comes out the same again."
-        )
+        screen.say(f"{len(done)} of {len(rows)} answers are kept from {unfinished}.")
+    samplings = of_rows(engine.sampling, len(rows))
     with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
         def told(more: int) -> None:
             on_done(len(done) + more)
 
         while len(done) < len(rows):
-            done += answered(len(done), max(ROWS_PER_WRITE, len(done)), told)  # so that little time goes into writing
-            write_json(out, done)
+            part = slice(len(done), len(done) + max(ROWS_PER_WRITE, len(done)))  # so that little time goes into writing
+            answers = engine.generate([asked for _, asked in rows[part]], samplings[part], on_done=told)
+            done += [{**row, "model_response": a.text} for (row, _), a in zip(rows[part], answers, strict=True)]
+            write_json(unfinished, {"key": key, "answers": done})
+    write_json(out, done)
+    unfinished.unlink(missing_ok=True)
     screen.say(f"{len(rows)} answers are in {out}.")
 
 
-def _kept(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the answers that a file holds to the first of these rows; UsageError if it holds anything else."""
-    if not out.exists():
-        return []
-    try:
-        held = json.loads(out.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        held = None
-    begins = isinstance(held, list) and len(held) <= len(rows) and all(isinstance(row, dict) for row in held)
-    if not begins or any(
-        row != {**asked, "model_response": row.get("model_response")} for row, asked in zip(held, rows, strict=False)
-    ):
-        raise UsageError(f"{out} exists, and does not hold answers to these rows.", ANOTHER_OUT)
-    return list(held)
+def _answers_key(engine: Engine, rows: Sequence[Prompt]) -> str:
+    """Hash what answers depend on: the model, its precision, the sampling, and each row with its prompt's tokens."""
+    digest = hashlib.sha256(f"{fingerprint(engine.model)} {engine.model.dtype} {engine.sampling}".encode())
+    for row, asked in rows:
+        digest.update(json.dumps([row, engine.prompter.prompt_ids(asked)]).encode())
+    return digest.hexdigest()
+
+
+def _resumed(unfinished: Path, key: str) -> list[dict[str, Any]]:
+    """Return the answers of an earlier call that did not come to its end; UsageError if they are not what it asks."""
+    held = read_json(unfinished) if unfinished.exists() else {"key": key, "answers": []}
+    if not isinstance(held, dict) or held.get("key") != key:
+        raise UsageError(
+            f"{unfinished} does not hold answers of this model, by these settings, to these rows.",
+            ANOTHER_OUT,
+        )
+    return list(held["answers"])
 
 
 def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Message]]) -> None:
@@ -128,7 +131,7 @@ def chat(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> 
     engine = pipeline.load(run_or_model, settings=settings)
     engine.prefix_cache = PrefixCache(Limits().prefix_cache_bytes)  # what was said so far is not read at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
-    chat(engine, answer_config(run_or_model, settings).generate.sampling(), system, base)
+    chat(engine, engine.sampling, system, base)
 
 
 def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
