@@ -170,7 +170,8 @@ def evaluate(
     rows = evaluation_rows(run, config, on, settings, TERMINAL)
     record_decider(run, config.evaluate.decides)
     results = run.results(on)
-    if judge is None or settings or not is_answered(results, rows):
+    asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
+    if judge is None or asked or not is_answered(results, rows):
         scores = score_both(run, config, rows, on, TERMINAL)
     if judge is not None:
         scores = judge_run(results, rows, judge, judge_by, TERMINAL)

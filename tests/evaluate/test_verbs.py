@@ -332,6 +332,25 @@ def test_a_judge_that_is_down_is_named_and_what_it_scored_is_kept(
     assert part["unscored_examples"][0]["reply"] == "11/10"
 
 
+def test_answers_to_rows_of_other_columns_are_judged_as_stored_and_kept_when_the_judge_is_down(
+    copy: Run, tmp_path: Path, judge: Judge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{"q": "Say red.", "a": "red"}]))
+    arguments = ["evaluate", copy.path, "--data", other, "--columns", "instruction=q,output=a"]
+    arguments += ["--judge", judge.url, "--judge-model", "grader"]
+    assert said(arguments, capsys)[0] == 0
+    results = copy.results(str(other))
+    before = read_json(results.evaluation_file)
+    assert before["judge"]["rows"] == 1
+    monkeypatch.setattr(pipeline, "score_both", None)  # nothing is answered again
+    assert said(arguments, capsys)[0] == 0
+    results.judge_file.unlink()
+    judge.always = (403, "no")
+    assert said(arguments, capsys)[0] == 1
+    assert read_json(results.evaluation_file) == before
+
+
 def test_a_sweep_is_trained_once_and_compared(
     rows: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
