@@ -57,7 +57,7 @@ def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
 def test_a_stopped_answer_stops_its_decoding(open_page: Open, run: Run) -> None:
     app = create_app({"mine": tiny(0)}, pages=[page_routes("mine", run, SERVED)])
     page = open_page(app)
-    page.js("localStorage.setItem('heedful-settings', JSON.stringify({ maxTokens: 900 }));")
+    page.js("localStorage.setItem('heedful-page', JSON.stringify({ maxTokens: 900 }));")
     page.browser.refresh()
     page.wait(lambda: page.all(".welcome"))
     page.type("Go on" + Keys.ENTER)

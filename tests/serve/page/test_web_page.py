@@ -314,6 +314,18 @@ def test_oldest_turns_are_left_out_where_the_context_ends(open_page: Open, scrip
     assert page.texts(".outcome")[-1] == "This message is too long for the model."
 
 
+def test_a_message_that_leaves_little_room_is_answered_in_it(open_page: Open, script: Script) -> None:
+    too_long = {"message": "200 + 150 are over 301.", "code": "context_length_exceeded"}
+    script.positions = 301
+    script.refuse = lambda body: (400, too_long) if "max_tokens" in body or len(body["messages"]) > 1 else None
+    page = open_page()
+    page.allowed_messages = ["400 (Bad Request)"]
+    for text in ("One", "Two"):
+        page.send(text)
+        assert page.answers()[-1] == "Yes, of course."
+        assert shown(script) == [("user", text)]
+
+
 def test_refusals_are_sentences_and_can_be_tried_again(open_page: Open, script: Script) -> None:
     script.refuse = lambda body: (429, {"message": "Busy."})
     page = open_page()
@@ -398,6 +410,21 @@ def test_the_server_s_settings_hold_and_are_shown_until_they_are_changed(open_pa
     assert again["top_p"] == 0.5 and "temperature" not in again and again["seed"] != asked["seed"]
 
 
+def test_numbers_that_an_earlier_page_kept_though_nobody_chose_them_are_left_to_the_server(
+    open_page: Open, script: Script
+) -> None:
+    script.sampling = Sampling(temperature=0.65, top_p=0.95, repetition_penalty=1.3, max_tokens=96)
+    page = open_page()
+    page.js(
+        """const all = { system: "", temperature: 0, topP: 1, maxTokens: 256, repetition: 1, seed: null };
+        localStorage.setItem("heedful-settings", JSON.stringify(all));"""
+    )
+    page.browser.refresh()
+    page.send("Hello")
+    asked = script.asked[-1]
+    assert not {"temperature", "top_p", "repetition_penalty"} & set(asked) and asked["max_tokens"] == 96
+
+
 def test_an_answer_may_take_half_the_context(open_page: Open, script: Script) -> None:
     script.sampling, script.positions = Sampling(max_tokens=1024), 301
     page = open_page()
@@ -405,7 +432,7 @@ def test_an_answer_may_take_half_the_context(open_page: Open, script: Script) ->
     page.click("#open-settings")
     assert page.texts("#settings output")[-1] == "150"
     assert page.one("#maxTokens").get_attribute("max") == "150"
-    page.js("localStorage.setItem('heedful-settings', JSON.stringify({ maxTokens: 900 }));")
+    page.js("localStorage.setItem('heedful-page', JSON.stringify({ maxTokens: 900 }));")
     page.browser.refresh()
     page.wait(lambda: page.all(".answer"))
     page.send("Hello")

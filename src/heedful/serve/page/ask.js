@@ -11,19 +11,26 @@ const TOO_LONG = ["context_length_exceeded", "body_too_large"]; // what fewer tu
 /** Fill an answer. It always ends with a `finish`: stop, length, stopped or error. Returns the error, if there is one. */
 export async function ask({ conversation, exchange, lane, answer, sampling, signal, onChange }) {
   const started = performance.now();
-  const turns = turnsBefore(conversation, exchange, lane.model).length;
   let problem = null;
-  for (let dropped = Math.min(droppedBefore(conversation, exchange, lane.model), turns); dropped <= turns; dropped += 1) {
+  for (const [dropped, fields] of attempts(conversation, exchange, lane.model, sampling)) {
     answer.messages = messagesFor(conversation, exchange, lane.model, dropped);
-    problem = await attempt(request(lane.model, answer, sampling), answer, signal, onChange);
+    problem = await attempt(request(lane.model, answer, fields), answer, signal, onChange);
     answer.trimmed = problem ? 0 : dropped;
-    if (!TOO_LONG.includes(problem?.code)) break; // else once more, without the oldest turn
+    if (!TOO_LONG.includes(problem?.code)) break;
   }
   answer.seconds = (performance.now() - started) / 1000;
   if (problem) Object.assign(answer, { finish: "error", error: sentence(problem) });
   answer.finish ??= "stop";
   onChange();
   return problem;
+}
+
+/** Give what to try until the request fits: how many of the oldest turns are left out, and how the answer is sampled. */
+function attempts(conversation, exchange, model, sampling) {
+  const turns = turnsBefore(conversation, exchange, model).length;
+  const first = Math.min(droppedBefore(conversation, exchange, model), turns);
+  const fewer = Array.from({ length: turns - first + 1 }, (_, more) => [first + more, sampling]);
+  return [...fewer, [turns, { ...sampling, max_tokens: undefined }]]; // at last the answer has what room is left
 }
 
 /** Tell how many turns the exchange before had to leave out: a conversation grows, so each refusal is heard once. */

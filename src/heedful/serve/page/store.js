@@ -1,6 +1,6 @@
 // What the browser keeps: conversations in IndexedDB, settings in localStorage. Without either, the tab's memory.
 
-const SETTINGS = "heedful-settings";
+const SETTINGS = "heedful-page"; // "heedful-settings" held numbers that nobody chose, from when all were kept
 
 const promised = (request) =>
   new Promise((resolve, reject) => {
