@@ -116,8 +116,13 @@ def _add_report(router: APIRouter, run: Run | None) -> None:
     tickets: dict[str, float] = {}  # the event loop's alone: a thread could add one while another looks through them
 
     @router.get("/report")
-    async def report() -> Response:
-        return await run_in_threadpool(_report_of, run)
+    def report() -> Response:
+        """Read the report; it may be some megabytes, and its disk slow."""
+        file = run.path / "report.html" if run else None
+        if file is None or not file.is_file():
+            raise HTTPException(404, "There is no report: `heedful report RUN` makes it.")
+        headers = COMMON | {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}
+        return Response(file.read_bytes(), media_type="text/html; charset=utf-8", headers=headers)
 
     @router.post("/report")
     async def ticket() -> dict[str, str]:
@@ -132,13 +137,4 @@ def _add_report(router: APIRouter, run: Run | None) -> None:
     async def report_once(ticket: str) -> Response:
         if tickets.pop(ticket, 0.0) < time.monotonic():
             raise HTTPException(404, "This address of the report worked once; ask for another.")
-        return await report()
-
-
-def _report_of(run: Run | None) -> Response:
-    """Read the report; it may be some megabytes, and its disk slow."""
-    file = run.path / "report.html" if run else None
-    if file is None or not file.is_file():
-        raise HTTPException(404, "There is no report: `heedful report RUN` makes it.")
-    headers = COMMON | {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}
-    return Response(file.read_bytes(), media_type="text/html; charset=utf-8", headers=headers)
+        return await run_in_threadpool(report)
