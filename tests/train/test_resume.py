@@ -171,6 +171,15 @@ def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) ->
     assert resumed.progress == stopped.progress
 
 
+def test_a_signal_in_the_update_that_ends_by_patience_is_heard(tmp_path: Path) -> None:
+    settings = ("train.patience=1", "train.lr=0.5", "train.evaluate_every=1", "train.epochs=5")
+    whole = session(tmp_path / "whole", *settings)
+    assert whole.fit() == 0
+    stopped = session(tmp_path / "run", *settings, screen=signal_at(whole.progress.step))
+    assert stopped.fit() == signal.SIGTERM
+    assert stopped.progress == whole.progress
+
+
 def test_best_weights_of_a_lost_part_are_forgotten(tmp_path: Path) -> None:
     settings = ("train.save_every=4", "train.evaluate_every=1")
     killed = session(tmp_path / "run", *settings, screen=crash_at(7))

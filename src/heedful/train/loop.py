@@ -81,7 +81,8 @@ def fit(
         stale = (progress.step % validate_every == 0 or last) and hooks.validate(progress)
         if group.ends_epoch or last:
             hooks.sample(progress)
-        stop = stale or hooks.interrupted()  # asked once: what ends the loop was saved
+        interrupted = hooks.interrupted()  # asked once, and always: what ends the loop was saved
+        stop = stale or interrupted
         if progress.step % config.save_every == 0 or last or stop:
             hooks.save(progress)
         if stop or last:
