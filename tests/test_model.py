@@ -177,9 +177,10 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path, remove: str, complaint: str
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_broken_file_is_one_sentence(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_broken_file_is_one_sentence(tmp_path: Path, file: str, content: str) -> None:
     folder = folder_of(tmp_path)
-    (folder / file).write_text("{")
+    (folder / file).write_text(content)
     with pytest.raises(ModelError) as caught:
         load(str(folder))
     assert "\n" not in str(caught.value)

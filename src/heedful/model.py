@@ -222,6 +222,8 @@ def _check_folder(folder: Path) -> None:
     kind = described.get("model_type")
     if "auto_map" in described and kind not in transformers.CONFIG_MAPPING:
         raise ModelError(
+    if not isinstance(described, dict):
+        raise ModelError(f"{config} does not describe a model: it is no JSON object.")
             f"{config} asks to run code of its own (auto_map), which heedful never does, and transformers has none for "
             f"model_type {kind!r}.",
             "Choose a model of a type that transformers knows.",
