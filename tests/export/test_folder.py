@@ -19,6 +19,7 @@ from heedful import pipeline
 from heedful.begin import configure
 from heedful.cli import main
 from heedful.errors import ExportError, HeedfulError, RunError, UsageError
+from heedful.export import artefact
 from heedful.run import Run, open_run
 
 
@@ -108,23 +109,33 @@ def test_what_exists_is_replaced_with_force_alone(run: Run, tmp_path: Path) -> N
     foreign = tmp_path / "photos"
     foreign.mkdir()
     (foreign / "one").touch()
-    with pytest.raises(UsageError, match="not an export"):
+    with pytest.raises(UsageError, match="has no receipt of an export"):
         pipeline.export(run, out=foreign, force=True)
     assert (foreign / "one").exists()
 
 
-def test_a_file_is_replaced_only_beside_its_receipt(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_beside_its_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another model's weights may bear the name that was typed."""
     run = make_run(tmp_path / "run", "llama", trained_tokenizer("smollm"))
     out = tmp_path / "tuned.gguf"
     out.write_text("months of somebody's work")
-    with pytest.raises(UsageError, match="not an export"):
+    with pytest.raises(UsageError, match=r"has no receipt of an export, .*\. Remove it, or choose"):
         pipeline.export(run, "gguf", out=out, force=True)
     assert out.read_text() == "months of somebody's work"
     out.unlink()
     made = pipeline.export(run, "gguf", out=out)
     with pytest.raises(UsageError, match="exists already"):
         pipeline.export(run, "gguf", out=out)
+    old = {file: file.read_bytes() for file in (out, tmp_path / "tuned.gguf.receipt.json")}
+
+    def crash(path: Path, value: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artefact, "write_json", crash)  # killed before the new receipt is written
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.export(run, "gguf", out=out, force=True)
+    assert {file: file.read_bytes() for file in old} == old
     assert pipeline.export(run, "gguf", out=out, force=True).receipt["files"] == made.receipt["files"]
 
 

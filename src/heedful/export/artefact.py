@@ -124,15 +124,20 @@ def _files(content: Path) -> dict[str, Any]:
 
 
 def _publish(job: Job, content: Path, receipt: dict[str, Any]) -> None:
-    """Put what is verified in its place. A file's old receipt goes first: it must never stand beside another file."""
+    """Put what is verified in its place. A file's old receipt goes first: it must never stand beside another file.
+
+    All is written before, so that hardly a moment is left in which a kill leaves a file without its receipt.
+    """
     for file in [content] if content.is_file() else content.iterdir():
         with open(file, "rb+") as handle:
             sync(handle)
     if job.is_file:
+        written = content.with_name(job.receipt.name)
+        write_json(written, receipt)
         job.receipt.unlink(missing_ok=True)
         os.replace(content, job.out)
+        os.replace(written, job.receipt)
         sync_directory(job.out.parent)
-        write_json(job.receipt, receipt)
     else:
         write_json(content / EXPORT_RECEIPT, receipt)
         replace_directory(content, job.out)

@@ -99,7 +99,9 @@ def _check_place(job: Job, force: bool) -> None:
         raise UsageError(f"{out} exists already.", "Replace it with --force, or choose another --out.")
     empty = not job.is_file and out.is_dir() and not any(out.iterdir())
     if out.is_dir() == job.is_file or not (empty or job.receipt.is_file()):
-        raise UsageError(f"{out} is not an export, so --force does not replace it.", "Choose another --out.")
+        raise UsageError(
+            f"{out} has no receipt of an export, so --force does not replace it.", "Remove it, or choose another --out."
+        )
 
 
 def _check_space(job: Job) -> None:
