@@ -15,9 +15,10 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from heedful import catalogue, from_gguf
+from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.checking import longest_row
-from heedful.config import EncodeConfig
+from heedful.config import EncodeConfig, load_config
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, RunError, UsageError
 from heedful.export.gguf_file import write_gguf
@@ -31,7 +32,7 @@ from heedful.model import (
     max_positions,
     save,
 )
-from heedful.run import sha256
+from heedful.run import open_run, sha256
 from heedful.shelf import pull
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
 
@@ -307,6 +308,33 @@ def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert works_offline("gpt2")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
     assert not works_offline("gpt2")
+
+
+def test_a_models_folder_may_hold_a_config_yaml_too(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    (tmp_path / "config.yaml").write_text("of: another program")
+    assert locate(str(tmp_path)) == Location(folder=tmp_path)
+    assert answer_config(tmp_path, {}) == load_config()
+    with pytest.raises(UsageError, match="is not a run: it is a model's folder"):
+        open_run(tmp_path)
+
+
+def test_a_folder_closed_to_us_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root would look into it, the system is made to refuse."""
+    for folder in ("runs/a", "runs/b", "closed"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "runs/b/config.yaml").touch()
+    stat, scan = os.stat, os.listdir
+
+    def refuse(path: object, closed: str) -> None:
+        if closed in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("os.stat", lambda path, **more: (refuse(path, "runs/a/"), stat(path, **more))[1])
+    monkeypatch.setattr("os.listdir", lambda path=".": (refuse(path, "/closed"), scan(path))[1])
+    with pytest.raises(UsageError, match=r"is no run but holds runs. Name one, such as .*runs/b\.$"):
+        locate(str(tmp_path / "runs"))
+    assert locate(str(tmp_path / "closed")) == Location(folder=tmp_path / "closed")
 
 
 def test_a_typing_error_in_a_path_is_no_id_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,9 +136,10 @@ def test_errors_have_exit_codes_and_a_fix() -> None:
     assert stat.S_ISDIR(os.stat(".").st_mode)
 
 
-@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "report.html"])
+@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "report.html", "config.yaml"])
 def test_a_folder_that_is_no_run_keeps_what_a_run_would_replace(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match=f"is no run but holds {name}"), claim_folder(Run(tmp_path), resume=False):
         pytest.fail("it was taken")
     assert (tmp_path / name).read_text() == "mine"
+    (tmp_path / "config.json").write_text("of a model")

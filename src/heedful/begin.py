@@ -11,7 +11,7 @@ from typing import Any
 from heedful.address import redacted
 from heedful.config import Config, leaves, load_config
 from heedful.errors import RunError, UsageError
-from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, slug
+from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, run_at, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 Settings = Mapping[str, Any] | Sequence[str]
@@ -41,8 +41,7 @@ def check_name(what: str, name: Any) -> None:
 
 def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
     """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
-    path = run_or_model.path if isinstance(run_or_model, Run) else Path(run_or_model)
-    return Run(path).config(settings) if holds_run(path) else load_config(None, settings)
+    return open_run(run_or_model).config(settings) if holds_run(run_or_model) else load_config(None, settings)
 
 
 def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
@@ -64,11 +63,13 @@ def check_writable(folder: Path) -> None:
 @contextmanager
 def claim_folder(run: Run, resume: bool) -> Iterator[None]:
     """Hold the run's directory, which must be new unless the run is resumed."""
-    if holds_run(run.path) and not resume:
+    if holds_run(run) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
     written = (
         run.model,
         run.path / "adapter",
+        run.config_file,
+        run.provenance_file,
         run.metrics_file,
         run.responses_file,
         run.evaluation_file,
@@ -83,7 +84,7 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            if not holds_run(run.path):  # it failed before it began: the name is free again
+            if not holds_run(run):  # it failed before it began: the name is free again
                 leave_directory(run)
 
 
@@ -101,7 +102,7 @@ def resolve_run(config: Config, out: Path | str | None, resume: bool) -> tuple[s
 def new_run(out: Path | str | None, stem: str) -> Run:
     """Name a run directory: `out`, or runs/STEM-NNN with the first free number."""
     if out is not None:
-        return Run(Path(out))
+        return run_at(out)
     root, stem = Path("runs"), slug(stem)
     taken = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
     number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n:03d}" not in taken)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import ModelError, Unfinished, UsageError, did_you_mean
+from heedful.run import Run, holds_run
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def locate(name: str) -> Location:
     is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/"))
     # A typing error in a run's name must not be sent to the hub; beside a model's folder, a name like it may be another
     # model of the same owner.
-    near = did_you_mean(str(path), [str(folder) for folder in _folders_beside(path) if not is_id or _is_run(folder)])
+    beside = [path.with_name(entry.name) for entry in _folders_in(path.parent)]
+    near = did_you_mean(str(path), [str(folder) for folder in beside if not is_id or holds_run(folder)])
     if is_id and not near:
         return Location(hub_id=name)
     if path.parent != Path() and path.parent.is_dir():
@@ -91,15 +93,13 @@ def locate(name: str) -> Location:
 
 def _weights_of(folder: Path) -> Path:
     """Return the folder itself, or a run's model; say what is to be named instead where a folder has neither."""
-    if _is_run(folder):
-        if not (folder / "model" / "config.json").is_file():
+    if holds_run(folder):
+        if not Run(folder).has_model:
             raise Unfinished(folder)
-        return folder / "model"
-    if (folder / "config.json").is_file():
-        return folder
-    if runs := sorted(entry.name for entry in folder.iterdir() if _is_run(entry)):
+        return Run(folder).model
+    if runs := sorted(entry.name for entry in _folders_in(folder) if holds_run(entry)):
         more = f" ({len(runs)} are there)" if len(runs) > 1 else ""
-        raise ModelError(f"{folder} is no run but holds runs.", f"Name one, such as {folder / runs[-1]}{more}.")
+        raise UsageError(f"{folder} is no run but holds runs.", f"Name one, such as {folder / runs[-1]}{more}.")
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"{folder} is an adapter without its base model.",
@@ -108,14 +108,10 @@ def _weights_of(folder: Path) -> Path:
     return folder
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
-
-
-def _folders_beside(path: Path) -> list[Path]:
-    """List the folders among which a path would stand; none where they cannot be read."""
+def _folders_in(folder: Path) -> list[Path]:
+    """List a folder's folders; none where they cannot be read."""
     with suppress(OSError):
-        return [path.with_name(entry.name) for entry in path.parent.iterdir() if entry.is_dir()]
+        return [entry for entry in folder.iterdir() if entry.is_dir()]
     return []
 
 

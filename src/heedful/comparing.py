@@ -17,7 +17,7 @@ def compare(
 ) -> dict[str, Any]:
     """Compare two runs on the rows on which both were evaluated, held back or of `data`: the second against the
     first. A page of it is written into the second."""
-    first, second = (run if isinstance(run, Run) else open_run(run) for run in (first, second))
+    first, second = (open_run(run) for run in (first, second))
     on = None if data is None else str(data)
     result = compare_runs(first, second, common, on)
     screen.say(f"The comparison as a page: {compare_page(first, second, result, on)}")

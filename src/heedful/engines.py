@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -24,8 +25,7 @@ def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encode
     loaded = models.load(str(run_or_model))
     folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
     encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
-    name = Path(run_or_model).name or Path(run_or_model).resolve().name
-    return engine_of(loaded.model, encoder, name, config), encoder
+    return engine_of(loaded.model, encoder, name_of(run_or_model), config), encoder
 
 
 def open_base(run: Run, config: Config) -> Engine:
@@ -35,7 +35,12 @@ def open_base(run: Run, config: Config) -> Engine:
     encoder = open_encoder(None, loaded.tokenizer, positions)
     if encoder.template.name != "own":
         encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
-    return engine_of(loaded.model, encoder, f"{run.path.resolve().name}-base", config)
+    return engine_of(loaded.model, encoder, f"{name_of(run.path)}-base", config)
+
+
+def name_of(run_or_model: Path | str) -> str:
+    """Return the name under which a run or a model answers: the last part of its path, as it was typed."""
+    return os.path.basename(os.path.abspath(run_or_model))
 
 
 def base_of(run: Run) -> Loaded:

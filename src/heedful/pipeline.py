@@ -162,7 +162,7 @@ def evaluate(
     Results on other rows than those held back go to a folder of their own, and are not what the report tells.
     A `judge` is asked about the answers that are stored already, if they are those to the same rows.
     """
-    run = run if isinstance(run, Run) else open_run(run)
+    run = open_run(run)
     check_name("data", data)
     on = None if data is None else str(data)
     config = evaluation_config(run, settings, on)
@@ -190,8 +190,8 @@ def write_pages(run: Run) -> None:
 
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers as the run's own settings say, but for what is asked for."""
-    path = run_or_model.path if isinstance(run_or_model, Run) else run_or_model
-    engine, _ = open_tuned(path, answer_config(path, settings))
+    config = answer_config(run_or_model, settings)
+    engine, _ = open_tuned(run_or_model.path if isinstance(run_or_model, Run) else run_or_model, config)
     if engine.decoder is None:
         screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
     return engine
@@ -199,8 +199,8 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
 
 def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open the model that a run began with, in the chat format that it knows, or else in the run's."""
-    run = run if isinstance(run, Run) else open_run(run)
-    return open_base(run, answer_config(run.path, settings))
+    run = open_run(run)
+    return open_base(run, run.config(settings))
 
 
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
@@ -244,7 +244,7 @@ def export(
     force: bool = False,
 ) -> Exported:
     """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
-    run = run if isinstance(run, Run) else open_run(run)
+    run = open_run(run)
     job = plan(run, to, quantize, adapter, out, force)
     return carry_out(job, questions(run.config().data), TERMINAL)
 

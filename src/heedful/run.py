@@ -114,6 +114,11 @@ class Run(Results):
     def loss_plot(self) -> Path:
         return self.path / "loss-plot.pdf"
 
+    @property
+    def has_model(self) -> bool:
+        """Say whether training came to a model."""
+        return (self.model / "config.json").is_file()
+
     def config(self, settings: Mapping[str, Any] | Sequence[str] = ()) -> Config:
         """Read the settings, with those asked for now over them, and the data's path as it reads from here."""
         config, path = load_config(self.config_file, settings), load_config(self.config_file).data.path
@@ -167,19 +172,24 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "run"
 
 
-def holds_run(path: Path | str) -> bool:
-    """Say whether a folder is a run's."""
-    return Run(Path(path)).config_file.is_file()
+def holds_run(run: Run | Path | str) -> bool:
+    """Say whether a folder is a run's; a model's may have a config.yaml too."""
+    found = run_at(run)
+    return os.path.isfile(found.config_file) and not os.path.isfile(found.path / "config.json")
 
 
-def open_run(path: Path | str) -> Run:
+def open_run(run: Run | Path | str) -> Run:
     """Open a run that exists, or say that it does not."""
-    run = Run(Path(path))
-    if not holds_run(path):
-        raise UsageError(
-            f"{path} is not a run: it has no config.yaml.", "Give the folder that `heedful train` printed."
-        )
-    return run
+    found = run_at(run)
+    if not holds_run(found):
+        why = "it is a model's folder" if os.path.isfile(found.path / "config.json") else "it has no config.yaml"
+        raise UsageError(f"{found.path} is not a run: {why}.", "Give the folder that `heedful train` printed.")
+    return found
+
+
+def run_at(run: Run | Path | str) -> Run:
+    """Return the run of a folder, be it there or not."""
+    return run if isinstance(run, Run) else Run(Path(os.path.expanduser(run)))
 
 
 def make_directory(run: Run) -> None:

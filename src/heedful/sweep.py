@@ -136,7 +136,7 @@ def _config(base: Config, variant: Variant, run: Run) -> Config:
 def _check_earlier(configs: Mapping[Path, Config]) -> None:
     """Refuse a folder in which runs of other settings lie."""
     for path, config in configs.items():
-        if Run(path).config_file.is_file():
+        if holds_run(path):
             kept, asked = (_comparable(c) for c in (Run(path).config(), config))
             other = [leaf for leaf in asked if asked[leaf] != kept[leaf]]
             if other:
@@ -155,11 +155,11 @@ def _finish(run: Run, config: Config) -> None:
     if run.scores_file.is_file() and run.evaluation_file.is_file() and not _answered_otherwise(run):
         screen.say("It is finished already.")
         return
-    if (run.model / "config.json").is_file() and run.config_file.is_file():
+    if run.has_model and holds_run(run):
         pipeline.evaluate(run)
         return
     try:
-        if run.config_file.is_file():
+        if holds_run(run):
             pipeline.train(out=run.path, resume=True)
         else:
             pipeline.train(settings=leaves(config), out=run.path)

@@ -23,7 +23,7 @@ from heedful.model import fingerprint
 from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
-from heedful.run import Run, holds_run, read_json, write_json
+from heedful.run import holds_run, open_run, read_json, write_json
 
 ANOTHER_OUT = "Choose another --out, or remove it."
 ROWS_PER_WRITE = 512  # rows that are answered before the file is first written
@@ -156,7 +156,7 @@ def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base:
     chosen = "generate.max_tokens" in {**changed(config), **settings}  # else the default, which is meant for evaluating
     limits = Limits(answer_tokens=sampling.max_tokens) if chosen else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
-    run = Run(Path(run_or_model)) if holds_run(run_or_model) else None
+    run = open_run(run_or_model) if holds_run(run_or_model) else None
     page = page_routes(next(iter(models)), run, replace(sampling, max_tokens=limits.answer_tokens))
     app = create_app(models, trust, limits, sampling, [page])
     names, url = " and ".join(models), server.url_of(listener)

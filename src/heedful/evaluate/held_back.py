@@ -28,7 +28,7 @@ def evaluation_rows(
     Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
     settings that stay as they are.
     """
-    if not (run.model / "config.json").is_file():
+    if not run.has_model:
         raise Unfinished(run.path)
     if data is not None:
         return _all_rows(load_config(None, asked, {"data.path": data}).data, reporter)

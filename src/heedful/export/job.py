@@ -66,11 +66,11 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
         raise UsageError(f"--quantize {kind} is not known for {form}.", f"It takes {known}.")
     if adapter and form != "hf":
         raise UsageError("--adapter goes with --to hf only; GGUF files hold merged weights.")
-    if not run.model.is_dir():
+    if not run.has_model:
         raise Unfinished(run.path)
     if adapter and not (run.path / "adapter").is_dir():
         raise UsageError(f"{run.path} holds no adapter: it was not trained with --method lora.", "Leave out --adapter.")
-    place = Path(out) if out is not None else run.path / "export" / _file_name(run, form, kind, adapter)
+    place = Path(out).expanduser() if out is not None else run.path / "export" / _file_name(run, form, kind, adapter)
     job = Job(run, form, kind, adapter, place)
     _check_place(job, force)
     if form != "hf":
