@@ -7,11 +7,13 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
+from heedful.provenance import provenance
 from heedful.run import (
     Run,
     atomic_write,
@@ -37,6 +39,28 @@ def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Pa
     for settings, epochs in (([], 3), (["train.epochs=2"], 2)):  # 2 is the default
         _, tree = resolve_run(configure(None, settings, "rows.json", "gpt2"), run.path, True)
         assert tree == run.config({"train.epochs": epochs}).model_dump(mode="json")
+
+
+def test_a_run_that_begins_anew_elsewhere_still_tells_where_its_names_were_typed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert provenance(run, 0, {"asked": {}})["folder"] == os.getcwd()
+    write_json(run.provenance_file, {"folder": "/a", "asked": {"train.max_steps": None}, "updates": 3})
+    again = provenance(run, 0, {})
+    assert (again["folder"], again["asked"]) == ("/a", {"train.max_steps": None}) and "updates" not in again
+
+
+def test_a_name_stays_where_the_first_folder_is_closed_to_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, look = Run(tmp_path), os.stat
+
+    def closed(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith("/closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # root would be let in
+        return look(path, *arguments, **options)
+
+    run.write_config(configure(None, [], None, None))
+    write_json(run.provenance_file, {"folder": "/closed/home"})
+    monkeypatch.setattr(os, "stat", closed)
+    assert run.located(run.config()) == run.config()
 
 
 @pytest.mark.parametrize("target", ["os.fsync", "os.replace"])
@@ -138,8 +162,8 @@ def test_errors_have_exit_codes_and_a_fix() -> None:
 
 @pytest.mark.parametrize("name", ["model", "metrics.jsonl", "report.html", "config.yaml"])
 def test_a_folder_that_is_no_run_keeps_what_a_run_would_replace(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("of a model")
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match=f"is no run but holds {name}"), claim_folder(Run(tmp_path), resume=False):
         pytest.fail("it was taken")
     assert (tmp_path / name).read_text() == "mine"
-    (tmp_path / "config.json").write_text("of a model")

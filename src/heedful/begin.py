@@ -22,6 +22,8 @@ MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them to
     "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
+# Settings that a run changes by itself, to its memory and to its budget; provenance.json keeps what was asked for first.
+FITTED, BUDGETED = ("encode.batch_tokens",), ("train.max_steps", "train.evaluate_every")
 
 
 def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
@@ -126,10 +128,11 @@ def is_scored(run: Run) -> bool:
 
 def _continued(run: Run, asked: Config) -> Config:
     """Return the interrupted run's settings with what may change changed; refuse the rest, each by name."""
-    before, tree = leaves(run.config()), leaves(asked)
+    before, tree, at_first = leaves(run.located(run.config())), leaves(asked), run.provenance().get("asked", {})
     named = [f"{s}.{key}" for s in asked.model_fields_set for key in getattr(asked, s).model_fields_set]
     may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())
-    wanted = {leaf: tree[leaf] for leaf in sorted(named)}  # what was named counts, even if it is the default
+    # What was named counts, even if it is the default, but not what the run was asked at first and settled since.
+    wanted = {leaf: tree[leaf] for leaf in sorted(named) if (leaf, tree[leaf]) not in at_first.items()}
     refused = [
         f"{leaf} was {before[leaf]}, now {value}"
         for leaf, value in wanted.items()

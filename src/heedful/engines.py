@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import model as models
+from heedful.catalogue import locate
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
@@ -45,9 +46,7 @@ def name_of(run_or_model: Path | str) -> str:
 
 def base_of(run: Run) -> Loaded:
     """Load the model that a run began with, and give it the run's vocabulary; ModelError if it is another by now."""
-    began = read_json(run.provenance_file)
-    origin, name = run.from_here(began["model"]), run.config().model.name
-    loaded = models.load(origin if Path(origin).exists() else name)
+    began, loaded = read_json(run.provenance_file), models.load(find_base(run))
     models.fit_vocabulary(loaded, models.load_tokenizer(str(run.path))[0])
     if models.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
         raise ModelError(
@@ -55,6 +54,14 @@ def base_of(run: Run) -> Loaded:
             "Put back what the run was trained from.",
         )
     return loaded
+
+
+def find_base(run: Run) -> str:
+    """Return what the model that a run began with is loaded by; UsageError if it is not there any more."""
+    origin = run.from_here(read_json(run.provenance_file)["model"])
+    name = origin if os.path.exists(origin) else run.located(run.config()).model.name
+    locate(name)
+    return name
 
 
 def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:

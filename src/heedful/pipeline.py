@@ -16,6 +16,8 @@ from heedful import machine
 from heedful import model as models
 from heedful.address import redacted
 from heedful.begin import (
+    BUDGETED,
+    FITTED,
     Name,
     Settings,
     answer_config,
@@ -26,7 +28,7 @@ from heedful.begin import (
     resolve_run,
 )
 from heedful.checking import longest_row
-from heedful.config import Config, changed, load_config
+from heedful.config import Config, leaves, load_config
 from heedful.data import load_splits
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared, prepare
@@ -50,7 +52,7 @@ from heedful.report.bars import TERMINAL, TrainingBar, training_bar
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, open_run, read_json, write_json
+from heedful.run import Run, holds_run, open_run, write_json
 from heedful.train.display import Display
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
@@ -101,15 +103,17 @@ def _train_and_export(
 ) -> Sequence[Conversation]:
     """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
     record = write_json if ranks.is_leader else lambda path, value: None
+    asked = {leaf: leaves(config)[leaf] for leaf in (*FITTED, *(BUDGETED if budget is not None else ()))}
+    here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first():
-        splits, receipt = load_splits(config.data, TERMINAL)
-        tokenizer, description, _ = models.load_tokenizer(config.model.name)
+        splits, receipt = load_splits(here.data, TERMINAL)
+        tokenizer, description, _ = models.load_tokenizer(here.model.name)
         positions = longest_row(description, config.encode.max_tokens, TERMINAL.say)
         ready = prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL)
     ranks.check_rows(len(ready.train))
     config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
-    loaded = models.load(config.model.name, config.model.dropout, nf4)
+    loaded = models.load(here.model.name, config.model.dropout, nf4)
     display = terminal_display(config, ready, run if ranks.is_leader else None)
     session = Session(run, config, ready, loaded, display, ranks)
     if resume:
@@ -120,7 +124,7 @@ def _train_and_export(
         run.write_config(session.config)  # from here on the folder holds a run
     record(run.receipt_file, ready.receipt)
     facts: dict[str, Any] = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
-    facts |= {"changed": changed(config), "ranks": ranks.count}
+    facts |= {"ranks": ranks.count} | ({} if resume else {"asked": asked})
     record(run.provenance_file, provenance(run, session.progress.step, facts))
     exported = ranks.broadcast(run.exported)
     signal = session.fit()
@@ -146,7 +150,7 @@ def _export(run: Run, session: Session, ranks: Ranks) -> None:
     session.export({PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)})
     if ranks.is_leader:
         exported = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
-        write_json(run.provenance_file, read_json(run.provenance_file) | exported)
+        write_json(run.provenance_file, run.provenance() | exported)
 
 
 def evaluate(
@@ -167,7 +171,7 @@ def evaluate(
     on = None if data is None else str(data)
     config = evaluation_config(run, settings, on)
     check_writable(run.results(on).path)
-    rows = evaluation_rows(run, config, on, settings, TERMINAL)
+    rows = evaluation_rows(run, on, settings, TERMINAL)
     record_decider(run, config.evaluate.decides)
     results = run.results(on)
     asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
@@ -246,7 +250,7 @@ def export(
     """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
     run = open_run(run)
     job = plan(run, to, quantize, adapter, out, force)
-    return carry_out(job, questions(run.config().data), TERMINAL)
+    return carry_out(job, questions(run.located(run.config()).data), TERMINAL)
 
 
 def terminal_display(config: Config, ready: Prepared, run: Run | None = None) -> Display:

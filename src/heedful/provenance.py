@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedful.address import redacted
-from heedful.run import Run, read_json
+from heedful.run import Run
+
+KEPT = ("folder", "asked", "scored")  # of a run that begins anew: where its names were typed, and what is known of it
 
 
 def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in packages},
         **facts,
     }
-    if step == 0 or not run.provenance_file.exists():
-        return now
-    began = read_json(run.provenance_file)
+    began = run.provenance()
+    if step == 0 or not began:
+        return now | {name: began[name] for name in KEPT if name in began}
     return {**began, "resumed": [*began.get("resumed", ()), {"step": step, **now}]}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from heedful.address import redacted
-from heedful.config import Config, dump_config, load_config
+from heedful.config import Config, dump_config, leaves, load_config
 from heedful.errors import RunError, UsageError
 
 LOCK = "run.lock"
@@ -120,16 +120,23 @@ class Run(Results):
         return (self.model / "config.json").is_file()
 
     def config(self, settings: Mapping[str, Any] | Sequence[str] = ()) -> Config:
-        """Read the settings, with those asked for now over them, and the data's path as it reads from here."""
-        config, path = load_config(self.config_file, settings), load_config(self.config_file).data.path
-        path = self.from_here(path) if config.data.path == path else config.data.path
-        return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+        """Read the settings, with those asked for now over them; names in them are as they were typed."""
+        return load_config(self.config_file, settings)
+
+    def located(self, config: Config) -> Config:
+        """Return the run's settings with the names of its data and its model as they read from here."""
+        path, name = self.from_here(config.data.path), self.from_here(config.model.name)
+        return load_config(None, leaves(config), {"data.path": path, "model.name": name})
 
     def from_here(self, name: str) -> str:
         """Return a path that was written where the run was trained as it reads from here, if it still leads on."""
-        start = read_json(self.provenance_file).get("folder") if self.provenance_file.exists() else None
-        there = Path(start or "", name)
-        return str(there) if start not in (None, os.getcwd()) and there.exists() else name
+        start = self.provenance().get("folder")
+        there = os.path.join(start or "", name)
+        return there if start not in (None, os.getcwd()) and os.path.exists(there) else name
+
+    def provenance(self) -> dict[str, Any]:
+        """Read what the run came from: nothing, where that was not written yet."""
+        return dict(read_json(self.provenance_file)) if self.provenance_file.exists() else {}
 
     def write_config(self, config: Config) -> None:
         atomic_write(self.config_file, dump_config(config))
@@ -146,8 +153,7 @@ class Run(Results):
 
     def exported(self) -> int | None:
         """Tell after how many updates the run's model was written, if there is one."""
-        known = self.provenance_file.exists() and (self.model / "config.json").exists()
-        return read_json(self.provenance_file).get("updates") if known else None
+        return self.provenance().get("updates") if self.has_model else None
 
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to metrics.jsonl; a number that is not finite is null, as JSON has no other word for it."""

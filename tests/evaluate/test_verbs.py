@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,10 +16,11 @@ from tests.evaluate.fake_judge import Judge, serving
 
 import heedful
 from heedful import pipeline, sweep
-from heedful.begin import configure
+from heedful.begin import configure, resolve_run
 from heedful.cli import main
 from heedful.config import load_config
-from heedful.errors import DataError, HeedfulError, UsageError
+from heedful.engines import base_of
+from heedful.errors import DataError, HeedfulError, ModelError, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.report import screen
@@ -154,6 +156,65 @@ def test_results_on_other_rows_have_a_place_of_their_own(
     assert said(["evaluate", copy.path, "--data", other], capsys)[0] == 0
     judged = pipeline.evaluate(copy, str(other), judge=Endpoint(judge.url, "grader"))
     assert {name: (copy.path / name).read_bytes() for name in names} == before
+def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_typed(
+    copy: Run, rows: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, named = tmp_path / "home", {"data.path": rows.name, "model.name": f"models/{tiny_folder.name}"}
+    home.mkdir()
+    shutil.copy(rows, home)
+    (home / "models").symlink_to(tiny_folder.parent)
+    copy.write_config(load_config(copy.config_file, named))
+    began = read_json(copy.provenance_file) | {"model": named["model.name"], "folder": str(home)}
+    write_json(copy.provenance_file, began)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / rows.name).write_text(json.dumps(make_rows(9)))
+    longer = {"train.epochs": 2, "evaluate.after_training": False}
+    pipeline.train(out=copy.path, settings=longer, resume=True)
+    assert copy.exported() == 14
+    assert load_config(copy.config_file) == load_config(copy.config_file, {**named, **longer})
+    resolve_run(configure(None, (), home / rows.name, None), copy.path, True)  # another name for the same
+    with pytest.raises(UsageError, match=f"data.path was {home / rows.name}, now {rows.name}"):
+        resolve_run(configure(None, (), rows.name, None), copy.path, True)
+    monkeypatch.chdir(home)
+    resolve_run(configure(None, (), rows.name, named["model.name"]), copy.path, True)
+
+
+def test_a_base_that_is_gone_is_missed_before_anything_is_answered(
+    copy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heedful.evaluate.both.open_tuned", lambda *_: pytest.fail("the tuned model was opened"))
+    copy.write_config(copy.config({"model.name": str(tmp_path / "gone")}))
+    write_json(copy.provenance_file, read_json(copy.provenance_file) | {"model": str(tmp_path / "gone")})
+    with pytest.raises(UsageError, match=f"There is no folder {tmp_path}/gone"):
+        pipeline.evaluate(copy)
+
+
+def test_a_base_in_a_folder_closed_to_us_is_found_by_its_name(
+    copy: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.stat
+
+    def closed(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith("/closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # root would be let in
+        return look(path, *arguments, **options)
+
+    write_json(copy.provenance_file, read_json(copy.provenance_file) | {"model": "/closed/base"})
+    monkeypatch.setattr(os, "stat", closed)
+    assert base_of(copy).origin == str(tiny_folder)
+
+
+def test_a_run_is_the_same_by_a_link_and_from_home(copy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "latest").symlink_to(copy.path)
+    monkeypatch.chdir(tmp_path)
+    assert [*pipeline.load_served("latest", True)] == ["latest", "latest-base"]
+    monkeypatch.chdir(copy.path)
+    assert [*pipeline.load_served(".", True)] == ["copy", "copy-base"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert heedful.load("~/copy").sampling.max_tokens == 6
+    assert pipeline.open_run("~/copy") == copy
+
+
     found = read_json(copy.results(str(other)).evaluation_file)
     assert found == judged and found["judge"]["rows"] == found["rows"] == 1
     assert found["of"] == {"data": str(other), "rows": "all", "settings": {}}
@@ -170,7 +231,7 @@ def test_other_rows_are_read_as_asked_now_even_if_the_run_was_asked_the_same(cop
     (tmp_path / "other.csv").write_text("q,output\nSay red.,red\n")
     asked = {"data.columns": {"instruction": "q"}}
     copy.write_config(copy.config(asked))
-    (row,) = evaluation_rows(copy, copy.config(asked), str(tmp_path / "other.csv"), asked)
+    (row,) = evaluation_rows(copy, str(tmp_path / "other.csv"), asked)
     assert row.messages[0].content == "Say red."
 
 

@@ -10,7 +10,7 @@ from heedful import model as models
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
-from heedful.engines import base_of, engine_of, open_tuned
+from heedful.engines import base_of, engine_of, find_base, open_tuned
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import describe_rows
 from heedful.evaluate.rows import write_rows
@@ -35,6 +35,7 @@ def score_both(
         return replace(answers, probes=probe(engine, encoder))
 
     tuned, trained = open_tuned(run.path, config)
+    find_base(run)  # before the tuned model answers all rows
     answers = {"tuned": answered("the tuned model", tuned, trained)}
     if cut := answers["tuned"].cut:
         reporter.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")

@@ -17,13 +17,9 @@ READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file 
 
 
 def evaluation_rows(
-    run: Run,
-    config: Config,
-    data: str | None,
-    asked: Settings = (),
-    reporter: Reporter = SILENT,
+    run: Run, data: str | None, asked: Settings = (), reporter: Reporter = SILENT
 ) -> Sequence[Conversation]:
-    """Return the run's test rows, or all rows of `data`; `config` is the run's with what was `asked` for now.
+    """Return the run's test rows, or all rows of `data`, read as was `asked` for now.
 
     Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
     settings that stay as they are.
@@ -32,12 +28,13 @@ def evaluation_rows(
         raise Unfinished(run.path)
     if data is not None:
         return _all_rows(load_config(None, asked, {"data.path": data}).data, reporter)
-    if config.data != run.config().data:
+    config = run.config()
+    if run.config(asked).data != config.data:
         raise UsageError(
             "The data settings of a finished run decide which rows it never saw, and stay as they are.",
             "Name other rows with --data.",
         )
-    splits, receipt = load_splits(config.data, reporter)
+    splits, receipt = load_splits(run.located(config).data, reporter)
     if receipt.sha256 != read_json(run.provenance_file).get("data"):
         raise DataError(
             f"{redacted(config.data.path)} is not what {run.path} was trained on, so it does not tell which rows "
