@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+import heedful
 from heedful.address import names_user, redacted, scheme_of
 from heedful.begin import resolve_run
 from heedful.config import load_config
 from heedful.data import sources
-from heedful.errors import DataError
+from heedful.errors import DataError, UsageError
 from heedful.evaluate.held_back import describe_rows
 from heedful.provenance import provenance
 from heedful.run import Run, read_json, write_json
+from heedful.sweep import sweep
 
 SECRET = "HTTPS://h.example/a/d.json?token=hunter2"
 
@@ -71,3 +76,29 @@ def test_what_a_run_stores_holds_no_key(tmp_path: Path, monkeypatch: pytest.Monk
     places = [run.results(name).path.name for name in (SECRET, f"{SECRET}3")]
     assert len({*places}) == 2 and not any("hunter2" in name for name in places)
     assert run.config().data.path == SECRET  # by which it is read again
+
+
+def test_a_training_stores_no_key_but_in_its_settings(rows_file: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    served = functools.partial(http.server.SimpleHTTPRequestHandler, directory=rows_file.parent)
+    settings = {"train.max_steps": 1, "encode.template": "chatml", "evaluate.after_training": False}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/rows.json?token=hunter2"
+        run = heedful.train(address, model=tiny_folder, settings=settings, out=tmp_path / "run")
+        server.shutdown()
+    assert run.config().data.path == address
+    assert [file.name for file in run.path.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()] == [
+        "config.yaml"
+    ]
+
+
+def test_what_is_refused_repeats_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run in (Run(tmp_path / "run"), Run(Path("runs/sweep-d/epochs=1/seed-123"))):
+        run.path.mkdir(parents=True)
+        run.write_config(load_config(None, {"data.path": f"{SECRET}.x"}))
+    with pytest.raises(UsageError, match=r"data.path was HTTPS://.*\?\.\.\., now HTTPS") as resumed:
+        resolve_run(load_config(None, {"data.path": f"{SECRET}.y"}), tmp_path / "run", True)
+    with pytest.raises(UsageError, match=r"other settings: data.path was HTTPS") as swept:
+        sweep(f"{SECRET}.y", vary=["train.epochs=1,2"])
+    assert "hunter2" not in f"{resumed.value} {swept.value}"

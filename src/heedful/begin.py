@@ -68,10 +68,10 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
     if holds_run(run) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
     written = (
-        run.model,
-        run.path / "adapter",
         run.config_file,
         run.provenance_file,
+        run.model,
+        run.path / "adapter",
         run.metrics_file,
         run.responses_file,
         run.evaluation_file,
@@ -134,7 +134,7 @@ def _continued(run: Run, asked: Config) -> Config:
     # What was named counts, even if it is the default, but not what the run was asked at first and settled since.
     wanted = {leaf: tree[leaf] for leaf in sorted(named) if (leaf, tree[leaf]) not in at_first.items()}
     refused = [
-        f"{leaf} was {before[leaf]}, now {value}"
+        f"{leaf} was {redacted(str(before[leaf]))}, now {redacted(str(value))}"
         for leaf, value in wanted.items()
         if leaf not in may_change and before[leaf] != value
     ]

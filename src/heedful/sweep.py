@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 from heedful import pipeline
+from heedful.address import redacted
 from heedful.begin import Settings, configure
 from heedful.config import LEAVES, Config, dump_config, leaves, load_config
 from heedful.errors import Interrupted, UsageError, did_you_mean
@@ -26,7 +27,7 @@ from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, read_rows
 from heedful.evaluate.summary import comparison, names, score
 from heedful.report import screen
-from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, write_json
+from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, slug, write_json
 from heedful.train.learner import DEFAULT_LR
 
 FIXED = {  # what a sweep may not vary, and why
@@ -59,7 +60,8 @@ def sweep(
 ) -> dict[str, Any]:
     """Train and evaluate every variant with every seed; give sweep.json, which lies beside the winner's recipe."""
     base = configure(recipe, settings, data, model)
-    folder = Path(out) if out is not None else Path("runs") / f"sweep-{Path(base.data.path).stem}"
+    stem = slug(Path(redacted(base.data.path, rest="")).stem)
+    folder = Path("runs") / f"sweep-{stem}" if out is None else Path(out).expanduser()
     if holds_run(folder):
         raise UsageError(f"{folder} holds a run, not a sweep.", "Choose another --out.")
     axes = [axis_of(text) for text in vary]
@@ -140,7 +142,8 @@ def _check_earlier(configs: Mapping[Path, Config]) -> None:
             kept, asked = (_comparable(c) for c in (Run(path).config(), config))
             other = [leaf for leaf in asked if asked[leaf] != kept[leaf]]
             if other:
-                was = ", ".join(f"{leaf} was {kept[leaf]}, now {asked[leaf]}" for leaf in other)
+                values = {leaf: [redacted(str(tree[leaf])) for tree in (kept, asked)] for leaf in other}
+                was = ", ".join(f"{leaf} was {one}, now {two}" for leaf, (one, two) in values.items())
                 raise UsageError(f"{path} holds a run with other settings: {was}.", "Choose another --out.")
 
 
