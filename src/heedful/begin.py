@@ -122,8 +122,9 @@ def newest_run(out: Path | str | None) -> Run:
 
 
 def is_scored(run: Run) -> bool:
-    """Say whether any score of a run is known: what decides is chosen before."""
-    return run.evaluation_file.exists() or any(run.path.glob(f"{EVALUATIONS}/*/evaluation.json"))
+    """Say whether any score of a run is known, be it of an earlier model: what decides is chosen before."""
+    known = run.evaluation_file.exists() or any(run.path.glob(f"{EVALUATIONS}/*/evaluation.json"))
+    return known or "scored" in run.provenance()
 
 
 def _continued(run: Run, asked: Config) -> Config:

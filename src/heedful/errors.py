@@ -13,6 +13,7 @@ Interrupted             130 or 143: a signal ended the run after a save; not a f
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator
@@ -92,5 +93,5 @@ def loading(name: str, origin: str) -> Iterator[None]:
     except Exception as error:  # libraries raise anything here, from OSError to KeyError
         reason = str(error).strip().split("\n")[0]
         online = "`heedful models` shows which names work offline; a local folder always does."
-        fix = "" if Path(origin).exists() else online
+        fix = "" if os.path.exists(origin) else online
         raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}", fix) from error

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,10 +78,8 @@ def quantised(compute: torch.dtype) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
-    return {
-        "quantization_config": how,
-        "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
-    }
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": how, "device_map": {"": device}}
 
 
 def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig, str]:
@@ -180,10 +178,14 @@ def generation_config(tokenizer: PreTrainedTokenizerBase, stop_ids: Collection[i
 
 
 def save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, extra: dict[str, Any] | None = None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    extra: dict[str, Any] | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a Hugging Face folder that is whole or absent; `extra` holds further JSON files by name."""
-    with whole(folder) as temporary:
+    """Write a Hugging Face folder as `whole` does; `extra` holds further JSON files by name."""
+    with whole(folder, before) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         for name, value in (extra or {}).items():
@@ -191,8 +193,8 @@ def save(
 
 
 @contextlib.contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """Return a folder to write to, which takes its place when all is written; ModelError where that cannot be."""
+def whole(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """Return a folder to write to; once all is written, `before` is called and it takes its place, or ModelError."""
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -201,6 +203,7 @@ def whole(folder: Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
+        before()
         replace_directory(temporary, folder)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"Cannot write the model to {folder}: {error}.", "Free some space.") from error
@@ -219,11 +222,11 @@ def _check_folder(folder: Path) -> None:
         described = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{config} is not JSON: {error}.") from error
+    if not isinstance(described, dict):
+        raise ModelError(f"{config} does not describe a model: it is no JSON object.")
     kind = described.get("model_type")
     if "auto_map" in described and kind not in transformers.CONFIG_MAPPING:
         raise ModelError(
-    if not isinstance(described, dict):
-        raise ModelError(f"{config} does not describe a model: it is no JSON object.")
             f"{config} asks to run code of its own (auto_map), which heedful never does, and transformers has none for "
             f"model_type {kind!r}.",
             "Choose a model of a type that transformers knows.",

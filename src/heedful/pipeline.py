@@ -144,10 +144,8 @@ def _train_and_export(
 
 
 def _export(run: Run, session: Session, ranks: Ranks) -> None:
-    """Write the run's model; what was scored of an earlier one goes before it."""
-    if ranks.is_leader:
-        forget(run)
-    session.export({PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)})
+    """Write the run's model; what tells of an earlier one goes when it does."""
+    session.export({PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: forget(run))
     if ranks.is_leader:
         exported = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
         write_json(run.provenance_file, run.provenance() | exported)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.conftest import make_rows
 from tests.evaluate.fake_judge import Judge, serving
+from transformers import PreTrainedModel
 
 import heedful
 from heedful import pipeline, sweep
@@ -94,6 +95,9 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
             pass
         raise KeyboardInterrupt
 
+    def no_space(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     files = (copy.model / "model.safetensors", copy.evaluation_file, copy.responses_file)
     before, told = [file.stat().st_mtime_ns for file in files], read_json(copy.provenance_file)
     _, words = said(["train", "--resume", "--out", copy.path], capsys)
@@ -103,15 +107,26 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     other = copy.results(str(rows))
     shutil.copytree(copy.path, other.path, ignore=lambda *_: ["checkpoints", "evaluations", "model"])
     other.judge_file.touch()
+    (copy.path / "evaluations" / ".DS_Store").touch()  # as file managers do
+    (copy.path / "compare-b.html").touch()
+    with monkeypatch.context() as full:
+        full.setattr(PreTrainedModel, "save_pretrained", no_space)
+        with pytest.raises(ModelError, match="No space left"):
+            pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
+    assert [file.stat().st_mtime_ns for file in files] == before
+    assert (copy.path / "compare-b.html").exists() and copy.report_file.exists()
     monkeypatch.setattr(pipeline, "score_both", crash)
     with pytest.raises(KeyboardInterrupt):
         pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
     assert files[0].stat().st_mtime_ns > before[0]
     again = read_json(copy.provenance_file)
     assert (again["updates"], again["started"]) == (14, told["started"])
-    assert [later["step"] for later in again["resumed"]] == [7, 7]
-    left = [results.path / name for results in (copy, other) for name in ("evaluation.json", "scores.jsonl")]
+    assert [later["step"] for later in again["resumed"]] == [7, 7, 14]
+    names = ("evaluation.json", "scores.jsonl", "report.html", "compare-b.html")
+    left = [results.path / name for results in (copy, other) for name in names[: 2 if results is other else 4]]
     assert not any(file.exists() for file in left) and other.judge_file.exists()
+    with pytest.raises(UsageError, match="chose rouge_l to decide, before"):  # scores that are gone were known
+        pipeline.evaluate(copy, settings={"evaluate.decides": "nll"})
     with pytest.raises(KeyboardInterrupt):  # what is trained but not evaluated is evaluated
         pipeline.train(out=copy.path, resume=True)
 
@@ -141,21 +156,6 @@ def test_a_run_is_whole_wherever_it_is_used_from(
         pipeline.evaluate(copy)
 
 
-def test_results_on_other_rows_have_a_place_of_their_own(
-    copy: Run, run: Run, tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Rows of another format: what the run's own files, its report and its card tell stays as it is."""
-    other = tmp_path / "other.jsonl"
-    turns = [{"role": "user", "content": "Say red."}, {"role": "assistant", "content": "red"}]
-    other.write_text(json.dumps({"messages": turns}) + "\n")
-    copy.write_config(
-        copy.config().model_copy(update={"data": copy.config().data.model_copy(update={"format": "alpaca"})})
-    )
-    names = ("evaluation.json", "responses.json", "scores.jsonl", "forgetting.jsonl", "report.html", "model/README.md")
-    before = {name: (copy.path / name).read_bytes() for name in names}
-    assert said(["evaluate", copy.path, "--data", other], capsys)[0] == 0
-    judged = pipeline.evaluate(copy, str(other), judge=Endpoint(judge.url, "grader"))
-    assert {name: (copy.path / name).read_bytes() for name in names} == before
 def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_typed(
     copy: Run, rows: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +215,21 @@ def test_a_run_is_the_same_by_a_link_and_from_home(copy: Run, tmp_path: Path, mo
     assert pipeline.open_run("~/copy") == copy
 
 
+def test_results_on_other_rows_have_a_place_of_their_own(
+    copy: Run, run: Run, tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of another format: what the run's own files, its report and its card tell stays as it is."""
+    other = tmp_path / "other.jsonl"
+    turns = [{"role": "user", "content": "Say red."}, {"role": "assistant", "content": "red"}]
+    other.write_text(json.dumps({"messages": turns}) + "\n")
+    copy.write_config(
+        copy.config().model_copy(update={"data": copy.config().data.model_copy(update={"format": "alpaca"})})
+    )
+    names = ("evaluation.json", "responses.json", "scores.jsonl", "forgetting.jsonl", "report.html", "model/README.md")
+    before = {name: (copy.path / name).read_bytes() for name in names}
+    assert said(["evaluate", copy.path, "--data", other], capsys)[0] == 0
+    judged = pipeline.evaluate(copy, str(other), judge=Endpoint(judge.url, "grader"))
+    assert {name: (copy.path / name).read_bytes() for name in names} == before
     found = read_json(copy.results(str(other)).evaluation_file)
     assert found == judged and found["judge"]["rows"] == found["rows"] == 1
     assert found["of"] == {"data": str(other), "rows": "all", "settings": {}}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from heedful import model as models
+from heedful.begin import is_scored
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
@@ -34,8 +35,8 @@ def score_both(
             answers = answer(engine, encoder, rows, on_done)
         return replace(answers, probes=probe(engine, encoder))
 
-    tuned, trained = open_tuned(run.path, config)
     find_base(run)  # before the tuned model answers all rows
+    tuned, trained = open_tuned(run.path, config)
     answers = {"tuned": answered("the tuned model", tuned, trained)}
     if cut := answers["tuned"].cut:
         reporter.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")
@@ -62,7 +63,15 @@ def score_both(
 
 
 def forget(run: Run) -> None:
-    """Remove the scores of a model that another replaces. A judge's replies stay: they are found by what was asked."""
-    for results in (run, *map(Results, run.path.glob(f"{EVALUATIONS}/*"))):
-        for file in (results.evaluation_file, results.responses_file, results.scores_file, results.probes_file):
+    """Remove what tells of a model that another replaces; that it was scored is remembered.
+
+    A judge's replies stay: they are found by what was asked.
+    """
+    if is_scored(run):
+        write_json(run.provenance_file, run.provenance() | {"scored": True})
+    run.report_file.unlink(missing_ok=True)
+    for results in (run, *map(Results, run.path.glob(f"{EVALUATIONS}/*/"))):  # folders alone
+        pages = results.path.glob("compare-*.html")
+        files = (results.evaluation_file, results.responses_file, results.scores_file, results.probes_file)
+        for file in (*files, *pages):
             file.unlink(missing_ok=True)

@@ -145,8 +145,8 @@ class Session:
         forget_masks()
         return heard
 
-    def export(self, extra: dict[str, Any]) -> None:
-        """Write the run's model folder: the best or the last weights, adapters merged in."""
+    def export(self, extra: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
+        """Write the run's model folder: the best or the last weights, adapters merged in; `before` as `models.save`."""
         masters = self.learner.weights()
         if not self.ranks.is_leader:
             return
@@ -160,7 +160,7 @@ class Session:
         model = self._tuned(masters)
         self.tokenizer.chat_template = self.ready.encoder.template.source
         model.generation_config = models.generation_config(self.tokenizer, self.ready.encoder.stop_ids)
-        models.save(model, self.tokenizer, self.run.model, extra)
+        models.save(model, self.tokenizer, self.run.model, extra, before)
         checkpoint.prune(self.run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
     def _tuned(self, masters: dict[str, torch.Tensor]) -> PreTrainedModel:
