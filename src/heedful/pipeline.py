@@ -120,8 +120,7 @@ def _train_and_export(
         session.restore()
     if budget is not None:
         session.pace.fit_into(budget, started)
-    if ranks.is_leader:
-        run.write_config(session.config)  # from here on the folder holds a run
+    session.begin()
     record(run.receipt_file, ready.receipt)
     facts: dict[str, Any] = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
     facts |= {"ranks": ranks.count} | ({} if resume else {"asked": asked})

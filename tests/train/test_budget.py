@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
-from heedful.config import load_config
+from heedful.begin import configure, resolve_run
+from heedful.config import dump_config, load_config
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
-from heedful.run import holds_run, read_json
+from heedful.run import read_json
+from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
-from heedful.train.pace import Pace
 
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 
@@ -50,6 +52,7 @@ def short(path: Path, screen: Screen | None = None, *settings: str):  # type: ig
 def begin(path: Path, screen: Screen, seconds: float):  # type: ignore[no-untyped-def]
     made = short(path, screen)
     made.pace.fit_into(seconds, time.perf_counter())
+    made.begin()
     return made
 
 
@@ -67,16 +70,42 @@ def test_a_budget_too_short_for_one_step_is_refused_and_the_folder_stays_free(tm
 def test_a_run_killed_while_it_measures_leaves_its_name_free(
     tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it could be resumed, but without its budget."""
+    """Else it could be resumed, but without its budget; even if memory ran out before, for which it settles."""
+    tried: list[int] = []
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    def crash(model: object, batch: Any) -> None:
+        tried.append(batch.input_ids.numel())
+        raise MemoryError if len(tried) % 2 else KeyboardInterrupt
 
-    monkeypatch.setattr(Pace, "measure", crash)
+    monkeypatch.setattr(learner, "prediction_nll", crash)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             heedful.train(rows_file, model=tiny_folder, out=tmp_path / "run", budget=60)
-        assert not holds_run(tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    assert tried[0] > tried[1]
+
+
+def test_what_a_kill_left_while_it_measured_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "..measure.tmp-1.tmp-1").mkdir(parents=True)
+    short(tmp_path).begin()
+    assert not [*(tmp_path / "checkpoints").iterdir()]
+
+
+def test_the_recipe_of_a_run_does_not_undo_what_the_run_settled(
+    tiny_folder: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """A recipe as a sweep writes it names every setting, and batch_tokens: auto and max_steps: null with them."""
+    asked = {"encode.template": "chatml", "evaluate.after_training": False, "train.epochs": 1}
+    named = {"data.path": str(rows_file), "model.name": str(tiny_folder)}
+    (tmp_path / "recipe.yaml").write_text(dump_config(load_config(None, asked, named)))
+    run = heedful.train(recipe=tmp_path / "recipe.yaml", out=tmp_path / "run", budget=1e6)
+    settled = run.config()
+    assert settled.train.max_steps and settled.train.evaluate_every and settled.encode.batch_tokens != "auto"
+    for settings, steps in ((), settled.train.max_steps), ({"train.max_steps": 50}, 50), ((), 50):
+        _, tree = resolve_run(configure(tmp_path / "recipe.yaml", settings, None, None), run.path, True)
+        kept = run.config({"train.max_steps": steps})
+        assert tree == kept.model_dump(mode="json")
+        run.write_config(kept)
 
 
 def test_a_resumed_run_is_given_no_other_budget(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def save(
 
 def newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | None:
     """Restore the newest checkpoint that is intact; `say` hears of each that is not."""
-    _remove_leftovers(checkpoints)
+    remove_leftovers(checkpoints)
     for folder in reversed(_in_order(checkpoints, "step")):
         try:
             verify(folder)
@@ -161,7 +161,8 @@ def _step(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
 
 
-def _remove_leftovers(checkpoints: Path) -> None:
+def remove_leftovers(checkpoints: Path) -> None:
+    """Remove what a kill left half-written."""
     for folder in checkpoints.glob(".*.tmp-*"):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -48,7 +48,7 @@ class Pace:
             rows += (session.config.train.evaluate_batches or 0) * session.config.train.batch_size
             costs.validation = measured(lambda: session.learner.validate(some)) * rows / len(some)
         costs.sample = measured(lambda: session.display.sample(session.learner.model))
-        folder = session.run.checkpoints / f".measure.tmp-{os.getpid()}"  # a resumed run removes what a kill left
+        folder = session.run.checkpoints / f".measure.tmp-{os.getpid()}"  # `Session.begin` removes what a kill left
         costs.export = measured(lambda: checkpoint.write(folder, session.learner.optimizer.masters))
         shutil.rmtree(folder)
         costs.save = 3 * costs.export  # the masters and their two moments

@@ -18,7 +18,7 @@ from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
 from heedful.model import Loaded
 from heedful.records import Progress, TokenizedExample
-from heedful.run import Run
+from heedful.run import Run, holds_run
 from heedful.train import checkpoint
 from heedful.train.attention import forget_masks
 from heedful.train.checkpoint import Checkpoint
@@ -119,6 +119,12 @@ class Session:
         self._forget_rows(found.progress)
         self.display.say(f"Resuming from {found.path.name}.")
         return found
+
+    def begin(self) -> None:
+        """Write the settings: from here on the folder holds a run."""
+        if self.ranks.is_leader:
+            checkpoint.remove_leftovers(self.run.checkpoints)
+            self.run.write_config(self.config)
 
     def fit(self) -> int:
         """Train to the end, or until a signal on any rank; give the signal or 0."""
@@ -259,13 +265,14 @@ class Session:
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
         self.display.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
-        self._log({"event": "memory", "batch_tokens": tokens})
+        if holds_run(self.run):
+            self._log({"event": "memory", "batch_tokens": tokens})
         self.settle({"encode.batch_tokens": tokens})
 
     def settle(self, changes: Mapping[str, Any]) -> None:
-        """Change settings on the way, here and for whoever resumes the run."""
+        """Change settings on the way, here and, once the run has begun, for whoever resumes it."""
         self.config = load_config(None, leaves(self.config), changes)
-        if self.ranks.is_leader:
+        if self.ranks.is_leader and holds_run(self.run):
             self.run.write_config(self.config)
 
     def _log(self, event: Mapping[str, Any]) -> None:
