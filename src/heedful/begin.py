@@ -22,7 +22,7 @@ MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them to
     "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
-# Settings that a run changes by itself, to its memory and to its budget; provenance.json keeps what was asked for first.
+# Settings that a run changes by itself, to its memory and its budget; provenance.json keeps what was asked for first.
 FITTED, BUDGETED = ("encode.batch_tokens",), ("train.max_steps", "train.evaluate_every")
 
 
