@@ -231,8 +231,8 @@ NOWHERE = [
     ["serve", "nowhere"], ["export", "nowhere", "--to", "hf"], ["report", "nowhere"], ["doctor", "nowhere.json"],
     ["push", "nowhere", "--to", "me/tuned"], ["train", "--set", "train.speed=9"],
     ["train", "--resume", "--out", "nowhere"], ["sweep", "--vary", "train.lr=1e-4,2e-4", "nowhere.json"],
-    ["generate", "smollm2-135m", "--data", "nowhere.json"], ["serve", "gpt2", "--set", "generate.speed=9"],
-    ["chat", "--url", "http://127.0.0.1:1"],
+    ["generate", "gpt2", "--out", "a", "--data", "nowhere.json"], ["generate", "gpt2", "--data", "builtin"],
+    ["serve", "gpt2", "--set", "generate.speed=9"], ["chat", "--url", "http://127.0.0.1:1"],
 ]  # fmt: skip
 
 

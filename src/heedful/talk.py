@@ -47,6 +47,8 @@ def generate(
         raise UsageError("Give either --prompt TEXT or --data FILE.")
     if data is not None:
         refuse_ignored("with --data", {"--system": system, "--input": input, "--json": json})
+        if out is None:
+            raise UsageError("--data needs --out FILE for the answers.")
     else:
         refuse_ignored("with --prompt", {"--out": out, "--format": format, "--columns": columns})
     from heedful.checking import precheck_model
@@ -54,7 +56,7 @@ def generate(
     precheck_model(run_or_model, overrides, data)
     from heedful import verbs
 
-    if data is not None:
+    if data is not None and out is not None:
         verbs.answer_file(run_or_model, data, out, overrides)
     else:
         verbs.answer_one(run_or_model, prompt or "", input, system, overrides, as_json=json)

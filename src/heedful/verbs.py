@@ -56,13 +56,11 @@ def answer_one(
         print(clean(completion.text))
 
 
-def answer_file(run_or_model: str, data: str, out: Path | None, settings: Mapping[str, Any]) -> None:
+def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, Any]) -> None:
     """Answer every row of a data set; the rows with `model_response` go to a file.
 
     Until they are whole they lie in a file beside it, from which the same call goes on.
     """
-    if out is None:
-        raise UsageError("--data needs --out FILE for the answers.")
     folder = out.resolve().parent
     if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
         reason = "it is a folder" if out.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
