@@ -76,7 +76,7 @@ class Format:
 
     def fields_in(self, row: Fields) -> list[str]:
         """Name the fields that are read of a row."""
-        needed = [next((name for name in names if name in row), "") for names in self.needs]
+        needed = [next(filter(row.__contains__, names), "") for names in self.needs]
         return [name for name in (*needed, *self.may, FIELD) if name in row]
 
     def fits(self, fields: Fields) -> bool:

@@ -79,9 +79,10 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
 def columns_in(row: Fields, choice: Choice) -> Iterator[Column]:
     """Name the columns of a row and the field that is read of each; what else its turns hold: messages[].name."""
     form, fields = FORMATS[choice.name], _renamed(row, choice.columns)
-    read = {field: choice.columns.get(field, field) for field in form.fields_in(fields)}
-    yield from ((column, field) for field, column in read.items())
-    yield from ((column, None) for column in row if column not in read.values())
+    read = [(choice.columns.get(field, field), field) for field in form.fields_in(fields)]
+    yield from read
+    columns = [column for column, _ in read]
+    yield from ((column, None) for column in row if column not in columns)
     yield from ((f"{choice.columns.get(field, field)}[].{key}", None) for field, key in unread_of_turns(fields, form))
 
 
