@@ -124,8 +124,8 @@ def serve(
     precheck_model(run_or_model, overrides)
     from heedful import verbs
 
-    door = verbs.Door(host, port, key_file, allow_host or (), allow_origin or ())
-    verbs.serve(run_or_model, door, overrides, with_base)
+    options = verbs.ServerOptions(host, port, key_file, allow_host or (), allow_origin or ())
+    verbs.serve(run_or_model, options, overrides, with_base)
 
 
 def feedback(

@@ -30,7 +30,7 @@ ROWS_PER_WRITE = 512  # rows that are answered before the file is first written
 
 
 @dataclass(frozen=True)
-class Door:
+class ServerOptions:
     """Where a server listens, and whom it lets in: holders of a key, under these host names, from these origins."""
 
     host: str
@@ -132,31 +132,31 @@ def chat(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> 
     chat(engine, engine.sampling, system, base)
 
 
-def serve(run_or_model: str, door: Door, settings: Mapping[str, Any], with_base: bool) -> None:
+def serve(run_or_model: str, options: ServerOptions, settings: Mapping[str, Any], with_base: bool) -> None:
     """Serve a run or a model until a signal."""
     try:
         from heedful.serve import server
         from heedful.serve.app import create_app
-        from heedful.serve.guard import Trust
+        from heedful.serve.guard import AccessPolicy
         from heedful.serve.key import check_host, read_key
         from heedful.serve.limits import Limits
         from heedful.serve.page import page_routes
     except ModuleNotFoundError as error:
         raise UsageError("`heedful serve` needs more packages.", install("serve")) from error
-    key = read_key(door.key_file)
-    check_host(door.host, key)
+    key = read_key(options.key_file)
+    check_host(options.host, key)
     config = answer_config(run_or_model, settings)
     sampling = config.generate.sampling()
     given = [name for name in SAMPLING if name != "seed"]  # each request names its own, or one is drawn
     refuse_others(settings, (*given, "precision"), "`heedful serve`")
-    trust = Trust(key, (door.host, *door.hosts), door.origins)
-    listener = server.listen(door.host, door.port)
+    policy = AccessPolicy(key, (options.host, *options.hosts), options.origins)
+    listener = server.listen(options.host, options.port)
     chosen = "generate.max_tokens" in {**changed(config), **settings}  # else the default, which is meant for evaluating
     limits = Limits(answer_tokens=sampling.max_tokens) if chosen else Limits()
     models = pipeline.load_served(run_or_model, with_base, settings=settings)
     run = open_run(run_or_model) if holds_run(run_or_model) else None
     page = page_routes(next(iter(models)), run, replace(sampling, max_tokens=limits.answer_tokens))
-    app = create_app(models, trust, limits, sampling, [page])
+    app = create_app(models, policy, limits, sampling, [page])
     names, url = " and ".join(models), server.url_of(listener)
     told = f"{names} at {url}\nA page to talk to it, and the API under /v1. Ctrl-C ends."
     server.run(app, listener, lambda: screen.say(told))

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from tests.serve.conftest import CHAT, Make, Saying, events_of, said_in
 
 from heedful.generate.engine import Engine
-from heedful.serve.guard import Trust
+from heedful.serve.guard import AccessPolicy
 from heedful.serve.limits import Limits
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -41,7 +41,7 @@ WEBUI_TITLE = {
 
 @pytest.fixture
 def opened(live: Make) -> openai.OpenAI:
-    client = live({"m": Saying("Grüße, 世界!")}, trust=Trust(KEY))
+    client = live({"m": Saying("Grüße, 世界!")}, policy=AccessPolicy(KEY))
     return openai.OpenAI(base_url=f"{str(client.base_url).rstrip('/')}/v1", api_key=KEY, max_retries=0)
 
 
@@ -82,7 +82,7 @@ def test_openai_python_hears_of_an_error_in_a_stream(live: Make) -> None:
 
 
 def test_langchain(live: Make) -> None:
-    client = live({"m": Saying("Grüße, 世界!")}, trust=Trust(KEY))
+    client = live({"m": Saying("Grüße, 世界!")}, policy=AccessPolicy(KEY))
     address = f"{str(client.base_url).rstrip('/')}/v1"
     chat = ChatOpenAI(base_url=address, api_key=SecretStr(KEY), model="m", temperature=0.7, max_retries=0)
     turns = [("system", "Be brief."), ("human", [{"type": "text", "text": "Hi"}])]

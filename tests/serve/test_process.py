@@ -54,7 +54,7 @@ def serve(tiny_folder: Path, tmp_path: Path) -> Iterator[Serve]:
         process.communicate()
 
 
-HERE = verbs.Door("127.0.0.1", 0, None, (), ())
+HERE = verbs.ServerOptions("127.0.0.1", 0, None, (), ())
 
 
 @pytest.mark.parametrize(

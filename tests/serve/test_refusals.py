@@ -12,7 +12,7 @@ from tests.serve.conftest import CHAT, asking, serving
 
 from heedful.generate.engine import Engine
 from heedful.serve.app import create_app
-from heedful.serve.guard import Trust
+from heedful.serve.guard import AccessPolicy
 from heedful.serve.limits import Limits
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
@@ -207,7 +207,7 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def locked(engine: Engine) -> Iterator[TestClient]:
-    with serving({"tiny": engine}, trust=Trust(KEY)) as client:
+    with serving({"tiny": engine}, policy=AccessPolicy(KEY)) as client:
         yield client
 
 
@@ -247,12 +247,12 @@ def test_foreign_hosts_are_refused(client: TestClient, host: str) -> None:
     [("::1", ""), ("::1", "[bad"), ("fe80::1", "fe80"), ("fe80::1%eth0", "fe80"), ("", ""), ("[bad", "[worse")],
 )
 def test_an_address_to_listen_on_opens_no_other_name(engine: Engine, own: str, host: str) -> None:
-    with serving({"tiny": engine}, trust=Trust(KEY, hosts=[own])) as client:
+    with serving({"tiny": engine}, policy=AccessPolicy(KEY, hosts=[own])) as client:
         assert refused(client.get("/health", headers={"Host": host}), 403)["code"] == "host_not_allowed"
 
 
 def test_own_hosts_are_let_in(engine: Engine) -> None:
-    with serving({"tiny": engine}, trust=Trust(hosts=["Models.lan"])) as client:
+    with serving({"tiny": engine}, policy=AccessPolicy(hosts=["Models.lan"])) as client:
         for host in (
             "localhost",
             "localhost:8000",
@@ -284,8 +284,8 @@ def test_the_own_origin_may_ask(client: TestClient) -> None:
 
 
 def test_cors_is_for_those_that_were_named(engine: Engine) -> None:
-    trust = Trust(KEY, origins=["http://Chat.lan:3000/"])
-    with serving({"tiny": engine}, trust=trust) as client:
+    policy = AccessPolicy(KEY, origins=["http://Chat.lan:3000/"])
+    with serving({"tiny": engine}, policy=policy) as client:
         asked = {
             "Access-Control-Request-Method": "POST",
             "Access-Control-Request-Headers": "authorization,content-type",

@@ -15,14 +15,14 @@ from heedful.cli import main
 from heedful.errors import ModelError, UsageError
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
-from heedful.serve.guard import Trust
+from heedful.serve.guard import AccessPolicy
 from heedful.serve.remote import connect
 
 HELLO = [Message("user", "Hello")]
 
 
 def test_a_server_is_talked_to_like_an_engine(live: Make) -> None:
-    client = live({"m": Saying("naïve 世界\n\nend")}, trust=Trust("k"))
+    client = live({"m": Saying("naïve 世界\n\nend")}, policy=AccessPolicy("k"))
     remote = connect(str(client.base_url), None, "k")
     assert (remote.name, remote.positions) == ("m", 128)
     remote.named |= {"temperature", "seed", "stop", "top_k"}
@@ -33,7 +33,7 @@ def test_a_server_is_talked_to_like_an_engine(live: Make) -> None:
 
 
 def test_what_a_server_refuses_is_a_sentence(live: Make) -> None:
-    url = str(live({"m": Saying("x" * 100)}, trust=Trust("k")).base_url)
+    url = str(live({"m": Saying("x" * 100)}, policy=AccessPolicy("k")).base_url)
     with pytest.raises(UsageError, match="key is missing"):
         connect(url, None, None)
     with pytest.raises(UsageError, match="has no model 'y'"):

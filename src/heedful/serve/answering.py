@@ -12,7 +12,7 @@ from fastapi import Request
 
 from heedful.generate.engine import Event
 from heedful.records import Choice, Completion
-from heedful.serve.asking import Ask
+from heedful.serve.asking import Generation
 from heedful.serve.counters import Counters
 from heedful.serve.problems import Problem
 from heedful.serve.scheduler import Job, Scheduler
@@ -20,11 +20,11 @@ from heedful.serve.scheduler import Job, Scheduler
 Result = TypeVar("Result")
 
 
-class Answering:
-    """An ask on its way, from `begin` to `end`, which stops its decoding if it is not whole."""
+class RunningGeneration:
+    """A generation on its way, from `begin` to `end`, which stops its decoding if it is not whole."""
 
-    def __init__(self, scheduler: Scheduler, ask: Ask, counters: Counters) -> None:
-        self.ask = ask
+    def __init__(self, scheduler: Scheduler, generation: Generation, counters: Counters) -> None:
+        self.generation = generation
         self.answers: dict[int, Completion] = {}  # whole ones, by place
         self._counters = counters
         self._scheduler = scheduler
@@ -32,21 +32,21 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         deadline = self._started + scheduler.limits.answer_seconds
-        self._job = Job(ask.model, ask.rows, self._tell, deadline)
+        self._job = Job(generation.model, generation.rows, self._tell, deadline)
 
     def begin(self) -> None:
         """Queue up; raise a Problem if there is no room."""
         self._scheduler.submit(self._job)
 
     def end(self) -> None:
-        if len(self.answers) < len(self.ask.rows) and not self._job.cancelled:
+        if len(self.answers) < len(self.generation.rows) and not self._job.cancelled:
             self._job.cancel()
             self._counters.abandoned += 1
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """Return the events with their places, until every answer is whole; raise the Problem that ends them."""
         first = True
-        while len(self.answers) < len(self.ask.rows):
+        while len(self.answers) < len(self.generation.rows):
             place, event = await self._arrived.get()
             if isinstance(event, Problem):
                 raise event
@@ -60,7 +60,7 @@ class Answering:
 
     async def all(self) -> list[tuple[Completion, list[Choice]]]:
         """Wait for the whole answers; give each with its recorded choices."""
-        choices: list[list[Choice]] = [[] for _ in self.ask.rows]
+        choices: list[list[Choice]] = [[] for _ in self.generation.rows]
         async for place, event in self.events():
             choices[place] += event.choices
         return [(self.answers[place], noted) for place, noted in enumerate(choices)]
@@ -71,7 +71,9 @@ class Answering:
             self._loop.call_soon_threadsafe(self._arrived.put_nowait, (place, event))
 
     def _count(self, answer: Completion) -> None:
-        self._counters.add_answer(self.ask.model, answer.prompt_tokens, len(answer.token_ids), answer.finish_reason)
+        self._counters.add_answer(
+            self.generation.model, answer.prompt_tokens, len(answer.token_ids), answer.finish_reason
+        )
         self._counters.answer.add(time.monotonic() - self._started)
 
 

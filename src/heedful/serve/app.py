@@ -12,20 +12,20 @@ from heedful import __version__
 from heedful.generate.engine import GREEDY, Engine
 from heedful.records import Sampling
 from heedful.serve import problems
-from heedful.serve.asking import Desk
+from heedful.serve.asking import RequestReader
 from heedful.serve.counters import Counters
-from heedful.serve.guard import Guard, Trust
+from heedful.serve.guard import AccessPolicy, Guard
 from heedful.serve.limits import Limits
 from heedful.serve.routes import routes
 from heedful.serve.scheduler import Scheduler
 
-OPEN = Trust()  # no key: for this machine alone
+OPEN = AccessPolicy()  # no key: for this machine alone
 LIMITS = Limits()
 
 
 def create_app(
     models: Mapping[str, Engine],
-    trust: Trust = OPEN,
+    policy: AccessPolicy = OPEN,
     limits: Limits = LIMITS,
     defaults: Sampling = GREEDY,
     pages: Sequence[APIRouter] = (),
@@ -47,14 +47,14 @@ def create_app(
     app = FastAPI(title="heedful", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.scheduler, app.state.limits = scheduler, limits
     problems.install(app)
-    app.include_router(routes(Desk(models, limits, defaults), scheduler, counters))
+    app.include_router(routes(RequestReader(models, limits, defaults), scheduler, counters))
     for page in pages:
         app.include_router(page)
-    app.add_middleware(Guard, trust=trust, limits=limits, counters=counters)
-    if trust.origins:  # outside of the guard, so that a page can read why it was refused
+    app.add_middleware(Guard, policy=policy, limits=limits, counters=counters)
+    if policy.origins:  # outside of the guard, so that a page can read why it was refused
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(trust.origins),
+            allow_origins=list(policy.origins),
             allow_methods=["GET", "POST", "OPTIONS"],
             allow_headers=["*"],
         )

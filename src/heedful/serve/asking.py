@@ -23,7 +23,7 @@ SAME_NAMES = ("temperature", "top_p", "top_k", "min_p", "seed", *PENALTIES)  # h
 
 
 @dataclass(frozen=True)
-class Ask:
+class Generation:
     """What a request asks for: `n` answers to each of some prompts, the answers to the first prompt first."""
 
     model: str
@@ -32,16 +32,16 @@ class Ask:
     usage: bool  # whether a stream ends with the count of tokens
 
 
-class Desk:
+class RequestReader:
     """Reads requests. Prompts are tokenised one after the other, away from the event loop."""
 
     def __init__(self, models: Mapping[str, Engine], limits: Limits, defaults: Sampling) -> None:
         self.models = models
         self.limits = limits
         self.defaults = defaults
-        self._clerk = ThreadPoolExecutor(1, "tokenise")
+        self._tokenizer_thread = ThreadPoolExecutor(1, "tokenise")
 
-    async def chat(self, body: ChatRequest) -> Ask:
+    async def chat(self, body: ChatRequest) -> Generation:
         """Read a conversation to be continued."""
         model, engine = self.find(body.model)
         if len(body.messages) > self.limits.messages:
@@ -56,9 +56,9 @@ class Desk:
         sampling = self._sampling(body, engine, alternatives)
         messages = [turn.message() for turn in body.messages]
         ids = await self._tokenise("messages", lambda: engine.prompter.prompt_ids(messages))
-        return self._ask(body, model, [ids], sampling, next(iter(wanted), None))
+        return self._generation(body, model, [ids], sampling, next(iter(wanted), None))
 
-    async def completion(self, body: CompletionRequest) -> Ask:
+    async def completion(self, body: CompletionRequest) -> Generation:
         """Read texts, or lists of tokens, to be continued as they stand."""
         model, engine = self.find(body.model)
         prompts = _prompts(body.prompt)
@@ -74,7 +74,7 @@ class Desk:
                 rows.append(prompt)
             else:
                 raise refused(f"The model has no token {max(prompt)}: its ids end at {vocabulary - 1}.", "prompt")
-        return self._ask(body, model, rows, sampling, body.max_tokens)
+        return self._generation(body, model, rows, sampling, body.max_tokens)
 
     async def tokens(self, body: TokenizeRequest) -> tuple[Engine, list[int]]:
         """Read a text or messages, and give their tokens."""
@@ -97,7 +97,7 @@ class Desk:
 
     async def _tokenise(self, param: str, work: Callable[[], Sequence[int]]) -> list[int]:
         try:
-            return list(await asyncio.get_running_loop().run_in_executor(self._clerk, work))
+            return list(await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, work))
         except HeedfulError as error:  # a template refuses some conversations
             raise refused(error.problem, param) from error
         except (UnicodeError, TypeError) as error:  # half a character
@@ -125,9 +125,9 @@ class Desk:
             raise refused("'stream_options' needs 'stream': true.", "stream_options")
         return sampling
 
-    def _ask(
+    def _generation(
         self, body: Asking, model: str, prompts: Sequence[list[int]], sampling: Sampling, limit: int | None
-    ) -> Ask:
+    ) -> Generation:
         """Make the rows; a prompt that leaves no room for the answer asked for is refused with both numbers."""
         engine, n = self.models[model], body.n or 1
         rows: list[Row] = []
@@ -147,7 +147,7 @@ class Desk:
                 own = replace(sampling, max_tokens=most, seed=sampling.seed + len(rows))
                 rows.append(engine.continuing(len(rows), list(ids), own))
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return Ask(model, rows, sum(map(len, prompts)), usage)
+        return Generation(model, rows, sum(map(len, prompts)), usage)
 
 
 def vocabulary_of(engine: Engine) -> int:

@@ -27,7 +27,7 @@ GRACE_SECONDS = 5.0  # from the end of an answer's time to that of its connectio
 
 
 @dataclass(frozen=True)
-class Trust:
+class AccessPolicy:
     """Who may ask: holders of `key` if there is one, under these host names, from pages of these origins."""
 
     key: str | None = None
@@ -82,8 +82,8 @@ def is_address(host: str) -> bool:
 class Guard:
     """An ASGI app around another: checks each request, reads its body within limits, counts what became of it."""
 
-    def __init__(self, app: ASGIApp, trust: Trust, limits: Limits, counters: Counters) -> None:
-        self.app, self.trust, self.limits, self.counters = app, trust, limits, counters
+    def __init__(self, app: ASGIApp, policy: AccessPolicy, limits: Limits, counters: Counters) -> None:
+        self.app, self.policy, self.limits, self.counters = app, policy, limits, counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -96,7 +96,7 @@ class Guard:
 
         try:
             headers = Headers(scope=scope)
-            self.trust.check(scope["path"], headers)
+            self.policy.check(scope["path"], headers)
             body = await self._body(headers, receive)
         except Problem as problem:
             return await problem.response()(scope, receive, counted)

@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from heedful.generate.text import Spelling
 from heedful.serve import replies
-from heedful.serve.answering import Answering, unless_left
-from heedful.serve.asking import Desk
+from heedful.serve.answering import RunningGeneration, unless_left
+from heedful.serve.asking import RequestReader
 from heedful.serve.counters import Counters
 from heedful.serve.problems import Problem, broken, leave_trace
 from heedful.serve.replies import Chat, Envelope, Shape, Text
@@ -54,56 +54,56 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def routes(desk: Desk, scheduler: Scheduler, counters: Counters) -> APIRouter:
+def routes(reader: RequestReader, scheduler: Scheduler, counters: Counters) -> APIRouter:
     """Bind the routes to some models."""
     router = APIRouter(responses=PROBLEMS)
-    _add_answers(router, desk, scheduler, counters)
-    _add_models(router, desk)
+    _add_answers(router, reader, scheduler, counters)
+    _add_models(router, reader)
     _add_state(router, scheduler, counters)
     return router
 
 
-def _add_answers(router: APIRouter, desk: Desk, scheduler: Scheduler, counters: Counters) -> None:
-    spellings = {name: Spelling(engine.prompter.tokenizer) for name, engine in desk.models.items()}
+def _add_answers(router: APIRouter, reader: RequestReader, scheduler: Scheduler, counters: Counters) -> None:
+    spellings = {name: Spelling(engine.prompter.tokenizer) for name, engine in reader.models.items()}
 
     @router.post("/v1/chat/completions")
     async def chat(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation."""
-        ask = await desk.chat(body)
-        shape = Chat(spellings[ask.model], bool(body.logprobs))
-        return await respond(request, Answering(scheduler, ask, counters), shape, body.stream)
+        generation = await reader.chat(body)
+        shape = Chat(spellings[generation.model], bool(body.logprobs))
+        return await respond(request, RunningGeneration(scheduler, generation, counters), shape, body.stream)
 
     @router.post("/v1/completions")
     async def completions(request: Request, body: CompletionRequest) -> Response:
         """Continue a text as it stands, without a template."""
-        ask = await desk.completion(body)
-        shape = Text(spellings[ask.model], body.logprobs is not None)
-        return await respond(request, Answering(scheduler, ask, counters), shape, body.stream)
+        generation = await reader.completion(body)
+        shape = Text(spellings[generation.model], body.logprobs is not None)
+        return await respond(request, RunningGeneration(scheduler, generation, counters), shape, body.stream)
 
     @router.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
         """Return the tokens of a text, or of messages as the model would see them."""
-        engine, ids = await desk.tokens(body)
+        engine, ids = await reader.tokens(body)
         names = [engine.prompter.tokenizer.convert_ids_to_tokens(token) for token in ids]
         return {"count": len(ids), "max_model_len": engine.positions, "tokens": ids, "token_strs": names}
 
 
-def _add_models(router: APIRouter, desk: Desk) -> None:
+def _add_models(router: APIRouter, reader: RequestReader) -> None:
     started = int(time.time())
 
     def described(name: str) -> dict[str, Any]:
-        positions = desk.models[name].positions
+        positions = reader.models[name].positions
         return {"id": name, "object": "model", "created": started, "owned_by": "heedful", "max_model_len": positions}
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
         """List the models."""
-        return {"object": "list", "data": [described(name) for name in desk.models]}
+        return {"object": "list", "data": [described(name) for name in reader.models]}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         """Describe a model."""
-        return described(desk.find(name)[0])
+        return described(reader.find(name)[0])
 
 
 def _add_state(router: APIRouter, scheduler: Scheduler, counters: Counters) -> None:
@@ -121,52 +121,52 @@ def _add_state(router: APIRouter, scheduler: Scheduler, counters: Counters) -> N
 
 
 class Stream(StreamingResponse):
-    """Server-sent events; when the client has them all, or has left, the answering ends."""
+    """Server-sent events; when the client has them all, or has left, the generation ends."""
 
-    def __init__(self, answering: Answering, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, running: RunningGeneration, events: AsyncIterator[bytes]) -> None:
         super().__init__(events, media_type="text/event-stream", headers=STREAM)
-        self._answering = answering
+        self._running = running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._answering.end()
+            self._running.end()
 
 
-async def respond(request: Request, answering: Answering, shape: Shape, stream: bool | None) -> Response:
+async def respond(request: Request, running: RunningGeneration, shape: Shape, stream: bool | None) -> Response:
     """Answer whole, or as a stream."""
-    ask = answering.ask
-    envelope = Envelope(shape, ask.model)
-    answering.begin()
+    generation = running.generation
+    envelope = Envelope(shape, generation.model)
+    running.begin()
     if stream:
-        return Stream(answering, chunks(answering, shape, envelope))
+        return Stream(running, chunks(running, shape, envelope))
     try:
-        answers = await unless_left(request, answering.all())
+        answers = await unless_left(request, running.all())
     finally:
-        answering.end()
+        running.end()
     if answers is None:
         return Response(status_code=499)  # nobody reads it
     parts = [shape.choice(place, *found) for place, found in enumerate(answers)]
-    counted = replies.usage(ask.prompt_tokens, [found for found, _ in answers])
+    counted = replies.usage(generation.prompt_tokens, [found for found, _ in answers])
     return JSONResponse(envelope.whole(parts, counted))
 
 
-async def chunks(answering: Answering, shape: Shape, envelope: Envelope) -> AsyncIterator[bytes]:
+async def chunks(running: RunningGeneration, shape: Shape, envelope: Envelope) -> AsyncIterator[bytes]:
     """Write an answer as server-sent events; what goes wrong on the way is an event too."""
-    ask = answering.ask
+    generation = running.generation
     try:
-        for place in range(len(ask.rows)):
+        for place in range(len(generation.rows)):
             if (opening := shape.opening(place)) is not None:
-                yield envelope.chunk([opening], counted=ask.usage)
-        async for place, event in answering.events():
+                yield envelope.chunk([opening], counted=generation.usage)
+        async for place, event in running.events():
             if event.text or event.choices:
-                yield envelope.chunk([shape.part(place, event.text, event.choices)], counted=ask.usage)
+                yield envelope.chunk([shape.part(place, event.text, event.choices)], counted=generation.usage)
             if event.completion:
-                yield envelope.chunk([shape.closing(place, event.completion.finish_reason)], counted=ask.usage)
-        if ask.usage:
-            answers = list(answering.answers.values())
-            yield envelope.chunk([], replies.usage(ask.prompt_tokens, answers), counted=True)
+                yield envelope.chunk([shape.closing(place, event.completion.finish_reason)], counted=generation.usage)
+        if generation.usage:
+            answers = list(running.answers.values())
+            yield envelope.chunk([], replies.usage(generation.prompt_tokens, answers), counted=True)
         yield replies.DONE
     except Problem as problem:
         yield replies.sse(problem.body())

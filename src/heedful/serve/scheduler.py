@@ -17,7 +17,7 @@ from heedful.generate.prefix_cache import PrefixCache
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, broken, full, late, leave_trace, leaving
 
-READ_TOKENS = 2048  # most tokens of prompts that join between two steps, so that streams do not stand still
+PREFILL_TOKENS = 2048  # most tokens of prompts that join between two steps, so that streams do not stand still
 SWEEP_SECONDS = 0.25  # between looks for jobs that are late
 
 
@@ -80,7 +80,7 @@ class Lane:
         rows: list[Row] = []
         for row in waiting[:count]:
             tokens += row.prompt_tokens
-            if rows and tokens > READ_TOKENS:
+            if rows and tokens > PREFILL_TOKENS:
                 break
             self._joined += 1
             row.index = self._joined

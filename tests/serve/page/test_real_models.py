@@ -17,7 +17,7 @@ from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.app import create_app
 from heedful.serve.feedback import Feedback
-from heedful.serve.guard import Trust
+from heedful.serve.guard import AccessPolicy
 from heedful.serve.page import page_routes
 
 Open = Callable[..., Page]
@@ -34,7 +34,7 @@ def tiny(seed: int) -> Engine:
 
 def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
     models = {"mine": tiny(0), "mine-base": tiny(1)}
-    app = create_app(models, Trust(key="secret"), defaults=SERVED, pages=[page_routes("mine", run, SERVED)])
+    app = create_app(models, AccessPolicy(key="secret"), defaults=SERVED, pages=[page_routes("mine", run, SERVED)])
     page = open_page(app, ready=False)
     page.allowed_messages = ["401 (Unauthorized)"]
     page.type("secret" + Keys.ENTER, "#key-field")
