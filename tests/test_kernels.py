@@ -16,7 +16,7 @@ from transformers.activations import SiLUActivation
 
 from heedful import kernels
 from heedful.generate import operations
-from heedful.generate.linear import Product, runs
+from heedful.generate.linear import Product, has_compiled_product
 
 PROTOTYPE = re.compile(r"^void (?:NAME\()?(\w+?)(?:_bf16|_fp32)?\)?\(([^)]*)\)", re.MULTILINE)  # NAME adds the kind
 pytestmark = pytest.mark.skipif(kernels.compiled() is None, reason="there is no C compiler")
@@ -38,7 +38,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, terms: float = 1.0) -> bool:
 @pytest.mark.parametrize(("out", "width"), [(64, 32), (100, 96), (130, 50), (17, 576)])
 def test_a_product_is_right_and_no_row_notices_the_others(dtype: torch.dtype, out: int, width: int) -> None:
     weight, bias = drawn(out, width, dtype=dtype), drawn(out, dtype=dtype, seed=1)
-    if not runs(weight):
+    if not has_compiled_product(weight):
         pytest.skip("this processor has no bf16 tiles")
     product = Product(weight, bias)
     for rows in (1, 2, 5, 6, 7, 16, 17, 31, 32, 33, 100):
@@ -69,17 +69,17 @@ def test_norms_are_those_of_torch(dtype: torch.dtype, width: int) -> None:
 def test_heads_are_normalised_and_turned_each_by_itself(dtype: torch.dtype, width: int) -> None:
     heads, weight = drawn(5, 7, width, dtype=dtype), drawn(4, width, dtype=dtype, seed=1)
     angles = drawn(9, width // 2, seed=2)
-    places = torch.tensor([3, 0, 8, 1, 1])
+    positions = torch.tensor([3, 0, 8, 1, 1])
     expected = heads.double()
     expected[:, :4] = F.rms_norm(expected[:, :4], (width,), eps=1e-5) * weight.double()
     ours = heads.clone()
     operations.norm_heads(weight, 1e-5)(ours)
     assert close(ours, expected, terms=width)
     left, right = ours.double()[:, :4].chunk(2, -1)
-    cos, sin = angles.cos().double()[places][:, None], angles.sin().double()[places][:, None]
+    cos, sin = angles.cos().double()[positions][:, None], angles.sin().double()[positions][:, None]
     turned = torch.cat([left * cos - right * sin, right * cos + left * sin], -1)
     untouched = ours[:, 4:].clone()
-    operations.rotate(ours, 4, (angles.cos(), angles.sin()), places)
+    operations.apply_rope(ours, 4, (angles.cos(), angles.sin()), positions)
     assert close(ours[:, :4], turned)
     assert torch.equal(ours[:, 4:], untouched)
 
@@ -99,11 +99,11 @@ def test_a_row_attends_to_its_own_places_alone(dtype: torch.dtype, width: int) -
     rows, columns, queries, kv = 4, 70, 6, 2
     heads = drawn(rows, queries + 2 * kv, width, dtype=dtype)
     cache = drawn(rows, columns, 2, kv, width, dtype=dtype, seed=1)
-    places = torch.tensor([0, 69, 17, 32])
+    positions = torch.tensor([0, 69, 17, 32])
     cache[0, 1:] = torch.nan  # behind the row's place
     before = cache.clone()
-    ours = operations.attend_in_place(heads, cache, places, queries, 0.3)
-    for r, place in enumerate(places.tolist()):
+    ours = operations.attend_in_place(heads, cache, positions, queries, 0.3)
+    for r, place in enumerate(positions.tolist()):
         assert torch.equal(cache[r, place].flatten(0, 1), heads[r, queries:])
         assert torch.equal(cache[r, :place], before[r, :place])
         keys, values = cache[r, : place + 1].double().permute(1, 2, 0, 3).repeat_interleave(queries // kv, 1)

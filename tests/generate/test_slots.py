@@ -92,10 +92,10 @@ def test_what_rows_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = build(tiny_model("llama"), torch.float32)
     assert decoder is not None
     read: list[list[tuple[int, tuple[int, ...]]]] = []
-    original = Slots._read
+    original = Slots._prefill
     monkeypatch.setattr(
         Slots,
-        "_read",
+        "_prefill",
         lambda self, units: read.append([(u.level, tuple(u.slots)) for u in units]) or original(self, units),
     )
     batch = Slots(decoder)
@@ -130,7 +130,7 @@ def test_same_bits_sees_another_order_of_summation(monkeypatch: pytest.MonkeyPat
 
         return run
 
-    monkeypatch.setattr(linear, "runs", lambda weight: False)
+    monkeypatch.setattr(linear, "has_compiled_product", lambda weight: False)
     monkeypatch.setattr(linear, "packed", packed)
     monkeypatch.setattr(linear, "SIZES", (16, 64))
     sizes = same_bits.__wrapped__(frozenset({(48, 96)}), 16, torch.bfloat16, torch.device("cpu"))
@@ -151,8 +151,8 @@ def test_fill_gaps_moves_only_the_last() -> None:
 
 
 def test_reading_is_cut_into_forwards_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "READ_TOKENS", 4 * UNIT)
-    monkeypatch.setattr(slots, "READ_COLUMNS", 6 * UNIT)
+    monkeypatch.setattr(slots, "PREFILL_TOKENS", 4 * UNIT)
+    monkeypatch.setattr(slots, "PREFILL_COLUMNS", 6 * UNIT)
     alone = [Unit((), level, [0]) for level in range(6)]
     assert [len(batch) for batch in batches(alone)] == [4, 2]
     two = [Unit((), level, [slot]) for level in range(3) for slot in (0, 1)]

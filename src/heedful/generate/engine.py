@@ -230,10 +230,10 @@ class Engine:
 class RunningBatch:
     """A running batch: rows join at any time, and leave when their answers are whole or nobody waits for them."""
 
-    def __init__(self, engine: Engine, beginnings: PrefixCache | None = None) -> None:
+    def __init__(self, engine: Engine, prefix_cache: PrefixCache | None = None) -> None:
         self.engine = engine
         self.rows: list[Row] = []
-        self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder, beginnings)
+        self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder, prefix_cache)
 
     def join(self, rows: Sequence[Row]) -> list[Event]:
         """Read the prompts of new rows; give their first tokens' events."""

@@ -30,7 +30,7 @@ class Linear:
             parts = [weight.new_zeros(len(w)) if b is None else b.detach().to(dtype) for w, b in pairs]
             bias = torch.cat(parts)
         self.shape = (weight.shape[0], weight.shape[1])  # out, in
-        self.product = Product(weight, bias) if runs(weight) else None
+        self.product = Product(weight, bias) if has_compiled_product(weight) else None
         self.run = self.product or packed(weight, bias) or partial(F.linear, weight=weight, bias=bias)
 
     def __call__(self, x: torch.Tensor, rows: tuple[int, ...], more: torch.Tensor | None = None) -> torch.Tensor:
@@ -66,7 +66,7 @@ class Product:
         return y
 
 
-def runs(weight: torch.Tensor) -> bool:
+def has_compiled_product(weight: torch.Tensor) -> bool:
     """Say whether there is a compiled product for this weight."""
     if weight.device.type != "cpu" or kernels.compiled() is None:
         return False

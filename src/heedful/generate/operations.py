@@ -18,7 +18,7 @@ from heedful import kernels
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 InPlace = Callable[[torch.Tensor], None]
-Rotations = tuple[torch.Tensor, torch.Tensor] | None
+RopeTable = tuple[torch.Tensor, torch.Tensor] | None
 
 
 def norm(module: Any, dtype: torch.dtype) -> Function:
@@ -56,13 +56,13 @@ def norm_heads(weight: torch.Tensor, eps: float) -> InPlace:
     return normalise
 
 
-def rotations(rotary: nn.Module | None, positions: int, dtype: torch.dtype, device: torch.device) -> Rotations:
-    """Tabulate cosine and sine of every position for `rotate`."""
+def rope_table(rotary: nn.Module | None, positions: int, dtype: torch.dtype, device: torch.device) -> RopeTable:
+    """Tabulate cosine and sine of every position for `apply_rope`."""
     if rotary is None:
         return None
-    places = torch.arange(positions, device=device)[None]
+    position_ids = torch.arange(positions, device=device)[None]
     compiled = kernels.kind(dtype, device) is not None
-    cos, sin = rotary(torch.empty(0, dtype=torch.float32 if compiled else dtype, device=device), places)
+    cos, sin = rotary(torch.empty(0, dtype=torch.float32 if compiled else dtype, device=device), position_ids)
     half = sin.shape[-1] // 2
     if compiled:  # [positions, width / 2]: the other half is the same
         return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
@@ -70,17 +70,17 @@ def rotations(rotary: nn.Module | None, positions: int, dtype: torch.dtype, devi
     return cos[0, :, None].contiguous(), signed[0, :, None].contiguous()
 
 
-def rotate(heads: torch.Tensor, count: int, table: Rotations, places: torch.Tensor) -> None:
-    """Turn the first `count` of [tokens, heads, width] by their tokens' places, in place."""
+def apply_rope(heads: torch.Tensor, count: int, table: RopeTable, positions: torch.Tensor) -> None:
+    """Turn the first `count` of [tokens, heads, width] by their tokens' positions, in place."""
     if table is None:
         return
     tokens, all_heads, width = heads.shape
     name = kernels.kind(heads.dtype, heads.device)
     if name is not None:
-        kernels.call(f"rotate_{name}", heads, *table, places, tokens, count, all_heads * width, width)
+        kernels.call(f"rotate_{name}", heads, *table, positions, tokens, count, all_heads * width, width)
         return
     turned = heads[:, :count]
-    cos, sin = table[0][places], table[1][places]
+    cos, sin = table[0][positions], table[1][positions]
     heads[:, :count] = torch.addcmul(turned * cos, turned.roll(width // 2, -1), sin)
 
 
@@ -96,12 +96,12 @@ def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
 
 
 def attend_in_place(
-    heads: torch.Tensor, cache: torch.Tensor, places: torch.Tensor, queries: int, scale: float
+    heads: torch.Tensor, cache: torch.Tensor, positions: torch.Tensor, queries: int, scale: float
 ) -> torch.Tensor:
     """Compiled alone: put each row's key and value at its place in the cache, [rows, columns, 2, kv_heads, width], and
     attend to all up to there; give [rows, queries * width]."""
     rows, _, width = heads.shape
     y = heads.new_empty(rows, queries * width)
     name = f"attend_{kernels.KINDS[heads.dtype]}"
-    kernels.call(name, heads, cache, places, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
+    kernels.call(name, heads, cache, positions, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
     return y

@@ -41,7 +41,7 @@ def tolerance(decoder: Decoder, model: PreTrainedModel) -> float:
     A layer rounds a few times, and its sums, in fp32, more often; errors of layers add up as a random walk does.
     """
     rounding = max(torch.finfo(dtype).eps for dtype in (decoder.dtype, model.dtype))
-    return (12 * rounding + 64 * torch.finfo(torch.float32).eps) * math.sqrt(decoder.shape.layers)
+    return (12 * rounding + 64 * torch.finfo(torch.float32).eps) * math.sqrt(decoder.attention.layers)
 
 
 def is_batch_invariant(decoder: Decoder) -> bool:
@@ -65,7 +65,7 @@ def is_batch_invariant(decoder: Decoder) -> bool:
 def _with_few_layers(decoder: Decoder) -> Decoder:
     few = copy.copy(decoder)
     few.layers = [decoder.layers[0], decoder.layers[-1]]
-    few.shape = replace(decoder.shape, layers=2)
+    few.attention = replace(decoder.attention, layers=2)
     return few
 
 

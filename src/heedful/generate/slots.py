@@ -21,9 +21,9 @@ from heedful.generate.prefix_cache import PrefixCache, prefix_key
 
 COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
 UNIT = 16  # tokens of a prompt that are read, and shared, together
-READ_TOKENS = 1024  # most tokens of one reading forward
+PREFILL_TOKENS = 1024  # most tokens of one forward of prefill
 ROOM_TOKENS = 2**16  # most columns of all slots that are kept although the rows of the moment do not need them
-READ_COLUMNS = 2**15  # most columns that the keys of one reading forward may have, over all its units
+PREFILL_COLUMNS = 2**15  # most columns that the keys of one forward of prefill may have, over all its units
 
 
 @dataclass(eq=False)
@@ -47,9 +47,9 @@ class Slots:
 
     exact = True  # logits are a function of the row's own tokens, bit for bit
 
-    def __init__(self, decoder: Decoder, beginnings: PrefixCache | None = None) -> None:
+    def __init__(self, decoder: Decoder, prefix_cache: PrefixCache | None = None) -> None:
         self.decoder = decoder
-        self._beginnings = beginnings  # read by rows that may have left
+        self._prefix_cache = prefix_cache  # read by rows that may have left
         self._prompts: list[Sequence[int]] = []
         self._lengths: list[int] = []
         self._compiled = kernels.kind(decoder.dtype, decoder.device) is not None
@@ -64,7 +64,7 @@ class Slots:
         self._reserve(len(self._lengths), max(self._lengths) + UNIT)
         states = torch.zeros(len(prompts), self.decoder.head.shape[1]).to(self._cache)
         for units in batches(self._plan(first)):
-            read = self._read(units)
+            read = self._prefill(units)
             self._cache_units(units)
             ends = [(i, slot, self._lengths[slot] - 1 - u.start) for i, u in enumerate(units) for slot in u.slots]
             ends = [(i, slot, at) for i, slot, at in ends if at < UNIT]
@@ -74,27 +74,27 @@ class Slots:
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
         """Append a token to each row; give the logits after it, [rows, vocabulary] float32 on the CPU."""
-        shape, rows = self.decoder.shape, blocks(len(tokens), self.decoder.sizes_write)
+        sizes, rows = self.decoder.attention, blocks(len(tokens), self.decoder.decode_sizes)
         total = sum(rows)
         filling = [0] * (total - len(tokens))  # empty slots, so that the number of rows is an allowed one
         self._reserve(total, max(self._lengths) + 1)
-        ids, places = self._tensor([*tokens, *filling]), self._tensor([*self._lengths, *filling])
+        ids, positions = self._tensor([*tokens, *filling]), self._tensor([*self._lengths, *filling])
         self._lengths = [length + 1 for length in self._lengths]
         width = round_up(max(self._lengths), COLUMNS)
-        where = self._tensor(range(total)) * self._cache.shape[2] + places
-        mask = None if self._compiled else self._mask(places, width)[:, None, None]  # [slots, 1, 1, columns]
+        where = self._tensor(range(total)) * self._cache.shape[2] + positions
+        mask = None if self._compiled else self._mask(positions, width)[:, None, None]  # [slots, 1, 1, columns]
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
             if self._compiled:
-                return attend_in_place(heads, self._cache[layer], places, shape.heads, shape.scale)
+                return attend_in_place(heads, self._cache[layer], positions, sizes.heads, sizes.scale)
             q, k, v = self._parts(heads)
             self._write(layer, where, k, v)
             keys, values = self._cache[layer, :total, :width].permute(2, 0, 3, 1, 4)
-            q = q.reshape(total, shape.kv_heads, -1, shape.width)
-            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=shape.scale)
+            q = q.reshape(total, sizes.kv_heads, -1, sizes.width)
+            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=sizes.scale)
             return out.reshape(total, -1)
 
-        states = self.decoder.forward(ids, places, self._rotations, rows, attend)
+        states = self.decoder.forward(ids, positions, self._rope_table, rows, attend)
         return self.decoder.logits(states, rows)[: len(tokens)].float().cpu()
 
     @torch.inference_mode()
@@ -133,28 +133,28 @@ class Slots:
     def _cache_units(self, units: Sequence[Unit]) -> None:
         """Keep what was read of whole units, for prompts to come."""
         for unit in units:
-            if self._beginnings is not None and len(unit.tokens) == UNIT:
+            if self._prefix_cache is not None and len(unit.tokens) == UNIT:
                 states = self._cache[:, unit.slots[0], unit.start : unit.start + UNIT]
-                self._beginnings.keep(unit.key, states)
+                self._prefix_cache.keep(unit.key, states)
 
     def _load_unit(self, unit: Unit, slot: int) -> bool:
         """Write what an earlier prompt read of this unit into a slot; say whether there was any."""
-        states = self._beginnings.find(unit.key) if self._beginnings is not None else None
+        states = self._prefix_cache.find(unit.key) if self._prefix_cache is not None else None
         if states is not None:
             self._cache[:, slot, unit.start : unit.start + UNIT] = states
         return states is not None
 
-    def _read(self, units: Sequence[Unit]) -> torch.Tensor:
+    def _prefill(self, units: Sequence[Unit]) -> torch.Tensor:
         """Run units through the model, each after what stands before it in its slot; give [units * UNIT, width]."""
-        shape, rows = self.decoder.shape, blocks(len(units) * UNIT, self.decoder.sizes_read)
+        sizes, rows = self.decoder.attention, blocks(len(units) * UNIT, self.decoder.prefill_sizes)
         total = sum(rows) // UNIT
         filled = [*units, *[Unit((), 0, units[0].slots)] * (total - len(units))]
         tokens = self._tensor([(*unit.tokens, *[0] * (UNIT - len(unit.tokens))) for unit in filled])
         inside = self._tensor(range(UNIT))
-        places = self._tensor([unit.start for unit in filled])[:, None] + inside  # [units, UNIT]
+        positions = self._tensor([unit.start for unit in filled])[:, None] + inside  # [units, UNIT]
         width = round_up(max(unit.start for unit in units) + UNIT, COLUMNS)
-        group = shape.heads // shape.kv_heads
-        mask = self._mask(places, width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
+        group = sizes.heads // sizes.kv_heads
+        mask = self._mask(positions, width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
         owner, same = units[0].slots[0], len({unit.slots[0] for unit in units}) == 1
         owners = self._tensor([unit.slots[0] for unit in filled])
         targets = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
@@ -167,22 +167,22 @@ class Slots:
             if not same:
                 seen = self._cache[layer, :, :width][owners]
             keys, values = seen.permute(2, 0, 3, 1, 4)
-            q = q.reshape(total, UNIT, shape.kv_heads, group, shape.width).permute(0, 2, 3, 1, 4).flatten(2, 3)
-            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=shape.scale)
-            out = out.reshape(total, shape.kv_heads, group, UNIT, shape.width).permute(0, 3, 1, 2, 4)
+            q = q.reshape(total, UNIT, sizes.kv_heads, group, sizes.width).permute(0, 2, 3, 1, 4).flatten(2, 3)
+            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=sizes.scale)
+            out = out.reshape(total, sizes.kv_heads, group, UNIT, sizes.width).permute(0, 3, 1, 2, 4)
             return out.reshape(total * UNIT, -1)
 
-        return self.decoder.forward(tokens.flatten(), places.flatten(), self._rotations, rows, attend)
+        return self.decoder.forward(tokens.flatten(), positions.flatten(), self._rope_table, rows, attend)
 
     def _logits(self, states: torch.Tensor) -> torch.Tensor:
-        rows = blocks(len(states), self.decoder.sizes_write)
+        rows = blocks(len(states), self.decoder.decode_sizes)
         padded = F.pad(states, (0, 0, 0, sum(rows) - len(states)))
         return self.decoder.logits(padded, rows)[: len(states)].float().cpu()
 
     def _parts(self, heads: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Cut [tokens, heads + 2 kv_heads, width] into queries, keys and values."""
-        shape = self.decoder.shape
-        return torch.split(heads, [shape.heads, shape.kv_heads, shape.kv_heads], 1)
+        sizes = self.decoder.attention
+        return torch.split(heads, [sizes.heads, sizes.kv_heads, sizes.kv_heads], 1)
 
     def _write(self, layer: int, where: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         """Put keys and values, both [tokens, kv_heads, width], where they belong: slot * columns + column."""
@@ -190,10 +190,10 @@ class Slots:
         flat[:, 0].index_copy_(0, where, k)
         flat[:, 1].index_copy_(0, where, v)
 
-    def _mask(self, places: torch.Tensor, width: int) -> torch.Tensor:
-        """Let each token see the columns up to its own place: 0 or -inf, [*places, columns]."""
-        hidden = self._tensor(range(width)) > places[..., None]
-        return torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=places.device).masked_fill_(
+    def _mask(self, positions: torch.Tensor, width: int) -> torch.Tensor:
+        """Let each token see the columns up to its own position: 0 or -inf, [*positions, columns]."""
+        hidden = self._tensor(range(width)) > positions[..., None]
+        return torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=positions.device).masked_fill_(
             hidden, -torch.inf
         )
 
@@ -216,12 +216,12 @@ class Slots:
         kept = min(slots, had_slots), min(columns, had_columns)
         cache[:, : kept[0], : kept[1]] = old[:, : kept[0], : kept[1]]
         self._cache = cache
-        self._rotations = self.decoder.rotations(columns)
+        self._rope_table = self.decoder.rope_table(columns)
 
     def _room(self, slots: int, columns: int) -> torch.Tensor:
         """Make an empty cache, [layers, slots, columns, 2 (key and value), kv_heads, width]: finite from the start."""
-        shape = self.decoder.shape
-        size = (shape.layers, slots, columns, 2, shape.kv_heads, shape.width)
+        sizes = self.decoder.attention
+        size = (sizes.layers, slots, columns, 2, sizes.kv_heads, sizes.width)
         return torch.zeros(size, dtype=self.decoder.dtype, device=self.decoder.device)
 
     def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
@@ -234,7 +234,7 @@ def batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
     for unit in units:
         columns = (len(batch) + 1) * (unit.start + UNIT)
         alone = len({u.slots[0] for u in [*batch, unit]}) == 1  # one slot's keys are read where they are
-        if batch and ((len(batch) + 1) * UNIT > READ_TOKENS or (columns > READ_COLUMNS and not alone)):
+        if batch and ((len(batch) + 1) * UNIT > PREFILL_TOKENS or (columns > PREFILL_COLUMNS and not alone)):
             yield batch
             batch = []
         batch.append(unit)

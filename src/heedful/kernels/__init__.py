@@ -22,20 +22,20 @@ HERE = Path(__file__).parent
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 SECONDS = 120  # a compiler is given
 LIBRARY = "kernels.so"
-SIGNATURES = {  # p: an address, i: a whole number, f: a fraction; the number of threads comes last
-    "product": "pppppiii",
-    "norm": "ppppiiiifi",
-    "rotate": "ppppiiii",
-    "gate": "pppiii",
-    "attend": "ppppiiiiif",
-    "norm_back": "ppppppiif",
-    "gate_back": "pppppi",
-    "softmax": "ppiiiif",
-    "softmax_back": "ppiif",
-    "logsumexp": "ppii",
-    "nll_back": "ppppppppii",
-    "squares": "pipi",
-    "adamw": "ppipppifffffff",
+SIGNATURES = {  # p: address, i: whole number, f: fraction; the number of threads comes last; beside: the names in C
+    "product": "pppppiii",  # x w bias more y | rows in out
+    "norm": "ppppiiiifi",  # x w bias y | groups per stride width | eps | centred
+    "rotate": "ppppiiii",  # x cos sin places | tokens heads stride width
+    "gate": "pppiii",  # gate up y | rows width stride
+    "attend": "ppppiiiiif",  # qkv cache places y | rows columns heads kv width | scale
+    "norm_back": "ppppppiif",  # x w to_y to_x to_w factors | rows width | eps
+    "gate_back": "pppppi",  # gate up to_y to_gate to_up | count
+    "softmax": "ppiiiif",  # scores bias | heads queries keys stride | scale
+    "softmax_back": "ppiif",  # to_weights weights | rows keys | scale
+    "logsumexp": "ppii",  # logits z | rows width
+    "nll_back": "ppppppppii",  # logits z of_row starts order target of to_logits | rows width
+    "squares": "pipi",  # g | wide | sums | n
+    "adamw": "ppipppifffffff",  # w g | wide | m v shown | n | keep rate beta1 beta2 root epsilon scale
 }
 KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}  # of numbers, and what functions on them are called after
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
