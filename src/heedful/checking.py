@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedful.begin import Name, Settings, configure
 from heedful.catalogue import locate
-from heedful.config import load_config
+from heedful.config import Config, load_config
 from heedful.data import load_splits
 from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
@@ -33,7 +33,11 @@ ASSUMED = 1024  # tokens of a row, where neither the model nor the settings say
 
 def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
     """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
-    config = configure(recipe, settings, data, model)
+    return prepare_data(configure(recipe, settings, data, model))[0]
+
+
+def prepare_data(config: Config) -> tuple[Prepared, PretrainedConfig]:
+    """Read, split and encode the data that is named, for the model that is; return that model's configuration too."""
     locate(config.model.name)
     splits, receipt = load_splits(config.data, TERMINAL)
     from heedful import model as models
@@ -41,7 +45,7 @@ def check(data: Name = None, *, model: Name = None, recipe: Name = None, setting
 
     tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
     positions = longest_row(model_config, config.encode.max_tokens, TERMINAL.say)
-    return prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL)
+    return prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL), model_config
 
 
 def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str], None]) -> int:

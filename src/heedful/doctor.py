@@ -16,7 +16,7 @@ from heedful import kernels, machine, pipeline
 from heedful import model as models
 from heedful.begin import configure
 from heedful.catalogue import CATALOGUE, works_offline
-from heedful.checking import check
+from heedful.checking import prepare_data
 from heedful.errors import RunError
 from heedful.report import screen
 from heedful.run import Run
@@ -92,15 +92,14 @@ def expects(
     RunError if the training does not fit into memory, with the nearest setting that does.
     """
     config = configure(recipe, settings, data, model)
-    ready = check(data, model=model, recipe=recipe, settings=settings)
-    _, description, _ = models.load_tokenizer(config.model.name)
+    ready, model_config = prepare_data(config)
     nodes, share = heaviest(config, ready)
     needs = told["memory_needed_gib"] = {}
     for method in ("full", "lora"):
         chosen = config.train.model_copy(update={"method": method})
         for dtype in ("fp32", "bf16"):
-            needs[f"{method}_{dtype}"] = round(estimate(description, chosen, dtype).at(nodes, share) / GIB, 2)
-    config = fit_to_memory(config, description, ready, machine.free_memory())
+            needs[f"{method}_{dtype}"] = round(estimate(model_config, chosen, dtype).at(nodes, share) / GIB, 2)
+    config = fit_to_memory(config, model_config, ready, machine.free_memory())
     loaded = models.load(config.model.name, config.model.dropout)
     with tempfile.TemporaryDirectory() as folder:
         around = pipeline.terminal_display(config, ready)

@@ -27,11 +27,10 @@ from heedful.begin import (
     configure,
     resolve_run,
 )
-from heedful.checking import longest_row
+from heedful.checking import prepare_data
 from heedful.config import Config, leaves, load_config
-from heedful.data import load_splits
 from heedful.data.datamap import write_data_map
-from heedful.encode.prepare import Prepared, prepare
+from heedful.encode.prepare import Prepared
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
 from heedful.engines import open_base, open_tuned
@@ -106,12 +105,9 @@ def _train_and_export(
     asked = {leaf: leaves(config)[leaf] for leaf in (*FITTED, *(BUDGETED if budget is not None else ()))}
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first():
-        splits, receipt = load_splits(here.data, TERMINAL)
-        tokenizer, description, _ = models.load_tokenizer(here.model.name)
-        positions = longest_row(description, config.encode.max_tokens, TERMINAL.say)
-        ready = prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL)
+        ready, model_config = prepare_data(here)
     ranks.check_rows(len(ready.train))
-    config = fit_to_memory(config, description, ready, ranks.free_memory(), ranks.count)
+    config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(here.model.name, config.model.dropout, nf4)
     display = terminal_display(config, ready, run if ranks.is_leader else None)
@@ -122,7 +118,8 @@ def _train_and_export(
         session.pace.fit_into(budget, started)
     session.begin()
     record(run.receipt_file, ready.receipt)
-    facts: dict[str, Any] = {"model": loaded.origin, "data": receipt.sha256, "fingerprint": session.fingerprint}
+    data = ready.receipt["data"]["sha256"]
+    facts: dict[str, Any] = {"model": loaded.origin, "data": data, "fingerprint": session.fingerprint}
     facts |= {"ranks": ranks.count} | ({} if resume else {"asked": asked})
     record(run.provenance_file, provenance(run, session.progress.step, facts))
     exported = ranks.broadcast(run.exported)
@@ -139,7 +136,7 @@ def _train_and_export(
         _export(run, session, ranks)
     del session, loaded
     give_back_pages()
-    return splits.test
+    return ready.splits.test
 
 
 def _export(run: Run, session: Session, ranks: Ranks) -> None:
