@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 # Each process that a test starts would compile our sources again: a second and more, some forty times.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 import gc
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from heedful.store import cache_home
 from tests import processes
 from tests.models import byte_tokenizer, tiny_model
 
+sys.dont_write_bytecode = False
 torch.set_num_threads(1)
 gc.set_threshold(*GC_THRESHOLDS)
 
