@@ -11,6 +11,8 @@ import pytest
 from heedful import doctor, machine
 from heedful.cli import main
 from heedful.errors import RunError
+from heedful.report import screen
+from heedful.report.console import Screen
 
 
 @pytest.mark.parametrize("arguments", [[], ["--set", "train.method=lora"], ["--recipe", "mine.yaml"]])
@@ -39,6 +41,7 @@ def test_what_does_not_fit_is_told_with_what_it_would_need(
     assert "GiB" in told.err
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(screen, "out", Screen())  # which keeps what it could not write
         with pytest.raises(RunError, match="GiB"):  # also where the table cannot be written
             doctor.examine(str(rows_file), str(tiny_folder), None, {}, as_json=False)
         with suppress(OSError):
