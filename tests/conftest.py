@@ -6,7 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
-# Each process that a test starts would compile our sources again: a second and more, some forty times.
+# Each process that a test starts would compile our sources again, which takes a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import gc

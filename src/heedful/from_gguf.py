@@ -26,7 +26,7 @@ def convert_gguf(path: Path) -> Path:
     def convert(folder: Path) -> Facts:
         if sha256(path) != content:
             raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
-        print(f"Converting {path.name} to a folder of weights, once (about half a minute) ...", file=sys.stderr)
+        print(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...", file=sys.stderr)
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with loading(str(path), str(path)), quiet, _parsed_once():
             # a bare name would be looked for in the folder that we are in first

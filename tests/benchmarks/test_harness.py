@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from benchmarks.claims import CLAIMS, CLAIMS_IN_FP32, Claim
-from benchmarks.machine import sources
+from benchmarks.machine import commit, sources
 from benchmarks.races import RACES, Contestant, Race, in_fp32, quick
 from benchmarks.run import Bench, table
 from benchmarks.workload import WORKLOADS, Source
@@ -78,10 +78,11 @@ def test_contestants_take_turns_on_the_same_rows(bench: Bench, capsys: pytest.Ca
     assert "heedful" not in capsys.readouterr().err  # what is stored is not run again
     assert stored["sources"] == sources()
     del stored["rounds"][0]["heedful"]
+    stored["commit"] = "another one, of the same code"
     results.store("turns", stored, bench.results)
     bench.race(race, again=False)
     assert capsys.readouterr().err.count("turns: heedful: ") == 1
-    assert {**stored, "rounds": []} == bench._frame(race, TRAINING)
+    assert {**stored, "rounds": [], "commit": commit()} == bench._frame(race, TRAINING)
     assert {**stored, "sources": "of other code", "rounds": []} != bench._frame(race, TRAINING)
 
 

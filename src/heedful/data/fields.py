@@ -139,7 +139,7 @@ def refuse_unread(row: Fields, form: Format) -> None:
 
 
 def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
-    """Return the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
+    """Yield the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
     for field in (field for field in form.fields_in(row) if field in TURNS):
         for turn in row[field] if _is_list(row[field]) else ():
             yield from ((field, key) for key, value in turn.items() if value and key not in TURNS[field].keys)
