@@ -87,7 +87,7 @@ class Process:
 
 def heedful(home: Path, *arguments: object, **options: Any) -> Process:
     """Start the command line in a folder."""
-    return Process(home, _command, [*map(str, arguments)], **options)
+    return Process(home, run_heedful, [*map(str, arguments)], **options)
 
 
 def run_module(command: Sequence[str], env: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -105,7 +105,8 @@ def _module(words: list[str]) -> None:
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
-def _command(arguments: list[str]) -> None:
+def run_heedful(arguments: list[str]) -> None:
+    """Be the command line."""
     from heedful.cli import main
 
     sys.argv = ["heedful", *arguments]

@@ -1,6 +1,7 @@
-"""Two real processes under torchrun train as one does: order, loss and checkpoints; when one dies, both end.
+"""Two real processes train as one does: order, loss and checkpoints; when one dies, both end.
 
-Starting processes is what takes time here, so `trained` performs all trainings in three starts, by trainings.py.
+Starting processes is what takes time here, so `trained` performs all trainings in three starts, by trainings.py, and
+ranks are forked and meet at a store of ours. One test leaves all of it to torchrun.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import make_rows
-from tests.processes import Process
+from tests.processes import Process, run_heedful
 from tests.train import trainings
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 SHORT = ("train.precision=fp32", "evaluate.after_training=false", "generate.max_tokens=3", "train.batch_size=4")
 EVEN = ("train.schedule=constant", "train.warmup=0", "train.save_every=2")
 SHARDING = {"one": "none", "two": "none", "sharded": "full"}
 SMALL = "encode.batch_tokens=256"  # of an update, one rank takes one forward and the other two
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=1")
 
 
 def settings(*some: str) -> list[str]:
@@ -93,11 +97,11 @@ class Trained:
         self.keep(process.stderr, process.stdout)
 
     def perform_together(self, plan: Path) -> None:
-        """Train in two, under torchrun."""
-        line = [*TORCHRUN, trainings.__file__, str(plan)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stderr
-        self.keep(done.stderr, done.stdout)
+        """Train in two."""
+        with two_ranks(self.home, trainings.perform_all, plan) as ranks:
+            assert [process.wait() for process in ranks] == [0, 0], [process.stderr for process in ranks]
+        for process in ranks:
+            self.keep(process.stderr, process.stdout)
 
     def keep(self, stderr: str, stdout: str) -> None:
         for text, parts in ((stderr, self.said), (stdout, self.shown)):
@@ -245,6 +249,50 @@ def steps_of(run: Path) -> int:
         return 0
 
 
+@contextmanager
+def two_ranks(home: Path, function: Callable[..., object], *arguments: object) -> Iterator[list[Process]]:
+    """Start two processes as torchrun does, which also hosts the store where they meet."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    each = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    yield [Process(home, function, *arguments, environment=variables) for variables in each]
+
+
+def long_training(run: Path, rows: Path, model: Path, *more: str) -> list[str]:
+    long = ["train", str(rows), "--model", str(model), "--epochs", "500", *settings(*SHORT, *more)]
+    return [*long, "--out", str(run)]
+
+
+def wait_until_it_trains(run: Path, ended: Callable[[], object]) -> None:
+    until = time.monotonic() + 100
+    while steps_of(run) < 5:
+        assert not ended() and time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_rank_that_is_killed_ends_the_other_by_name(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with two_ranks(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder)) as ranks:
+        wait_until_it_trains(run, ranks[0].poll)
+        ranks[1].kill()
+        assert ranks[0].wait(100) == 1
+    assert ranks[0].stderr.count("heedful: ") == 1
+    assert "heedful: Rank 0 lost rank 1" in ranks[0].stderr
+
+
+def test_a_signal_to_one_rank_saves_once_and_ends_all(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with two_ranks(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder)) as ranks:
+        wait_until_it_trains(run, ranks[0].poll)
+        ranks[1].send(signal.SIGTERM)
+        assert [rank.wait(60) for rank in ranks] == [143, 143]
+    said = ranks[0].stderr + ranks[1].stderr
+    assert said.count("Interrupted; the run is saved") == 1, said
+    (saved,) = (run / "checkpoints").glob("step-*")
+    assert int(saved.name[5:]) == steps_of(run)
+
+
 def workers(launcher: int) -> list[int]:
     """Return the process ids of the ranks, in their order."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
@@ -255,42 +303,19 @@ def workers(launcher: int) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
-def started(run: Path, rows: Path, model: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
-    """Start a long run on two ranks, and wait until it trains."""
-    long = ["train", str(rows), "--model", str(model), "--epochs", "500", *settings(*SHORT, *more), "--out", str(run)]
-    launch = [*TORCHRUN, f"--max-restarts={restarts}", "-m", "heedful", *long]
-    process = subprocess.Popen(launch, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 100
-    while steps_of(run) < 5:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return process
-
-
-@pytest.mark.parametrize(("killed", "sharding"), [(0, "full"), (1, "none")])
-def test_a_rank_that_is_killed_ends_the_others_by_name_and_torchrun_starts_again(
-    killed: int, sharding: str, odd_rows: Path, tiny_folder: Path, tmp_path: Path
+def test_torchrun_starts_the_ranks_again_after_one_was_killed(
+    odd_rows: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    """With `--max-restarts` the same command continues from the last checkpoint; without, torchrun gives up."""
-    run, again = tmp_path / "run", sharding == "full"
-    wanted = (f"train.sharding={sharding}", "train.save_every=2", "train.max_steps=40", "train.evaluate_every=40")
-    process = started(run, odd_rows, tiny_folder, *wanted, restarts=int(again))
-    os.kill(workers(process.pid)[killed], signal.SIGKILL)
-    _, said = process.communicate(timeout=100)
+    """With `--max-restarts` the same command continues from the last checkpoint."""
+    run = tmp_path / "run"
+    wanted = ("train.sharding=full", "train.save_every=2", "train.max_steps=40", "train.evaluate_every=40")
+    command = [*TORCHRUN, "-m", "heedful", *long_training(run, odd_rows, tiny_folder, *wanted)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as launcher:
+        wait_until_it_trains(run, lambda: launcher.poll() is not None)
+        os.kill(workers(launcher.pid)[0], signal.SIGKILL)
+        _, said = launcher.communicate(timeout=100)
+    assert launcher.returncode == 0, said
     assert said.count("heedful: ") == 1
-    assert f"heedful: Rank {1 - killed} lost rank {killed}" in said, said
-    assert (process.returncode == 0) == again
-    assert said.count("Resuming from step-") == again
-    if again:
-        assert [e["step"] for e in events(run) if e["event"] == "step"] == list(range(1, 41))
-
-
-def test_a_signal_saves_once_and_ends_every_rank(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    process = started(tmp_path / "run", odd_rows, tiny_folder)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert said.count("Interrupted; the run is saved") == 1, said
-    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
-    assert int(saved.name[5:]) == steps_of(tmp_path / "run")
+    assert "heedful: Rank 1 lost rank 0" in said, said
+    assert said.count("Resuming from step-") == 1
+    assert [e["step"] for e in events(run) if e["event"] == "step"] == list(range(1, 41))

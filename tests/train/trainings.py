@@ -1,4 +1,4 @@
-"""Several trainings in one process, or under torchrun in each of several, for test_ranks.py and test_kill.py.
+"""Several trainings in one process, or in each of several ranks, for test_ranks.py and test_kill.py.
 
 Its argument is a file of trainings: {"name", "arguments" of heedful, and if need be "out": another name for the folder,
 "start": a run to copy first, "bf16": pretend that the processor has it, "memory": the nodes of a forward above which
@@ -8,7 +8,6 @@ rank 1 has no memory left}.
 from __future__ import annotations
 
 import faulthandler
-import gc
 import hashlib
 import json
 import os
@@ -24,27 +23,26 @@ from heedful import pipeline
 from heedful.cli import main
 from heedful.train import learner, precision
 
-RANK, RANKS = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 whole, native_bf16, weights = learner.prediction_nll, precision.native_bf16, learner.Learner.weights
 
 
 def perform(training: dict[str, Any], home: Path) -> None:
     """Train once; the exit code goes into a file, and what is said is marked with the training's name."""
-    if RANK == 0:
-        if "start" in training:
-            shutil.copytree(home / training["start"], home / training["name"])
-        for stream in (sys.stdout, sys.stderr):
-            print(f"\n== {training['name']}", file=stream, flush=True)
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if rank == 0 and "start" in training:
+        shutil.copytree(home / training["start"], home / training["name"])
+    for stream in (sys.stdout, sys.stderr):
+        print(f"\n== {training['name']}", file=stream, flush=True)
 
     def sometimes(model: Any, batch: Any) -> torch.Tensor:
-        if RANK == 1 and torch.is_grad_enabled() and batch.input_ids.numel() > training["memory"]:
+        if rank == 1 and torch.is_grad_enabled() and batch.input_ids.numel() > training["memory"]:
             raise MemoryError
         return whole(model, batch)
 
     def told(self: learner.Learner) -> dict[str, torch.Tensor]:
         """Keep a hash of this rank's own masters whenever the leader's are asked for."""
         masters = b"" if self.sharded else b"".join(m.numpy().tobytes() for m in self.optimizer.masters.values())
-        with open(home / f"{training['name']}.{RANK}.masters", "a") as file:
+        with open(home / f"{training['name']}.{rank}.masters", "a") as file:
             file.write(hashlib.sha256(masters).hexdigest() + "\n")
         return weights(self)
 
@@ -57,10 +55,10 @@ def perform(training: dict[str, Any], home: Path) -> None:
     except SystemExit as left:
         code = left.code or 0
     sys.stderr.flush()
-    (home / f"{training['name']}.{RANK}.exit").write_text(str(code))
+    (home / f"{training['name']}.{rank}.exit").write_text(str(code))
     # What a slower rank says belongs to this training; one that waits for a rank that failed hears of it by its end.
     until = time.monotonic() + (60 if code != 1 else 0)
-    while len(list(home.glob(f"{training['name']}.*.exit"))) < RANKS and time.monotonic() < until:
+    while len(list(home.glob(f"{training['name']}.*.exit"))) < ranks and time.monotonic() < until:
         time.sleep(0.01)
 
 
@@ -71,8 +69,3 @@ def perform_all(plan: Path) -> None:
     pipeline.loss_plot = pipeline.write_pages = lambda *arguments: None
     for one in json.loads(plan.read_text()):
         perform(one, plan.parent)
-
-
-if __name__ == "__main__":
-    gc.freeze()  # what was imported stays
-    perform_all(Path(sys.argv[1]))
