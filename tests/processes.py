@@ -76,13 +76,13 @@ class Process:
     def stderr(self) -> str:
         return self.err.read_text(encoding="utf-8")
 
-    def first_line(self, seconds: float = 60) -> str:
-        """Wait for the first line that it writes to stderr."""
+    def lines(self, count: int, seconds: float = 60) -> list[str]:
+        """Wait for so many lines on stderr."""
         until = time.monotonic() + seconds
-        while not (self.err.exists() and "\n" in self.stderr):
+        while not (self.err.exists() and self.stderr.count("\n") >= count):
             assert self.poll() is None and time.monotonic() < until, self.stderr
             time.sleep(0.01)
-        return self.stderr.split("\n")[0]
+        return self.stderr.splitlines()[:count]
 
 
 def heedful(home: Path, *arguments: object, **options: Any) -> Process:

@@ -17,7 +17,7 @@ from tests.conftest import WORDS
 from tests.processes import Process
 from tests.train import trainings
 
-KINDS = [("full", "fp32"), ("lora", "fp32"), ("full", "bf16"), ("lora", "bf16")]
+KINDS = [("full", "fp32"), ("full", "bf16"), ("lora", "bf16")]
 
 
 def start(precision: str, home: Path, *words: object) -> Process:

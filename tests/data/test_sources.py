@@ -524,7 +524,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ending=st.sampled_from([*READERS, "json.gz"]), data=st.binary(max_size=60))
 @example("json", b'[{"a": \x00}]')
 @example("csv", b"\x0b")
@@ -536,7 +536,7 @@ def test_arbitrary_bytes_raise_nothing_but_data_errors(tmp_path: Path, ending: s
         assert error.problem  # noqa: PT017
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.lists(rows | json_values, max_size=4), lines=st.booleans(), skip=st.booleans())
 def test_arbitrary_json_is_accounted_for_or_refused(
     tmp_path: Path, content: list[object], lines: bool, skip: bool

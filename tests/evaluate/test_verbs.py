@@ -434,8 +434,9 @@ def test_a_sweep_is_trained_once_and_compared(
         "vary": ["train.lr=1e-4,1e-2"], "seeds": 2, "model": str(tiny_folder), "settings": QUICK,
         "out": tmp_path / "sweep",
     }  # fmt: skip
-    for name in ("loss_plot", "write_pages"):  # pictures and pages have tests of their own
+    for name in ("loss_plot", "write_pages"):  # pictures, pages and probes have tests of their own
         monkeypatch.setattr(pipeline, name, lambda *arguments: None)
+    monkeypatch.setattr("heedful.evaluate.both.probe", lambda *arguments: [])
     found = sweep.sweep(str(rows), **asked)
     assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]
     assert found["default"] == found["compared_with"] == "lr=1e-4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0"])
+FILES = [*((name, "f32") for name in MODELS), *itertools.product(("gpt2", "gemma3"), ("f16", "q8_0"))]
+
+
+@pytest.mark.parametrize(("name", "kind"), FILES)
 def test_the_file_is_the_runs_model(name: str, kind: str, tmp_path: Path) -> None:
     architecture, tokenizer, changes = MODELS[name]
     run = make_run(tmp_path / "run", architecture, tokenizer(), hidden_size=64, n_embd=64, **changes)
