@@ -319,6 +319,13 @@ def test_a_models_folder_may_hold_a_config_yaml_too(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+def test_a_models_folder_may_hold_runs(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned/config.yaml").touch()
+    assert locate(str(tmp_path)) == Location(folder=tmp_path)
+
+
 def test_a_folder_closed_to_us_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root would look into it, the system is made to refuse."""
     for folder in ("runs/a", "runs/b", "closed"):

@@ -62,6 +62,29 @@ def test_an_error_is_told_before_that_nobody_reads(end: str, code: int | None, t
     assert (done.returncode, done.stderr) == (lonely if told is None else (code, told))
 
 
+WATCHED = """
+from heedful import cli
+from heedful.report import screen
+from heedful.report.console import err
+def verb(arguments):
+    for step in range(3):
+        err.print(step)
+    print("the result")
+    screen.problem("and an error")
+cli.app = verb
+cli.main([])
+"""
+
+
+def test_work_goes_on_when_nobody_watches_any_more() -> None:
+    """As with `2>&1 >result | head`: results are lost with their reader, progress is not missed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", WATCHED], stdout=subprocess.PIPE, stderr=writer, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (0, "the result\n")
+
+
 def test_a_closed_stdin_has_nothing_to_say(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(SystemExit) as end:

@@ -93,6 +93,8 @@ def locate(name: str) -> Location:
 
 def _weights_of(folder: Path) -> Path:
     """Return the folder itself, or a run's model; say what is to be named instead where a folder has neither."""
+    if (folder / "config.json").is_file():
+        return folder
     if holds_run(folder):
         if not Run(folder).has_model:
             raise Unfinished(folder)

@@ -44,10 +44,10 @@ def deliver() -> None:
         raise
 
 
-def let_go() -> None:
-    """Write no more to stdout, lest Python tries again at its end."""
+def let_go(descriptor: int = 1) -> None:
+    """Write no more to stdout, or to 2, stderr: Python would try again at its end."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def knows_unicode() -> bool:

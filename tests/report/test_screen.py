@@ -16,10 +16,11 @@ SEGMENTS = [Segment("user\nName a bird.\n", False), Segment("An owl.", True), Se
 
 
 def test_what_is_learned_is_marked_where_there_are_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
-    screen.show_segments("rows.json:2", SEGMENTS)
+    long = Segment("and so on " * 40 + "\n", False)
+    screen.show_segments("rows.json:2", [long, *SEGMENTS])
     told = capsys.readouterr().out
     assert told.startswith("rows.json:2; learned: what stands in « »\n")
-    assert "user\nName a bird.\n«An owl.<end>»\n" in told
+    assert f"{long.text}user\nName a bird.\n«An owl.<end>»\n" in told
 
 
 @pytest.mark.parametrize("no_colour", [False, True])

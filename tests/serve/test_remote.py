@@ -126,10 +126,10 @@ def test_what_was_named_is_sent_and_nothing_else(monkeypatch: pytest.MonkeyPatch
     lines = "a\n/set seed 0\n/set temperature 0\n/set stop end\na\n/set stop\na\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     with serving(app) as url, pytest.raises(SystemExit) as end:
-        main(["chat", "--url", url, "--max-tokens", "9", "--set", "generate.top_p=1"])
+        main(["chat", "--url", url, "--max-tokens", "9000", "--set", "generate.top_p=1"])
     assert not end.value.code
     sent = [{name: value for name, value in body.items() if name != "messages"} for body in app.state.asked]
-    first = {"model": "other", "stream": True, "max_tokens": 9, "top_p": 1.0}
+    first = {"model": "other", "stream": True, "max_tokens": 9000, "top_p": 1.0}
     second = first | {"seed": 0, "temperature": 0.0, "stop": ["end"]}
     assert sent == [first, second, second | {"stop": None}]
 

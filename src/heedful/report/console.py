@@ -8,18 +8,26 @@ from typing import IO, Any
 
 from rich.console import Console
 
+from heedful import streams
+
 WIDE = 160  # columns where nobody looks yet: a table in a pipe or a file is not cut to a terminal that is not there
 
 
 class Screen(Console):
-    """A console that shows a text as it stands, brackets and :colons: too, and tells the program when the reader of a
-    pipe left, as `print` does, where rich's ends it with 1."""
+    """A console that shows a text as it stands, brackets and :colons: too.
+
+    When the reader of a pipe leaves, rich's ends the program. Here results raise as `print` does; progress that nobody
+    reads is no longer written, and the work goes on.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+        if not self.stderr:
+            raise BrokenPipeError
+        self.quiet = True
+        streams.let_go(2)
 
 
 def width_of(stream: IO[str] | None) -> int | None:

@@ -99,7 +99,8 @@ def show_segments(place: str, segments: Sequence[Segment]) -> None:
     out.print(Text(f"{place}; learned: {'what stands in « »' if plain else 'the green'}", style="bold"))
     for learned, parts in groupby(segments, lambda segment: segment.supervised):
         text = clean("".join(segment.text for segment in parts))
-        out.print(Text(f"«{text}»" if learned and plain else text, style="green" if learned else "dim"), end="")
+        shown = Text(f"«{text}»" if learned and plain else text, style="green" if learned else "dim")
+        out.print(shown, end="", soft_wrap=True)
     out.print("\n")
 
 

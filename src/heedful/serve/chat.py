@@ -57,8 +57,9 @@ class Speaker(Protocol):
     """What answers: an Engine, or a model of a server, whose `stream` may raise TooLong before its first piece."""
 
     name: str
-    positions: int
 
+    @property
+    def positions(self) -> int: ...
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]: ...
     def count(self, messages: Sequence[Message]) -> int: ...
 

@@ -17,7 +17,7 @@ from heedful.serve.chat import TooLong
 from heedful.serve.key import is_loopback
 
 SILENCE_SECONDS = 120.0  # longest wait for a next word
-UNKNOWN_POSITIONS = 4096  # where a server does not tell its context
+UNKNOWN_CONTEXT = 4096  # tokens of a conversation, where a server does not tell its context
 DONE: dict[str, Any] = {"choices": [{"finish_reason": "stop"}]}  # what [DONE] says where nothing else said it before
 
 
@@ -27,9 +27,13 @@ class Remote:
 
     url: str  # ends in /v1
     name: str
-    positions: int
+    context: int | None  # in tokens, where the server tells
     options: Mapping[str, Any]  # of every request
     named: set[str] = field(default_factory=set)  # settings that are sent; of the others the server decides
+
+    @property
+    def positions(self) -> int:
+        return self.context or UNKNOWN_CONTEXT
 
     def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
         """Return an answer's text piece by piece, then the whole Completion; ModelError if the server refuses or leaves
@@ -57,8 +61,9 @@ class Remote:
         yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
 
     def _settings(self, sampling: Sampling) -> dict[str, Any]:
-        room = min(sampling.max_tokens, self.positions // 2)  # which the chat leaves
-        written = {"max_tokens": room, "stop": list(sampling.stop) or None}
+        written = {"stop": list(sampling.stop) or None, "max_tokens": sampling.max_tokens}
+        if self.context is not None:
+            written["max_tokens"] = min(sampling.max_tokens, self.context // 2)  # which the chat leaves
         return {name: written.get(name, getattr(sampling, name)) for name in sorted(self.named)}
 
     def count(self, messages: Sequence[Message]) -> int:
@@ -105,7 +110,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
     if not listed or (model is not None and model not in listed):
         raise UsageError(f"The server at {url} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
     name = model or next(iter(listed))
-    return Remote(url, name, int(listed[name].get("max_model_len") or UNKNOWN_POSITIONS), options)
+    return Remote(url, name, int(listed[name].get("max_model_len") or 0) or None, options)
 
 
 def _message(text: str) -> str:
