@@ -22,6 +22,7 @@ from heedful.report import screen
 from heedful.run import Run
 from heedful.train.display import Display
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
+from heedful.train.pace import measure, tokens_per_update
 from heedful.train.precision import native_bf16, resolve
 from heedful.train.session import Session
 
@@ -105,13 +106,13 @@ def expects(
         around = pipeline.terminal_display(config, ready)
         quiet = Display(screen.say, around.bar, around.sample)
         session = Session(Run(Path(folder)), config, ready, loaded, quiet)
-        costs = session.pace.measure()
+        costs = measure(session)
         steps = session.learner.steps
         seconds = costs.remaining(config.train, len(ready.train), 0, steps)
         told |= {
             "tokens_per_forward": config.encode.batch_tokens,
             "steps": steps,
-            "tokens_per_s": round(session.pace.tokens() / costs.step),
+            "tokens_per_s": round(tokens_per_update(session) / costs.step),
             "seconds_per_step": round(costs.step, 3),
             "minutes": round(seconds / 60, 2),
         }

@@ -58,6 +58,8 @@ from heedful.train.gpu import check_gpu
 from heedful.train.memory import give_back_pages
 from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, join_ranks
+from heedful.train.result import write_model
+from heedful.train.resume import restore
 from heedful.train.session import Session
 
 
@@ -101,8 +103,33 @@ def _train_and_export(
     run: Run, config: Config, ranks: Ranks, resume: bool, budget: float | None, started: float
 ) -> Sequence[Conversation]:
     """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
-    record = write_json if ranks.is_leader else lambda path, value: None
-    asked = {leaf: leaves(config)[leaf] for leaf in (*FITTED, *(BUDGETED if budget is not None else ()))}
+    session = _open_session(run, config, ranks)
+    if resume:
+        restore(session)
+    if budget is not None:
+        session.fit_into(budget, started)
+    session.begin()
+    if ranks.is_leader:
+        may_settle = (*FITTED, *(BUDGETED if budget is not None else ()))
+        _write_origin(session, {} if resume else {"asked": {leaf: leaves(config)[leaf] for leaf in may_settle}})
+    exported = ranks.broadcast(run.exported)
+    signal = session.fit()
+    if ranks.is_leader:
+        _write_course(session)
+    if signal:
+        raise Interrupted(signal, run.path)
+    if session.progress.step == exported:
+        screen.say(f"{run.path} holds the model of all its {session.progress.step} updates.")
+    else:
+        _export(session)
+    test = session.ready.splits.test
+    del session
+    give_back_pages()
+    return test
+
+
+def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
+    """Read the data and the model, and fit the forwards to the memory that there is."""
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first():
         ready, model_config = prepare_data(here)
@@ -111,38 +138,31 @@ def _train_and_export(
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(here.model.name, config.model.dropout, nf4)
     display = terminal_display(config, ready, run if ranks.is_leader else None)
-    session = Session(run, config, ready, loaded, display, ranks)
-    if resume:
-        session.restore()
-    if budget is not None:
-        session.pace.fit_into(budget, started)
-    session.begin()
-    record(run.receipt_file, ready.receipt)
-    data = ready.receipt["data"]["sha256"]
-    facts: dict[str, Any] = {"model": loaded.origin, "data": data, "fingerprint": session.fingerprint}
-    facts |= {"ranks": ranks.count} | ({} if resume else {"asked": asked})
-    record(run.provenance_file, provenance(run, session.progress.step, facts))
-    exported = ranks.broadcast(run.exported)
-    signal = session.fit()
-    if ranks.is_leader:
-        loss_plot(run.metrics(), run.loss_plot)
-        orders = [ready.order.epoch(epoch).rows for epoch in range(session.progress.epochs_begun)]
-        write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
-    if signal:
-        raise Interrupted(signal, run.path)
-    if session.progress.step == exported:
-        screen.say(f"{run.path} holds the model of all its {session.progress.step} updates.")
-    else:
-        _export(run, session, ranks)
-    del session, loaded
-    give_back_pages()
-    return ready.splits.test
+    return Session(run, config, ready, loaded, display, ranks)
 
 
-def _export(run: Run, session: Session, ranks: Ranks) -> None:
-    """Write the run's model; what tells of an earlier one goes when it does."""
-    session.export({PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: forget(run))
-    if ranks.is_leader:
+def _write_origin(session: Session, asked: dict[str, Any]) -> None:
+    """Write what became of each row, and what the run comes from."""
+    run, receipt = session.run, session.ready.receipt
+    write_json(run.receipt_file, receipt)
+    facts = {"model": session.origin, "data": receipt["data"]["sha256"], "fingerprint": session.fingerprint}
+    facts |= {"ranks": session.ranks.count} | asked
+    write_json(run.provenance_file, provenance(run, session.progress.step, facts))
+
+
+def _write_course(session: Session) -> None:
+    """Write how the training went: its loss curves, and what each row cost."""
+    run, ready = session.run, session.ready
+    loss_plot(run.metrics(), run.loss_plot)
+    orders = [ready.order.epoch(epoch).rows for epoch in range(session.progress.epochs_begun)]
+    write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
+
+
+def _export(session: Session) -> None:
+    """Write the run's model folder; just before it replaces an earlier one, that one's scores and pages are deleted."""
+    run = session.run
+    write_model(session, {PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: forget(run))
+    if session.ranks.is_leader:
         exported = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
         write_json(run.provenance_file, run.provenance() | exported)
 

@@ -17,6 +17,7 @@ from heedful.records import StepMetrics
 from heedful.run import read_json
 from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
+from heedful.train.resume import restore
 
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 
@@ -51,7 +52,7 @@ def short(path: Path, screen: Screen | None = None, *settings: str):  # type: ig
 
 def begin(path: Path, screen: Screen, seconds: float):  # type: ignore[no-untyped-def]
     made = short(path, screen)
-    made.pace.fit_into(seconds, time.perf_counter())
+    made.fit_into(seconds, time.perf_counter())
     made.begin()
     return made
 
@@ -120,13 +121,13 @@ def test_a_run_shortened_on_the_way_ends_at_zero_and_resumes_bit_for_bit(tmp_pat
     def go(path: Path, lost_after: int | None = None):  # type: ignore[no-untyped-def]
         def during(metrics: StepMetrics) -> None:
             if metrics.step == 5:
-                made.pace._decide(5, 9)
+                made._decide(5, 9)
             if metrics.step == lost_after:
                 raise KeyboardInterrupt
 
         made = begin(path, Screen(during), 1e6)
-        made.pace.budget.look = lambda config, rows, done, total, seconds: total  # type: ignore[union-attr]
-        made.pace._decide(0, 12)
+        made.budget.look = lambda config, rows, done, total, seconds: total  # type: ignore[union-attr]
+        made._decide(0, 12)
         made.fit()
         return made
 
@@ -140,7 +141,7 @@ def test_a_run_shortened_on_the_way_ends_at_zero_and_resumes_bit_for_bit(tmp_pat
             go(path, lost_after)
         kept = load_config(path / "config.yaml")
         resumed = short(path, None, *[f"train.{k}={getattr(kept.train, k)}" for k in ("max_steps", "evaluate_every")])
-        resumed.restore()
+        restore(resumed)
         resumed.fit()
         assert_same(state(whole), state(resumed))
         assert log(whole) == log(resumed)
@@ -150,6 +151,6 @@ def test_the_bar_shows_the_total_that_counts(tmp_path: Path) -> None:
     shown: list[tuple[int, int]] = []
     screen = Screen(lambda metrics: shown.append((metrics.step, screen.total)))
     made = begin(tmp_path, screen, 1e6)
-    made.pace.budget.look = lambda config, rows, done, total, seconds: 9 if done == 5 else total  # type: ignore[union-attr]
+    made.budget.look = lambda config, rows, done, total, seconds: 9 if done == 5 else total  # type: ignore[union-attr]
     made.fit()
     assert [pair for pair in shown if 3 < pair[0] < 7 or pair[0] == 9] == [(4, 24), (5, 9), (6, 9), (9, 9)]

@@ -21,6 +21,8 @@ from heedful.run import write_json
 from heedful.train import learner as learners
 from heedful.train.learner import schedule
 from heedful.train.loop import BAD_STEPS, total_steps, upcoming
+from heedful.train.result import write_model
+from heedful.train.resume import restore
 
 
 def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_a_checkpoint_before_the_first_update_can_be_resumed(tmp_path: Path, mon
     """An optimizer that never stepped has no moments."""
     Poison(monkeypatch, {1})
     session(tmp_path / "run", "train.max_steps=1").fit()
-    session(tmp_path / "run", "train.max_steps=1").restore()
+    restore(session(tmp_path / "run", "train.max_steps=1"))
 
 
 def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_the_model_that_is_kept(tmp_path: Path, keep: str) -> None:
     trained.fit()
     losses = [event["validation_loss"] for event in log(trained) if event["event"] == "validation"]
     assert losses[-1] != min(losses[1:])
-    trained.export({})
+    write_model(trained, {})
     loss, _ = trained.learner.validate(trained.ready.validation)
     assert loss == pytest.approx(losses[-1] if keep == "last" or min(losses) == losses[0] else min(losses))
 
@@ -209,7 +211,7 @@ def test_the_model_that_is_kept(tmp_path: Path, keep: str) -> None:
 def test_a_run_without_validation_rows_keeps_the_last(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.patience=1", validation=0)
     assert trained.fit() == 0
-    trained.export({})
+    write_model(trained, {})
     assert trained.progress.step == trained.learner.steps
 
 
@@ -227,7 +229,7 @@ def test_adapters_alone_learn_and_merge(tmp_path: Path) -> None:
         ids = torch.arange(40)[None]
         with torch.no_grad():
             adapted = model.eval()(input_ids=ids).logits
-        trained.export({"extra.json": {"a": 1}})
+        write_model(trained, {"extra.json": {"a": 1}})
         merged = load(str(trained.run.model)).model
         assert not any("lora" in name for name, _ in merged.named_parameters())
         with torch.no_grad():
@@ -243,7 +245,7 @@ def test_the_saved_folder_stops_where_the_template_does(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.max_steps=1")
     trained.learner.model.generation_config.temperature = 0.6  # without do_sample
     trained.fit()
-    trained.export({})
+    write_model(trained, {})
     generation = json.loads((trained.run.model / "generation_config.json").read_text())
     assert generation["eos_token_id"] == [258]
     assert "temperature" not in generation
@@ -271,7 +273,7 @@ def test_a_runs_base_gets_the_embeddings_that_it_began_with_and_the_run_keeps_it
     table = trained.learner.model.get_input_embeddings().weight
     began = table.detach().clone()
     trained.fit()
-    trained.export({})
+    write_model(trained, {})
     trained.run.write_config(trained.config)
     write_json(trained.run.provenance_file, {"model": str(tmp_path / "base"), "fingerprint": trained.fingerprint})
     assert torch.equal(base_of(trained.run).model.get_input_embeddings().weight, began)

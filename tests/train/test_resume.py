@@ -13,6 +13,7 @@ from tests.train.sessions import Screen, assert_same, log, session, state
 from heedful.errors import RunError, UsageError
 from heedful.records import StepMetrics
 from heedful.train import checkpoint, precision
+from heedful.train.resume import restore
 
 CASES = {
     "full": (4, ()),
@@ -62,7 +63,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, name: str, step: int) 
     with pytest.raises(Crash):
         killed.fit()
     resumed = session(tmp_path / "killed", *settings)
-    resumed.restore()
+    restore(resumed)
     assert resumed.progress.step == (step - 1) // every * every
     assert resumed.fit() == 0
     assert_same(state(whole), state(resumed))
@@ -84,7 +85,7 @@ def test_a_signal_saves_and_ends_the_run_after_its_step(tmp_path: Path, step: in
     assert stopped.progress.step == step
     assert [f.name for f in sorted(stopped.run.checkpoints.glob("step-*"))] == [f"step-{step:06d}"]
     resumed = session(tmp_path / "stopped", *settings)
-    resumed.restore()
+    restore(resumed)
     assert resumed.progress == stopped.progress
     assert resumed.fit() == 0
     assert_same(state(whole), state(resumed))
@@ -113,7 +114,7 @@ def test_a_damaged_checkpoint_goes_back_to_the_one_before(tmp_path: Path) -> Non
     file.write_bytes(file.read_bytes()[:-1])
     screen = Screen()
     resumed = session(tmp_path / "killed", *settings, screen=screen)
-    resumed.restore()
+    restore(resumed)
     assert resumed.progress.step == 8
     assert checkpoint.best(resumed.run.checkpoints) is not None  # that of step 8, or from before
     assert "step-000010" in screen.said[0]
@@ -129,7 +130,7 @@ def test_other_data_or_another_model_cannot_be_resumed(tmp_path: Path, what: str
     changed = {"rows": {"rows": 23}, "model": {"seed": 1}}[what]
     other = session(tmp_path / "run", "train.method=lora", **changed)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="examples changed" if what == "rows" else "model changed"):
-        other.restore()
+        restore(other)
 
 
 def test_losses_of_rows_that_are_trained_again_are_forgotten(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_losses_of_rows_that_are_trained_again_are_forgotten(tmp_path: Path) -> 
         killed.fit()
     assert np.isfinite(killed.row_losses.per_token()[0]).sum(axis=1).tolist() == [22, 20]
     resumed = session(tmp_path / "run", "train.save_every=4")
-    resumed.restore()
+    restore(resumed)
     assert np.isfinite(resumed.row_losses.per_token()[0]).sum(axis=1).tolist() == [22, 8]
 
 
@@ -152,11 +153,11 @@ def test_the_log_is_cut_back_even_if_it_lost_its_end(tmp_path: Path) -> None:
     file = stopped.run.metrics_file
     file.write_bytes(file.read_bytes() + b'{"event": "st')  # killed while writing
     resumed = session(tmp_path / "run", "train.save_every=4")
-    resumed.restore()
+    restore(resumed)
     resumed.fit()
     assert log(resumed) == log(whole)
     file.unlink()
-    session(tmp_path / "run", "train.save_every=4").restore()
+    restore(session(tmp_path / "run", "train.save_every=4"))
     assert file.read_bytes() == b""  # no NUL bytes
 
 
@@ -166,7 +167,7 @@ def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) ->
     assert stopped.fit() == 0
     assert stopped.progress.step < stopped.learner.steps
     resumed = session(tmp_path / "run", *settings)
-    resumed.restore()
+    restore(resumed)
     assert resumed.fit() == 0
     assert resumed.progress == stopped.progress
 
@@ -187,7 +188,7 @@ def test_best_weights_of_a_lost_part_are_forgotten(tmp_path: Path) -> None:
         killed.fit()
     steps = [int(f.name[5:]) for f in killed.run.checkpoints.glob("best-*")]
     assert max(steps) > 4
-    session(tmp_path / "run", *settings).restore()
+    restore(session(tmp_path / "run", *settings))
     assert max(int(f.name[5:]) for f in killed.run.checkpoints.glob("best-*")) <= 4
 
 
@@ -211,7 +212,7 @@ def test_a_run_whose_order_changed_is_not_resumed(tmp_path: Path, monkeypatch: p
         session(tmp_path / "run", "train.save_every=2", screen=crash_at(3)).fit()
     monkeypatch.setattr("heedful.encode.prepare.families", lambda examples: np.arange(len(examples)) // 2)
     with pytest.raises(RunError, match="its order changed since step-000002 was saved"):
-        session(tmp_path / "run", "train.save_every=2").restore()
+        restore(session(tmp_path / "run", "train.save_every=2"))
 
 
 def test_a_run_is_not_resumed_to_fewer_updates_than_it_made(tmp_path: Path) -> None:
@@ -219,4 +220,4 @@ def test_a_run_is_not_resumed_to_fewer_updates_than_it_made(tmp_path: Path) -> N
         session(tmp_path / "run", "train.save_every=4", screen=crash_at(5)).fit()
     shorter = session(tmp_path / "run", "train.save_every=4", "train.max_steps=3")
     with pytest.raises(UsageError, match="made 4 updates already, more than 3"):
-        shorter.restore()
+        restore(shorter)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from heedful.config import TrainConfig
 from heedful.train.loop import evaluate_every, steps_per_epoch
@@ -23,7 +23,7 @@ FIRST_LOOK = 5  # steps until the measure is compared with real updates
 class Costs:
     """Seconds that each part of a training takes, as last measured."""
 
-    step: float
+    step: float = 0.0
     validation: float = 0.0
     sample: float = 0.0
     save: float = 0.0
@@ -51,13 +51,12 @@ class Costs:
 
 @dataclass
 class Budget:
-    """A deadline, and the totals that were decided to meet it."""
+    """A deadline, and what is known on the way to it."""
 
     seconds: float
     ends: float  # in time.perf_counter()
     costs: Costs
     most: int  # the steps of the run as it was configured
-    totals: dict[int, int] = field(default_factory=dict)
     spent: float = 0.0  # in updates
     updates: int = 0
 
@@ -85,13 +84,6 @@ class Budget:
 def total_at(totals: dict[int, int], step: int) -> int:
     """Return the total that counts from `step` on."""
     return totals[max(start for start in totals if start <= step)]
-
-
-def measured(work: Callable[[], object]) -> float:
-    """Return the seconds that some work takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _due(done: int, steps: int, every: int) -> int:

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedful.config import TrainConfig
 from heedful.encode.order import Order
 from heedful.errors import RunError
-from heedful.records import Progress, StepMetrics, TokenizedExample
-from heedful.train.learner import Learner
+from heedful.records import Progress, StepMetrics
+
+if TYPE_CHECKING:
+    from heedful.train.session import Session
 
 BAD_STEPS = 3  # updates in a row without a finite loss before the run is stopped
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop calls but does not know: the log, evaluation, saving, the screen, the wish to stop."""
-
-    log: Callable[[Mapping[str, Any]], None]
-    validate: Callable[[Progress], bool]  # True: no better for too long, stop
-    sample: Callable[[Progress], None]
-    save: Callable[[Progress], None]
-    show: Callable[[StepMetrics], None]
-    keep: Callable[[int, list[int], list[float], list[int]], None]  # epoch, rows, the NLL and the tokens of each
-    interrupted: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +28,21 @@ class Group:
     ends_epoch: bool
 
 
-def fit(
-    learner: Learner,
-    examples: Sequence[TokenizedExample],
-    order: Order,
-    progress: Progress,
-    config: TrainConfig,
-    hooks: Hooks,
-) -> Progress:
-    """Update the learner once per group, from `progress` on; give where it stopped.
+def fit(session: Session) -> int:
+    """Update the model once per group, from where the session stands; return the signal that ended it, or 0.
 
-    A hook may change `learner.steps`, the total, on the way: a run with a budget does.
+    `session.follow` may change `learner.steps`, the total, on the way: a run with a budget does.
     """
+    learner, examples, config = session.learner, session.ready.train, session.config.train
     validate_every = evaluate_every(learner.steps, config)
-    bad_steps = 0
-    for group in upcoming(order, progress, config.epochs):
+    progress, bad_steps, signal = session.progress, 0, 0
+    for group in upcoming(session.ready.order, progress, config.epochs):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
         loss, row_nll = learner.accumulate(rows, progress.step)
         grad_norm = learner.update(progress.step, loss)
         targets = [int(row.supervised.sum()) for row in rows]
-        hooks.keep(progress.epoch, group.rows, row_nll, targets)
+        session.keep_row_losses(progress.epoch, group.rows, row_nll, targets)
         bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
         progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
         metrics = StepMetrics(
@@ -72,22 +55,23 @@ def fit(
             grad_norm=grad_norm,
             seconds=round(time.perf_counter() - started, 4),
         )
-        hooks.show(metrics)
+        session.follow(metrics)
         last = progress.step >= learner.steps
         if progress.step % config.log_every == 0 or last:
-            hooks.log({"event": "step", **asdict(metrics)})
+            session.log({"event": "step", **asdict(metrics)})
         if bad_steps:
-            _note_bad_step(hooks.log, progress, [row.id for row in rows], bad_steps)
-        stale = (progress.step % validate_every == 0 or last) and hooks.validate(progress)
+            _note_bad_step(session.log, progress, [row.id for row in rows], bad_steps)
+        stale = (progress.step % validate_every == 0 or last) and session.validate(progress)
         if group.ends_epoch or last:
-            hooks.sample(progress)
-        interrupted = hooks.interrupted()  # asked once, and always: what ends the loop was saved
-        stop = stale or interrupted
-        if progress.step % config.save_every == 0 or last or stop:
-            hooks.save(progress)
-        if stop or last:
+            session.sample(progress)
+        signal = session.interrupted()  # asked once, and always: what ends the loop was saved
+        stop = stale or signal or last
+        if progress.step % config.save_every == 0 or stop:
+            session.save(progress)
+        if stop:
             break
-    return progress
+    session.progress = progress
+    return signal
 
 
 def total_steps(rows: int, config: TrainConfig) -> int:

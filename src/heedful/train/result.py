@@ -1,0 +1,58 @@
+"""What a training leaves behind: the run's model, and with LoRA the adapter alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from heedful import model as models
+from heedful.train import checkpoint
+from heedful.train.memory import give_back_pages
+from heedful.train.session import Session
+
+
+def write_model(session: Session, extra: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
+    """Write the run's model folder: the best or the last weights, adapters merged in; `before` as `models.save`."""
+    masters = session.learner.weights()
+    if not session.ranks.is_leader:
+        return
+    give_back_pages()  # of activations and gradients, before the weights are written in fp32
+    run, keep = session.run, session.config.train.keep
+    best = checkpoint.best(run.checkpoints)
+    if keep == "best" and best is None and session.losses:
+        session.display.say("No validation was better than the one before training: the last weights are kept.")
+    if keep == "best" and best is not None:
+        checkpoint.verify(best)
+        masters = load_file(best / "model.safetensors")
+    model = _tuned(session, masters)
+    tokenizer, encoder = session.tokenizer, session.ready.encoder
+    tokenizer.chat_template = encoder.template.source
+    model.generation_config = models.generation_config(tokenizer, encoder.stop_ids)
+    models.save(model, tokenizer, run.model, extra, before)
+    checkpoint.prune(run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
+
+
+def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedModel:
+    """Return the tuned model in fp32; adapters are merged into the base's own weights, which bf16 rounded."""
+    learner, config = session.learner, session.config
+    lora, model = config.train.method == "lora", learner.model
+    rounded = lora and (model.dtype != torch.float32 or config.train.quantize == "nf4")
+    if learner.sharded or rounded:
+        if model.dtype == torch.bfloat16 and not learner.sharded:
+            for weight in model.parameters():  # the narrow base has done its work, and makes room for the wide one
+                weight.data = weight.data.new_empty(0)
+        loaded = models.load(session.origin, config.model.dropout)
+        models.fit_vocabulary(loaded, session.tokenizer)
+        model = models.adapt(loaded.model, config.train) if lora else loaded.model
+    parameters = dict(model.named_parameters())
+    for name, master in masters.items():
+        parameters[name].data = master
+    if lora:
+        with models.whole(session.run.path / "adapter") as folder:
+            model.save_pretrained(folder)
+        model = models.merge(model)
+    return model

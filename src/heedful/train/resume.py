@@ -1,0 +1,68 @@
+"""How an interrupted training is taken up again: from the newest intact checkpoint, or from the start."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from heedful.errors import RunError, UsageError
+from heedful.records import Progress
+from heedful.run import read_json
+from heedful.train import checkpoint
+from heedful.train.checkpoint import Checkpoint
+from heedful.train.session import Session
+
+
+def restore(session: Session) -> None:
+    """Bring a session to where its run was interrupted; the leader reads the checkpoint for all ranks."""
+    run = session.run
+    found: Checkpoint | None = None
+
+    def look() -> tuple[dict[str, Any], list[float | None], dict[str, int]]:
+        nonlocal found
+        found = _newest(session)
+        losses = [e["validation_loss"] for e in run.metrics() if e["event"] == "validation"]
+        totals = read_json(run.budget_file) if run.budget_file.is_file() else {}
+        return asdict(found.progress if found else Progress()), losses, totals
+
+    progress, losses, totals = session.ranks.broadcast(look)
+    session.progress = Progress(**progress)
+    session.losses = [math.inf if loss is None else loss for loss in losses]
+    session.totals = {int(step): total for step, total in totals.items()}
+    if session.progress.step > session.learner.steps:
+        raise UsageError(
+            f"{run.path} made {session.progress.step} updates already, more than {session.learner.steps}.",
+            "Leave train.epochs and train.max_steps as they were, or raise them.",
+        )
+    if session.progress.step:
+        session.learner.load(found.weights if found else {}, found.moments if found else {})
+
+
+def _newest(session: Session) -> Checkpoint | None:
+    """Find the checkpoint to continue from, and remove what the run left behind beyond it."""
+    run, say = session.run, session.display.say
+    found = checkpoint.newest(run.checkpoints, say)
+    if found is None:
+        say("No checkpoint to resume from: starting at step 0.")
+        checkpoint.forget_after(run.checkpoints, 0)
+        run.cut_metrics(0)
+        session.row_losses.forget_from(0)
+        return None
+    for name in sorted(found.fingerprint.keys() | session.fingerprint.keys()):
+        if found.fingerprint.get(name) != session.fingerprint.get(name):
+            raise RunError(
+                f"Cannot resume {run.path}: its {name} changed since {found.path.name} was saved.",
+                "Restore it, or start another run.",
+            )
+    checkpoint.forget_after(run.checkpoints, found.progress.step)
+    run.cut_metrics(found.metrics_bytes)
+    _forget_rows(session, found.progress)
+    say(f"Resuming from {found.path.name}.")
+    return found
+
+
+def _forget_rows(session: Session, progress: Progress) -> None:
+    """Forget the losses of rows that will be trained on again."""
+    epoch, rows = progress.epoch, progress.cursor * session.config.train.batch_size
+    session.row_losses.forget_from(epoch, session.ready.order.epoch(epoch).rows[:rows].tolist())
