@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -25,6 +26,13 @@ from heedful.train.ranks import Ranks, shard, single_rank
 
 VALIDATED = 512  # examples that are laid out together; those that begin alike share nodes
 DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
+
+
+class _Nll(NamedTuple):
+    """What a group of examples cost, in nats: over all its (weighted) targets, and each over its supervised tokens."""
+
+    group: float
+    rows: list[float]
 
 
 class Learner:
@@ -66,18 +74,17 @@ class Learner:
         memory runs out, the same group is tried again in smaller forwards.
         """
         weight = self.collator.weight(examples)
-        while (sums := self._try_accumulate(examples, step, weight)) is None:
+        while (nll := self._try_accumulate(examples, step, weight)) is None:
             self._clear()
             self.collator = halved(self.collator, examples)
             self.on_less_memory(self.collator.batch_tokens)
-        nll, *each = sums
-        return nll / weight, each
+        return nll.group / weight, nll.rows
 
-    def _try_accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float] | None:
-        """Add up the gradient on all ranks; give the loss of the group and of each row, or None if memory ran out."""
-        sums, out_of_memory = [0.0] * (1 + len(examples)), 0
+    def _try_accumulate(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> _Nll | None:
+        """Add up the gradient and the loss over all ranks; None if memory ran out on one."""
+        share, out_of_memory = _Nll(0.0, [0.0] * len(examples)), 0
         try:
-            sums = self._forwards(examples, step, weight)
+            share = self._forwards(examples, step, weight)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -91,10 +98,11 @@ class Learner:
             return None
         if not self.sharded:
             self._add_up_gradients()
-        return self.ranks.all_reduce_sum(*sums)
+        group, *rows = self.ranks.all_reduce_sum(share.group, *share.rows)
+        return _Nll(group, rows)
 
-    def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> list[float]:
-        """Differentiate this rank's share of a group's loss; give that share in nats, then what each row cost."""
+    def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> _Nll:
+        """Differentiate this rank's share of a group's loss, and return it; rows of other ranks have 0."""
         self.model.train()
         torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
         nll = torch.zeros((), device=self.ranks.device)
@@ -106,18 +114,22 @@ class Learner:
             each = prediction_nll(self.model, moved)
             each_nll.append(each.detach())
             part = (each * moved.predictions.weight).sum() * contributes
-            # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
-            (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
-            if self.embedding is not None:
-                self.embedding.add()
-            if not self.sharded and i < len(batches) - 1:
-                self.optimizer.fold()
+            self._backward(part, weight, last=i == len(batches) - 1)
             nll += part.detach()
         rows: dict[str, float] = {}
         for (batch, contributes), each in zip(batches, each_nll, strict=True):  # now: a GPU would have had to wait
             if contributes:
                 rows |= zip(batch.supervised.ids, example_nll(batch.supervised, each), strict=True)
-        return [float(nll), *(rows.get(example.id, 0.0) for example in examples)]
+        return _Nll(float(nll), [rows.get(example.id, 0.0) for example in examples])
+
+    def _backward(self, part: torch.Tensor, weight: float, last: bool) -> None:
+        """Add the gradient of one forward's part of the loss to the group's."""
+        # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
+        (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
+        if self.embedding is not None:
+            self.embedding.add()
+        if not self.sharded and not last:
+            self.optimizer.fold()
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""

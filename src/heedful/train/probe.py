@@ -37,9 +37,9 @@ def attend_by_tree(model: PreTrainedModel, length: int) -> bool:
 
 
 def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERANCE) -> bool:
-    """Compare two branches on a shared trunk, `length` tokens long in all, with the same two rows apart.
+    """Say whether two branches on a shared trunk, `length` tokens long in all, give the logits of the same rows apart.
 
-    Weights in bf16 round to about 1e-2: who asks about such a model gives a `tolerance` between that and a wrong mask.
+    Weights in bf16 round to about 1e-2: for such a model, pass a `tolerance` between that and a wrong mask.
     """
     rows = _branches(length, int(model.get_input_embeddings().weight.shape[0]))
     model.eval()

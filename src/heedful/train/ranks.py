@@ -37,12 +37,12 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all: its number, how many there are, its device, and where they leave word when one fails."""
+    """This process among all: its number, how many there are, its device, and the store that they share."""
 
     rank: int
     count: int
     device: torch.device
-    board: Store | None = None
+    board: Store | None = None  # where the first rank to fail leaves its exit code, and the living answer the roll call
     restarted: bool = False  # by torchrun, after a rank had ended
 
     @property
@@ -175,7 +175,8 @@ def single_rank() -> Ranks:
 
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
-    """Join the processes that torchrun started; without it, be alone. Of an error that ends them, one rank speaks."""
+    """Join the processes that torchrun started; without torchrun, a single process. Only the first rank to fail reports
+    the error."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield single_rank()
         return

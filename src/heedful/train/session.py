@@ -189,8 +189,8 @@ class Session:
         longest = self.ready.longest
         if layout == "tree" and not (attend_by_tree(model, longest) or tree_is_exact(model, longest)):
             self.display.say(
-                "This model does not compute a prefix tree as it computes separate rows (an attention of its own, or "
-                "a mask that it refuses): the padded layout is used."
+                "This model gives other results for tree batches (an attention of its own, or it refuses 4-D masks): "
+                "the padded layout is used."
             )
             return "padded"
         return layout
