@@ -15,9 +15,9 @@ from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ModelError
 from heedful.generate.engine import Engine
+from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
 from heedful.run import Run, read_json
-from heedful.train.memory import keep_freed_pages
 from heedful.train.precision import resolve
 
 

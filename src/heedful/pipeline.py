@@ -44,6 +44,7 @@ from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
 from heedful.generate.sampling import of_prompts
+from heedful.heap import give_back_pages
 from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
 from heedful.report import screen, track
@@ -55,7 +56,6 @@ from heedful.run import Run, holds_run, open_run, write_json
 from heedful.train.display import Display
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
-from heedful.train.memory import give_back_pages
 from heedful.train.precision import dtype_of, resolve
 from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.result import write_model

@@ -20,9 +20,9 @@ from heedful.export.gguf_file import write_gguf
 from heedful.export.job import Job
 from heedful.export.modelfile import write_modelfile
 from heedful.export.reference import Messages, Reference, refer
+from heedful.heap import give_back_pages
 from heedful.records import Reporter
 from heedful.run import EXPORT_RECEIPT, replace_directory, sha256, sync, sync_directory, write_json
-from heedful.train.memory import give_back_pages
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from heedful.encode.receipt import GOLDEN
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError, ExportError, ModelError, UsageError
 from heedful.generate.engine import Engine
+from heedful.heap import give_back_pages
 from heedful.records import Message, Sampling
-from heedful.train.memory import give_back_pages
 
 QUESTIONS = 20
 ANSWER_TOKENS = 32  # of each answer are compared

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful import model as models
+from heedful.heap import give_back_pages
 from heedful.train import checkpoint
-from heedful.train.memory import give_back_pages
 from heedful.train.session import Session
 
 

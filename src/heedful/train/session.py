@@ -14,6 +14,7 @@ from heedful.config import Config, leaves, load_config
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
+from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run, holds_run, write_json
@@ -23,7 +24,6 @@ from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.display import Bar, Display
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, epoch_of, evaluate_every, fit, total_steps, upcoming
-from heedful.train.memory import keep_freed_pages
 from heedful.train.pace import measure, tokens_per_update
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
