@@ -32,8 +32,9 @@ from heedful.model import (
     max_positions,
     save,
 )
-from heedful.run import open_run, sha256
+from heedful.run import open_run
 from heedful.shelf import pull
+from heedful.whole import sha256
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
 
 

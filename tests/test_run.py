@@ -21,9 +21,9 @@ from heedful.run import (
     make_directory,
     open_run,
     read_json,
-    replace_directory,
     write_json,
 )
+from heedful.whole import replace_directory
 
 
 def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Path) -> None:

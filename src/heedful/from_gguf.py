@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from heedful.catalogue import pinned
 from heedful.errors import UsageError, loading
-from heedful.run import sha256
 from heedful.store import Facts, kept
+from heedful.whole import sha256
 
 
 def convert_gguf(path: Path) -> Path:

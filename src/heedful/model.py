@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from heedful.catalogue import Location, locate
 from heedful.config import TrainConfig
 from heedful.errors import ModelError, loading
 from heedful.from_gguf import convert_gguf
-from heedful.run import replace_directory
+from heedful.whole import whole_folder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -194,21 +192,12 @@ def save(
 
 @contextlib.contextmanager
 def whole(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """Return a folder to write to; once all is written, `before` is called and it takes its place, or ModelError."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """As `whole_folder`, and what cannot be written is a ModelError."""
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.iterdir():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-        before()
-        replace_directory(temporary, folder)
+        with whole_folder(folder, before) as temporary:
+            yield temporary
     except (OSError, SafetensorError) as error:
         raise ModelError(f"Cannot write the model to {folder}: {error}.", "Free some space.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_folder(folder: Path) -> None:

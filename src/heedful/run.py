@@ -13,17 +13,17 @@ import json
 import math
 import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from heedful.address import redacted
 from heedful.config import Config, dump_config, leaves, load_config
 from heedful.errors import RunError, UsageError
+from heedful.whole import sync, sync_directory
 
 LOCK = "run.lock"
 EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back
@@ -261,33 +261,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"Cannot read {path}: {error}.", "The stage that writes it has to run again.") from error
-
-
-def sync(file: IO[bytes]) -> None:
-    """Push a file's bytes to the disk; without the flush the last buffer would stay behind."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_directory(path: Path) -> None:
-    """Push a directory's names to the disk; without it a rename may be lost."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_directory(new: Path, old: Path) -> None:
-    """Put a directory in another's place; at no instant is a half-written one there."""
-    retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")
-    if old.exists():
-        os.rename(old, retired)
-    os.rename(new, old)
-    sync_directory(old.parent)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.errors import RunError
-from heedful.run import sha256, sync, write_json
+from heedful.run import write_json
+from heedful.whole import list_files, sha256, sync, sync_files
 
 MANIFEST = "MANIFEST.json"
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
@@ -88,11 +89,8 @@ def _alone(file: Path) -> Iterator[None]:
 
 def _seal(folder: Path, facts: Facts) -> None:
     """Write the manifest: from here on the folder counts."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        files[path.name] = [path.stat().st_size, sha256(path)]
+    sync_files(folder)
+    files = {name: [file["bytes"], file["sha256"]] for name, file in list_files(folder).items()}
     write_json(folder / MANIFEST, {"files": files, "facts": facts})
 
 

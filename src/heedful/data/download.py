@@ -15,8 +15,8 @@ from heedful.address import names_user, redacted, scheme_of
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
 from heedful.records import Reporter
-from heedful.run import sha256, sync
 from heedful.store import writable_home
+from heedful.whole import sha256, sync
 
 if TYPE_CHECKING:
     import httpx2

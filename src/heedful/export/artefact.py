@@ -22,7 +22,8 @@ from heedful.export.modelfile import write_modelfile
 from heedful.export.reference import Messages, Reference, refer
 from heedful.heap import give_back_pages
 from heedful.records import Reporter
-from heedful.run import EXPORT_RECEIPT, replace_directory, sha256, sync, sync_directory, write_json
+from heedful.run import EXPORT_RECEIPT, write_json
+from heedful.whole import list_files, replace_directory, sync_directory, sync_files
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def carry_out(job: Job, questions: Sequence[Messages], reporter: Reporter) -> Ex
             "form": "adapter" if job.adapter else job.form,
             "precision": job.kind,
             **checked,
-            "files": _files(content),
+            "files": list_files(content),
             "seconds": round(time.perf_counter() - started, 1),
         }
         _publish(job, content, receipt)
@@ -117,20 +118,12 @@ def _verify(job: Job, reference: Reference, content: Path) -> verify.Receipt:
     return {**receipt, **verify.gguf_by_llama_cpp(reference, file, encoder, job.kind)}
 
 
-def _files(content: Path) -> dict[str, Any]:
-    """List the artefact's files with their size and hash."""
-    files = sorted(content.iterdir()) if content.is_dir() else [content]
-    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
-
-
 def _publish(job: Job, content: Path, receipt: dict[str, Any]) -> None:
     """Put what is verified in its place. A file's old receipt goes first: it must never stand beside another file.
 
     All is written before, so that hardly a moment is left in which a kill leaves a file without its receipt.
     """
-    for file in [content] if content.is_file() else content.iterdir():
-        with open(file, "rb+") as handle:
-            sync(handle)
+    sync_files(content)
     if job.is_file:
         written = content.with_name(job.receipt.name)
         write_json(written, receipt)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import ExportError, UsageError
-from heedful.run import EXPORT_RECEIPT, read_json, sha256
+from heedful.run import EXPORT_RECEIPT, read_json
+from heedful.whole import sha256
 
 
 @dataclass(frozen=True)

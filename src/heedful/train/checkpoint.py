@@ -7,7 +7,6 @@ beside its place, its MANIFEST.json (sizes and sha256 of the rest) last, and the
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from heedful.errors import RunError
 from heedful.records import Progress
-from heedful.run import replace_directory, sha256, sync, sync_directory
+from heedful.whole import list_files, sha256, whole_folder
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged
@@ -48,23 +47,15 @@ def write(
     folder: Path, weights: Tensors, moments: Tensors | None = None, state: Mapping[str, Any] | None = None
 ) -> None:
     """Write a checkpoint directory, replacing one of the same name."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        save_file(_contiguous(weights), temporary / "model.safetensors")
-        if moments is not None:
-            save_file(_contiguous(moments), temporary / "optimizer.safetensors")
-        (temporary / "state.json").write_text(json.dumps(state or {}), encoding="utf-8")
-        files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
-        for file in temporary.iterdir():
-            with open(file, "rb") as handle:
-                sync(handle)
-        sync_directory(temporary)
-        replace_directory(temporary, folder)
+        with whole_folder(folder) as temporary:
+            save_file(_contiguous(weights), temporary / "model.safetensors")
+            if moments is not None:
+                save_file(_contiguous(moments), temporary / "optimizer.safetensors")
+            (temporary / "state.json").write_text(json.dumps(state or {}), encoding="utf-8")
+            manifest = {"format": FORMAT, "files": list_files(temporary)}
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     except Exception as error:  # safetensors wraps a full disk in an error of its own
-        shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder.parent.parent).free
         raise RunError(
             f"Cannot write the checkpoint {folder}: {error}.",

@@ -1,0 +1,70 @@
+"""Files and folders that appear whole or not at all, whenever the process or the machine stops."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def whole_folder(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """Give a folder beside `folder` to write to; once all is on the disk, call `before` and put it in the place."""
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        sync_files(temporary)
+        sync_directory(temporary)
+        before()
+        replace_directory(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_directory(new: Path, old: Path) -> None:
+    """Put a directory in another's place; at no instant is a half-written one there."""
+    retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")
+    if old.exists():
+        os.rename(old, retired)
+    os.rename(new, old)
+    sync_directory(old.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def list_files(place: Path) -> dict[str, Any]:
+    """List the files of a folder, or the one file, with the size and hash by which they are known again."""
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(file: IO[bytes]) -> None:
+    """Push a file's bytes to the disk; without the flush the last buffer would stay behind."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_files(place: Path) -> None:
+    """Push to the disk what other libraries wrote: the files of a folder, or the one file."""
+    for path in place.iterdir() if place.is_dir() else [place]:
+        with open(path, "rb") as file:
+            sync(file)
+
+
+def sync_directory(path: Path) -> None:
+    """Push a directory's names to the disk; without it a rename may be lost."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
