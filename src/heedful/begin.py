@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, leaves, load_config
+from heedful.config import Config, Settings, leaves, load_config
 from heedful.errors import RunError, UsageError
 from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, run_at, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
-Settings = Mapping[str, Any] | Sequence[str]
 # What chooses an answer's tokens; of generate the other settings say how fast they come.
 SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedful.begin import Name, Settings, configure
+from heedful.begin import Name, configure
 from heedful.catalogue import locate
-from heedful.config import Config, load_config
+from heedful.config import Config, Settings, load_config
 from heedful.data import load_splits
 from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError

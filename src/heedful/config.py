@@ -6,7 +6,7 @@ lists all that is wrong at once. A section is named for the folder that reads it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -196,17 +196,14 @@ PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several nu
 LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
 
 
-Overrides = Iterable[str] | Mapping[str, Any]  # `section.key=value` strings, or leaf -> value
+Settings = Mapping[str, Any] | Sequence[str]  # leaf -> value, or `section.key=value` strings
 
 
-def load_config(recipe: Path | str | None = None, *overrides: Overrides) -> Config:
-    """Merge defaults, a recipe file and overrides, the later over the earlier."""
+def load_config(recipe: Path | str | None = None, *settings: Settings) -> Config:
+    """Merge defaults, a recipe file and settings, the later over the earlier."""
     tree: dict[str, dict[str, Any]] = {}
-    if recipe is not None:
-        for leaf, value in read_recipe(Path(recipe)).items():
-            _set(tree, leaf, value)
-    for part in overrides:
-        for leaf, value in part.items() if isinstance(part, Mapping) else map(split_override, part):
+    for part in (read_recipe(Path(recipe)) if recipe is not None else {}, *settings):
+        for leaf, value in by_leaf(part).items():
             _set(tree, leaf, value)
     problems = [_unknown(leaf) for leaf in _leaves(tree) if leaf not in LEAVES]
     config = Config()
@@ -218,6 +215,16 @@ def load_config(recipe: Path | str | None = None, *overrides: Overrides) -> Conf
     if problems:
         raise UsageError(" ".join(problems), "See `heedful train --settings` for every setting.")
     return config
+
+
+def override(config: Config, *settings: Settings) -> Config:
+    """Return the settings with others over them."""
+    return load_config(None, leaves(config), *settings)
+
+
+def by_leaf(settings: Settings) -> dict[str, Any]:
+    """Return settings as {"section.key": value}, be the leaves known or not."""
+    return dict(settings if isinstance(settings, Mapping) else map(split_override, settings))
 
 
 def dump_config(config: Config) -> str:

@@ -19,7 +19,6 @@ from heedful.begin import (
     BUDGETED,
     FITTED,
     Name,
-    Settings,
     answer_config,
     check_name,
     check_writable,
@@ -28,7 +27,7 @@ from heedful.begin import (
     resolve_run,
 )
 from heedful.checking import prepare_data
-from heedful.config import Config, leaves, load_config
+from heedful.config import Config, Settings, leaves, load_config
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT

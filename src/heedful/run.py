@@ -14,14 +14,14 @@ import math
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, dump_config, leaves, load_config
+from heedful.config import Config, Settings, dump_config, load_config, override
 from heedful.errors import RunError, UsageError
 from heedful.whole import sync, sync_directory
 
@@ -119,14 +119,14 @@ class Run(Results):
         """Say whether training came to a model."""
         return (self.model / "config.json").is_file()
 
-    def config(self, settings: Mapping[str, Any] | Sequence[str] = ()) -> Config:
+    def config(self, settings: Settings = ()) -> Config:
         """Read the settings, with those asked for now over them; names in them are as they were typed."""
         return load_config(self.config_file, settings)
 
     def located(self, config: Config) -> Config:
         """Return the run's settings with the names of its data and its model as they read from here."""
         path, name = self.from_here(config.data.path), self.from_here(config.model.name)
-        return load_config(None, leaves(config), {"data.path": path, "model.name": name})
+        return override(config, {"data.path": path, "model.name": name})
 
     def from_here(self, name: str) -> str:
         """Return a path that was written where the run was trained as it reads from here, if it still leads on."""

@@ -20,8 +20,8 @@ import yaml
 
 from heedful import pipeline
 from heedful.address import redacted
-from heedful.begin import Settings, configure
-from heedful.config import LEAVES, Config, dump_config, leaves, load_config
+from heedful.begin import configure
+from heedful.config import LEAVES, Config, Settings, dump_config, leaves, override
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, read_rows
@@ -132,7 +132,7 @@ def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[in
 def _config(base: Config, variant: Variant, run: Run) -> Config:
     """Return one run's settings; a value that cannot be is found here, before anything is trained."""
     fixed = {"train.seed": int(run.path.name.removeprefix("seed-")), "evaluate.after_training": True}
-    return load_config(None, leaves(base), variant.settings, fixed)
+    return override(base, variant.settings, fixed)
 
 
 def _check_earlier(configs: Mapping[Path, Config]) -> None:
@@ -180,7 +180,7 @@ def _answered_otherwise(run: Run) -> bool:
 
 def _is_default(variant: Variant, base: Config) -> bool:
     """Say whether a variant is what would be trained without any --vary."""
-    return _learned_with(load_config(None, leaves(base), variant.settings)) == _learned_with(base)
+    return _learned_with(override(base, variant.settings)) == _learned_with(base)
 
 
 def _learned_with(config: Config) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from heedful.address import redacted
-from heedful.begin import Settings, is_scored
-from heedful.config import Config, DataConfig, differences, load_config, split_override
+from heedful.begin import is_scored
+from heedful.config import Config, DataConfig, Settings, by_leaf, differences, load_config, override
 from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import SILENT, Conversation, Reporter
@@ -52,9 +52,8 @@ def evaluation_rows(
 def evaluation_config(run: Run, settings: Settings, data: str | None) -> Config:
     """Return the run's settings with those asked for now; UsageError for one that an evaluation does not read."""
     config = run.config(settings)
-    leaves = [*settings] if isinstance(settings, Mapping) else [split_override(text)[0] for text in settings]
     read = {f"data.{name}" for name in READ_ANEW}
-    for leaf in leaves:
+    for leaf in by_leaf(settings):
         of_data = leaf.startswith("data.") and (data is None or leaf in read)  # the run's own: see `evaluation_rows`
         if not (leaf.startswith("generate.") or leaf == "evaluate.decides" or of_data):
             raise UsageError(
@@ -74,7 +73,7 @@ def record_decider(run: Run, decides: str) -> None:
             f"{run.path} chose {chosen} to decide, before any score was known, and it stays.",
             f"The other scores are told beside it; to let {decides} decide, train with that setting.",
         )
-    run.write_config(load_config(run.config_file, {"evaluate.decides": decides}))
+    run.write_config(override(run.config(), {"evaluate.decides": decides}))
 
 
 def describe_rows(run: Run, config: Config, data: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, changed, differences, dump_config
+from heedful.config import Config, changed, differences, dump_config, override
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import data_lines, encoding_lines
 from heedful.run import Results, Run, read_json
@@ -38,8 +38,7 @@ class Facts:
     def config(self) -> Config:
         """The settings, as they may be shown."""
         config = self.run.config()
-        data = config.data.model_copy(update={"path": redacted(config.data.path)})
-        return config.model_copy(update={"data": data})
+        return override(config, {"data.path": redacted(config.data.path)})
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heedful.config import Config, TrainConfig
+from heedful.config import Config, TrainConfig, override
 from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
@@ -106,9 +106,7 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
     else:
         nodes, tokens = max(ready.longest, min(asked, ready.longest * config.train.batch_size)), asked
     if nodes <= room:
-        return config.model_copy(
-            update={"encode": config.encode.model_copy(update={"batch_tokens": tokens})},
-        )
+        return override(config, {"encode.batch_tokens": tokens})
     adapters = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).room(free, share)
     if ready.longest <= room:
         fix = f"Set encode.batch_tokens={room}."

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from heedful import model as models
-from heedful.config import Config, leaves, load_config
+from heedful.config import Config, override
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
@@ -170,7 +170,7 @@ class Session:
 
     def settle(self, changes: Mapping[str, Any]) -> None:
         """Change settings on the way, here and, once the run has begun, for whoever resumes it."""
-        self.config = load_config(None, leaves(self.config), changes)
+        self.config = override(self.config, changes)
         if self.ranks.is_leader and holds_run(self.run):
             self.run.write_config(self.config)
 
