@@ -128,11 +128,11 @@ def is_scored(run: Run) -> bool:
 
 def _continued(run: Run, asked: Config) -> Config:
     """Return the interrupted run's settings with what may change changed; refuse the rest, each by name."""
-    before, tree, at_first = leaves(run.located(run.config())), leaves(asked), run.provenance().get("asked", {})
-    named = [f"{s}.{key}" for s in asked.model_fields_set for key in getattr(asked, s).model_fields_set]
+    named, at_first = leaves(asked, only_named=True), run.provenance().get("asked", {})
+    settled = {leaf for leaf in named.keys() & at_first.keys() if named[leaf] == at_first[leaf]}  # by the run, since
     may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())
-    # What was named counts, even if it is the default, but not what the run was asked at first and settled since.
-    wanted = {leaf: tree[leaf] for leaf in sorted(named) if (leaf, tree[leaf]) not in at_first.items()}
+    wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
+    before = leaves(run.located(run.config()))
     refused = [
         f"{leaf} was {redacted(str(before[leaf]))}, now {redacted(str(value))}"
         for leaf, value in wanted.items()

@@ -232,9 +232,9 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def leaves(config: Config) -> dict[str, Any]:
-    """Return every setting as {"section.key": value}, in values that JSON has."""
-    tree = config.model_dump(mode="json")
+def leaves(config: Config, only_named: bool = False) -> dict[str, Any]:
+    """Return every setting, or those that were named, as {"section.key": value}, in values that JSON has."""
+    tree = config.model_dump(mode="json", exclude_unset=only_named)
     return {f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()}
 
 
