@@ -70,7 +70,7 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
         run.config_file,
         run.provenance_file,
         run.model,
-        run.path / "adapter",
+        run.adapter,
         run.metrics_file,
         run.responses_file,
         run.evaluation_file,

@@ -107,6 +107,18 @@ class Run(Results):
         return self.path / "model"
 
     @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def feedback_file(self) -> Path:
+        return self.path / "feedback.sqlite"
+
+    @property
     def report_file(self) -> Path:
         return self.path / "report.html"
 

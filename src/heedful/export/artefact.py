@@ -75,15 +75,14 @@ def _refer(job: Job, questions: Sequence[Messages]) -> Reference:
 
 def _adapter(job: Job, reference: Reference, reporter: Reporter) -> verify.Receipt:
     """Where the run was trained with adapters, hold them beside their base against the merged weights."""
-    adapter = job.run.path / "adapter"
-    if not adapter.is_dir() or job.adapter:  # an exported adapter is checked as it was written
+    if not job.run.adapter.is_dir() or job.adapter:  # an exported adapter is checked as it was written
         return {}
     try:
         base = base_of(job.run).model
     except HeedfulError as error:
         reporter.say(f"The adapter is not compared with the merged weights: {error.problem}")
         return {"adapter": {"checked": False, "reason": error.problem}}
-    receipt = verify.merged_as_adapter(reference, base, adapter)
+    receipt = verify.merged_as_adapter(reference, base, job.run.adapter)
     del base
     give_back_pages()
     return receipt

@@ -30,7 +30,7 @@ def write_folder(source: Path, encoder: Encoder, kind: str, content: Path) -> No
 def write_adapter(run: Run, encoder: Encoder, content: Path) -> None:
     """Write a run's adapter in peft's layout, with the tokenizer, the chat template and the stop tokens."""
     content.mkdir()
-    for file in (run.path / "adapter").iterdir():
+    for file in run.adapter.iterdir():
         if file.name != CARD:  # a form that peft leaves to be filled in
             shutil.copyfile(file, content / file.name)
     encoder.tokenizer.save_pretrained(content)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import ExportError, UsageError
-from heedful.run import EXPORT_RECEIPT, read_json
+from heedful.run import EXPORT_RECEIPT, Run, read_json
 from heedful.whole import sha256
 
 
@@ -62,7 +62,7 @@ def _export_of(place: Path) -> Path:
     """Return the export itself, or the one of a run."""
     if (place / EXPORT_RECEIPT).is_file():
         return place
-    found = sorted(file.parent for file in place.glob(f"export/*/{EXPORT_RECEIPT}"))
+    found = sorted(file.parent for file in Run(place).exports.glob(f"*/{EXPORT_RECEIPT}"))
     if len(found) == 1:
         return found[0]
     if found:

@@ -68,9 +68,9 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
         raise UsageError("--adapter goes with --to hf only; GGUF files hold merged weights.")
     if not run.has_model:
         raise Unfinished(run.path)
-    if adapter and not (run.path / "adapter").is_dir():
+    if adapter and not run.adapter.is_dir():
         raise UsageError(f"{run.path} holds no adapter: it was not trained with --method lora.", "Leave out --adapter.")
-    place = Path(out).expanduser() if out is not None else run.path / "export" / _file_name(run, form, kind, adapter)
+    place = Path(out).expanduser() if out is not None else run.exports / _file_name(run, form, kind, adapter)
     job = Job(run, form, kind, adapter, place)
     _check_place(job, force)
     if form != "hf":
@@ -109,7 +109,7 @@ def _check_space(job: Job) -> None:
     weights = sum(file.stat().st_size for file in job.run.model.glob("*.safetensors")) / 4  # they lie there in fp32
     needed = int(weights * BITS[job.kind] / 8) + OVERHEAD
     if job.adapter:
-        needed = sum(file.stat().st_size for file in (job.run.path / "adapter").iterdir()) + OVERHEAD
+        needed = sum(file.stat().st_size for file in job.run.adapter.iterdir()) + OVERHEAD
     there = next(folder for folder in (job.out.resolve(), *job.out.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     if free < needed:

@@ -78,7 +78,7 @@ class Feedback:
     """The opinions of one run. Each call opens the file anew, so that threads and processes may share it."""
 
     def __init__(self, run: Run) -> None:
-        self.file = run.path / "feedback.sqlite"
+        self.file = run.feedback_file
 
     def put(self, opinion: Opinion) -> None:
         """Keep an opinion in place of an earlier one about the same answer."""

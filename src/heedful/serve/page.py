@@ -55,7 +55,7 @@ def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
     @router.get("/about")
     def about() -> dict[str, Any]:
         path = str(run.path) if run else None
-        report = run is not None and (run.path / "report.html").is_file()
+        report = run is not None and run.report_file.is_file()
         sampling = {field: getattr(served, field) for field in SHOWN}
         return {"name": name, "version": heedful.__version__, "run": path, "report": report, "sampling": sampling}
 
@@ -118,7 +118,7 @@ def _add_report(router: APIRouter, run: Run | None) -> None:
     @router.get("/report")
     def report() -> Response:
         """Read the report; it may be some megabytes, and its disk slow."""
-        file = run.path / "report.html" if run else None
+        file = run.report_file if run else None
         if file is None or not file.is_file():
             raise HTTPException(404, "There is no report: `heedful report RUN` makes it.")
         headers = COMMON | {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}

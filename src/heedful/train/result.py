@@ -52,7 +52,7 @@ def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedMode
     for name, master in masters.items():
         parameters[name].data = master
     if lora:
-        with models.whole(session.run.path / "adapter") as folder:
+        with models.whole(session.run.adapter) as folder:
             model.save_pretrained(folder)
         model = models.merge(model)
     return model
