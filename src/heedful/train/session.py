@@ -47,22 +47,11 @@ class Session:
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, loaded.origin
         models.fit_vocabulary(loaded, self.tokenizer)
-        added = ready.encoder.template.added
-        if added and config.train.method == "lora":
-            raise RunError(
-                f"The template adds {added} tokens, which adapters would leave untrained.",
-                "Choose --method full, or --set encode.template=alpaca.",
-            )
-        steps = total_steps(len(ready.train), config.train)
-        if steps == 0:
-            raise RunError(
-                f"{len(ready.train)} rows do not fill one update of {config.train.batch_size}.",
-                "Lower train.batch_size, or set train.drop_last=false.",
-            )
+        _check(config, ready)
         self.weights = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
-        self.learner = Learner(model, collator, config.train, steps, ranks)
+        self.learner = Learner(model, collator, config.train, total_steps(len(ready.train), config.train), ranks)
         self.learner.on_less_memory = self._say_less_memory
         self.ranks = self.learner.ranks
         self.progress = Progress()
@@ -247,3 +236,18 @@ class Session:
         if holds_run(self.run):
             self.log({"event": "memory", "batch_tokens": tokens})
         self.settle({"encode.batch_tokens": tokens})
+
+
+def _check(config: Config, ready: Prepared) -> None:
+    """Refuse new tokens under adapters, and rows that do not fill an update."""
+    added = ready.encoder.template.added
+    if added and config.train.method == "lora":
+        raise RunError(
+            f"The template adds {added} tokens, which adapters would leave untrained.",
+            "Choose --method full, or --set encode.template=alpaca.",
+        )
+    if total_steps(len(ready.train), config.train) == 0:
+        raise RunError(
+            f"{len(ready.train)} rows do not fill one update of {config.train.batch_size}.",
+            "Lower train.batch_size, or set train.drop_last=false.",
+        )
