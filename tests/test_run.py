@@ -160,10 +160,18 @@ def test_errors_have_exit_codes_and_a_fix() -> None:
     assert stat.S_ISDIR(os.stat(".").st_mode)
 
 
-@pytest.mark.parametrize("name", ["model", "metrics.jsonl", "report.html", "config.yaml"])
-def test_a_folder_that_is_no_run_keeps_what_a_run_would_replace(tmp_path: Path, name: str) -> None:
-    (tmp_path / "config.json").write_text("of a model")
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "notes.txt", "checkpoints/step-000100"])
+def test_a_folder_that_is_no_run_keeps_what_it_holds(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UsageError, match=f"is no run but holds {name}"), claim_folder(Run(tmp_path), resume=False):
+    with pytest.raises(UsageError, match=f"holds no run: there is {name}"), claim_folder(Run(tmp_path), resume=False):
         pytest.fail("it was taken")
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_was_killed_before_it_began_is_begun_again(tmp_path: Path) -> None:
+    for left in ("run.lock", ".config.yaml.tmp-7", "checkpoints/.measure.tmp-7"):
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).touch()
+    with claim_folder(Run(tmp_path), resume=False):
+        pass

@@ -11,7 +11,7 @@ from typing import Any
 from heedful.address import redacted
 from heedful.config import Config, Settings, leaves, load_config
 from heedful.errors import RunError, UsageError
-from heedful.run import EVALUATIONS, Run, holds_run, leave_directory, lock, make_directory, open_run, run_at, slug
+from heedful.run import EVALUATIONS, LOCK, Run, holds_run, leave_directory, lock, make_directory, open_run, run_at, slug
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 # What chooses an answer's tokens; of generate the other settings say how fast they come.
@@ -63,22 +63,12 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def claim_folder(run: Run, resume: bool) -> Iterator[None]:
-    """Hold the run's directory, which must be new unless the run is resumed."""
+    """Hold the run's directory, which must be new or empty unless the run is resumed."""
     if holds_run(run) and not resume:
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
-    written = (
-        run.config_file,
-        run.provenance_file,
-        run.model,
-        run.adapter,
-        run.metrics_file,
-        run.responses_file,
-        run.evaluation_file,
-        run.report_file,
-    )
-    if not resume and (found := [path.name for path in written if path.exists()]):
+    if not resume and (held := _content(run)):
         raise UsageError(
-            f"{run.path} is no run but holds {found[0]}, which a run would replace.", "Choose another --out."
+            f"{run.path} is not empty and holds no run: there is {held[0]}.", "Choose a new folder with --out."
         )
     make_directory(run)
     with lock(run):
@@ -87,6 +77,14 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
         finally:
             if not holds_run(run):  # it failed before it began: the name is free again
                 leave_directory(run)
+
+
+def _content(run: Run) -> list[str]:
+    """List what a folder holds, but for what a run leaves behind that was killed before it began."""
+    if not run.path.is_dir():
+        return []
+    found = {str(path.relative_to(run.path)) for path in (*run.path.iterdir(), *run.checkpoints.glob("*"))}
+    return sorted(name for name in found - {LOCK, run.checkpoints.name} if not Path(name).name.startswith("."))
 
 
 def resolve_run(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import typer
 
 from heedful import measure, ship, streams, talk
 from heedful.arguments import columns_of, merge_overrides, refuse_ignored, seconds_of
-from heedful.errors import HeedfulError, Interrupted, UsageError
+from heedful.errors import Follow, HeedfulError, Interrupted, UsageError
 from heedful.machine import limit_threads_to_quota
 from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, Set, TemplateName
 from heedful.report import command as report_command
@@ -243,7 +243,7 @@ def _run(arguments: list[str]) -> None:
         code = end.code if isinstance(end, SystemExit) else 1
         with suppress(OSError) if code else nullcontext():
             streams.deliver()
-        if code == INTERRUPTED:  # so typer tells of a Ctrl-C, without a word
+        if code == INTERRUPTED and not isinstance(end, Follow):  # so typer tells of a Ctrl-C, without a word
             raise KeyboardInterrupt from None
         raise
 

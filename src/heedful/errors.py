@@ -72,6 +72,10 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
+class Follow(SystemExit):
+    """A rank ends as another did, which told why."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'lr'?" for the nearest known word, or "" when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

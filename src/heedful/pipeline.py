@@ -83,13 +83,14 @@ def train(
             if not ranks.is_leader:
                 screen.mute()
             config = configure(recipe, settings, data, model)
-            resume = ranks.broadcast(lambda: resume or (ranks.restarted and out is not None and holds_run(out)))
+            resume = ranks.broadcast(lambda: resume or (out is not None and ranks.has_begun() and holds_run(out)))
             path, tree = ranks.broadcast(lambda: resolve_run(config, out, resume))
             run, config = Run(Path(path)), Config.model_validate(tree)
             track.check(config)
             _check(config, ranks, resume, budget)
             if ranks.is_leader:
                 held.enter_context(claim_folder(run, resume))
+                ranks.note_begun()
             rows = _train_and_export(run, config, ranks, resume, budget, started)
         if ranks.is_leader:
             if config.evaluate.after_training and rows and not is_answered(run, rows):

@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,22 @@ def events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+class Launcher:
+    """Starts two processes as torchrun does, also again after they failed, and hosts the store where they meet."""
+
+    def __init__(self) -> None:
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.attempt = 0
+
+    def start(self, home: Path, function: Callable[..., object], *arguments: object) -> list[Process]:
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        shared |= {"MASTER_PORT": str(self.store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        shared["TORCHELASTIC_RESTART_COUNT"] = str(self.attempt)
+        self.attempt += 1
+        each = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+        return [Process(home, function, *arguments, environment=variables) for variables in each]
+
+
 class Trained:
     """The trainings' folder, what was said in each, and the exit codes of its ranks."""
 
@@ -98,8 +113,9 @@ class Trained:
 
     def perform_together(self, plan: Path) -> None:
         """Train in two."""
-        with two_ranks(self.home, trainings.perform_all, plan) as ranks:
-            assert [process.wait() for process in ranks] == [0, 0], [process.stderr for process in ranks]
+        launcher = Launcher()
+        ranks = launcher.start(self.home, trainings.perform_all, plan)
+        assert [process.wait() for process in ranks] == [0, 0], [process.stderr for process in ranks]
         for process in ranks:
             self.keep(process.stderr, process.stdout)
 
@@ -249,16 +265,6 @@ def steps_of(run: Path) -> int:
         return 0
 
 
-@contextmanager
-def two_ranks(home: Path, function: Callable[..., object], *arguments: object) -> Iterator[list[Process]]:
-    """Start two processes as torchrun does, which also hosts the store where they meet."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-    each = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    yield [Process(home, function, *arguments, environment=variables) for variables in each]
-
-
 def long_training(run: Path, rows: Path, model: Path, *more: str) -> list[str]:
     long = ["train", str(rows), "--model", str(model), "--epochs", "500", *settings(*SHORT, *more)]
     return [*long, "--out", str(run)]
@@ -273,24 +279,43 @@ def wait_until_it_trains(run: Path, ended: Callable[[], object]) -> None:
 
 def test_a_rank_that_is_killed_ends_the_other_by_name(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with two_ranks(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder)) as ranks:
-        wait_until_it_trains(run, ranks[0].poll)
-        ranks[1].kill()
-        assert ranks[0].wait(100) == 1
+    launcher = Launcher()
+    ranks = launcher.start(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder))
+    wait_until_it_trains(run, ranks[0].poll)
+    ranks[1].kill()
+    assert ranks[0].wait(100) == 1
     assert ranks[0].stderr.count("heedful: ") == 1
     assert "heedful: Rank 0 lost rank 1" in ranks[0].stderr
 
 
-def test_a_signal_to_one_rank_saves_once_and_ends_all(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_rank_saves_once_and_ends_all(
+    number: signal.Signals, odd_rows: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    with two_ranks(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder)) as ranks:
-        wait_until_it_trains(run, ranks[0].poll)
-        ranks[1].send(signal.SIGTERM)
-        assert [rank.wait(60) for rank in ranks] == [143, 143]
+    launcher = Launcher()
+    ranks = launcher.start(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder))
+    wait_until_it_trains(run, ranks[0].poll)
+    ranks[1].send(number)
+    assert [rank.wait(60) for rank in ranks] == [128 + number] * 2
     said = ranks[0].stderr + ranks[1].stderr
-    assert said.count("Interrupted; the run is saved") == 1, said
+    assert said.count("Interrupted") == 1 and "Interrupted; the run is saved" in said, said
     (saved,) = (run / "checkpoints").glob("step-*")
     assert int(saved.name[5:]) == steps_of(run)
+
+
+def test_ranks_that_are_started_again_take_up_no_run_but_their_own(
+    trained: Trained, odd_rows: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """What torchrun does by itself must not be what nobody asked for: the run of another day goes on as it was."""
+    run = trained.home / "full-one"
+    before = (run / "model" / "model.safetensors").read_bytes()
+    launcher = Launcher()
+    for _ in range(2):
+        ranks = launcher.start(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder))
+        assert [rank.wait() for rank in ranks] == [2, 2]
+        assert "already holds a run" in ranks[0].stderr + ranks[1].stderr
+    assert (run / "model" / "model.safetensors").read_bytes() == before
 
 
 def workers(launcher: int) -> list[int]:

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from heedful import machine
 from heedful.config import TrainConfig
-from heedful.errors import RunError, UsageError
+from heedful.errors import Follow, RunError, UsageError
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or exports; one that ended is noticed at once
 ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
@@ -43,7 +43,7 @@ class Ranks:
     count: int
     device: torch.device
     board: Store | None = None  # where the first rank to fail leaves its exit code, and the living answer the roll call
-    restarted: bool = False  # by torchrun, after a rank had ended
+    attempts: Store | None = None  # what outlives this attempt, where torchrun starts the ranks again
 
     @property
     def is_leader(self) -> bool:
@@ -76,6 +76,15 @@ class Ranks:
         else:
             free = machine.free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return -self.all_reduce_max(-free)
+
+    def note_begun(self) -> None:
+        """Note that the run's folder is this training's own, for when torchrun starts it again."""
+        if self.attempts is not None:
+            self.attempts.set("begun", "")
+
+    def has_begun(self) -> bool:
+        """Say whether an earlier attempt of torchrun's at this training had made the run's folder its own."""
+        return self.attempts is not None and self.attempts.check(["begun"])
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -165,7 +174,7 @@ class Ranks:
             )
         mine = f"{self.rank} {getattr(error, 'exit_code', 1)}"
         first = self.board.compare_set("failed", "", mine).decode()
-        return error if first == mine else SystemExit(int(first.split()[1]))
+        return error if first == mine else Follow(int(first.split()[1]))
 
 
 def single_rank() -> Ranks:
@@ -197,10 +206,12 @@ def _join() -> Ranks:
     hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, hosts)
-    board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
+    meeting = next(MEETINGS)
+    board = PrefixStore(f"heedful/{attempt}/{meeting}", store)
     gpu = torch.cuda.is_available()
     dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
-    ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt > 0)
+    attempts = PrefixStore(f"heedful/{meeting}", store)
+    ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempts)
     ranks.barrier()  # one that leaves at once, as for settings that it refuses, would leave others half connected
     return ranks
 
