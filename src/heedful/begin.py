@@ -130,12 +130,19 @@ def _continued(run: Run, asked: Config) -> Config:
     settled = {leaf for leaf in named.keys() & at_first.keys() if named[leaf] == at_first[leaf]}  # by the run, since
     may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())
     wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
-    before = leaves(run.located(run.config()))
+    typed, before = leaves(run.config()), leaves(run.located(run.config()))
     refused = [
         f"{leaf} was {redacted(str(before[leaf]))}, now {redacted(str(value))}"
         for leaf, value in wanted.items()
-        if leaf not in may_change and before[leaf] != value
+        if leaf not in may_change and not _is_same(value, typed[leaf], before[leaf])
     ]
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
     return run.config({leaf: value for leaf, value in wanted.items() if leaf in may_change})
+
+
+def _is_same(now: Any, typed: Any, before: Any) -> bool:
+    """Say whether a setting is as it was; a file or folder is, by whatever name."""
+    if isinstance(now, str) and os.path.exists(now):
+        return os.path.exists(before) and os.path.samefile(now, before)
+    return now in (typed, before)

@@ -144,7 +144,8 @@ class Run(Results):
         """Return a path that was written where the run was trained as it reads from here, if it still leads on."""
         start = self.provenance().get("folder")
         there = os.path.join(start or "", name)
-        return there if start not in (None, os.getcwd()) and os.path.exists(there) else name
+        is_path = name.partition(":")[0] != "builtin" and os.path.exists(there)
+        return there if is_path and start not in (None, os.getcwd()) else name
 
     def provenance(self) -> dict[str, Any]:
         """Read what the run came from: nothing, where that was not written yet."""

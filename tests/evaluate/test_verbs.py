@@ -175,8 +175,14 @@ def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_type
     resolve_run(configure(None, (), home / rows.name, None), copy.path, True)  # another name for the same
     with pytest.raises(UsageError, match=f"data.path was {home / rows.name}, now {rows.name}"):
         resolve_run(configure(None, (), rows.name, None), copy.path, True)
+    (home / "sub").mkdir()
+    monkeypatch.chdir(home / "sub")
+    for name in (rows.name, f"../{rows.name}"):  # as it was typed; as it is called from here
+        resolve_run(configure(None, (), name, f"../{named['model.name']}"), copy.path, True)
+    (home / "builtin").mkdir()
+    assert copy.from_here("builtin:zh") == "builtin:zh" and copy.from_here("builtin") == "builtin"
     monkeypatch.chdir(home)
-    resolve_run(configure(None, (), rows.name, named["model.name"]), copy.path, True)
+    resolve_run(configure(None, (), f"./{rows.name}", named["model.name"]), copy.path, True)
 
 
 def test_a_base_that_is_gone_is_missed_before_anything_is_answered(
