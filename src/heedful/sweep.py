@@ -78,7 +78,8 @@ def sweep(
     result = table(variants, default or variants[0], base.evaluate.decides)
     result["default"] = default.name if default else None
     winner = next(v for v in variants if v.name == result["winner"])
-    atomic_write(folder / "winner.yaml", dump_config(configs[winner.runs[0].path]))
+    recommended = override(configs[winner.runs[0].path], {"data.path": redacted(base.data.path, rest="")})
+    atomic_write(folder / "winner.yaml", dump_config(recommended))  # which is made to be handed on, without a key
     result["recipe"] = str(folder / "winner.yaml")
     write_json(folder / "sweep.json", result)
     return result

@@ -27,6 +27,12 @@ def whole_folder(folder: Path, before: Callable[[], None] = lambda: None) -> Ite
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the folders in it that a kill left half-written."""
+    for leftover in folder.glob(".*.tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # which passes over files
+
+
 def replace_directory(new: Path, old: Path) -> None:
     """Put a directory in another's place; at no instant is a half-written one there."""
     retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")

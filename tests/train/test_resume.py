@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.train.sessions import Screen, assert_same, log, session, state
 from heedful.errors import RunError, UsageError
 from heedful.records import StepMetrics
 from heedful.train import checkpoint, precision
+from heedful.train.result import write_model
 from heedful.train.resume import restore
 
 CASES = {
@@ -159,6 +161,26 @@ def test_the_log_is_cut_back_even_if_it_lost_its_end(tmp_path: Path) -> None:
     file.unlink()
     restore(session(tmp_path / "run", "train.save_every=4"))
     assert file.read_bytes() == b""  # no NUL bytes
+
+
+def test_damaged_best_weights_are_named_and_can_be_gone_without(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run")
+    trained.fit()
+    best = checkpoint.best(trained.run.checkpoints)
+    assert best is not None
+    (best / "model.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=f"Remove {best}"):
+        write_model(trained, {})
+    shutil.rmtree(best)
+    write_model(trained, {})
+    assert trained.run.has_model
+
+
+def test_what_a_kill_left_half_written_goes_when_the_run_begins(tmp_path: Path) -> None:
+    for name in (".model.tmp-9", ".adapter.tmp-old-9", "checkpoints/.step-000002.tmp-9"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    session(tmp_path / "run").begin()
+    assert not [*(tmp_path / "run").rglob("*.tmp-*")]
 
 
 def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from heedful.errors import RunError
 from heedful.records import Progress
-from heedful.whole import list_files, sha256, whole_folder
+from heedful.whole import list_files, remove_leftovers, sha256, whole_folder
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged
@@ -95,7 +95,9 @@ def verify(folder: Path) -> None:
         version = int(manifest["format"])
         files = {name: (file["bytes"], file["sha256"]) for name, file in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"The checkpoint {folder} is incomplete: {MANIFEST} cannot be read.") from error
+        raise Damaged(
+            f"The checkpoint {folder} is incomplete: {MANIFEST} cannot be read.", f"Remove {folder}."
+        ) from error
     if version > FORMAT:
         raise RunError(
             f"The checkpoint {folder} has format {version}; this heedful reads up to {FORMAT}.", "Use a newer heedful."
@@ -103,7 +105,7 @@ def verify(folder: Path) -> None:
     for name in {*files, "model.safetensors", "state.json"}:
         file = folder / name
         if not file.is_file() or (file.stat().st_size, sha256(file)) != files.get(name):
-            raise Damaged(f"The checkpoint {folder} is damaged: {name} is not what was written.")
+            raise Damaged(f"The checkpoint {folder} is damaged: {name} is not what was written.", f"Remove {folder}.")
 
 
 def restore(folder: Path) -> Checkpoint:
@@ -150,12 +152,6 @@ def _in_order(checkpoints: Path, kind: str) -> list[Path]:
 
 def _step(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
-
-
-def remove_leftovers(checkpoints: Path) -> None:
-    """Remove what a kill left half-written."""
-    for folder in checkpoints.glob(".*.tmp-*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _contiguous(tensors: Tensors) -> dict[str, torch.Tensor]:

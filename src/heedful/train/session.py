@@ -28,6 +28,7 @@ from heedful.train.pace import measure, tokens_per_update
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
+from heedful.whole import remove_leftovers
 
 
 class Session:
@@ -72,7 +73,8 @@ class Session:
     def begin(self) -> None:
         """Write the settings: from here on the folder holds a run."""
         if self.ranks.is_leader:
-            checkpoint.remove_leftovers(self.run.checkpoints)
+            for folder in (self.run.path, self.run.checkpoints):
+                remove_leftovers(folder)
             self.run.write_config(self.config)
 
     def fit_into(self, seconds: float, started: float) -> None:
