@@ -34,10 +34,10 @@ app = typer.Typer(
 
 @app.command()
 def demo(
-    out: Annotated[Path | None, typer.Option("--out", help="Where the run goes.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write the run to.")] = None,
     settings: Set = None,
 ) -> None:
-    """The whole story on the defaults: check, train, before and after."""
+    """Run the whole story on the defaults: check, train, compare before and after."""
     from heedful import demo as story
 
     story.tell(out, merge_overrides(settings))
@@ -53,12 +53,14 @@ def check(
     columns: Columns = None,
     on_bad_row: OnBadRow = None,
     template: TemplateName = None,
-    show: Annotated[int, typer.Option("--show", min=0, help="Print this many rows as the model sees them.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Store the receipt in this file.")] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="List the rows that a run found most suspect.")] = None,
+    show: Annotated[int, typer.Option("--show", min=0, help="Also print this many rows as the model sees them.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="File to store the receipt in.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Instead list the rows that this run found most suspect.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Read and encode a data set; print its receipt and store it. Or list what a run found suspect in its data."""
+    """Read and encode a data set, print and store its receipt; or list the rows that a run found suspect."""
     if run is not None:
         from heedful import suspects
 
@@ -94,26 +96,36 @@ def train(
     model: Model = None,
     recipe: Recipe = None,
     settings: Set = None,
-    out: Annotated[Path | None, typer.Option("--out", "--output-dir", help="The run's folder.")] = None,
-    method: Annotated[str | None, typer.Option("--method", help="full or lora.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the rows.")] = None,
-    batch_size: Annotated[str | None, typer.Option("--batch-size", help="Rows an update, or auto.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", "--learning-rate", help="Its peak.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "--max-seq-length", help="Of an example.")] = None,
-    mask_prompt: Annotated[
-        bool | None, typer.Option("--mask-prompt/--train-on-prompt", help="Learn answers alone, or all.")
+    out: Annotated[Path | None, typer.Option("--out", "--output-dir", help="Folder to write the run to.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Which weights to train: full (all) or lora (adapters).")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the split, the order and the adapters.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows.")] = None,
+    batch_size: Annotated[str | None, typer.Option("--batch-size", help="Rows per update, or auto.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", "--learning-rate", help="Peak learning rate.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", "--max-seq-length", help="Longest example, in tokens.")
+    ] = None,
+    mask_prompt: Annotated[
+        bool | None, typer.Option("--mask-prompt/--train-on-prompt", help="Learn only the answers, or the prompts too.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed of the split, the order of rows and the adapters.")
+    ] = None,
     format: Format = None,
     columns: Columns = None,
     on_bad_row: OnBadRow = None,
     template: TemplateName = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Fit the training into 90s, 10m or 2h.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time to fit the training into, as 90s, 10m or 2h.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, bit for bit.")] = False,
-    show_settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="List every setting with its meaning, and exit.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Train on a data set; then answer its test rows before and after."""
+    """Train on a data set, then answer its test rows with the base and the tuned model."""
     if show_settings:
         from heedful.explain import list_settings
 
@@ -172,8 +184,8 @@ app.command()(talk.feedback)
 
 @app.command()
 def models(
-    action: Annotated[Literal["list", "pull"], typer.Argument(help="list, or pull NAME.")] = "list",
-    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    action: Annotated[Literal["list", "pull"], typer.Argument(help="list the names, or pull (fetch) one.")] = "list",
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The model to pull.")] = None,
     json: Json = False,
 ) -> None:
     """List the short names of models, or fetch one and print its folder."""
@@ -190,13 +202,13 @@ def models(
 
 @app.command()
 def doctor(
-    data: Annotated[str | None, typer.Argument(help="What to train on: memory and time are told for it.")] = None,
+    data: Annotated[str | None, typer.Argument(help="Data to estimate the memory and time of a training for.")] = None,
     model: Model = None,
     recipe: Recipe = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
-    """Say what this machine can do, and what a training on it would take."""
+    """Show what this machine can do, and the memory and time that a training would take."""
     from heedful.checking import precheck_training
 
     overrides = merge_overrides(settings)

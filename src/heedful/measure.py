@@ -25,17 +25,22 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     run: RunPath,
-    data: Annotated[str | None, typer.Option("--data", help="Evaluate on all rows of this data set instead.")] = None,
-    judge: Annotated[
-        str | None, typer.Option("--judge", metavar="URL", help="Let a model of an OpenAI-compatible server judge.")
+    data: Annotated[
+        str | None, typer.Option("--data", help="Evaluate on all rows of this data set instead of the test rows.")
     ] = None,
-    judge_model: Annotated[str | None, typer.Option("--judge-model", help="The judge's name there.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", metavar="URL", help="OpenAI-compatible server whose model judges the answers."),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option("--judge-model", help="Name of the judging model on that server.")
+    ] = None,
     judge_by: Annotated[
         Literal["grade", "pairs", "both"] | None,
-        typer.Option("--judge-by", help="grade (0 to 100, if nothing is said), pairs (in both orders), or both."),
+        typer.Option("--judge-by", help="Grade each answer from 0 to 100 (the default), compare in pairs, or both."),
     ] = None,
     judge_key_file: Annotated[
-        Path | None, typer.Option("--judge-key-file", help=f"A file that holds the judge's key; or set {KEY}.")
+        Path | None, typer.Option("--judge-key-file", help=f"File that holds the server's key; or set {KEY}.")
     ] = None,
     format: Format = None,
     columns: Columns = None,
@@ -64,13 +69,15 @@ def evaluate(
 
 
 def compare(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run to compare with.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that may be better.")],
-    common: Annotated[bool, typer.Option("--common", help="Use only the rows that both were evaluated on.")] = False,
-    data: Annotated[str | None, typer.Option("--data", help="Compare on these rows: both were evaluated on.")] = None,
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run to compare against.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that is compared with it.")],
+    common: Annotated[bool, typer.Option("--common", help="Compare on the rows that both were evaluated on.")] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Compare on this data set, on which both were evaluated.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare two runs on the same rows, score by score, and write a page of it into the second."""
+    """Compare two runs on the same rows, score by score, and write the comparison as a page into the second."""
     from heedful import comparing
     from heedful.report import screen
 
@@ -84,16 +91,17 @@ def compare(
 def sweep(
     data: Data = None,
     vary: Annotated[
-        list[str] | None, typer.Option("--vary", metavar="SECTION.KEY=VALUE,VALUE", help="Try each of these values.")
+        list[str] | None,
+        typer.Option("--vary", metavar="SECTION.KEY=VALUE,VALUE", help="Values of a setting to try; may be repeated."),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each variant this many times.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds to train each combination with.")] = 1,
     model: Model = None,
     recipe: Recipe = None,
     settings: Set = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The folder of the sweep's runs.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write the sweep's runs to.")] = None,
     json: Json = False,
 ) -> None:
-    """Train every combination of settings, one after another; compare them, and write the winner's recipe."""
+    """Train with every combination of some settings, compare the runs, and write the winner's recipe."""
     from heedful.checking import precheck_training
 
     overrides = merge_overrides(settings)

@@ -8,13 +8,33 @@ from typing import Annotated
 import typer
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")]
-Data = Annotated[str | None, typer.Argument(help="A file, folder, URL, data set id, builtin or builtin:zh.")]
-RunOrModel = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or a model by name or folder.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A short name, folder, .gguf file or hub id.")]
+Data = Annotated[
+    str | None, typer.Argument(help="A file, folder, URL or Hugging Face data set id; builtin or builtin:zh (shipped).")
+]
+RunOrModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_OR_MODEL", help="A run's folder, or a model: short name, folder, .gguf file or Hugging Face id."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="A short name, folder, .gguf file or Hugging Face id.")
+]
 Recipe = Annotated[str | None, typer.Option("--recipe", "--config", "-c", help="A YAML file of settings.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; may be repeated.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Format = Annotated[str | None, typer.Option("--format", help="The rows' format, if detection is wrong.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="FIELD=COLUMN,...", help="Other names of fields.")]
-OnBadRow = Annotated[str | None, typer.Option("--on-bad-row", help="error, or skip and count.")]
-TemplateName = Annotated[str | None, typer.Option("--template", help="auto, alpaca, chatml or own.")]
+Format = Annotated[str | None, typer.Option("--format", help="Format of the rows, where it is not detected rightly.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="FIELD=COLUMN,...",
+        help="Which column holds which field, as instruction=question,output=reply.",
+    ),
+]
+OnBadRow = Annotated[str | None, typer.Option("--on-bad-row", help="What to do with an unusable row: error, or skip.")]
+TemplateName = Annotated[
+    str | None, typer.Option("--template", help="Format of the prompt: auto, alpaca, chatml or own (the tokenizer's).")
+]

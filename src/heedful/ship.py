@@ -12,18 +12,28 @@ from heedful.options import Json, RunPath
 
 def export(
     run: RunPath,
-    to: Annotated[str, typer.Option("--to", help="hf: a folder; gguf: for llama.cpp; ollama: that and a Modelfile.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="Format: hf (a Hugging Face folder), gguf (llama.cpp) or ollama (GGUF and a Modelfile)."
+        ),
+    ],
     quantize: Annotated[
-        str | None, typer.Option("--quantize", help="f32, f16, bf16; with gguf and ollama also q8_0, q4_0.")
+        str | None,
+        typer.Option(
+            "--quantize", help="Precision of the weights: f32, f16 or bf16; for gguf and ollama also q8_0 or q4_0."
+        ),
     ] = None,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="With --to hf: the LoRA adapter without its base.")
+        bool, typer.Option("--adapter", help="With --to hf: export the LoRA adapter alone, without its base model.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Where it goes; RUN/export/ if not given.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an export that is there.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder or .gguf file to write; inside RUN/export/ if not given.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an export that is already there.")] = False,
     json: Json = False,
 ) -> None:
-    """Write the tuned model for other programs, and prove that it is the same model."""
+    """Write the tuned model for other programs, and verify that it is the same model."""
     from heedful.run import open_run
 
     open_run(run)  # before the libraries are imported, which takes seconds
@@ -39,11 +49,13 @@ def export(
 
 def push(
     place: Annotated[Path, typer.Argument(metavar="RUN_OR_EXPORT", help="An exported folder, or a run with one.")],
-    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository; it is made if need be.")],
-    public: Annotated[bool, typer.Option("--public", help="For everyone to see; private if not given.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Send; without it, only say what would be sent.")] = False,
+    to: Annotated[
+        str, typer.Option("--to", metavar="OWNER/NAME", help="The repository; created if it does not exist.")
+    ],
+    public: Annotated[bool, typer.Option("--public", help="Create it public instead of private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Upload; without it, only show what would be uploaded.")] = False,
 ) -> None:
-    """Upload an export to the Hugging Face hub; first say what would be sent."""
+    """Upload an export to the Hugging Face hub; without --yes only show what would be uploaded."""
     from heedful.export import hub
     from heedful.report import screen
 

@@ -12,23 +12,31 @@ from heedful.arguments import columns_of, merge_overrides, refuse_ignored
 from heedful.errors import UsageError
 from heedful.options import Columns, Format, Json, RunOrModel, RunPath, Set
 
-Temperature = Annotated[float | None, typer.Option("--temperature", help="0 always takes the likeliest token.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of an answer.")]
-KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file with the key; or HEEDFUL_API_KEY.")]
-Names = Annotated[list[str] | None, typer.Option("--allow-host", help="A host name under which clients may come.")]
-Origins = Annotated[list[str] | None, typer.Option("--allow-origin", help="An origin whose pages may ask (CORS).")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="Temperature of sampling; 0 always takes the likeliest token.")
+]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", help="File that holds the server's key; or set HEEDFUL_API_KEY.")
+]
+Names = Annotated[
+    list[str] | None, typer.Option("--allow-host", help="Also answer requests whose Host header is this name.")
+]
+Origins = Annotated[
+    list[str] | None, typer.Option("--allow-origin", help="Let pages of this origin use the server (CORS).")
+]
 
 
 def generate(
     run_or_model: RunOrModel,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The instruction.")] = None,
-    input: Annotated[str, typer.Option("--input", help="An alpaca row's input, joined to the prompt.")] = "",
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The instruction to answer.")] = None,
+    input: Annotated[str, typer.Option("--input", help="The instruction's input, as in an alpaca row.")] = "",
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Answer every row of this data set.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where the answered rows go (JSON).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file to write the answered rows to.")] = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of what is drawn at a temperature.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Random seed of sampling.")] = None,
     format: Format = None,
     columns: Columns = None,
     settings: Set = None,
@@ -63,15 +71,18 @@ def generate(
 
 
 def chat(
-    run_or_model: Annotated[str | None, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or a model.")] = None,
+    run_or_model: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, or a model; with --url, a model of that server."),
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Talk to an OpenAI-compatible server instead.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="OpenAI-compatible server to chat with instead.")] = None,
     key_file: KeyFile = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     settings: Set = None,
 ) -> None:
-    """Talk to a run, a model or a server in the terminal."""
+    """Chat with a run, a model or a server in the terminal."""
     overrides = merge_overrides(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
     if url is not None:
         _chat_with_server(url, run_or_model, key_file, system, overrides)
@@ -107,17 +118,23 @@ def _chat_with_server(
 
 def serve(
     run_or_model: RunOrModel,
-    host: Annotated[str, typer.Option("--host", help="The address; any but loopback needs a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; any but loopback needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
     key_file: KeyFile = None,
     allow_host: Names = None,
     allow_origin: Origins = None,
-    with_base: Annotated[bool, typer.Option("--base/--no-base", help="Serve a run's base model too.")] = True,
+    with_base: Annotated[
+        bool, typer.Option("--base/--no-base", help="Also serve the model that the run began with, or not.")
+    ] = True,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     settings: Set = None,
 ) -> None:
-    """Serve a run or a model to OpenAI's clients."""
+    """Serve a run or a model over an OpenAI-compatible API, with a web page to chat."""
     from heedful.checking import precheck_model
 
     overrides = merge_overrides(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
@@ -129,11 +146,13 @@ def serve(
 
 
 def feedback(
-    action: Annotated[Literal["export"], typer.Argument(help="export")],
+    action: Annotated[Literal["export"], typer.Argument(help="What to do: export is all there is.")],
     run: RunPath,
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write; without it RUN/feedback.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSON file to write; RUN/feedback.json if not given.")
+    ] = None,
 ) -> None:
-    """Write the answers that were rated good or written better as rows to train on; print the file's name."""
+    """Write answers that users rated good or corrected as rows to train on; print the file's name."""
     from heedful.report import screen
     from heedful.serve.feedback import export_feedback
 

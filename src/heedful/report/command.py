@@ -15,10 +15,14 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def report(
         run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")],
-        watch: Annotated[bool, typer.Option("--watch", help="Serve the page while the training goes on.")] = False,
-        port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where --watch serves; 0: any.")] = 8765,
+        watch: Annotated[
+            bool, typer.Option("--watch", help="Serve the report on this machine and follow the training.")
+        ] = False,
+        port: Annotated[
+            int, typer.Option("--port", min=0, max=65535, help="Port of --watch; 0 takes a free one.")
+        ] = 8765,
     ) -> None:
-        """Write the run's report.html and its model card; or serve the report to this machine."""
+        """Write the run's report.html and its model card, or serve the report on this machine."""
         from heedful.report import screen
         from heedful.report.card import write_card
         from heedful.report.page import write_report
