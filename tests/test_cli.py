@@ -210,7 +210,7 @@ def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
     assert (end.value.code, "Cannot write" in capsys.readouterr().err) == (2, True)
     with pytest.raises(SystemExit) as end:
         main([*check, "--out", str(rows_file)])
-    assert (end.value.code, "is no receipt" in capsys.readouterr().err) == (2, True)
+    assert (end.value.code, "is not a receipt" in capsys.readouterr().err) == (2, True)
 
 
 def test_receipts_of_equal_rows_in_two_files_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ def test_the_hubs_client_reports_no_use_unless_the_user_says_so(said: str | None
         ),
         (["chat"], "runs/a", "heedful train --resume --out"),
         (["serve"], "runs/a", "heedful train --resume --out"),
-        (["chat"], "runs", "runs is no run but holds runs. Name one, such as"),
+        (["chat"], "runs", "runs is not a run but a folder of runs. Name one, such as"),
         (["generate", "--prompt", "Hi"], "adapter", "Name the run that it comes from, or export that with --to hf"),
     ],
 )

@@ -124,18 +124,18 @@ def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("generate m --data f --out o --system s --json", "--system and --json would do nothing with --data"),
-        ("generate m --prompt p --out o", "--out would do nothing with --prompt"),
-        ("check rows.json --run r --template own", "DATA and --template would do nothing with --run"),
-        ("check rows.json --json --show 2", "--show would do nothing with --json"),
-        ("models list gpt2", "NAME (gpt2) would do nothing with list"),
-        ("models pull gpt2 --json", "--json would do nothing with pull"),
+        ("generate m --data f --out o --system s --json", "--system and --json have no effect with --data"),
+        ("generate m --prompt p --out o", "--out has no effect with --prompt"),
+        ("check rows.json --run r --template own", "DATA and --template have no effect with --run"),
+        ("check rows.json --json --show 2", "--show has no effect with --json"),
+        ("models list gpt2", "NAME (gpt2) has no effect with list"),
+        ("models pull gpt2 --json", "--json has no effect with pull"),
         (
             "generate m --prompt p --columns q=a --format alpaca",
-            "--format and --columns would do nothing with --prompt",
+            "--format and --columns have no effect with --prompt",
         ),
-        ("evaluate r --columns instruction=q", "--columns would do nothing without --data"),
-        ("evaluate r --judge-by pairs", "--judge-by would do nothing without --judge"),
+        ("evaluate r --columns instruction=q", "--columns has no effect without --data"),
+        ("evaluate r --judge-by pairs", "--judge-by has no effect without --judge"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(

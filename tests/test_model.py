@@ -86,7 +86,7 @@ def test_what_no_model_names_the_settings_say_or_it_is_assumed_and_told() -> Non
     assert longest_row(boundless, 5000, said.append) >= 5000
     assert not said
     assert longest_row(boundless, None, said.append) == 1024
-    assert said == ["bloom names no longest row: 1,024 tokens are taken (encode.max_tokens says otherwise)."]
+    assert said == ["bloom models name no context length; 1,024 tokens are assumed (see encode.max_tokens)."]
 
 
 def test_half_precision_weights_become_fp32_masters(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_folder_closed_to_us_hides_no_other(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("os.stat", lambda path, **more: (refuse(path, "runs/a/"), stat(path, **more))[1])
     monkeypatch.setattr("os.listdir", lambda path=".": (refuse(path, "/closed"), scan(path))[1])
-    with pytest.raises(UsageError, match=r"is no run but holds runs. Name one, such as .*runs/b\.$"):
+    with pytest.raises(UsageError, match=r"is not a run but a folder of runs. Name one, such as .*runs/b\.$"):
         locate(str(tmp_path / "runs"))
     assert locate(str(tmp_path / "closed")) == Location(folder=tmp_path / "closed")
 

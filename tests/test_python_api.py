@@ -66,11 +66,11 @@ def test_an_engine_keeps_the_settings_that_are_not_asked_for(
 
 
 UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
-    "bytes": (lambda engine: engine.generate([b"x"]), r"b'x' \(bytes\) is no prompt. A prompt is a text, or a list"),
-    "a number": (lambda engine: engine.generate([3]), r"3 \(int\) is no prompt"),  # type: ignore[list-item]
-    "a list of texts": (lambda engine: [*engine.stream(["hi"])], r"'hi' \(str\) is no message. A prompt is"),
+    "bytes": (lambda engine: engine.generate([b"x"]), r"b'x' \(bytes\) is not a prompt. A prompt is a text, or a list"),
+    "a number": (lambda engine: engine.generate([3]), r"3 \(int\) is not a prompt"),  # type: ignore[list-item]
+    "a list of texts": (lambda engine: [*engine.stream(["hi"])], r"'hi' \(str\) is not a message. A prompt is"),
     "a role": (lambda engine: engine.generate([[{"role": "root", "content": "x"}]]), "The roles are system, user"),
-    "no content": (lambda engine: engine.generate([[{"role": "user", "text": "x"}]]), "a role and a content alone"),
+    "no content": (lambda engine: engine.generate([[{"role": "user", "text": "x"}]]), "only a role and a content"),
     "a Message without content": (
         lambda engine: engine.generate([[Message("user", None)]]),  # type: ignore[arg-type]
         "both texts. The roles are system, user, assistant, tool; got Message",
@@ -78,10 +78,10 @@ UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
     "a number as content": (lambda engine: engine.generate([[Message("user", 3)]]), "both texts"),  # type: ignore[arg-type]
     "a Message of another role": (lambda engine: engine.generate([[Message("root", "x")]]), "The roles are"),  # type: ignore[arg-type]
     "half a character": (lambda engine: engine.generate(["\ud800"]), "is not text"),
-    "sampling": (lambda engine: engine.generate(["x"], {"max_tokens": 3}), r"\(dict\) is no sampling. Give a"),
-    "samplings": (lambda engine: engine.generate(["x"], [SHORT, SHORT]), "2 samplings were given to 1 prompts"),
+    "sampling": (lambda engine: engine.generate(["x"], {"max_tokens": 3}), r"\(dict\) is not a Sampling. Give a"),
+    "samplings": (lambda engine: engine.generate(["x"], [SHORT, SHORT]), "2 samplings were given for 1 prompts"),
     "no batch": (lambda engine: engine.generate(["x"], batch_size=0), "batch_size=0 answers nothing"),
-    "rows to check": (lambda _: heedful.check([{"instruction": "a"}]), "data is a name or a path, and got a list."),
+    "rows to check": (lambda _: heedful.check([{"instruction": "a"}]), "data must be a name or a path, not a list."),
     "rows to train on": (lambda _: heedful.train([{"instruction": "a"}]), "Write rows to a file first"),
 }
 
@@ -94,5 +94,5 @@ def test_what_is_not_taken_is_refused(call: Callable[[Engine], Any], told: str) 
 
 def test_rows_to_evaluate_on_are_a_file(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(UsageError, match="data is a name or a path, and got a list"):
+    with pytest.raises(UsageError, match="data must be a name or a path, not a list"):
         heedful.evaluate(tmp_path, [{"instruction": "a"}])

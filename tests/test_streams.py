@@ -25,7 +25,7 @@ Capsys = pytest.CaptureFixture[str]
         ("$ --help >&-", 1, "heedful: stdout: it is closed, so the result is lost.\n"),
         ("$ models --json >/dev/full", 1, "heedful: The system: No space left on device.\n"),
         ("$ check nope.json 2>&-", 3, ""),
-        ("$ check --out /dev/stdout", 2, "heedful: /dev/stdout exists and is no receipt. Choose another --out.\n"),
+        ("$ check --out /dev/stdout", 2, "heedful: /dev/stdout exists and is not a receipt. Choose another --out.\n"),
         ("$ models <&- >/dev/null", 0, ""),
     ],
 )

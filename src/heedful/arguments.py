@@ -20,7 +20,9 @@ def refuse_ignored(where: str, options: Mapping[str, Any]) -> None:
     """Raise UsageError for options, by name, that were given and would be ignored; `where` says when they are."""
     given = [name for name, value in options.items() if value]
     if given:
-        raise UsageError(f"{' and '.join(given)} would do nothing {where}.", "Leave out one or the other.")
+        have, them = ("has", "it") if len(given) == 1 else ("have", "them")
+        add = f"Add {where.removeprefix('without ')}, or leave" if where.startswith("without ") else "Leave"
+        raise UsageError(f"{' and '.join(given)} {have} no effect {where}.", f"{add} {them} out.")
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

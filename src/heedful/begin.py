@@ -37,7 +37,7 @@ def check_name(what: str, name: Any) -> None:
     """Raise a UsageError for what the Python API was given in place of a name."""
     if not isinstance(name, (str, Path, type(None))):
         fix = " Write rows to a file first." if what == "data" else ""
-        raise UsageError(f"{what} is a name or a path, and got a {type(name).__name__}.", fix.strip())
+        raise UsageError(f"{what} must be a name or a path, not a {type(name).__name__}.", fix.strip())
 
 
 def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
@@ -49,7 +49,7 @@ def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str)
     """Raise a UsageError for a setting that a verb does not read."""
     for leaf in settings:
         if leaf not in {f"generate.{name}" for name in read}:
-            raise UsageError(f"{verb} does not read {leaf}.", f"Of generate it reads {', '.join(read)}.")
+            raise UsageError(f"{verb} does not read {leaf}.", f"Of the generate settings it reads {', '.join(read)}.")
 
 
 def check_writable(folder: Path) -> None:
@@ -57,7 +57,8 @@ def check_writable(folder: Path) -> None:
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise RunError(
-            f"Results cannot be written to {folder}.", "Let yourself write there, or copy the run to where you may."
+            f"Results cannot be written to {folder}.",
+            "Get write permission there, or copy the run to where you have it.",
         )
 
 

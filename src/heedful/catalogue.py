@@ -101,7 +101,9 @@ def _weights_of(folder: Path) -> Path:
         return Run(folder).model
     if runs := sorted(entry.name for entry in _folders_in(folder) if holds_run(entry)):
         more = f" ({len(runs)} are there)" if len(runs) > 1 else ""
-        raise UsageError(f"{folder} is no run but holds runs.", f"Name one, such as {folder / runs[-1]}{more}.")
+        raise UsageError(
+            f"{folder} is not a run but a folder of runs.", f"Name one, such as {folder / runs[-1]}{more}."
+        )
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"{folder} is an adapter without its base model.",

@@ -55,7 +55,7 @@ def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str],
     named = max_positions(model)
     if named < BOUNDLESS or asked:
         return named
-    say(f"{model.model_type} names no longest row: {ASSUMED:,} tokens are taken (encode.max_tokens says otherwise).")
+    say(f"{model.model_type} models name no context length; {ASSUMED:,} tokens are assumed (see encode.max_tokens).")
     return ASSUMED
 
 
@@ -83,7 +83,7 @@ def check_receipt_path(out: Path | None) -> None:
         with suppress(OSError, ValueError):
             held = json.loads(out.read_text(encoding="utf-8"))
     if not isinstance(held, dict) or "encoding" not in held:
-        raise UsageError(f"{out} exists and is no receipt.", "Choose another --out.")
+        raise UsageError(f"{out} exists and is not a receipt.", "Choose another --out.")
 
 
 def store_receipt(receipt: Mapping[str, Any], out: Path | None) -> None:
@@ -95,7 +95,7 @@ def store_receipt(receipt: Mapping[str, Any], out: Path | None) -> None:
         write_json(place, receipt)
     except (OSError, RunError) as error:
         if out is not None:
-            raise UsageError(f"Cannot write {out}.", "Give --out another place.") from error
+            raise UsageError(f"Cannot write {out}.", "Choose another --out.") from error
         screen.say(f"The receipt is not stored: {place.parent} cannot be written.")
     else:
         screen.say(f"The receipt is stored in {place}.")

@@ -22,6 +22,8 @@ from heedful.report import command as report_command
 INTERRUPTED = 130
 GC_THRESHOLDS = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
 
+DEBUG_AGAIN = "Run it again with --debug for the traceback."
+
 app = typer.Typer(
     name="heedful",
     help="From a file of instructions to an assistant, on the machine you have.",
@@ -168,7 +170,7 @@ def train(
     if evaluation:
         screen.show_evaluation(evaluation)
     screen.out.print(
-        f"Its report: {run.report_file}; talk to it with: heedful chat {shlex.quote(str(run.path))}", soft_wrap=True
+        f"The report: {run.report_file}; chat with the run: heedful chat {shlex.quote(str(run.path))}", soft_wrap=True
     )
     return None
 
@@ -244,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1)
     except Exception as error:
-        _fail(f"Something broke that should not: {type(error).__name__}: {error}. Run it again with --debug.", 1)
+        _fail(f"Unexpected error, a bug in heedful: {type(error).__name__}: {error}. {DEBUG_AGAIN}", 1)
 
 
 def _run(arguments: list[str]) -> None:

@@ -32,7 +32,7 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     run = pipeline.train(settings=settings, out=out, budget=TRAINING_SECONDS)
     show_scores(Facts(run))
     _title("5  Yours now")
-    screen.out.print(f"The run lies in {run.path} (model/, receipt.json, loss-plot.pdf, responses.json, ...).")
+    screen.out.print(f"The run is in {run.path} (model/, receipt.json, loss-plot.pdf, responses.json, ...).")
     screen.out.print(f"Look at it:        {run.report_file}")
     screen.out.print(f"Talk to it:        heedful chat {shlex.quote(str(run.path))}")
     screen.out.print("Train on your own: heedful train YOUR-FILE.json")

@@ -50,7 +50,7 @@ def base_of(run: Run) -> Loaded:
     models.fit_vocabulary(loaded, models.load_tokenizer(str(run.path))[0])
     if models.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
         raise ModelError(
-            f"{loaded.origin} is not the model that {run.path} began with: its weights are others.",
+            f"{loaded.origin} is not the model that {run.path} began with: its weights differ.",
             "Put back what the run was trained from.",
         )
     return loaded

@@ -59,8 +59,8 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
         )
     if getattr(model, "_is_stateful", False):  # transformers' word for a recurrence
         raise ModelError(
-            f"{name}: {config.model_type} models carry a state from token to token, in which rows cannot be padded.",
-            "Choose a model that attends to its tokens.",
+            f"{name}: {config.model_type} models carry a state from token to token, so rows cannot be padded.",
+            "Choose a transformer, which attends to its tokens instead.",
         )
     rows = model.get_input_embeddings().weight.shape[0]
     if (needed := embeddings_of(tokenizer)) > rows:
@@ -94,7 +94,7 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
     for settings in (vars(config), tokenizer.init_kwargs):
         settings.pop("auto_map", None)  # what is saved comes without that code, and must not ask for it
     if not tokenizer.is_fast:
-        raise ModelError(f"{name}: the tokenizer has no fast form, whose offsets say where a token stands in the text.")
+        raise ModelError(f"{name}: the tokenizer has no fast version, which heedful needs for the offsets of tokens.")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: the tokenizer has no end-of-text token, so no answer could ever stop.")
     if tokenizer.pad_token is None:  # for other tools; here padding is known by lengths
@@ -212,7 +212,7 @@ def _check_folder(folder: Path) -> None:
     except ValueError as error:
         raise ModelError(f"{config} is not JSON: {error}.") from error
     if not isinstance(described, dict):
-        raise ModelError(f"{config} does not describe a model: it is no JSON object.")
+        raise ModelError(f"{config} does not describe a model: it is not a JSON object.")
     kind = described.get("model_type")
     if "auto_map" in described and kind not in transformers.CONFIG_MAPPING:
         raise ModelError(

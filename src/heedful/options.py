@@ -25,13 +25,13 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Format = Annotated[str | None, typer.Option("--format", help="Format of the rows, where it is not detected rightly.")]
+Format = Annotated[str | None, typer.Option("--format", help="Format of the rows, if it is detected wrongly.")]
 Columns = Annotated[
     str | None,
     typer.Option(
         "--columns",
         metavar="FIELD=COLUMN,...",
-        help="Which column holds which field, as instruction=question,output=reply.",
+        help="Which column holds which field, as in output=reply.",
     ),
 ]
 OnBadRow = Annotated[str | None, typer.Option("--on-bad-row", help="What to do with an unusable row: error, or skip.")]

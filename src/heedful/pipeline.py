@@ -119,7 +119,7 @@ def _train_and_export(
     if signal:
         raise Interrupted(signal, run.path)
     if session.progress.step == exported:
-        screen.say(f"{run.path} holds the model of all its {session.progress.step} updates.")
+        screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates.")
     else:
         _export(session)
     test = session.ready.splits.test
@@ -211,7 +211,9 @@ def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     config = answer_config(run_or_model, settings)
     engine, _ = open_tuned(run_or_model.path if isinstance(run_or_model, Run) else run_or_model, config)
     if engine.decoder is None:
-        screen.say("transformers' own forward writes the answers, slower: heedful has none for this model and machine.")
+        screen.say(
+            "Answers are computed by transformers, which is slower: heedful has no decoder for this model and machine."
+        )
     return engine
 
 
@@ -292,6 +294,8 @@ def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> 
     check_gpu(config.train)
     ranks.check(config.train)
     if budget is not None and ranks.count > 1:
-        raise UsageError("--budget is for one process: ranks would count the time each by its own clock.")
+        raise UsageError(
+            "--budget works in a single process only: each rank would measure time by its own clock.", "Leave it out."
+        )
     if budget is not None and resume:
-        raise UsageError("--budget is settled at a run's start.", "Leave it out: a resumed run keeps what was settled.")
+        raise UsageError("--budget is fixed when a run starts.", "Leave it out: a resumed run keeps its budget.")

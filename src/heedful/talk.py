@@ -88,7 +88,7 @@ def chat(
         _chat_with_server(url, run_or_model, key_file, system, overrides)
         return
     if run_or_model is None:
-        raise UsageError("Say with whom: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
+        raise UsageError("Name what to chat with: heedful chat RUN_OR_MODEL, or heedful chat --url URL.")
     if key_file is not None:
         raise UsageError("--api-key-file is for a server, and none is named.", "Name it with --url.")
     from heedful.checking import precheck_model

@@ -158,5 +158,5 @@ def serve(run_or_model: str, options: ServerOptions, settings: Mapping[str, Any]
     page = page_routes(next(iter(models)), run, replace(sampling, max_tokens=limits.answer_tokens))
     app = create_app(models, policy, limits, sampling, [page])
     names, url = " and ".join(models), server.url_of(listener)
-    told = f"{names} at {url}\nA page to talk to it, and the API under /v1. Ctrl-C ends."
+    told = f"{names} at {url}\nOpen it in a browser to chat; the API is under /v1. Ctrl-C stops the server."
     server.run(app, listener, lambda: screen.say(told))

@@ -330,9 +330,9 @@ def test_a_column_is_not_read_under_its_own_name_too() -> None:
             [ALPACA],
             "auto",
             {"instrution": "output"},
-            "data.columns names \"instrution\", which is no field of the format. Did you mean 'instruction'?",
+            "data.columns names \"instrution\", which is not a field of the format. Did you mean 'instruction'?",
         ),
-        ([ALPACA], "dolly", {"output": "output"}, 'data.columns names "output", which is no field of the format.'),
+        ([ALPACA], "dolly", {"output": "output"}, 'data.columns names "output", which is not a field of the format.'),
         (
             [ALPACA, chat(("user", "a"))],
             "auto",

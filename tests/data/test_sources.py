@@ -187,7 +187,7 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.csv", "\na,b,\n1,2,3\n", "d.csv:2: column 3 of the header has no name."),
         ("d.csv", 'a,b\n1,"2\n', "d.csv:2: not CSV: unexpected end of data."),
         ("d.parquet", b"PAR1 no", "d.parquet is not a whole Parquet file"),
-        ("d.xlsx", b"PK", "d.xlsx is of no kind that can be read. These are: .json, .jsonl,"),
+        ("d.xlsx", b"PK", "d.xlsx is of a file type that cannot be read. heedful reads .json, .jsonl,"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
@@ -254,7 +254,7 @@ def test_a_link_that_leads_nowhere_is_said(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
-    said = "cannot be read more than once, as heedful does. Save the data as a file first."
+    said = "cannot be read more than once, which heedful needs. Save the data as a file first."
     assert refusal(tmp_path / "pipe.json") == f"pipe.json, which is a pipe or a device, {said}"
     assert refusal("-") == f"What comes through a pipe {said}"
     assert refusal("/dev/null").endswith(said)
@@ -269,12 +269,12 @@ def test_an_empty_name_does_not_mean_this_folder(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("url", "fix"),
     [
-        ("file:///home/me/d.json", "Give the file's path."),
-        ("S3://bucket/d.json?key=x", "Download the file and give its"),
+        ("file:///home/me/d.json", "Or give the file's path."),
+        ("S3://bucket/d.json?key=x", "Or download the file and give its"),
     ],
 )
 def test_an_address_of_another_kind_is_refused(url: str, fix: str) -> None:
-    assert f"is no address that heedful reads, which begins with http:// or https://. {fix}" in refusal(url)
+    assert f"is not an address heedful can read: use http:// or https://. {fix}" in refusal(url)
     with pytest.raises(DataError):
         sources.check_exists(url)
 

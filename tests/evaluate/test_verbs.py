@@ -147,7 +147,7 @@ def test_a_run_is_whole_wherever_it_is_used_from(
     assert load_config(copy.config_file).data.path == rows.name
     fingerprint = began["fingerprint"] | {"model": "another"}
     write_json(copy.provenance_file, began | {"folder": str(rows.parent), "fingerprint": fingerprint})
-    with pytest.raises(HeedfulError, match="its weights are others"):
+    with pytest.raises(HeedfulError, match="its weights differ"):
         pipeline.evaluate(copy)
     assert [*pipeline.load_served(copy.path, True)] == ["copy"]
     assert "Its base model is not served beside it" in capsys.readouterr().err
@@ -378,7 +378,7 @@ def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Ru
     copy.scores_file.write_text("".join(line.replace('"key": "', '"key": "x') for line in lines))
     with pytest.raises(UsageError, match="no row in common"):
         heedful.compare(run, copy, common=True)
-    with pytest.raises(UsageError, match="is both runs"):
+    with pytest.raises(UsageError, match="is given as both runs"):
         heedful.compare(run, run)
     copy.evaluation_file.unlink()
     with pytest.raises(UsageError, match="was not evaluated yet"):

@@ -101,7 +101,7 @@ def test_llama_cpp_notices_another_splitting_and_other_weights(tmp_path: Path, m
     with monkeypatch.context() as patch:
         wrong = dict.fromkeys(vocabulary.SPLITS, "gpt-2")
         patch.setattr(vocabulary, "SPLITS", wrong)
-        with pytest.raises(ExportError, match="tokenises a prompt otherwise"):
+        with pytest.raises(ExportError, match="tokenises a prompt differently"):
             pipeline.export(run, "gguf", quantize="f32")
     with monkeypatch.context() as patch:
         llama = architectures.ARCHITECTURES["llama"]

@@ -21,5 +21,5 @@ def test_a_silent_llama_cpp_is_not_waited_for_forever(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(llama_cpp, "PATIENCE", 0.1)
-    with pytest.raises(ExportError, match=r"did not come to an end with a\.gguf"):
+    with pytest.raises(ExportError, match=r"did not finish with a\.gguf"):
         llama_cpp.ask(tmp_path / "a.gguf", [], [], 1, [])

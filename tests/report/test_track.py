@@ -133,7 +133,7 @@ def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytes
             raise ConnectionError("refused")
 
     Follower(run_of(tmp_path, 3).metrics_file, Down()).catch_up()
-    assert capsys.readouterr().err.count("did not take step 1 (ConnectionError: refused)") == 1
+    assert capsys.readouterr().err.count("failed at step 1 (ConnectionError: refused)") == 1
 
 
 def test_a_tracker_that_is_gone_at_the_end_does_not_end_the_run(
@@ -146,4 +146,4 @@ def test_a_tracker_that_is_gone_at_the_end_does_not_end_the_run(
     monkeypatch.setitem(TRACKERS, "mlflow", lambda run, config: Gone())
     with tracking(run_of(tmp_path, 1), track("mlflow")):
         pass
-    assert "did not end well (ConnectionError: reset)" in capsys.readouterr().err
+    assert "did not shut down cleanly (ConnectionError: reset)" in capsys.readouterr().err

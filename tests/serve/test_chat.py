@@ -143,7 +143,7 @@ def test_answers_that_were_cut_off_are_saved_but_not_learned(run, tmp_path: Path
     engine = Scripted(cut, cut[:1])
     engine.finish = finish
     said = run(engine, f"a\n/save {tmp_path}/x\nb\n/save {tmp_path}/x\n")
-    assert "no whole answer to learn from yet" in said.notes
+    assert "no complete answer to learn from yet" in said.notes
     if finish == "stop":
         (line,) = (tmp_path / "x").read_text("utf-8").splitlines()
         assert [message.get("weight") for message in json.loads(line)["messages"]] == [None, 0, None, None]
@@ -154,7 +154,7 @@ def test_what_a_server_finds_too_long_is_asked_without_the_oldest_turns(run) -> 
     said = run(engine, "a\nb\nc\nd\n/system S\n/undo\n/undo\n/undo\n/undo\ne\n")
     assert ["".join(text for _, text in asked) for asked in engine.asked] == ["a", "a1b", "a1b2c", "b2c", "b2c3d", "Se"]
     assert said.notes.count("left out") == 1
-    assert said.notes.endswith("No answer came: the message is not kept.\nToo long.\n")
+    assert said.notes.endswith("No answer came; the message is dropped.\nToo long.\n")
 
 
 @pytest.mark.parametrize(("line", "seen"), [("long", ["a1b2long", "b2long", "long"]), ("/retry", ["a1b", "b"])])
@@ -204,7 +204,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(run) -> None:  # type: i
     engine = Scripted(["half", KeyboardInterrupt()], [KeyboardInterrupt()], ["3"])
     said = run(engine, "a\nb\nc\n")
     assert said.out == "half\n3\n"
-    assert said.notes == " [stopped]\n" * 2 + "No answer came: the message is not kept.\n"
+    assert said.notes == " [stopped]\n" * 2 + "No answer came; the message is dropped.\n"
     assert engine.asked[2] == [("user", "a"), ("assistant", "half"), ("user", "c")]
 
 
@@ -226,7 +226,7 @@ def test_an_error_is_a_sentence_and_the_talk_goes_on(run) -> None:  # type: igno
     engine = Scripted([ModelError("A prompt of 9 tokens leaves no room.", "Shorten it.")], ["2"])
     said = run(engine, "a\nb\n")
     assert said.notes.splitlines() == [
-        "No answer came: the message is not kept.",
+        "No answer came; the message is dropped.",
         "A prompt of 9 tokens leaves no room. Shorten it.",
     ]
     assert (said.out, said.code) == ("2\n", 1)  # a script knows that an answer is missing
@@ -238,7 +238,7 @@ def test_another_try_without_an_answer_leaves_the_one_before(run, nothing: list[
     engine = Scripted(["1"], nothing, ["3"])
     said = run(engine, "a\n/retry\nb\n", Sampling(temperature=1))
     assert engine.asked[2] == [("user", "a"), ("assistant", "1"), ("user", "b")]
-    assert "No answer came: the one before stands." in said.notes
+    assert "No answer came; the previous one is kept." in said.notes
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
@@ -256,7 +256,7 @@ def test_set_changes_the_sampling(run) -> None:  # type: ignore[no-untyped-def]
     assert engine.seeds == [5]
     lines = said.notes.splitlines()
     assert lines[0] == "seed is 5 now."
-    assert lines[1] == "temperature is a number."
+    assert lines[1] == "temperature must be a number."
     assert "Impossible sampling: top_p=2.0" in lines[2]
     assert lines[3] == "There is no setting 'tempature'. Did you mean 'temperature'?"
     assert "temperature 0.0" in lines and "top_p 1.0" in lines
@@ -266,7 +266,7 @@ def test_what_is_not_named_is_the_servers_to_decide(run) -> None:  # type: ignor
     named = {"top_p"}
     lines = run(Scripted(["1"], ["2"]), "/set seed 0\n/set\na\n/retry\n", named=named).notes.splitlines()
     assert named == {"top_p", "seed"}
-    assert {"seed 0", "top_p 1.0", "temperature as the server says"} <= set(lines)
+    assert {"seed 0", "top_p 1.0", "temperature the server's default"} <= set(lines)
     assert not any("the same each time" in line for line in lines)
 
 

@@ -104,7 +104,7 @@ def test_the_first_signal_says_how_to_end_at_once_and_the_second_does(serve: Ser
         next(pieces := reply.iter_text())
         process.send(signal.SIGINT)
         told = process.lines(3)
-        assert told[2] == "Ending; 1 answer is being finished. Ctrl-C again ends at once.", told
+        assert told[2] == "Shutting down; 1 answer is being finished. Ctrl-C again ends at once.", told
         process.send(signal.SIGINT)
         assert "The server is shutting down." in "".join(pieces)
     assert process.wait(60) == 0
@@ -115,7 +115,7 @@ def test_a_server_that_does_nothing_just_ends(serve: Serve) -> None:
     _, process = serve()
     process.send(signal.SIGINT)
     assert process.wait(60) == 0
-    assert process.stderr.splitlines()[2:] == ["Ending."]
+    assert process.stderr.splitlines()[2:] == ["Shutting down."]
 
 
 def test_the_key_is_seen_nowhere(serve: Serve, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_key_is_seen_nowhere(serve: Serve, tmp_path: Path) -> None:
 def test_other_addresses_need_a_key(tiny_folder: Path, tmp_path: Path) -> None:
     done = heedful(tmp_path, "serve", tiny_folder, "--host", "0.0.0.0")
     assert done.wait() == 2
-    assert "Everybody who reaches 0.0.0.0 could use the model." in done.stderr
+    assert "everybody who reaches 0.0.0.0 could use the model." in done.stderr
     for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8"):
         check_host(host, None)
     for host in ("0.0.0.0", "::", "192.168.0.1", "example.com", ""):

@@ -38,7 +38,7 @@ def test_what_a_server_refuses_is_a_sentence(live: Make) -> None:
         connect(url, None, None)
     with pytest.raises(UsageError, match="has no model 'y'"):
         connect(url, "y", "k")
-    with pytest.raises(UsageError, match="is no URL"):
+    with pytest.raises(UsageError, match="is not the URL"):
         connect("localhost:80", None, None)
     for nowhere in ("http://127.0.0.1:1", "http://127.0.0.1:port", "http://a\x00b"):
         with pytest.raises(UsageError, match="No server answers"):

@@ -111,7 +111,7 @@ def test_the_recipe_of_a_run_does_not_undo_what_the_run_settled(
 
 def test_a_resumed_run_is_given_no_other_budget(tmp_path: Path) -> None:
     made = begin(tmp_path, Screen(), 1e6)
-    with pytest.raises(UsageError, match="settled at a run's start"):
+    with pytest.raises(UsageError, match="fixed when a run starts"):
         heedful.train(out=made.run.path, resume=True, budget=60)
 
 

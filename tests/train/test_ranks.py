@@ -242,7 +242,7 @@ def test_sharded_ranks_end_where_one_lacks_memory(trained: Trained) -> None:
         ("many-two", "2 ranks are more than the 1 rows of an update"),
         ("few-two", "2 ranks are more than the 1 training rows"),
         ("kind-two", "train.sharding=half cannot be: input should be 'none' or 'full'"),
-        ("budget-two", "--budget is for one process"),
+        ("budget-two", "--budget works in a single process only"),
     ],
 )
 def test_what_ranks_cannot_train_is_refused_in_one_sentence(trained: Trained, name: str, what: str) -> None:

@@ -32,10 +32,8 @@ SCHEMES = ("http", "https")
 def check_url(url: str) -> None:
     """Raise DataError for an address that is not fetched: of another scheme, or with a password in it."""
     if scheme_of(url) not in SCHEMES:
-        fix = "Give the file's path." if scheme_of(url) == "file" else "Download the file and give its path."
-        raise DataError(
-            f"{redacted(url)} is no address that heedful reads, which begins with http:// or https://.", fix
-        )
+        fix = "Or give the file's path." if scheme_of(url) == "file" else "Or download the file and give its path."
+        raise DataError(f"{redacted(url)} is not an address heedful can read: use http:// or https://.", fix)
     if names_user(url):
         problem = f"The address {redacted(url)} was given with a user or password, which a run would write down."
         raise DataError(problem, "Leave them out, or download the file and give its path.")

@@ -181,7 +181,7 @@ def _turns(row: Fields, field: str) -> list[Message]:
     value, dialect = row[field], TURNS[field]
     if not _is_list(value) or not value:
         raise BadRow(
-            f'field "{field}" is {described(value)}, not a list of messages', "", f'field "{field}" is no list'
+            f'field "{field}" is {described(value)}, not a list of messages', "", f'field "{field}" is not a list'
         )
     found = []
     for number, turn in enumerate(value, 1):

@@ -163,7 +163,7 @@ def _check_columns(wanted: str, columns: Mapping[str, str], present: set[str]) -
     for field, column in columns.items():
         if field not in fields:
             hint = did_you_mean(field, fields) or f"The fields are {listed(sorted(fields))}."
-            raise DataError(f'data.columns names "{field}", which is no field of the format.', hint)
+            raise DataError(f'data.columns names "{field}", which is not a field of the format.', hint)
         if present and column not in present:
             hint = did_you_mean(column, present) or f"The columns are {listed(sorted(present))}."
             raise DataError(f'data.columns takes {field} from "{column}", but no row has that column.', hint)

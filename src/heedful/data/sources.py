@@ -125,12 +125,12 @@ def _file(path: Path, part: Part = "train") -> _File:
         raise _not_kept(f"{path}, which is a pipe or a device,")
     ending, packed = file_type(path.name)
     if ending not in READERS:
-        raise DataError(f"{path} is of no kind that can be read.", f"These are: {KINDS}, and each with .gz.")
+        raise DataError(f"{path} is of a file type that cannot be read.", f"heedful reads {KINDS}, and each with .gz.")
     return _File(str(path), lambda: open(path, "rb"), ending, packed, part)
 
 
 def _not_kept(what: str) -> DataError:
-    return DataError(f"{what} cannot be read more than once, as heedful does.", "Save the data as a file first.")
+    return DataError(f"{what} cannot be read more than once, which heedful needs.", "Save the data as a file first.")
 
 
 def _read(file: _File, reporter: Reporter) -> Source:

@@ -86,7 +86,7 @@ def _learned(counts: EncodingReceipt, rows: int, on_bad_row: str) -> EncodingRec
     if bad and (on_bad_row == "error" or len(bad) > MOST_SKIPPED * rows):
         problem = f"{bad[0]}: every assistant's message has the weight 0, so nothing would be learned"
         fix = "Give one of them the weight 1, or remove the row."
-        raise DataError(f"{problem} ({len(bad)} of {rows} rows are so).", fix)
+        raise DataError(f"{problem} ({len(bad)} of {rows} rows are like this).", fix)
     return counts
 
 

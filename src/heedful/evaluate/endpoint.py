@@ -162,7 +162,7 @@ def completions_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--judge {url} is no address.", "Write it as http://127.0.0.1:11434/v1.")
+        raise UsageError(f"--judge {url} is not a URL.", "Write it as http://127.0.0.1:11434/v1.")
     if parts.username or parts.password:
         raise UsageError(
             "--judge holds a name or password.", "Give the key in HEEDFUL_JUDGE_KEY or with --judge-key-file."

@@ -31,7 +31,7 @@ def evaluation_rows(
     config = run.config()
     if run.config(asked).data != config.data:
         raise UsageError(
-            "The data settings of a finished run decide which rows it never saw, and stay as they are.",
+            "The data settings of a finished run decide which rows it never saw, and cannot be changed.",
             "Name other rows with --data.",
         )
     splits, receipt = load_splits(run.located(config).data, reporter)
@@ -70,8 +70,8 @@ def record_decider(run: Run, decides: str) -> None:
         return
     if is_scored(run):
         raise UsageError(
-            f"{run.path} chose {chosen} to decide, before any score was known, and it stays.",
-            f"The other scores are told beside it; to let {decides} decide, train with that setting.",
+            f"{run.path} chose {chosen} to decide before any score was known, and that cannot be changed.",
+            f"The other scores are shown beside it; to let {decides} decide, train with that setting.",
         )
     run.write_config(override(run.config(), {"evaluate.decides": decides}))
 

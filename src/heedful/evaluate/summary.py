@@ -140,7 +140,7 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
     """
     pair = (str(first.path), str(second.path))
     if first.path.resolve() == second.path.resolve():
-        raise UsageError(f"{first.path} is both runs.", "Give two different ones.")
+        raise UsageError(f"{first.path} is given as both runs.", "Give two different ones.")
     found = _evaluated(first, data), _evaluated(second, data)
     evaluations = [read_json(results.evaluation_file) for results in found]
     rows = _joined(*found, pair, common)

@@ -76,7 +76,7 @@ def _refuse_scaled_rotations(config: PretrainedConfig) -> None:
         if kind["rope_type"] != "default":
             raise ExportError(
                 f"GGUF export does not know rotary embeddings that are scaled, as this model's are "
-                f"({kind['rope_type']}): such a file could not be read back and held against the run.",
+                f"({kind['rope_type']}): such a file could not be read back and compared with the run.",
                 "Export it with --to hf.",
             )
 

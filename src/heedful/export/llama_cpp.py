@@ -66,7 +66,7 @@ def ask(
     try:
         ran = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        raise ExportError(f"llama.cpp did not come to an end with {file.name} in {PATIENCE:,} seconds.") from None
+        raise ExportError(f"llama.cpp did not finish with {file.name} within {PATIENCE:,} seconds.") from None
     try:
         return Said(**json.loads(ran.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):

@@ -90,7 +90,7 @@ def prompts(reference: Reference, encoder: Encoder) -> Receipt:
     """Compare the prompts of every conversation."""
     for messages, ids in zip(reference.prompts, reference.ids, strict=True):
         if encoder.prompt_ids(messages) != ids:
-            raise ExportError(f"The export prompts otherwise than the run: {messages[-1].content!r}.")
+            raise ExportError(f"The export formats a prompt differently from the run: {messages[-1].content!r}.")
     return {"prompts": {"conversations": len(reference.ids), "equal": len(reference.ids)}}
 
 
@@ -101,7 +101,7 @@ def answers(reference: Reference, model: PreTrainedModel, kind: str) -> Receipt:
     agreed = agreement(reference, found, bounds.tie or 0.0)
     if not apart["mean"] <= bounds.divergence or (bounds.tie is not None and agreed.different):
         raise ExportError(
-            f"The export does not answer as the run: {agreed.different} of {agreed.answers} answers differ, "
+            f"The export does not answer as the run does: {agreed.different} of {agreed.answers} answers differ, "
             f"{apart['mean']:.2g} nats a token apart.",
             "Nothing was written; "
             + ("please report it." if kind == "f32" else "if it is the rounding alone, --quantize f32 passes."),
@@ -133,14 +133,16 @@ def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: 
     said = llama_cpp.ask(file, list(texts), reference.question_ids, ANSWER_TOKENS, encoder.stop_ids)
     for (text, ids), theirs in zip(texts.items(), said.ids, strict=True):
         if theirs != ids:
-            raise ExportError(f"llama.cpp tokenises a prompt otherwise than the run: {text!r}.")
+            raise ExportError(f"llama.cpp tokenises a prompt differently from the run: {text!r}.")
     if set(said.stops) != encoder.stop_ids:
         unknown = encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.stop_ids - set(said.stops)))
         raise ExportError(f"llama.cpp does not end an answer at {', '.join(unknown)}.")
     bounds = BOUNDS[kind]
     agreed = decoded(reference, said.answers, (bounds.tie or 0.0) + ARITHMETIC_TIE)
     if bounds.tie is not None and agreed.different:
-        raise ExportError(f"llama.cpp answers {agreed.different} of {agreed.answers} questions otherwise than the run.")
+        raise ExportError(
+            f"llama.cpp answers {agreed.different} of {agreed.answers} questions differently from the run."
+        )
     return {
         "llama_cpp": {
             "checked": True,

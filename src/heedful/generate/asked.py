@@ -17,7 +17,7 @@ def messages_of(prompt: Any) -> list[Message]:
     if isinstance(prompt, str):
         return [_message({"role": "user", "content": prompt})]
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
-        raise UsageError(f"{_name(prompt)} is no prompt.", TAKEN)
+        raise UsageError(f"{_name(prompt)} is not a prompt.", TAKEN)
     return [_message(turn) for turn in prompt]
 
 
@@ -26,11 +26,11 @@ def samplings_of(sampling: Any, count: int) -> list[Sampling]:
     samplings = [sampling] * count if isinstance(sampling, Sampling) else sampling
     if not isinstance(samplings, Sequence) or not all(isinstance(one, Sampling) for one in samplings):
         raise UsageError(
-            f"{_name(sampling)} is no sampling.", "Give a heedful.records.Sampling, or one to each prompt."
+            f"{_name(sampling)} is not a Sampling.", "Give a heedful.records.Sampling, or one for each prompt."
         )
     if len(samplings) != count:
         raise UsageError(
-            f"{len(samplings)} samplings were given to {count} prompts.", "Give one, or one to each prompt."
+            f"{len(samplings)} samplings were given for {count} prompts.", "Give one, or one for each prompt."
         )
     return list(samplings)
 
@@ -41,7 +41,7 @@ def _message(turn: Any) -> Message:
             raise _unlike(turn)
         turn = Message(turn["role"], turn["content"])
     if not isinstance(turn, Message):
-        raise UsageError(f"{_name(turn)} is no message.", TAKEN)
+        raise UsageError(f"{_name(turn)} is not a message.", TAKEN)
     if turn.role not in get_args(Role) or not all(isinstance(text, str) for text in (turn.content, turn.input)):
         raise _unlike(turn)
     if not is_unicode(turn.content + turn.input):
@@ -52,7 +52,7 @@ def _message(turn: Any) -> Message:
 def _unlike(turn: object) -> UsageError:
     roles = ", ".join(get_args(Role))
     return UsageError(
-        "A message holds a role and a content alone, both texts.", f"The roles are {roles}; got {turn!r:.100}."
+        "A message holds only a role and a content, both texts.", f"The roles are {roles}; got {turn!r:.100}."
     )
 
 

@@ -142,7 +142,7 @@ class Engine:
             raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
         batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size < 1:
-            raise UsageError(f"batch_size={batch_size} answers nothing.", "It is at least 1.")
+            raise UsageError(f"batch_size={batch_size} answers nothing.", "It must be at least 1.")
         own = of_prompts(self.sampling, len(prompts))
         samplings = samplings_of(own if sampling is None else sampling, len(prompts))
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
@@ -188,7 +188,7 @@ class Engine:
         """Choose each row's next token, the same in any company."""
         likeliest, tokens = (part.tolist() for part in logits.max(-1))
         if not all(map(math.isfinite, likeliest)):
-            raise ModelError("The model computes no numbers (its logits are NaN or infinite).", "Was it trained?")
+            raise ModelError("The model's logits are NaN or infinite.", "Check its weights: was it trained?")
         for i, row in enumerate(rows):
             if self.decoder is None and row.sampling.logprobs is None:
                 tokens[i] = self._pick(row, logits[i])

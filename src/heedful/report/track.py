@@ -115,7 +115,7 @@ def tracking(run: Run, config: Config) -> Iterator[Callable[[], None]]:
     except UsageError:
         raise
     except Exception as error:
-        problem = f"The tracker {config.run.track} did not begin: {type(error).__name__}: {error}."
+        problem = f"The tracker {config.run.track} did not start: {type(error).__name__}: {error}."
         raise RunError(problem, "Set it up as its own manual says, or leave run.track out.") from error
     follow = Follower(run.metrics_file, tracker)
     try:
@@ -148,7 +148,9 @@ class Follower:
         try:
             self.tracker.close()
         except Exception as error:
-            screen.say(f"The tracker did not end well ({type(error).__name__}: {error}); the run is not touched by it.")
+            screen.say(
+                f"The tracker did not shut down cleanly ({type(error).__name__}: {error}); the run is not affected."
+            )
 
     def _send(self, event: Mapping[str, Any]) -> None:
         if event["event"] not in EVENTS:
@@ -163,7 +165,7 @@ class Follower:
         except Exception as error:
             self.failed = True
             why = f"{type(error).__name__}: {error}"
-            screen.say(f"The tracker did not take step {event['step']} ({why}): it is left out from here on.")
+            screen.say(f"The tracker failed at step {event['step']} ({why}) and is left out from here on.")
 
 
 def _package(name: str) -> Any:

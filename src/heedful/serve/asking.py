@@ -169,5 +169,5 @@ def _bias(body: Asking, engine: Engine) -> tuple[tuple[int, float], ...]:
     size = vocabulary_of(engine)
     for key in body.logit_bias or ():
         if not (key.isascii() and key.isdecimal() and len(key) < 10 and int(key) < size):
-            raise refused(f"logit_bias: '{key[:20]}' is no token id from 0 to {size - 1}.", "logit_bias")
+            raise refused(f"logit_bias: '{key[:20]}' is not a token id from 0 to {size - 1}.", "logit_bias")
     return tuple((int(key), value) for key, value in (body.logit_bias or {}).items())

@@ -81,7 +81,7 @@ def chat(
         sys.stdin.reconfigure(errors="replace")  # a byte that is no UTF-8 must not end the talk
     if sys.stdin.isatty():
         remember_lines()
-        talk.say(f"{engine.name or 'The model'} listens. /help lists the commands.")
+        talk.say(f"Chatting with {engine.name or 'the model'}. /help lists the commands.")
     failed = False
     while True:
         try:
@@ -153,7 +153,7 @@ class Talk:
             self.turns[-1:] = [asked, answer] if answer.content.strip() else before
             if not answer.content.strip():
                 self.refused = refused  # with this message; with another the turns may well fit
-                self.say(f"No answer came: {'the one before stands' if before else 'the message is not kept'}.")
+                self.say(f"No answer came; {'the previous one is kept' if before else 'the message is dropped'}.")
 
     def stream(self, said: Said, speaker: Speaker | None = None) -> Iterator[str]:
         """Yield the pieces of the next answer, and keep them in `said`."""
@@ -195,7 +195,7 @@ class Talk:
         before = self.turns[-2:]
         text = self.take_back()
         if "temperature" in self.named and self.sampling.temperature == 0:
-            self.say("Without a temperature the answer is the same each time.")
+            self.say("At temperature 0 the answer is the same each time.")
         self.retries += 1
         self.answer(text, before)
 
@@ -225,14 +225,14 @@ class Talk:
         try:
             changed: Any = {name: kind([value.strip()] if value.strip() else ()) if kind is tuple else kind(value)}
         except ValueError as error:
-            raise HeedfulError(f"{name} is {'a whole number' if kind is int else 'a number'}.") from error
+            raise HeedfulError(f"{name} must be {'a whole number' if kind is int else 'a number'}.") from error
         self.sampling = replace(self.sampling, **changed)
         self.named.add(name)
         return self.say(f"{name} is {self.value_of(name)} now.")
 
     def value_of(self, name: str) -> Any:
         """Return a setting's value, or in whose hands it is."""
-        return getattr(self.sampling, name) if name in self.named else "as the server says"
+        return getattr(self.sampling, name) if name in self.named else "the server's default"
 
     def take_back(self) -> str:
         """Remove the last message and its answer; give the message."""
@@ -252,7 +252,7 @@ class Talk:
         if not file or not self.turns:
             raise HeedfulError("There is no conversation yet." if file else "Say where: /save FILE.")
         if all(turn.supervised is False for turn in self.turns[1::2]):
-            raise HeedfulError("There is no whole answer to learn from yet: each was cut off.")
+            raise HeedfulError("There is no complete answer to learn from yet: each was cut off.")
         messages = [
             {"role": turn.role, "content": turn.content} | ({"weight": 0} if turn.supervised is False else {})
             for turn in [*self.head(), *self.turns]

@@ -48,7 +48,9 @@ class AccessPolicy:
         origin = headers.get("origin")
         own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
         if origin is not None and origin not in own and origin not in self.origins:
-            raise Problem(403, "Pages of this origin may not ask here; see --allow-origin.", code="origin_not_allowed")
+            raise Problem(
+                403, "Pages of this origin may not use this server; see --allow-origin.", code="origin_not_allowed"
+            )
         if self.key is not None and path not in WITHOUT_KEY and not path.startswith(PAGE):
             self._check_key(headers.get("authorization", ""))
 

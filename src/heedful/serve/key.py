@@ -32,7 +32,7 @@ def check_host(host: str, key: str | None) -> None:
     """Refuse to open the door to others without a key."""
     if key is None and not is_loopback(host):
         raise UsageError(
-            f"Everybody who reaches {host} could use the model.",
+            f"Without a key, everybody who reaches {host} could use the model.",
             f"Give a key with --api-key-file FILE or in {KEY_VARIABLE}, or stay on 127.0.0.1.",
         )
 

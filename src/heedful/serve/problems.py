@@ -69,7 +69,7 @@ def leaving() -> Problem:
 
 def broken(error: Exception) -> Problem:
     """Say that an answer failed; the sentence of an error of ours is for the user to read, others are not."""
-    message = str(error) if isinstance(error, HeedfulError) else "Something broke that should not."
+    message = str(error) if isinstance(error, HeedfulError) else "Internal error; the server's log has it."
     return Problem(500, message, code="failed", headers=NO_RETRY)
 
 

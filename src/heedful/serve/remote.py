@@ -95,7 +95,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
     """Find a server's model: the one named, or its first; UsageError if there is none."""
     url = url.rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url} is no URL of a server.", "Write it as http://127.0.0.1:8000.")
+        raise UsageError(f"{url} is not the URL of a server.", "Write it as http://127.0.0.1:8000.")
     url = url if url.endswith("/v1") else f"{url}/v1"
     try:
         near = is_loopback(urlsplit(url).hostname or "")  # a proxy cannot reach this machine's own servers

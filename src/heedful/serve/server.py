@@ -91,9 +91,9 @@ class Server(uvicorn.Server):
 def farewell(answers: int) -> str:
     """Say what a server still does that was told to end."""
     if not answers:
-        return "Ending."
+        return "Shutting down."
     finished = "1 answer is" if answers == 1 else f"{answers} answers are"
-    return f"Ending; {finished} being finished. Ctrl-C again ends at once."
+    return f"Shutting down; {finished} being finished. Ctrl-C again ends at once."
 
 
 def is_failure(entry: logging.LogRecord) -> bool:

@@ -23,7 +23,7 @@ def halved(collator: Collator, examples: Sequence[TokenizedExample]) -> Collator
     longest, largest = max(map(len, examples)), max(places for _, places in collator.parts(examples))
     if collator.batch_tokens <= longest:
         raise RunError(
-            f"Memory does not hold the forward of a single row of {longest} tokens.",
+            f"The forward of a single row of {longest} tokens does not fit into memory.",
             f"Set encode.max_tokens={max(8, longest // 2)}, or train.method=lora.",
         )
     return replace(collator, batch_tokens=max(longest, largest // 2))

@@ -49,7 +49,7 @@ def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERA
             apart = torch.cat([_logits(model, "padded", [row]) for row in rows])
     except (MemoryError, RuntimeError, ValueError, TypeError, IndexError) as error:  # also NotImplementedError
         if is_out_of_memory(error):
-            problem = f"Memory ran out where the model was asked whether it computes trees of {length} tokens."
+            problem = f"Memory ran out while probing whether the model computes trees of {length} tokens."
             raise RunError(problem, "Lower encode.max_tokens, or choose a smaller model.") from error
         return False  # the model refuses the mask
     return bool((together - apart).abs().max() <= tolerance * apart.abs().max())
