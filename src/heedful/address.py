@@ -1,10 +1,12 @@
-"""The address of a file, and as much of it as may be shown.
+"""Addresses: of what kind they are, and how much of one may be shown.
 
-What follows its `?` may be a key: it stays in config.yaml, by which the data is read again, and is shown nowhere else.
+What follows the `?` of a file's address may be a key: it stays in config.yaml, by which the data is read again, and is
+shown nowhere else.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
@@ -26,3 +28,11 @@ def names_user(name: str) -> bool:
 def redacted(text: str, rest: str = "?...") -> str:
     """Return a text without what may be secret in the address at its end: user, password and, but for `rest`, query."""
     return _WEB.sub(lambda found: f"{found[1]}{found[2]}{rest if found[3] else ''}", text, count=1)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine as only it can reach it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -27,7 +27,7 @@ Shape = tuple[int, int, int]
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Count the cores that this process may use; a share of one counts as one."""
-    return min([_allowed(), *(max(1, math.ceil(quota)) for quota in _quotas(cgroup))])
+    return min([allowed_cores(), *(max(1, math.ceil(quota)) for quota in _quotas(cgroup))])
 
 
 def limit_threads_to_quota() -> None:
@@ -35,7 +35,7 @@ def limit_threads_to_quota() -> None:
 
     They know by themselves which cores they may use, but not for how much of the time.
     """
-    if cores() < _allowed():
+    if cores() < allowed_cores():
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
@@ -121,7 +121,8 @@ def _median_seconds(work: Callable[[], None]) -> float:
     return statistics.median(seconds)
 
 
-def _allowed() -> int:
+def allowed_cores() -> int:
+    """Count the cores that this process may run on, whatever share of their time it is given."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +14,7 @@ from heedful.options import Columns, Data, Format, Json, Model, Recipe, RunPath,
 if TYPE_CHECKING:
     from heedful.evaluate.endpoint import Endpoint
 
-KEY = "HEEDFUL_JUDGE_KEY"  # the environment variable that may hold the judge's key
+JUDGE_KEY = "HEEDFUL_JUDGE_KEY"  # the environment variable that may hold the judge's key
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def evaluate(
         typer.Option("--judge-by", help="Grade each answer from 0 to 100 (the default), compare in pairs, or both."),
     ] = None,
     judge_key_file: Annotated[
-        Path | None, typer.Option("--judge-key-file", help=f"File that holds the server's key; or set {KEY}.")
+        Path | None, typer.Option("--judge-key-file", help=f"File that holds the server's key; or set {JUDGE_KEY}.")
     ] = None,
     format: Format = None,
     columns: Columns = None,
@@ -125,12 +124,6 @@ def endpoint_of(url: str | None, model: str | None, key_file: Path | None) -> En
     if model is None:
         raise UsageError("--judge needs --judge-model NAME.", "Its server lists the names under /models.")
     from heedful.evaluate.endpoint import Endpoint
+    from heedful.serve.key import read_key
 
-    try:
-        key = os.environ.get(KEY, "") if key_file is None else key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read --judge-key-file {key_file}: {getattr(error, 'strerror', error)}.") from None
-    key = key.strip()
-    if not (key.isascii() and key.isprintable()):
-        raise UsageError("The judge's key holds characters that no key has.", "It is one line of plain letters.")
-    return Endpoint(url, model, key)
+    return Endpoint(url, model, read_key(key_file, JUDGE_KEY) or "")

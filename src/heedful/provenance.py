@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedful.address import redacted
+from heedful.machine import allowed_cores
 from heedful.run import Run
 
 KEPT = ("folder", "asked", "scored")  # of a run that begins anew: where its names were typed, and what is known of it
@@ -26,7 +27,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "folder": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": allowed_cores(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
         **facts,
     }

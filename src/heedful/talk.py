@@ -106,12 +106,12 @@ def _chat_with_server(
     from heedful.begin import SAMPLING, refuse_others
     from heedful.config import load_config
     from heedful.serve.chat import chat as chat_with
-    from heedful.serve.key import read_key
+    from heedful.serve.key import API_KEY, read_key
     from heedful.serve.remote import connect
 
     refuse_others(settings, SAMPLING, "`heedful chat --url`")
     sampling = load_config(None, settings).generate.sampling()
-    remote = connect(url, model, read_key(key_file))
+    remote = connect(url, model, read_key(key_file, API_KEY))
     remote.named |= {leaf.removeprefix("generate.") for leaf in settings}
     chat_with(remote, sampling, system, named=remote.named)
 

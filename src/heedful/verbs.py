@@ -138,12 +138,12 @@ def serve(run_or_model: str, options: ServerOptions, settings: Mapping[str, Any]
         from heedful.serve import server
         from heedful.serve.app import create_app
         from heedful.serve.guard import AccessPolicy
-        from heedful.serve.key import check_host, read_key
+        from heedful.serve.key import API_KEY, check_host, read_key
         from heedful.serve.limits import Limits
         from heedful.serve.page import page_routes
     except ModuleNotFoundError as error:
         raise UsageError("`heedful serve` needs more packages.", install("serve")) from error
-    key = read_key(options.key_file)
+    key = read_key(options.key_file, API_KEY)
     check_host(options.host, key)
     config = answer_config(run_or_model, settings)
     sampling = config.generate.sampling()

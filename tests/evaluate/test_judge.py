@@ -272,7 +272,7 @@ def test_the_key_goes_to_the_judge_and_nowhere_else(
         (("h:80", "m", None), "is not a URL"),
         (("http://h:99999/v1", "m", None), "is not a URL"),
         (("http://me:pw@h/v1", "m", None), "HEEDFUL_JUDGE_KEY"),
-        (("http://h/v1", "m", Path("/no/such/file")), "Cannot read --judge-key-file"),
+        (("http://h/v1", "m", Path("/no/such/file")), "Cannot read the key from /no/such/file: No such file"),
     ],
 )
 def test_a_judge_that_cannot_be_is_one_sentence(arguments: Any, told: str) -> None:

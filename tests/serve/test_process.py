@@ -16,12 +16,13 @@ from tests.processes import Process, heedful
 from tests.serve.conftest import CHAT, Make, asking
 
 from heedful import talk, verbs
+from heedful.address import is_loopback
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Sampling
 from heedful.run import Run
-from heedful.serve.key import check_host, is_loopback, read_key
+from heedful.serve.key import API_KEY, check_host, read_key
 from heedful.serve.limits import Limits
 from heedful.serve.server import listen
 
@@ -144,15 +145,15 @@ def test_other_addresses_need_a_key(tiny_folder: Path, tmp_path: Path) -> None:
 def test_keys_are_read_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("abc\n")
-    assert read_key(file, {"HEEDFUL_API_KEY": "other"}) == "abc"
-    assert read_key(None, {"HEEDFUL_API_KEY": " env "}) == "env"
-    assert read_key(None, {}) is None
+    assert read_key(file, API_KEY, {"HEEDFUL_API_KEY": "other"}) == "abc"
+    assert read_key(None, API_KEY, {"HEEDFUL_API_KEY": " env "}) == "env"
+    assert read_key(None, API_KEY, {}) is None
     for text in ("", "a b", "schlüssel"):
         file.write_text(text)
         with pytest.raises(UsageError):
-            read_key(file, {})
+            read_key(file, API_KEY, {})
     with pytest.raises(UsageError, match="Cannot read the key"):
-        read_key(tmp_path / "none", {})
+        read_key(tmp_path / "none", API_KEY, {})
 
 
 def test_a_taken_port_is_a_sentence() -> None:

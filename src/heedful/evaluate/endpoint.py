@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
+from heedful.address import is_loopback
 from heedful.errors import HeedfulError, UsageError
 
 ATTEMPTS = 4
@@ -30,7 +31,6 @@ LONGEST_THOUGHT = 4096  # tokens, where what a model thinks unseen counts as wel
 UNSUPPORTED = re.compile(r"(?=.*(max_tokens|temperature)).*(unsupported|not support)", re.IGNORECASE)
 PASSING = {408, 409, 425, 429}
 MUST_END = {401, 403, 404}
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -75,7 +75,7 @@ class Endpoint:
             headers=headers,
             timeout=self.timeout,
             follow_redirects=False,
-            trust_env=urlsplit(self.url).hostname not in LOOPBACK,
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
         self._stopped = threading.Event()

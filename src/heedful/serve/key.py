@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from heedful.address import is_loopback
 from heedful.errors import UsageError
 
-KEY_VARIABLE = "HEEDFUL_API_KEY"
+API_KEY = "HEEDFUL_API_KEY"  # the environment variable that may hold the key
 
 
-def read_key(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
+def read_key(file: Path | None, variable: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """Read the key from a file or the environment; never from the command line, which every process can see."""
-    if file is None and KEY_VARIABLE not in environment:
+    if file is None and variable not in environment:
         return None
     try:
-        key = (file.read_text("ascii") if file else environment[KEY_VARIABLE]).strip()
+        key = (file.read_text("ascii") if file else environment[variable]).strip()
     except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read the key from {file}: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"Cannot read the key from {file}: {reason}.") from error
     if not (key and key.isascii() and key.isprintable() and " " not in key):
         raise UsageError(
-            f"The key in {file or KEY_VARIABLE} is no key: letters, digits and signs, without spaces.",
-            "`openssl rand -hex 24` makes one.",
+            f"The key in {file or variable} is not a key: letters, digits and signs, without spaces.",
+            "`openssl rand -hex 24` makes one for a server of your own.",
         )
     return key
 
@@ -33,12 +34,5 @@ def check_host(host: str, key: str | None) -> None:
     if key is None and not is_loopback(host):
         raise UsageError(
             f"Without a key, everybody who reaches {host} could use the model.",
-            f"Give a key with --api-key-file FILE or in {KEY_VARIABLE}, or stay on 127.0.0.1.",
+            f"Give one with --api-key-file FILE or in {API_KEY}, or stay on 127.0.0.1.",
         )
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from heedful.address import is_loopback
 from heedful.errors import ModelError, UsageError
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
-from heedful.serve.key import is_loopback
 
 SILENCE_SECONDS = 120.0  # longest wait for a next word
 UNKNOWN_CONTEXT = 4096  # tokens of a conversation, where a server does not tell its context
