@@ -38,13 +38,14 @@ def export(
 
     open_run(run)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
+    from heedful.export import verify
     from heedful.report import screen
 
     made = pipeline.export(run, to, quantize=quantize, adapter=adapter, out=out, force=force)
     if json:
         screen.show_json({"path": str(made.path), **made.receipt})
         return
-    screen.show_export(made.path, made.receipt, made.checks)
+    screen.show_export(made.path, made.receipt, verify.told(made.receipt))
 
 
 def push(

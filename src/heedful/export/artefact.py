@@ -33,11 +33,6 @@ class Exported:
     path: Path
     receipt: dict[str, Any]
 
-    @property
-    def checks(self) -> list[tuple[str, str]]:
-        """Say in words what was compared."""
-        return verify.told(self.receipt)
-
 
 def carry_out(job: Job, questions: Sequence[Messages], reporter: Reporter) -> Exported:
     """Write, verify, publish. Whatever happens, the place holds the old artefact, the new one, or nothing."""

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, changed, differences, dump_config, override
+from heedful.config import Config, changed, differences, override
 from heedful.evaluate.rows import RowScores, read_rows
-from heedful.report.screen import data_lines, encoding_lines
 from heedful.run import Results, Run, read_json
 
 Lines = list[tuple[str, str]]
@@ -166,10 +165,6 @@ def duration(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
 
 
-def data_facts(facts: Facts) -> tuple[Lines, Lines]:
-    return data_lines(facts.receipt["data"]), encoding_lines(facts.receipt["encoding"])
-
-
 def settings(facts: Facts) -> list[dict[str, str]]:
     """List the settings that differ from the defaults."""
     return [
@@ -221,7 +216,3 @@ def origin(facts: Facts) -> Lines:
         ("packages", packages or None),
     ]
     return [(name, str(value)) for name, value in rows if value]
-
-
-def yaml_of(facts: Facts) -> str:
-    return dump_config(facts.config)

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heedful import __version__
+from heedful.config import dump_config
 from heedful.data.datamap import KINDS, LIMITS
 from heedful.data.row_losses import RowLosses
 from heedful.report import facts as told
@@ -26,6 +27,7 @@ from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
 from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
+from heedful.report.screen import data_lines, encoding_lines
 from heedful.run import Run, atomic_write, slug
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -124,7 +126,7 @@ def _parts(facts: Facts) -> Part:
         "settings": told.settings(facts),
         "command": told.command(facts),
         "origin": told.origin(facts),
-        "config": told.yaml_of(facts),
+        "config": dump_config(facts.config),
     }
 
 
@@ -153,10 +155,10 @@ def _curves(facts: Facts) -> Part | None:
 def _data(facts: Facts) -> Part | None:
     if not facts.receipt or "data" not in facts.receipt:
         return None
-    rows, encoding = told.data_facts(facts)
-    lengths = {name: facts.receipt["encoding"].get(f"{name}_lengths") for name in ("prompt", "answer")}
+    data, encoding = facts.receipt["data"], facts.receipt["encoding"]
+    lengths = {name: encoding.get(f"{name}_lengths") for name in ("prompt", "answer")}
     plots = {f"{name}s": histogram_plot(counts) if counts else None for name, counts in lengths.items()}
-    return {"rows": rows, "encoding": encoding, **plots}
+    return {"rows": data_lines(data), "encoding": encoding_lines(encoding), **plots}
 
 
 def _map(facts: Facts) -> Part | None:

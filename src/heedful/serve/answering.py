@@ -1,4 +1,4 @@
-"""A job seen from the event loop: its events in order, as long as somebody is there to hear them."""
+"""A job seen from the event loop: its events in order, until its client leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class RunningGeneration:
-    """A generation on its way, from `begin` to `end`, which stops its decoding if it is not whole."""
+    """A generation in progress, from `begin` to `end`; `end` stops the decoding if answers are unfinished."""
 
     def __init__(self, scheduler: Scheduler, generation: Generation, counters: Counters) -> None:
         self.generation = generation
@@ -40,7 +40,7 @@ class RunningGeneration:
 
     def end(self) -> None:
         if len(self.answers) < len(self.generation.rows) and not self._job.cancelled:
-            self._job.cancel()
+            self._job.cancelled = True
             self._counters.abandoned += 1
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
@@ -59,7 +59,7 @@ class RunningGeneration:
             yield place, event
 
     async def all(self) -> list[tuple[Completion, list[Choice]]]:
-        """Wait for the whole answers; give each with its recorded choices."""
+        """Wait for the whole answers; return each with its recorded choices."""
         choices: list[list[Choice]] = [[] for _ in self.generation.rows]
         async for place, event in self.events():
             choices[place] += event.choices

@@ -15,7 +15,7 @@ from heedful.serve.problems import Problem
 class Connection(H11Protocol):
     """Closes itself when a request's head has not arrived in `head_seconds`."""
 
-    head_seconds: ClassVar[float] = 20.0
+    head_seconds: ClassVar[float]  # set by server.config_of
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -31,7 +31,7 @@ class Connection(H11Protocol):
         self._stop()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or has a head that is too large."""
+        """Refuse what is not HTTP, or has a head that is too large."""
         error = sys.exception()
         status = getattr(error, "error_status_hint", 400)
         problem = Problem(status, "The head of the request is too large." if status == 431 else msg)
@@ -46,7 +46,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def _watch(self) -> None:
-        """Run the clock while a head is awaited of which something, or nothing yet at all, has come."""
+        """Run the clock while the connection waits for a request's head, whether some of it has come or not."""
         if self.conn.their_state is not h11.IDLE:
             self._stop()
         elif self._clock is None:

@@ -1,7 +1,7 @@
 """One thread runs the models, at best the process's first; requests join and leave their running batches.
 
 A job is one request: the rows of its answers, and a function that takes their events, called from the thread. A row's
-answer is the same in any company (see `generate`), so nothing here decides over what is said, only over when.
+answer is the same in any company (see `generate`), so nothing here decides what is said, only when.
 """
 
 from __future__ import annotations
@@ -29,15 +29,11 @@ class Job:
     rows: Sequence[Row]
     tell: Callable[[int, Event | Problem], None]
     deadline: float  # of time.monotonic()
-    cancelled: bool = False  # nobody waits for it any more
-
-    def cancel(self) -> None:
-        """Let the rows leave before their next token."""
-        self.cancelled = True
+    cancelled: bool = False  # nobody waits for it any more: its rows leave before their next token
 
 
 class Lane:
-    """One model: which rows wait for a place, and which are in the running batch."""
+    """One model's queue: the rows that wait for a place, and those in the running batch."""
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self.engine = engine
@@ -47,15 +43,17 @@ class Lane:
         self._prefix_cache = PrefixCache(limits.prefix_cache_bytes)
         self._batch = RunningBatch(engine, self._prefix_cache)
         self._joined = 0
-        self._owed = False  # rows stood still while others joined
+        self._owed = False  # running rows waited while others joined
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
     def turn(self) -> None:
-        """Let some of the waiting rows join, or give all running rows their next token: two joins that let rows stand
-        still never follow each other."""
+        """Prefill some of the waiting rows, or decode one token for all running rows.
+
+        After a prefill that made running rows wait, the next turn is always a decode step.
+        """
         standing = bool(self._batch.rows)
         try:
             joining = [] if standing and self._owed else self._joining()
@@ -73,7 +71,7 @@ class Lane:
             job.tell(place, event)
 
     def _joining(self) -> list[Row]:
-        """Move rows from those that wait to those that run: as many as there is room for, some at a time."""
+        """Move waiting rows to the running ones: as many as there is room for, at most PREFILL_TOKENS at a time."""
         waiting = [job.rows[place] for job, place in self.waiting]
         count = self._batch.room(waiting, self._limits.running, at_once=True)
         tokens = 0
@@ -103,7 +101,7 @@ class Lane:
 
 
 class Scheduler:
-    """The thread, and the door to it. `submit` is for other threads; a job's `tell` is called from this one."""
+    """Runs the models in one thread. Other threads call `submit`; a job's `tell` is called from the models' thread."""
 
     def __init__(self, engines: Mapping[str, Engine], limits: Limits) -> None:
         self.limits = limits
@@ -159,14 +157,14 @@ class Scheduler:
             self._leave()
 
     def _leave(self) -> None:
-        """Tell whoever still waits; nobody does unless `run` broke."""
+        """Tell those who still wait that the server ends; there are none unless `run` broke."""
         with self._wake:
             self._done.set()
             for job in {*self._new, *(job for lane in self.lanes.values() for job in lane.jobs())}:
                 job.tell(0, leaving())
 
     def submit(self, job: Job) -> None:
-        """Take a job; raise a Problem if the queue is full, or the server leaves or has left."""
+        """Take a job; raise a Problem if the queue is full or the server is shutting down."""
         with self._wake:
             if self.draining or self._done.is_set():
                 raise leaving()
@@ -176,14 +174,14 @@ class Scheduler:
             self._wake.notify()
 
     def drain(self) -> None:
-        """Take no more jobs; give those that are there some time, then end them."""
+        """Take no more jobs; end those that are there once the drain time is over."""
         with self._wake:
             if not self.draining:
                 self._drained_by = time.monotonic() + self.limits.drain_seconds
             self._wake.notify()
 
     def stop(self) -> None:
-        """End what runs at once; who waits for it is told so."""
+        """End all jobs at once; those who wait for them are told."""
         with self._wake:
             self._drained_by = 0.0
             self._wake.notify()
@@ -195,7 +193,7 @@ class Scheduler:
             self._done.wait()
 
     def _gather(self) -> bool:
-        """Take in new jobs and let others go; wait while there is nothing to do. Say whether to go on."""
+        """Take in new jobs and end old ones; wait while there is nothing to do. Return whether to go on."""
         with self._wake:
             while not self._new and not self._busy() and not self.draining:
                 self._wake.wait()
