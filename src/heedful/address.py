@@ -31,7 +31,7 @@ def redacted(text: str, rest: str = "?...") -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine as only it can reach it."""
+    """Say whether a host name or address is this machine's loopback."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

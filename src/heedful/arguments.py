@@ -1,4 +1,4 @@
-"""What people type on the command line -> settings and numbers."""
+"""Words of the command line -> settings and numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heedful.errors import UsageError
 
 
 def merge_overrides(settings: list[str] | None, **leaves: Any) -> dict[str, Any]:
-    """Put options that have a name of their own over `--set`; `data__split` stands for data.split."""
+    """Merge --set with the options that have a name of their own, which win; `data__split` stands for data.split."""
     from heedful.config import split_override
 
     overrides = dict(split_override(text) for text in settings or [])
@@ -17,7 +17,7 @@ def merge_overrides(settings: list[str] | None, **leaves: Any) -> dict[str, Any]
 
 
 def refuse_ignored(where: str, options: Mapping[str, Any]) -> None:
-    """Raise UsageError for options, by name, that were given and would be ignored; `where` says when they are."""
+    """Raise UsageError for options, by name, that are given but ignored; `where` says when, as "with --run"."""
     given = [name for name, value in options.items() if value]
     if given:
         have, them = ("has", "it") if len(given) == 1 else ("have", "them")

@@ -1,6 +1,6 @@
-"""The first verb: what becomes of each row, and what a model would learn of it. It loads no model.
+"""The verb `check`: what becomes of each row, and what a model would learn from it. No model is loaded.
 
-Libraries take seconds to import, so what can be refused without them is looked at before.
+Libraries take seconds to import, so whatever can be refused without them is checked before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check(data: Name = None, *, model: Name = None, recipe: Name = None, setting
 
 
 def prepare_data(config: Config) -> tuple[Prepared, PretrainedConfig]:
-    """Read, split and encode the data that is named, for the model that is; return that model's configuration too."""
+    """Read, split and encode the data of a configuration for its model; return that model's own configuration too."""
     locate(config.model.name)
     splits, receipt = load_splits(config.data, TERMINAL)
     from heedful import model as models
@@ -49,7 +49,7 @@ def prepare_data(config: Config) -> tuple[Prepared, PretrainedConfig]:
 
 
 def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str], None]) -> int:
-    """Return the longest sequence to train on: what the model takes, or where it names no limit what is asked for."""
+    """Return the longest sequence to train on: the model's limit, or the settings' where the model names none."""
     from heedful.model import BOUNDLESS, max_positions
 
     named = max_positions(model)
@@ -60,14 +60,14 @@ def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str],
 
 
 def precheck_training(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
-    """Raise at once what a training would raise: unusable settings, the names of no file and of no model."""
+    """Raise early for train, sweep and doctor: bad settings, an unknown model, missing data."""
     config = configure(recipe, settings, data, model)
     locate(config.model.name)
     check_exists(config.data.path)
 
 
 def precheck_model(run_or_model: str, settings: Settings, data: str | None = None) -> None:
-    """The same of what shall answer: a run or a model, how it is asked to, and the rows that it is asked about."""
+    """Raise early for generate, chat and serve: bad settings, an unknown run or model, missing data."""
     load_config(None, settings)
     locate(run_or_model)
     if data is not None:
@@ -75,7 +75,7 @@ def precheck_model(run_or_model: str, settings: Settings, data: str | None = Non
 
 
 def check_receipt_path(out: Path | None) -> None:
-    """Raise UsageError if a receipt would replace a file that is none, such as the data."""
+    """Raise UsageError if a receipt would replace a file that is not one, such as the data."""
     if out is None or not out.exists():
         return
     held = None
@@ -87,7 +87,7 @@ def check_receipt_path(out: Path | None) -> None:
 
 
 def store_receipt(receipt: Mapping[str, Any], out: Path | None) -> None:
-    """Store a receipt and say where: in the cache, under its data's name and its own hash, if not in `out`."""
+    """Store a receipt in `out`, or else in the cache under the data's name and its own hash; say where."""
     digest = hashlib.sha256(json.dumps(receipt).encode()).hexdigest()
     place = out or cache_home() / "receipts" / f"{slug(Path(receipt['data']['path']).stem)}-{digest[:8]}.json"
     try:

@@ -250,7 +250,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a verb until all that it printed is written; an error of its own comes before one of writing."""
+    """Run a verb and flush what it printed; an error of the verb takes precedence over one of writing."""
     try:
         app(arguments)
     except BaseException as end:

@@ -1,4 +1,4 @@
-"""The verb that compares two finished runs: their files are read, a page is written, and no model is loaded."""
+"""The verb `compare`: two finished runs are compared by their files; no model is loaded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from heedful.run import Run, open_run
 def compare(
     first: Run | Path | str, second: Run | Path | str, *, common: bool = False, data: Name = None
 ) -> dict[str, Any]:
-    """Compare two runs on the rows on which both were evaluated, held back or of `data`: the second against the
-    first. A page of it is written into the second."""
+    """Compare the second run with the first on rows that both were evaluated on; write a page of it into the second.
+
+    The rows are the held-back ones, or those of `data`.
+    """
     first, second = (open_run(run) for run in (first, second))
     on = None if data is None else str(data)
     result = compare_runs(first, second, common, on)

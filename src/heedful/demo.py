@@ -21,7 +21,7 @@ TRAINING_SECONDS = 180.0  # of the six minutes that the whole story may take
 
 
 def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
-    """Check, train, compare; print each."""
+    """Check, train and compare, and print each; return the run."""
     started = time.monotonic()
     _title("1  The data: what became of each row")
     ready = check(settings=settings)

@@ -22,7 +22,7 @@ from heedful.train.precision import resolve
 
 
 def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
-    """Load a run's or another model with the encoder that prompts it as in training."""
+    """Load a run's model, or any other, with the encoder that prompts it as in training."""
     loaded = models.load(str(run_or_model))
     folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
     encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
@@ -30,7 +30,7 @@ def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encode
 
 
 def open_base(run: Run, config: Config) -> Engine:
-    """Load the model that a run began with, in the chat format that it knows, or else in the run's."""
+    """Load the model that a run began with; it is prompted by its own chat template, or else by the run's."""
     loaded = base_of(run)
     positions = models.max_positions(loaded.model.config)
     encoder = open_encoder(None, loaded.tokenizer, positions)
@@ -57,7 +57,7 @@ def base_of(run: Run) -> Loaded:
 
 
 def find_base(run: Run) -> str:
-    """Return what the model that a run began with is loaded by; UsageError if it is not there any more."""
+    """Return the name or path that loads the model a run began with; UsageError if it is not there any more."""
     origin = run.from_here(read_json(run.provenance_file)["model"])
     name = origin if os.path.exists(origin) else run.located(run.config()).model.name
     locate(name)
@@ -65,8 +65,10 @@ def find_base(run: Run) -> str:
 
 
 def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:
-    """Let a model answer as the settings say; where the engine copied its weights, its own are narrowed to the same
-    type."""
+    """Make an engine that answers as the settings say.
+
+    Where the engine keeps a copy of the weights, the model's own are cast to the same type, to save memory.
+    """
     bf16 = resolve(config.generate.precision, "generate.precision") == "bf16"
     dtype = torch.bfloat16 if bf16 else torch.float32
     keep_freed_pages()  # what one token frees the next one wants again

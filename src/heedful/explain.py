@@ -32,7 +32,7 @@ def explain() -> list[tuple[str, str, str, str]]:
 
 
 def permitted(schema: Mapping[str, Any]) -> str:
-    """Say what a JSON schema lets pass, as in "whole number from 1 | null"."""
+    """Describe what a JSON schema permits, as in "whole number from 1 | null"."""
     if "anyOf" in schema:
         return " | ".join(permitted(one) for one in schema["anyOf"])
     if "const" in schema:

@@ -1,4 +1,4 @@
-"""The verbs that measure: evaluate, compare, sweep. What is typed on the command line -> the pipeline -> the screen."""
+"""The verbs that measure: `evaluate`, `compare`, `sweep`. Command line -> pipeline -> screen."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def sweep(
 
 
 def endpoint_of(url: str | None, model: str | None, key_file: Path | None) -> Endpoint | None:
-    """Make the judge that was named; UsageError if half of it is missing."""
+    """Make the judge's endpoint from its options; UsageError if only some of them are given."""
     if url is None:
         if model is not None or key_file is not None:
             raise UsageError("A judge needs --judge URL.", "Write it as --judge http://127.0.0.1:11434/v1.")

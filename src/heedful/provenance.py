@@ -1,4 +1,4 @@
-"""What a run came from, as its provenance.json tells."""
+"""What a run came from, as written to its provenance.json."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from heedful.address import redacted
 from heedful.machine import allowed_cores
 from heedful.run import Run
 
-KEPT = ("folder", "asked", "scored")  # of a run that begins anew: where its names were typed, and what is known of it
+KEPT = ("folder", "asked", "scored")  # kept when a run starts over: where its names were typed, and what is known of it
 
 
 def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what a run came from: versions, hardware, command, and the facts given. Of a resumed one, how it began and
-    what took it up again, at which step."""
+    """Describe what a run came from: versions, hardware, command and the given facts.
+
+    A resumed run keeps how it began and adds an entry for this resume, with its step.
+    """
     packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
     now = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

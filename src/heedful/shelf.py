@@ -1,4 +1,4 @@
-"""`heedful models`: which there are by name, and fetching one. To list them takes no torch."""
+"""`heedful models`: list the models that have short names, without torch, or fetch one."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def list_models(as_json: bool) -> None:
 
 
 def pull(name: str) -> Path:
-    """Fetch or convert a model, so that it loads at once from then on; give its folder.
+    """Fetch or convert a model, so that it loads at once from then on; return its folder.
 
-    Raises RunError where what is converted could not stay.
+    Raises RunError where a converted model could not be kept.
     """
     from heedful import model as models
 

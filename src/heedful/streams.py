@@ -1,7 +1,7 @@
-"""The process's own streams: there where the caller closed them, fit for any character, and emptied before the end.
+"""The process's standard streams: replaced where the caller closed them, safe for any character, flushed at the end.
 
-Nothing here knows what is written. It comes before all else, because the next file that is opened takes the place of a
-closed one, and what is meant for the screen would be written into it.
+`prepare` runs before anything else: the next file that is opened gets the number of a closed stream, and what is meant
+for the screen would be written into it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NoReturn
 
 
 class Closed(io.TextIOWrapper):
-    """A stdout that nobody opened: a result for it is lost, which is told as soon as there is one."""
+    """A stdout that was closed: writing a result to it is an error, because it would be lost."""
 
     def write(self, text: str) -> NoReturn:
         raise OSError(errno.EBADF, "it is closed, so the result is lost", "stdout")
 
 
 def prepare() -> None:
-    """Put something in the place of streams that are missing; write as \\xe9 what a stream's encoding does not know."""
+    """Replace streams that are missing; escape, as \\xe9, characters that a stream's encoding does not have."""
     # in this order: what is opened gets the lowest number that is free, which is the missing stream's own
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (these last as long as the process)
@@ -36,7 +36,7 @@ def prepare() -> None:
 
 
 def deliver() -> None:
-    """Write out what stdout still holds, while there is somebody to hear that it cannot be."""
+    """Flush stdout, while a failure can still be reported."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -45,7 +45,7 @@ def deliver() -> None:
 
 
 def let_go(descriptor: int = 1) -> None:
-    """Write no more to stdout, or to 2, stderr: Python would try again at its end."""
+    """Point stdout, or stderr with 2, at the null device, so that Python's own flush at exit does not fail again."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 

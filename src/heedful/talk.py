@@ -1,4 +1,4 @@
-"""The verbs through which people reach a model, and what they say of it: `generate`, `chat`, `serve`, `feedback`."""
+"""The verbs that talk to a model: `generate`, `chat`, `serve`, and `feedback` on what it said."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def chat(
 def _chat_with_server(
     url: str, model: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
 ) -> None:
-    """Chat with a model of a server, for which this machine need load no library of models."""
+    """Chat with a model of a server, which takes no torch on this machine."""
     from heedful.begin import SAMPLING, refuse_others
     from heedful.config import load_config
     from heedful.serve.chat import chat as chat_with

@@ -1,4 +1,4 @@
-"""The verbs that let a model speak: to one prompt, to a file of them, in a talk, to a server's clients."""
+"""The verbs that let a model answer: one prompt, a file of them, a chat in the terminal, a server's clients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS_PER_WRITE = 512  # rows that are answered before the file is first written
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where a server listens, and whom it lets in: holders of a key, under these host names, from these origins."""
+    """Where a server listens, and whom it answers: holders of a key, for these host names, from these origins."""
 
     host: str
     port: int
@@ -57,9 +57,9 @@ def answer_one(
 
 
 def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, Any]) -> None:
-    """Answer every row of a data set; the rows with `model_response` go to a file.
+    """Answer every row of a data set, and write the rows with their `model_response` to a file.
 
-    Until they are whole they lie in a file beside it, from which the same call goes on.
+    Unfinished answers are kept in a file beside it, from which the same command continues.
     """
     folder = out.resolve().parent
     if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
@@ -101,7 +101,7 @@ def _answers_key(engine: Engine, rows: Sequence[Prompt]) -> str:
 
 
 def _resumed(unfinished: Path, key: str) -> list[dict[str, Any]]:
-    """Return the answers of an earlier call that did not come to its end; UsageError if they are not what it asks."""
+    """Return the answers of an earlier call that did not finish; UsageError if they are of another call."""
     held = read_json(unfinished) if unfinished.exists() else {"key": key, "answers": []}
     if not isinstance(held, dict) or held.get("key") != key:
         raise UsageError(

@@ -74,8 +74,10 @@ def chat(
     other: Other | None = None,
     named: set[str] | None = None,
 ) -> None:
-    """Talk with an engine until the user leaves or the input ends; `other` opens what /compare asks. Of settings that
-    are not `named` a server decides; /set names more."""
+    """Chat with an engine until the user leaves or the input ends; `other` opens the model that /compare asks.
+
+    A server decides the settings that are not `named`; /set names more.
+    """
     talk = Talk(engine, sampling, system, other, {*SETTINGS} if named is None else named)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a byte that is no UTF-8 must not end the talk
@@ -138,8 +140,7 @@ class Talk:
             commands[name](argument.strip())
 
     def answer(self, text: str, before: Sequence[Message] = ()) -> None:
-        """Stream the answer to a message. Ctrl-C keeps what was said; if that is nothing, what was there `before`
-        stands."""
+        """Stream the answer to a message. Ctrl-C keeps what was said so far; if nothing was, `before` stays."""
         said, asked, refused = Said(), Message("user", text), self.refused
         self.turns.append(asked)
         try:
@@ -180,7 +181,7 @@ class Talk:
         return [*self.head(), *self.turns[oldest:]]
 
     def oldest(self) -> int:
-        """Say at which turn begins what the model is to see."""
+        """Return the index of the first turn that the model is to see."""
         room = self.engine.positions - min(self.sampling.max_tokens, self.engine.positions // 2)
         oldest = self.refused
         while oldest + 1 < len(self.turns) and self.engine.count([*self.head(), *self.turns[oldest:]]) > room:
@@ -231,11 +232,11 @@ class Talk:
         return self.say(f"{name} is {self.value_of(name)} now.")
 
     def value_of(self, name: str) -> Any:
-        """Return a setting's value, or in whose hands it is."""
+        """Return a setting's value, or that the server decides it."""
         return getattr(self.sampling, name) if name in self.named else "the server's default"
 
     def take_back(self) -> str:
-        """Remove the last message and its answer; give the message."""
+        """Remove the last message and its answer; return the message."""
         if not self.turns:
             raise HeedfulError("There is no message yet.")
         self.turns.pop()
@@ -268,11 +269,11 @@ class Talk:
         raise Leave
 
     def say(self, text: str) -> None:
-        """Print a word of heedful's own, on stderr."""
+        """Print a message of heedful itself, on stderr."""
         self.notes.out(clean(text), style="dim", highlight=False)
 
 
 def show(pieces: Iterator[str]) -> None:
-    """Write an answer on stdout as it comes: without what would move a terminal, and else as the model said it."""
+    """Write an answer to stdout as it comes, without control characters and otherwise unchanged."""
     for piece in clean_stream(pieces):
         print(piece, end="", flush=True)

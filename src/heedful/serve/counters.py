@@ -1,4 +1,4 @@
-"""What a server has done, as Prometheus reads it."""
+"""Counts and times of a server, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BOUNDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)  #
 
 @dataclass
 class Histogram:
-    """How many of some times were at most each bound."""
+    """How many measured times were at most each bound."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     total: float = 0.0

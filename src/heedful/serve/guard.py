@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, from where, how much, and for how long.
+"""The checks before every route: who may ask, from where, how much, and for how long.
 
 A browser on this machine can be made to send requests here by any page it shows. Such a request names that page's host
 (DNS rebinding) or its origin, and is refused. Tools send neither.
@@ -127,7 +127,7 @@ class Guard:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a body that was read already, and then whatever else comes."""
+    """Make a `receive` that returns a body that was read already, and then whatever else comes."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -137,6 +137,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def route_of(scope: Scope) -> str:
-    """Name the route that a request took, not its path, of which there is no end."""
+    """Name the route that a request took, not its path: paths are without number."""
     route: Any = scope.get("route")
     return str(getattr(route, "path", "none"))

@@ -1,4 +1,4 @@
-"""What is typed into the terminal chat: lines, with those of earlier talks at hand, and messages of several lines."""
+"""Input of the terminal chat: lines, with a history of earlier chats, and messages of several lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FENCE = '"""'
 
 
 def remember_lines() -> None:
-    """Give `input` its arrow keys, and the lines of earlier talks."""
+    """Give `input` arrow keys and the history of earlier chats."""
     with contextlib.suppress(ImportError, OSError):  # not on every system, and the cache may be closed to us
         import readline
 
@@ -26,7 +26,7 @@ def remember_lines() -> None:
 
 
 def keep_lines(file: Path) -> None:
-    """Write down the lines that were typed, for their owner alone."""
+    """Save the history, readable by its owner alone."""
     import readline
 
     with contextlib.suppress(OSError):

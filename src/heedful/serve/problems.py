@@ -45,7 +45,7 @@ class Problem(Exception):
 
 
 def writable(text: str) -> str:
-    """Replace halves of characters, which JSON can hold and UTF-8 cannot."""
+    """Replace lone surrogates, which JSON can hold and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -68,13 +68,13 @@ def leaving() -> Problem:
 
 
 def broken(error: Exception) -> Problem:
-    """Say that an answer failed; the sentence of an error of ours is for the user to read, others are not."""
+    """Say that an answer failed; the text of a HeedfulError is for the user to read, that of others is not."""
     message = str(error) if isinstance(error, HeedfulError) else "Internal error; the server's log has it."
     return Problem(500, message, code="failed", headers=NO_RETRY)
 
 
 def leave_trace(error: Exception) -> None:
-    """Write what broke to the server's own stderr; an error of ours is told in full to the client already."""
+    """Log what broke on the server's stderr; a HeedfulError was already told in full to the client."""
     if not isinstance(error, HeedfulError):
         LOG.error("An answer failed.", exc_info=error)
 

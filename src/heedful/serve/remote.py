@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's language, seen as the engine that the terminal chat talks to."""
+"""An OpenAI-compatible server, seen as the engine that the terminal chat talks to."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
 
 
 def _message(text: str) -> str:
-    """Take the sentence out of an error in OpenAI's shape, or give the beginning of whatever it is."""
+    """Return the message of an error in OpenAI's shape, or the beginning of whatever it is."""
     try:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):

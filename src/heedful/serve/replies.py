@@ -106,7 +106,7 @@ class Text:
 
 
 class Envelope:
-    """What stands around all chunks of one answer."""
+    """The fields that all chunks of one answer share."""
 
     def __init__(self, shape: Shape, model: str) -> None:
         self._shape = shape

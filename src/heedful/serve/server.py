@@ -41,7 +41,7 @@ def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> Non
 
 
 def config_of(app: FastAPI) -> uvicorn.Config:
-    """Say how an app is run: quietly, over plain HTTP."""
+    """Return uvicorn's settings for an app: quiet, over plain HTTP."""
     Connection.head_seconds = app.state.limits.head_seconds
     return uvicorn.Config(
         app,
@@ -57,8 +57,8 @@ def config_of(app: FastAPI) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which keeps its door open as long as the scheduler runs, so that new requests hear why they are refused
-    while it drains."""
+    """A uvicorn server that accepts requests as long as the scheduler runs, so that while it drains new ones are told
+    why they are refused."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -72,14 +72,14 @@ class Server(uvicorn.Server):
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """Say that a signal came, which the thread that took it might do in the middle of another line."""
+        """Announce the shutdown here: the thread that takes the signal may be in the middle of printing a line."""
         if self._scheduler.draining and not self._told:
             self._told = True
             screen.say(farewell(self._last))
         return await super().on_tick(counter) or not self._scheduler.alive
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal: let answers end, or at the second one do not."""
+        """Take a signal: the first lets answers finish, the second ends them."""
         if self._scheduler.draining:
             self.config.timeout_graceful_shutdown = CUT_SECONDS
             self._scheduler.stop()
@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
 
 
 def farewell(answers: int) -> str:
-    """Say what a server still does that was told to end."""
+    """Say what a server that is shutting down still does."""
     if not answers:
         return "Shutting down."
     finished = "1 answer is" if answers == 1 else f"{answers} answers are"
@@ -97,7 +97,7 @@ def farewell(answers: int) -> str:
 
 
 def is_failure(entry: logging.LogRecord) -> bool:
-    """Say whether uvicorn tells of more than a client that was too slow for the last bytes."""
+    """Say whether a log entry of uvicorn is more than a client that was too slow for the last bytes."""
     error = entry.exc_info[1] if entry.exc_info else None
     return not isinstance(error, asyncio.CancelledError)
 
@@ -113,7 +113,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Write down where a socket is reached: a wildcard address by this machine's loopback."""
+    """Return the URL of a socket; a wildcard address is given as the loopback."""
     host, port, *_ = listener.getsockname()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
