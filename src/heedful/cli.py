@@ -34,7 +34,6 @@ app = typer.Typer(
 )
 
 
-@app.command()
 def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write the run to.")] = None,
     settings: Set = None,
@@ -45,7 +44,6 @@ def demo(
     story.tell(out, merge_overrides(settings))
 
 
-@app.command()
 def check(
     data: Data = None,
     model: Model = None,
@@ -92,7 +90,6 @@ def check(
             screen.show_segments(str(row.place), ready.encoder.template.segments(row.messages))
 
 
-@app.command()
 def train(
     data: Data = None,
     model: Model = None,
@@ -175,16 +172,6 @@ def train(
     return None
 
 
-measure.register(app)
-
-
-app.command()(talk.generate)
-app.command()(talk.chat)
-app.command()(talk.serve)
-app.command()(talk.feedback)
-
-
-@app.command()
 def models(
     action: Annotated[Literal["list", "pull"], typer.Argument(help="list the names, or pull (fetch) one.")] = "list",
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The model to pull.")] = None,
@@ -202,7 +189,6 @@ def models(
         shelf.list_models(json)
 
 
-@app.command()
 def doctor(
     data: Annotated[str | None, typer.Argument(help="Data to estimate the memory and time of a training for.")] = None,
     model: Model = None,
@@ -221,8 +207,12 @@ def doctor(
     examination.examine(data, model, recipe, overrides, json)
 
 
-report_command.register(app)
-ship.register(app)
+VERBS = (  # in the order in which --help lists them
+    demo, check, train, measure.evaluate, measure.compare, measure.sweep, talk.generate, talk.chat, talk.serve,
+    talk.feedback, models, doctor, report_command.report, ship.export, ship.push,
+)  # fmt: skip
+for verb in VERBS:
+    app.command()(verb)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 JUDGE_KEY = "HEEDFUL_JUDGE_KEY"  # the environment variable that may hold the judge's key
 
 
-def register(app: typer.Typer) -> None:
-    for verb in (evaluate, compare, sweep):
-        app.command()(verb)
-
-
 def evaluate(
     run: RunPath,
     data: Annotated[

@@ -66,8 +66,3 @@ def push(
         print(hub.send(shipment))
     else:
         screen.say("Nothing was sent. Add --yes to send it.")
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(export)
-    app.command()(push)

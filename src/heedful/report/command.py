@@ -9,34 +9,28 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the report on this machine and follow the training.")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of --watch; 0 takes a free one.")] = 8765,
+) -> None:
+    """Write the run's report.html and its model card, or serve the report on this machine."""
+    from heedful.report import screen
+    from heedful.report.card import write_card
+    from heedful.report.page import write_report
+    from heedful.run import open_run
 
-    @app.command()
-    def report(
-        run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")],
-        watch: Annotated[
-            bool, typer.Option("--watch", help="Serve the report on this machine and follow the training.")
-        ] = False,
-        port: Annotated[
-            int, typer.Option("--port", min=0, max=65535, help="Port of --watch; 0 takes a free one.")
-        ] = 8765,
-    ) -> None:
-        """Write the run's report.html and its model card, or serve the report on this machine."""
-        from heedful.report import screen
-        from heedful.report.card import write_card
-        from heedful.report.page import write_report
-        from heedful.run import open_run
+    found = open_run(run)
+    if watch:
+        from heedful.report.watch import Watcher
 
-        found = open_run(run)
-        if watch:
-            from heedful.report.watch import Watcher
-
-            with Watcher(found, port) as server, suppress(KeyboardInterrupt):
-                screen.out.print(f"The report is at {server.url} and follows the run; Ctrl-C ends it.", soft_wrap=True)
-                server.serve_forever()
-            return
-        path = write_report(found)
-        if found.model.is_dir() and found.receipt_file.exists():
-            write_card(found)
-        screen.out.print(str(path), soft_wrap=True)
+        with Watcher(found, port) as server, suppress(KeyboardInterrupt):
+            screen.out.print(f"The report is at {server.url} and follows the run; Ctrl-C ends it.", soft_wrap=True)
+            server.serve_forever()
+        return
+    path = write_report(found)
+    if found.model.is_dir() and found.receipt_file.exists():
+        write_card(found)
+    screen.out.print(str(path), soft_wrap=True)
