@@ -13,10 +13,23 @@ from typing import Annotated, Literal
 import typer
 
 from heedful import measure, ship, streams, talk
-from heedful.arguments import columns_of, merge_overrides, refuse_ignored, seconds_of
+from heedful.arguments import (
+    Columns,
+    Data,
+    Format,
+    Json,
+    Model,
+    OnBadRow,
+    Recipe,
+    Set,
+    TemplateName,
+    columns_of,
+    merge_overrides,
+    refuse_ignored,
+    seconds_of,
+)
 from heedful.errors import Follow, HeedfulError, Interrupted, UsageError
 from heedful.machine import limit_threads_to_quota
-from heedful.options import Columns, Data, Format, Json, Model, OnBadRow, Recipe, Set, TemplateName
 from heedful.report import command as report_command
 
 INTERRUPTED = 130

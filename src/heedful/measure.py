@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heedful.arguments import columns_of, merge_overrides, refuse_ignored
+from heedful.arguments import (
+    Columns,
+    Data,
+    Format,
+    Json,
+    Model,
+    Recipe,
+    RunPath,
+    Set,
+    columns_of,
+    merge_overrides,
+    refuse_ignored,
+)
 from heedful.errors import UsageError
-from heedful.options import Columns, Data, Format, Json, Model, Recipe, RunPath, Set
 
 if TYPE_CHECKING:
     from heedful.evaluate.endpoint import Endpoint

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.options import Json, RunPath
+from heedful.arguments import Json, RunPath
 
 
 def export(

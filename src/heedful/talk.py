@@ -8,9 +8,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heedful.arguments import columns_of, merge_overrides, refuse_ignored
+from heedful.arguments import (
+    Columns,
+    Format,
+    Json,
+    RunOrModel,
+    RunPath,
+    Set,
+    columns_of,
+    merge_overrides,
+    refuse_ignored,
+)
 from heedful.errors import UsageError
-from heedful.options import Columns, Format, Json, RunOrModel, RunPath, Set
 
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="Temperature of sampling; 0 always takes the likeliest token.")
