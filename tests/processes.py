@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["heedful.pipeline", "heedful.verbs", "heedful.serve.app", "peft"])
+_SERVER.set_forkserver_preload(["heedful.pipeline", "heedful.commands.speaking", "heedful.serve.app", "peft"])
 
 
 class Process:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import heedful
+from heedful.commands.explain import explain
 from heedful.config import LEAVES, SECTIONS, Config, changed, dump_config, load_config, split_override
 from heedful.errors import UsageError
-from heedful.explain import explain
 
 SOURCES = Path(heedful.__file__).parent
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heedful.demo import show_scores
+from heedful.commands.demo import show_scores
 from heedful.report.facts import Facts
 from heedful.run import read_json, write_json
 from tests.report.runs import finished_run

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from heedful import pipeline, verbs
+from heedful import pipeline
 from heedful.cli import main
+from heedful.commands import speaking
 from heedful.errors import DataError, UsageError
 from heedful.records import Completion
 from tests.models import byte_tokenizer, tiny_model
@@ -27,9 +28,9 @@ def test_questions_without_answers_are_answered_in_order(
     expected = [
         completion.text for completion in pipeline.generate(engine, [r["instruction"] for r in rows], settings=QUICK)
     ]
-    monkeypatch.setattr(verbs, "ROWS_PER_WRITE", 2)
+    monkeypatch.setattr(speaking, "ROWS_PER_WRITE", 2)
     monkeypatch.setattr(pipeline, "load", lambda *arguments, **options: engine)
-    verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     answered = [row | {"model_response": text} for row, text in zip(rows, expected, strict=True)]
     assert json.loads(out.read_text()) == answered
 
@@ -37,21 +38,21 @@ def test_questions_without_answers_are_answered_in_order(
     generate, parts = engine.generate, iter([1])
     monkeypatch.setattr(engine, "generate", lambda *arguments, **named: next(parts) and generate(*arguments, **named))
     with pytest.raises(StopIteration):  # as if it failed in the second part
-        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     unfinished = tmp_path / "out.json.unfinished"
     assert json.loads(unfinished.read_text())["answers"] == answered[:2] and not out.exists()
 
     monkeypatch.setattr(engine, "generate", generate)
-    verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert "2 of 3 answers are kept" in " ".join(capsys.readouterr().err.split())
     assert json.loads(out.read_text()) == answered and not unfinished.exists()
 
     out.unlink()
     monkeypatch.setattr(engine, "positions", 8)
     with pytest.raises(DataError, match="row 1 and 2 others"):
-        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     with pytest.raises(UsageError, match="cannot be written"):
-        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
+        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
 
 
@@ -63,12 +64,12 @@ def test_answers_of_another_call_are_not_gone_on_with(
     words, model, settings = ["red", "green", "blue"], tiny_folder, dict(QUICK)
     unfinished, data = tmp_path / "out.json.unfinished", tmp_path / "rows.json"
     data.write_text(json.dumps([{"instruction": f"Say {word}."} for word in words]))
-    monkeypatch.setattr(verbs, "ROWS_PER_WRITE", 2)
-    write_json, stopped = verbs.write_json, iter([1])
-    monkeypatch.setattr(verbs, "write_json", lambda *arguments: next(stopped) and write_json(*arguments))
+    monkeypatch.setattr(speaking, "ROWS_PER_WRITE", 2)
+    write_json, stopped = speaking.write_json, iter([1])
+    monkeypatch.setattr(speaking, "write_json", lambda *arguments: next(stopped) and write_json(*arguments))
     with pytest.raises(StopIteration):  # as if it was killed after the first part
-        verbs.answer_file(str(model), str(data), tmp_path / "out.json", settings)
-    monkeypatch.setattr(verbs, "write_json", write_json)
+        speaking.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+    monkeypatch.setattr(speaking, "write_json", write_json)
     held = json.loads(unfinished.read_text())
 
     if other == "model":
@@ -83,7 +84,7 @@ def test_answers_of_another_call_are_not_gone_on_with(
     held["answers"][1]["model_response"] = own.text
     unfinished.write_text(json.dumps(held))
     with pytest.raises(UsageError, match="does not hold answers of this model, by these settings, to these rows"):
-        verbs.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+        speaking.answer_file(str(model), str(data), tmp_path / "out.json", settings)
     assert json.loads(unfinished.read_text()) == held and not (tmp_path / "out.json").exists()
 
 
@@ -94,9 +95,9 @@ def test_equal_questions_draw_apart_whatever_is_written_at_once(
     settings = {**QUICK, "generate.temperature": 1.0}
     texts = []
     for written in (100, 2):
-        monkeypatch.setattr(verbs, "ROWS_PER_WRITE", written)
+        monkeypatch.setattr(speaking, "ROWS_PER_WRITE", written)
         out = tmp_path / f"{written}.json"
-        verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, settings)
+        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, settings)
         texts.append([row["model_response"] for row in json.loads(out.read_text())])
     assert texts[0] == texts[1] and len(set(texts[0])) == 7
 
@@ -108,7 +109,7 @@ def test_a_file_that_is_there_is_not_replaced(held: Any, tiny_folder: Path, tmp_
         (tmp_path / name).write_text(json.dumps(held))
     for out, told in (("out.json", r"out\.json exists. Choose another --out, or remove it"), ("new.json", "not hold")):
         with pytest.raises(UsageError, match=told):
-            verbs.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
+            speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
     assert json.loads((tmp_path / "out.json").read_text()) == held
     assert json.loads((tmp_path / "new.json.unfinished").read_text()) == held
 
@@ -117,7 +118,7 @@ def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys:
     text = "10\u00a0km, می\u200cخواهم, 👩\u200d🚀, co\u00adop"
     found = Completion(text, (), "stop", 1, 0.1)
     monkeypatch.setattr(pipeline, "generate", lambda *arguments, **options: [found])
-    verbs.answer_one("m", "p", "", None, {}, as_json=False)
+    speaking.answer_one("m", "p", "", None, {}, as_json=False)
     assert capsys.readouterr().out == text + "\n"
 
 
@@ -168,15 +169,15 @@ def test_columns_of_other_names_are_answered(tiny_folder: Path, tmp_path: Path) 
 
 def test_a_place_that_cannot_hold_answers_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
-        verbs.answer_file("m", "rows.json", tmp_path, {})
+        speaking.answer_file("m", "rows.json", tmp_path, {})
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
-        verbs.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
+        speaking.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
 
 
 def test_settings_that_answering_does_not_read_are_refused(tmp_path: Path) -> None:
     for answer in (
-        lambda asked: verbs.answer_one("m", "Hi", "", None, asked, as_json=False),
-        lambda asked: verbs.answer_file("m", "rows.json", tmp_path / "a.json", asked),
+        lambda asked: speaking.answer_one("m", "Hi", "", None, asked, as_json=False),
+        lambda asked: speaking.answer_file("m", "rows.json", tmp_path / "a.json", asked),
     ):
         with pytest.raises(UsageError, match=r"does not read train\.lr"):
             answer({"train.lr": "1"})
@@ -187,7 +188,7 @@ def test_what_is_no_text_is_refused_by_its_option(option: str) -> None:
     """A byte that is not UTF-8 reaches a program as half of a surrogate pair."""
     texts = {"--prompt": "Hi", "--input": "", "--system": ""} | {option: "a\udcff"}
     with pytest.raises(UsageError, match=f"{option} is not text"):
-        verbs.answer_one("m", texts["--prompt"], texts["--input"], texts["--system"], {}, as_json=False)
+        speaking.answer_one("m", texts["--prompt"], texts["--input"], texts["--system"], {}, as_json=False)
 
 
 def test_one_text_is_no_list_of_prompts(tiny_folder: Path) -> None:

@@ -18,6 +18,7 @@ from heedful import catalogue, from_gguf
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.checking import longest_row
+from heedful.commands.shelf import pull
 from heedful.config import EncodeConfig, load_config
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, RunError, UsageError
@@ -33,7 +34,6 @@ from heedful.model import (
     save,
 )
 from heedful.run import open_run
-from heedful.shelf import pull
 from heedful.whole import sha256
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
 

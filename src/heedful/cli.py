@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from heedful import measure, ship, streams, talk
-from heedful.arguments import (
+from heedful import streams
+from heedful.commands import measure, report, ship, talk
+from heedful.commands.arguments import (
     Columns,
     Data,
     Format,
@@ -30,7 +31,6 @@ from heedful.arguments import (
 )
 from heedful.errors import Follow, HeedfulError, Interrupted, UsageError
 from heedful.machine import limit_threads_to_quota
-from heedful.report import command as report_command
 
 INTERRUPTED = 130
 GC_THRESHOLDS = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
@@ -52,7 +52,7 @@ def demo(
     settings: Set = None,
 ) -> None:
     """Run the whole story on the defaults: check, train, compare before and after."""
-    from heedful import demo as story
+    from heedful.commands import demo as story
 
     story.tell(out, merge_overrides(settings))
 
@@ -75,7 +75,7 @@ def check(
 ) -> None:
     """Read and encode a data set, print and store its receipt; or list the rows that a run found suspect."""
     if run is not None:
-        from heedful import suspects
+        from heedful.commands import suspects
 
         asked_in_vain = {
             "DATA": data, "--model": model, "--recipe": recipe, "--set": settings, "--format": format,
@@ -139,7 +139,7 @@ def train(
 ) -> None:
     """Train on a data set, then answer its test rows with the base and the tuned model."""
     if show_settings:
-        from heedful.explain import list_settings
+        from heedful.commands.explain import list_settings
 
         return list_settings()
     from heedful.begin import newest_run
@@ -191,7 +191,7 @@ def models(
     json: Json = False,
 ) -> None:
     """List the short names of models, or fetch one and print its folder."""
-    from heedful import shelf
+    from heedful.commands import shelf
 
     if action == "pull" and name is None:
         raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
@@ -222,7 +222,7 @@ def doctor(
 
 VERBS = (  # in the order in which --help lists them
     demo, check, train, measure.evaluate, measure.compare, measure.sweep, talk.generate, talk.chat, talk.serve,
-    talk.feedback, models, doctor, report_command.report, ship.export, ship.push,
+    talk.feedback, models, doctor, report.report, ship.export, ship.push,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

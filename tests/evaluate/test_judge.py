@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.evaluate.fake_judge import Judge, marked, serving
 
+from heedful.commands.measure import endpoint_of
 from heedful.errors import RunError, UsageError
 from heedful.evaluate import endpoint as endpoints
 from heedful.evaluate.endpoint import Endpoint, NoReply
 from heedful.evaluate.judge import Judged, Replies, choice_of, choose, choosing, grade, grade_of, grading
-from heedful.measure import endpoint_of
 
 KEY = "sk-very-secret-0123456789"
 ROWS = [

@@ -15,8 +15,8 @@ import pytest
 from tests.processes import Process, heedful
 from tests.serve.conftest import CHAT, Make, asking
 
-from heedful import talk, verbs
 from heedful.address import is_loopback
+from heedful.commands import speaking, talk
 from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
@@ -48,15 +48,19 @@ def serve(tiny_folder: Path, tmp_path: Path) -> Iterator[Serve]:
         process.kill()
 
 
-HERE = verbs.ServerOptions("127.0.0.1", 0, None, (), ())
+HERE = speaking.ServerOptions("127.0.0.1", 0, None, (), ())
 
 
 @pytest.mark.parametrize(
     ("start", "settings", "complaint"),
     [
-        (lambda asked: verbs.serve("none", HERE, asked, False), {"generate.seed": "3"}, "does not read generate.seed"),
-        (lambda asked: verbs.serve("none", HERE, asked, False), {"train.epochs": "3"}, "does not read train.epochs"),
-        (lambda asked: verbs.chat("none", None, asked), {"generate.batch_size": "3"}, "does not read"),
+        (
+            lambda asked: speaking.serve("none", HERE, asked, False),
+            {"generate.seed": "3"},
+            "does not read generate.seed",
+        ),
+        (lambda asked: speaking.serve("none", HERE, asked, False), {"train.epochs": "3"}, "does not read train.epochs"),
+        (lambda asked: speaking.chat("none", None, asked), {"generate.batch_size": "3"}, "does not read"),
         (lambda asked: talk.chat("none", key_file=Path("key")), {}, "--api-key-file is for a server"),
         (lambda asked: talk.chat(url="http://x", settings=asked), ["generate.precision=fp32"], "does not read"),
     ],
@@ -81,7 +85,7 @@ def test_a_run_says_how_long_answers_are(
     monkeypatch.setattr("heedful.serve.app.create_app", lambda *given: limits.append(given[2]))
     monkeypatch.setattr("heedful.serve.page.page_routes", lambda *given: shown.append(given[2]))
     monkeypatch.setattr("heedful.serve.server.run", lambda app, listener, on_ready: listener.close())
-    verbs.serve(str(tmp_path), HERE, given, False)
+    speaking.serve(str(tmp_path), HERE, given, False)
     assert [one.answer_tokens for one in limits] == [longest]
     temperature = of_the_run.get("generate.temperature", 0)
     assert shown == [Sampling(max_tokens=longest, temperature=temperature)]  # as the page says it

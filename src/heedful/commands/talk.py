@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heedful.arguments import (
+from heedful.commands.arguments import (
     Columns,
     Format,
     Json,
@@ -71,12 +71,12 @@ def generate(
     from heedful.checking import precheck_model
 
     precheck_model(run_or_model, overrides, data)
-    from heedful import verbs
+    from heedful.commands import speaking
 
     if data is not None and out is not None:
-        verbs.answer_file(run_or_model, data, out, overrides)
+        speaking.answer_file(run_or_model, data, out, overrides)
     else:
-        verbs.answer_one(run_or_model, prompt or "", input, system, overrides, as_json=json)
+        speaking.answer_one(run_or_model, prompt or "", input, system, overrides, as_json=json)
 
 
 def chat(
@@ -103,9 +103,9 @@ def chat(
     from heedful.checking import precheck_model
 
     precheck_model(run_or_model, overrides)
-    from heedful import verbs
+    from heedful.commands import speaking
 
-    verbs.chat(run_or_model, system, overrides)
+    speaking.chat(run_or_model, system, overrides)
 
 
 def _chat_with_server(
@@ -148,10 +148,10 @@ def serve(
 
     overrides = merge_overrides(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
     precheck_model(run_or_model, overrides)
-    from heedful import verbs
+    from heedful.commands import speaking
 
-    options = verbs.ServerOptions(host, port, key_file, allow_host or (), allow_origin or ())
-    verbs.serve(run_or_model, options, overrides, with_base)
+    options = speaking.ServerOptions(host, port, key_file, allow_host or (), allow_origin or ())
+    speaking.serve(run_or_model, options, overrides, with_base)
 
 
 def feedback(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from heedful.arguments import (
+from heedful.commands.arguments import (
     Columns,
     Data,
     Format,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.arguments import Json, RunPath
+from heedful.commands.arguments import Json, RunPath
 
 
 def export(
