@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from heedful.commands.arguments import RunPath
+
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `heedful train` made.")],
+    run: RunPath,
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the report on this machine and follow the training.")
     ] = False,
