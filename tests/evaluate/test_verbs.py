@@ -101,7 +101,7 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     files = (copy.model / "model.safetensors", copy.evaluation_file, copy.responses_file)
     before, told = [file.stat().st_mtime_ns for file in files], read_json(copy.provenance_file)
     _, words = said(["train", "--resume", "--out", copy.path], capsys)
-    assert "holds the model of all its 7 updates" in " ".join(words.split())
+    assert "is finished: it holds the model of all its 7 updates" in " ".join(words.split())
     assert [file.stat().st_mtime_ns for file in files] == before
     assert read_json(copy.provenance_file)["peak_memory"] == told["peak_memory"]
     other = copy.results(str(rows))
