@@ -105,3 +105,20 @@ def attend_in_place(
     name = f"attend_{kernels.KINDS[heads.dtype]}"
     kernels.call(name, heads, cache, positions, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
     return y
+
+
+def grouped_attention(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """Attend with q [rows, tokens, heads, width] to keys and values, both [rows, kv_heads, columns, width].
+
+    The heads of a group read the same keys, and follow each other as if they were more tokens: so is the mask, 0 or
+    -inf, [rows, 1, group * tokens, columns]. Give [rows * tokens, heads * width].
+    """
+    rows, tokens, heads, width = q.shape
+    kv_heads = keys.shape[1]
+    group = heads // kv_heads
+    q = q.reshape(rows, tokens, kv_heads, group, width).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    out = F.scaled_dot_product_attention(q, keys, values, mask, scale=scale)
+    out = out.reshape(rows, kv_heads, group, tokens, width).permute(0, 3, 1, 2, 4)
+    return out.reshape(rows * tokens, heads * width)

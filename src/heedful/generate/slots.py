@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from heedful import kernels
 from heedful.generate.decoder import Decoder
 from heedful.generate.linear import blocks
-from heedful.generate.operations import attend_in_place
+from heedful.generate.operations import attend_in_place, grouped_attention
 from heedful.generate.prefix_cache import PrefixCache, prefix_key
 
 COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
@@ -40,6 +40,26 @@ class Unit:
     @property
     def start(self) -> int:
         return self.level * UNIT
+
+
+@dataclass(frozen=True, eq=False)
+class PrefillLayout:
+    """Where the tokens of one forward of prefill stand, and what they see."""
+
+    tokens: torch.Tensor  # [units * UNIT]
+    positions: torch.Tensor  # [units * UNIT]
+    mask: torch.Tensor  # [units, 1, group * UNIT, columns]: 0 or -inf
+    source: torch.Tensor  # [writes]: the tokens whose keys and values are written,
+    where: torch.Tensor  # [writes]: and to where, slot * columns + column
+    slots: torch.Tensor  # [units]: the slot in which each stands
+    one_slot: int | None  # if all stand in one, whose keys can be read where they are
+
+    def context(self, cache: torch.Tensor) -> torch.Tensor:
+        """Return each unit's columns of a layer's cache, [units, columns, 2, kv_heads, width]."""
+        columns = self.mask.shape[-1]
+        if self.one_slot is None:
+            return cache[:, :columns][self.slots]
+        return cache[self.one_slot, :columns].expand(len(self.slots), -1, -1, -1, -1)
 
 
 class Slots:
@@ -90,9 +110,7 @@ class Slots:
             q, k, v = self._parts(heads)
             self._write(layer, where, k, v)
             keys, values = self._cache[layer, :total, :width].permute(2, 0, 3, 1, 4)
-            q = q.reshape(total, sizes.kv_heads, -1, sizes.width)
-            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=sizes.scale)
-            return out.reshape(total, -1)
+            return grouped_attention(q[:, None], keys, values, mask, sizes.scale)
 
         states = self.decoder.forward(ids, positions, self._rope_table, rows, attend)
         return self.decoder.logits(states, rows)[: len(tokens)].float().cpu()
@@ -146,33 +164,32 @@ class Slots:
 
     def _prefill(self, units: Sequence[Unit]) -> torch.Tensor:
         """Run units through the model, each after what stands before it in its slot; give [units * UNIT, width]."""
-        sizes, rows = self.decoder.attention, blocks(len(units) * UNIT, self.decoder.prefill_sizes)
-        total = sum(rows) // UNIT
+        rows = blocks(len(units) * UNIT, self.decoder.prefill_sizes)
+        layout = self._lay_out(units, sum(rows) // UNIT)
+
+        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
+            q, k, v = self._parts(heads)
+            self._write(layer, layout.where, k[layout.source], v[layout.source])
+            keys, values = layout.context(self._cache[layer]).permute(2, 0, 3, 1, 4)
+            q = q.reshape(-1, UNIT, *q.shape[1:])
+            return grouped_attention(q, keys, values, layout.mask, self.decoder.attention.scale)
+
+        return self.decoder.forward(layout.tokens, layout.positions, self._rope_table, rows, attend)
+
+    def _lay_out(self, units: Sequence[Unit], total: int) -> PrefillLayout:
+        """Place the tokens of units, and of as many empty ones as make `total`."""
         filled = [*units, *[Unit((), 0, units[0].slots)] * (total - len(units))]
         tokens = self._tensor([(*unit.tokens, *[0] * (UNIT - len(unit.tokens))) for unit in filled])
         inside = self._tensor(range(UNIT))
         positions = self._tensor([unit.start for unit in filled])[:, None] + inside  # [units, UNIT]
         width = round_up(max(unit.start for unit in units) + UNIT, COLUMNS)
-        group = sizes.heads // sizes.kv_heads
+        group = self.decoder.attention.heads // self.decoder.attention.kv_heads
         mask = self._mask(positions, width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
-        owner, same = units[0].slots[0], len({unit.slots[0] for unit in units}) == 1
-        owners = self._tensor([unit.slots[0] for unit in filled])
-        targets = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
-        source, where = (self._tensor(targets).T[..., None] + inside).flatten(1)
-
-        def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
-            q, k, v = self._parts(heads)
-            self._write(layer, where, k[source], v[source])
-            seen = self._cache[layer, owner : owner + 1, :width].expand(total, -1, -1, -1, -1)
-            if not same:
-                seen = self._cache[layer, :, :width][owners]
-            keys, values = seen.permute(2, 0, 3, 1, 4)
-            q = q.reshape(total, UNIT, sizes.kv_heads, group, sizes.width).permute(0, 2, 3, 1, 4).flatten(2, 3)
-            out = F.scaled_dot_product_attention(q, keys, values, mask, scale=sizes.scale)
-            out = out.reshape(total, sizes.kv_heads, group, UNIT, sizes.width).permute(0, 3, 1, 2, 4)
-            return out.reshape(total * UNIT, -1)
-
-        return self.decoder.forward(tokens.flatten(), positions.flatten(), self._rope_table, rows, attend)
+        slots = [unit.slots[0] for unit in filled]
+        writes = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
+        source, where = (self._tensor(writes).T[..., None] + inside).flatten(1)
+        one_slot = slots[0] if len(set(slots)) == 1 else None
+        return PrefillLayout(tokens.flatten(), positions.flatten(), mask, source, where, self._tensor(slots), one_slot)
 
     def _logits(self, states: torch.Tensor) -> torch.Tensor:
         rows = blocks(len(states), self.decoder.decode_sizes)
