@@ -97,7 +97,7 @@ class Encoder:
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the tokens of a conversation up to where the next answer begins."""
-        ids, _ = self._encode([self.template.pieces(messages, add_generation_prompt=True)], None)[0]
+        ids, _ = self._encode_one(self.template.pieces(messages, add_generation_prompt=True))
         return [int(i) for i in ids]
 
     def encode(self, conversations: Iterable[Conversation]) -> tuple[list[TokenizedExample], EncodingReceipt]:
@@ -110,7 +110,7 @@ class Encoder:
 
     def fitted(self, conversation: Conversation) -> Conversation | None:
         """Return a conversation as it is learned: itself, or cut to fit; None where long rows are dropped."""
-        ids, flags = self._encode([self.template.pieces(conversation.messages)], None)[0]
+        ids, flags = self._encode_one(self.template.pieces(conversation.messages))
         if len(ids) <= self.max_tokens:
             return conversation
         shorter = self._shorten(conversation, ids, flags)
@@ -143,45 +143,45 @@ class Encoder:
         rows = self._stretches.encode([conversation.messages for conversation in conversations])
         rest = [number for number, row in enumerate(rows) if row is None]
         pieces = [self.template.pieces(conversations[number].messages) for number in rest]
-        for number, row in zip(rest, self._encode(pieces, receipt), strict=True):
-            rows[number] = row
+        for number, (ids, flags, crossed) in zip(rest, self._encode(pieces), strict=True):
+            rows[number] = ids, flags
+            receipt.cut_in_pieces += crossed
+        receipt.special_tokens_in_text += sum(any(segment.literal for segment in _joined(row)) for row in pieces)
         return [row for row in rows if row is not None]
 
     def by_pieces(self, messages: Sequence[Message]) -> tuple[Ids, Flags]:
         """Encode one conversation piece by piece."""
-        return self._encode([self.template.render_pieces(messages)], None)[0]
+        return self._encode_one(self.template.render_pieces(messages))
 
     @cached_property
     def _stretches(self) -> Stretches:
         return Stretches(self.template, self.by_pieces)
 
-    def _encode(
-        self, rows: Sequence[Sequence[Sequence[Segment]]], receipt: EncodingReceipt | None
-    ) -> list[tuple[Ids, Flags]]:
+    def _encode_one(self, pieces: Sequence[Sequence[Segment]]) -> tuple[Ids, Flags]:
+        ids, flags, _ = self._encode([pieces])[0]
+        return ids, flags
+
+    def _encode(self, rows: Sequence[Sequence[Sequence[Segment]]]) -> list[tuple[Ids, Flags, bool]]:
         """Tokenise rows of pieces (prompt, answer, prompt, ...), each prompt being an exact prefix of what follows.
 
         Every prompt is tokenised from the start, as at inference, and so is the whole. Where a merge would cross into
-        an answer, what follows the prompt is tokenised apart; a conversation's later prompts then do the same.
+        an answer, what follows the prompt is tokenised apart, and the row's third part is True; a conversation's later
+        prompts then do the same.
         """
         stretches = [(row, end) for row in rows for end in _ends(row)]
         found = iter(self._tokenise([_joined(row[:end]) for row, end in stretches]))
         encoded = []
-        crossed = 0
         for row in rows:
             ids, flags = np.zeros(0, np.int32), np.zeros(0, np.bool_)
-            start, whole = 0, True
+            start, crossed = 0, False
             for end in _ends(row):
                 longer, learned = next(found)
                 if start and not _begins(longer, ids):
-                    whole = False
+                    crossed = True
                     rest, learned_rest = self._tokenise([_joined(row[start:end])])[0]
                     longer, learned = np.concatenate([ids, rest]), np.concatenate([flags, learned_rest])
                 ids, flags, start = longer, np.concatenate([flags, learned[len(flags) :]]), end
-            encoded.append((ids, flags))
-            crossed += not whole
-        if receipt is not None:
-            receipt.cut_in_pieces += crossed
-            receipt.special_tokens_in_text += sum(any(segment.literal for segment in _joined(row)) for row in rows)
+            encoded.append((ids, flags, crossed))
         return encoded
 
     def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[tuple[Ids, Flags]]:
@@ -245,7 +245,7 @@ class Encoder:
     def _encode_cut(self, messages: tuple[Message, ...]) -> tuple[Ids, Flags]:
         """Encode a conversation that was cut: of several exchanges without a shape, which few others would have."""
         several = sum(message.role == "user" for message in messages) > 1
-        return self.by_pieces(messages) if several else self._encode([self.template.pieces(messages)], None)[0]
+        return self.by_pieces(messages) if several else self._encode_one(self.template.pieces(messages))
 
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt
