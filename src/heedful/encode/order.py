@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -23,7 +23,7 @@ from heedful.encode.examples import Examples
 MIN_SHARED_TOKENS = 128  # tokens: a shorter beginning is not worth another order
 MAX_ROW_TO_PREFIX = 4  # a beginning that is looked at counts if it is a quarter of its row
 MAX_HELD_UPDATES = 4  # updates' worth of rows that may wait for smaller runs to fill a gap
-NONE, MANY = -1, 2**62  # no family yet; more than there are
+NONE = -1  # no family yet
 Numbers = NDArray[np.int64]
 
 
@@ -172,16 +172,18 @@ def _joined(rows: Numbers, beginning: Numbers, family: Numbers) -> Numbers:
 
     For a row of a document may be a little too short for the beginning by which the others of it were found.
     """
-    has, alone = np.flatnonzero(family != NONE), np.flatnonzero(family == NONE)
-    count = int(beginning.max(initial=-1)) + 1
-    least, greatest, first = np.full(count, MANY), np.full(count, NONE), np.full(count, MANY)
-    lone, kin = (np.bincount(beginning[some], minlength=count) for some in (alone, has))
-    np.minimum.at(least, beginning[has], family[has])
-    np.maximum.at(greatest, beginning[has], family[has])
-    np.minimum.at(first, beginning[alone], rows[alone])
-    own = np.where(lone > 1, first, NONE)
-    joined = family.copy()
-    joined[alone] = np.where((least == greatest) & (lone < kin), least, own)[beginning[alone]]
+    joined, had = family.copy(), family.tolist()
+    places_of = defaultdict(list)  # by beginning
+    shared = np.flatnonzero(np.bincount(beginning)[beginning] > 1)
+    for place, number in zip(shared.tolist(), beginning[shared].tolist(), strict=True):
+        places_of[number].append(place)
+    for places in places_of.values():
+        lone = [place for place in places if had[place] == NONE]
+        known = {had[place] for place in places} - {NONE}
+        if len(known) == 1 and len(lone) < len(places) - len(lone):
+            joined[lone] = known.pop()
+        elif len(lone) > 1:
+            joined[lone] = rows[lone[0]]
     return joined
 
 
