@@ -100,23 +100,23 @@ def _refuse_empty(opened: Open, name: str) -> None:
 
 def _stop_at_bad_byte(opened: Open, name: str, cause: UnicodeDecodeError) -> NoReturn:
     """Raise with the place of the first byte that is not UTF-8; a byte order mark has no column."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset, line, column = 0, 1, 1
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    line, column, end = 1, 1, 0
     with opened() as stream:
         while True:
-            pending, piece = len(decoder.getstate()[0]), stream.read(WINDOW)
+            piece = stream.readline(WINDOW)
+            end += len(piece)
             try:
-                text, bad = decoder.decode(piece, final=not piece), None
-            except UnicodeDecodeError as error:
-                text, bad = error.object[: error.start].decode(), error
-            text = text if offset else text.removeprefix("\ufeff")
-            line, column = line + text.count("\n"), len(text) - text.rfind("\n") + ("\n" not in text) * (column - 1)
-            if bad or not piece:
-                break
-            offset += len(piece)
-    at, byte = (offset - pending + bad.start, bad.object[bad.start]) if bad else (offset, 0)
-    problem = f"byte 0x{byte:02x} at offset {at} is not UTF-8"
-    raise DataError(f"{name}:{line}:{column}: {problem}.", "Save the file as UTF-8.") from cause
+                column += len(decoder.decode(piece, final=not piece))
+            except UnicodeDecodeError as bad:  # its object is the piece, and before it the bytes that waited for more
+                column += len(bad.object[: bad.start].decode())
+                at, byte = end - len(bad.object) + bad.start, bad.object[bad.start]
+                problem = f"byte 0x{byte:02x} at offset {at} is not UTF-8"
+                raise DataError(f"{name}:{line}:{column}: {problem}.", "Save the file as UTF-8.") from cause
+            if piece.endswith(b"\n"):
+                line, column = line + 1, 1
+            if not piece:  # the file was mended meanwhile
+                raise cause
 
 
 def _read_json(opened: Open, name: str) -> Iterator[RawRow]:
