@@ -16,11 +16,11 @@ import tempfile
 import time
 import weakref
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ UNUSED_DAYS = 30  # what nobody opened for so long is removed
 READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "Free some space, or set HEEDFUL_HOME to another folder."
 Facts = dict[str, Any]
+Item = TypeVar("Item")
 
 
 def cache_home() -> Path:
@@ -158,27 +159,21 @@ def numbers(path: Path) -> NDArray[np.int64]:
     return found
 
 
-class Items(Sequence[bytes]):
-    """What a Writer wrote: byte strings on disk, of which memory holds only where they end."""
+class Items(Generic[Item]):
+    """What a Writer wrote, each made by `read` of its bytes on disk; memory holds only where they end."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._bytes = Bytes(folder / f"{name}.bin")
+    def __init__(self, folder: Path, name: str, read: Callable[[bytes], Item]) -> None:
+        self._bytes, self._read = Bytes(folder / f"{name}.bin"), read
         self._ends = numbers(folder / f"{name}.npy")
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, at: int) -> bytes: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[bytes]: ...
-    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(len(self))[at]]
+    def __getitem__(self, at: int) -> Item:
         i = range(len(self))[at]
-        return self._bytes.read(int(self._ends[i]), int(self._ends[i + 1]))
+        return self._read(self._bytes.read(int(self._ends[i]), int(self._ends[i + 1])))
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Item]:
         """Read in large pieces: a pass over all items takes few calls."""
         start = 0
         while start < len(self):
@@ -187,25 +182,5 @@ class Items(Sequence[bytes]):
             ends = (self._ends[start : stop + 1] - self._ends[start]).tolist()
             piece = self._bytes.read(int(self._ends[start]), int(self._ends[stop]))
             for i in range(stop - start):
-                yield piece[ends[i] : ends[i + 1]]
+                yield self._read(piece[ends[i] : ends[i + 1]])
             start = stop
-
-
-class Texts(Sequence[str]):
-    """Items that are UTF-8."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._items = Items(folder, name)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        return [text.decode() for text in self._items[at]] if isinstance(at, slice) else self._items[at].decode()
-
-    def __iter__(self) -> Iterator[str]:
-        return (text.decode() for text in self._items)

@@ -126,7 +126,7 @@ def test_every_format_gives_a_large_file_row_by_row(tmp_path: Path, ending: str)
     (source,) = sources.read(str(path))
     assert [row.value for row in source.rows] == rows
     assert source.rows[8999].value == rows[-1]
-    assert [row.place.row for row in source.rows[10:13]] == [11, 12, 13]
+    assert [source.rows[i].place.row for i in (10, 12, -1)] == [11, 13, 9000]
 
 
 MEASURE = """
@@ -252,8 +252,8 @@ def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: py
             out.append(item)
     for width in (1, 30, 1 << 20):
         monkeypatch.setattr(store, "READ", width)
-        assert list(store.Items(tmp_path, "x")) == items
-    assert [store.Items(tmp_path, "x")[n] for n in (-1, 0, 77)] == [items[-1], items[0], items[77]]
+        assert list(store.Items(tmp_path, "x", bytes)) == items
+    assert [store.Items(tmp_path, "x", len)[n] for n in (-1, 0, 77)] == [39, 0, 37]
     assert np.load(tmp_path / "x.npy")[-1] == sum(map(len, items))
 
 

@@ -29,7 +29,7 @@ from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
 from heedful.records import SILENT, Conversation, Reporter, Splits
-from heedful.store import Texts, Writer, kept, numbers
+from heedful.store import Items, Writer, kept, numbers
 
 FORMAT = 6  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
@@ -113,7 +113,7 @@ def _curate(
     """Check and split the rows; write the numbers of each part's rows into `folder`."""
     with _scratch(folder) as scratch:
         found = _convert(sources, choice, config.on_bad_row, scratch, reporter)
-        questions, hashes = Texts(scratch, "questions"), np.frombuffer(found.hashes, np.int64)
+        questions, hashes = Items(scratch, "questions", bytes.decode), np.frombuffer(found.hashes, np.int64)
         rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
         index = index_texts(questions, scratch)
         cluster, near_earlier = clusters(index)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sparse
@@ -25,13 +26,21 @@ EXACT_ROWS = 20_000
 CHUNK = 200_000  # pairs compared at a time
 
 
+class Texts(Protocol):
+    """A list of texts, or Items that are read from disk."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __getitem__(self, at: int, /) -> str: ...
+
+
 @dataclass(frozen=True, eq=False)
 class TextIndex:
     """Texts made ready to be compared."""
 
     distinct: Numbers  # [texts]: each text's number; by first appearance, case and white space aside
     first: Numbers  # [distinct]: the first text of each number
-    texts: Sequence[str]
+    texts: Texts
     vectors: sparse.csr_array | None  # [distinct, grams] float64: counts, each row of norm 1
     buckets: Buckets | None
 
@@ -50,7 +59,7 @@ class TextIndex:
         return np.asarray(left.multiply(right).sum(axis=1)).ravel()
 
 
-def index_texts(texts: Sequence[str], scratch: Path | None = None) -> TextIndex:
+def index_texts(texts: Texts, scratch: Path | None = None) -> TextIndex:
     """Count or hash the 3-grams of each text; case and the width of white space do not matter.
 
     `texts` are gone through twice; `scratch` is where a large file may lie meanwhile.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -22,23 +22,17 @@ FAULT = b"!"  # no JSON value begins so
 TOO_DEEP = "the row is nested too deep"
 
 
-class Spool(Sequence[RawRow]):
+class Spool:
     """Rows on disk; `name` is what their places call the file, `content` tells its content and reading from others."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.content = name, folder.name
-        self._items, self._lines = Items(folder, "rows"), numbers(folder / "lines.npy")
+        self._items, self._lines = Items(folder, "rows", bytes), numbers(folder / "lines.npy")
 
     def __len__(self) -> int:
         return len(self._items)
 
-    @overload
-    def __getitem__(self, at: int) -> RawRow: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[RawRow]: ...
-    def __getitem__(self, at: int | slice) -> RawRow | list[RawRow]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(len(self))[at]]
+    def __getitem__(self, at: int) -> RawRow:
         i = range(len(self))[at]
         return self._row(i, self._items[i])
 

@@ -8,7 +8,6 @@ where they can, since a tree computes what they share once.
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,21 +44,15 @@ class Plan(Sequence[list[int]]):
     @overload
     def __getitem__(self, at: int) -> list[int]: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[list[int]]: ...
-    def __getitem__(self, at: int | slice) -> list[int] | Sequence[list[int]]:
+    def __getitem__(self, at: slice) -> Plan: ...
+    def __getitem__(self, at: int | slice) -> list[int] | Plan:
         if not isinstance(at, slice):
             start = range(self._groups)[at] * self._size
             rows: list[int] = self._order[start : start + self._size].tolist()
             return rows
         start, stop, step = at.indices(self._groups)
-        if step != 1:
-            return [self[i] for i in range(start, stop, step)]
+        assert step == 1, at
         return Plan(self._order[start * self._size : max(start, stop) * self._size], self._size)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, eq=False)
