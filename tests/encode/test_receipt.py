@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import replace
@@ -59,29 +58,17 @@ def test_a_changed_template_is_refused(tmp_path: Path) -> None:
     open_encoder(tmp_path, tokenizer, 128)
 
 
-def test_a_template_is_known_by_its_prompts_where_the_receipt_has_no_hash(tmp_path: Path) -> None:
-    tokenizer = trained(tmp_path).tokenizer
-    receipt = json.loads((tmp_path / FILE).read_text())
-    del receipt["template_sha256"]  # as older runs wrote it
-    (tmp_path / FILE).write_text(json.dumps(receipt))
-    open_encoder(tmp_path, tokenizer, 128)
-    tokenizer.chat_template = tokenizer.chat_template.replace("assistant\\n", "assistant: ")
-    with pytest.raises(ModelError, match=r"than in training, as for 'Name the capital of France\.'"):
-        open_encoder(tmp_path, tokenizer, 128)
-
-
-def test_a_run_that_saved_a_dated_template_without_its_date_is_opened(tmp_path: Path) -> None:
-    """As older runs did, which pinned the date where they rendered; today's begin with the date."""
+def test_a_dated_template_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     encoder = trained(tmp_path, "own", DATED)
-    assert open_encoder(tmp_path, encoder.tokenizer, 128).template.source == encoder.template.source
-    receipt = prompt_receipt(encoder) | {"template_sha256": hashlib.sha256(DATED.encode()).hexdigest()}
-    (tmp_path / FILE).write_text(json.dumps(receipt), encoding="utf-8")
-    encoder.tokenizer.chat_template = DATED
     opened = open_encoder(tmp_path, encoder.tokenizer, 128)
     assert (opened.template.source, opened.template.label) == (encoder.template.source, "own")
-    encoder.tokenizer.chat_template = DATED + "{# changed #}"
-    with pytest.raises(ModelError, match=r"chat_template\.jinja"):
-        open_encoder(tmp_path, encoder.tokenizer, 128)
+
+
+def test_a_folder_without_its_template_is_refused(tmp_path: Path) -> None:
+    tokenizer = trained(tmp_path).tokenizer
+    tokenizer.chat_template = None
+    with pytest.raises(ModelError, match=r"chat_template\.jinja is not the chat template of training"):
+        open_encoder(tmp_path, tokenizer, 128)
 
 
 @pytest.mark.parametrize("stops", [256, [258, 256]])

@@ -27,7 +27,8 @@ def evaluation(rows: int = 40, names: tuple[str, str] = ("base", "tuned"), verdi
         metric: {"difference": b - a, "low": b - a - 0.1, "high": b - a + 0.1, "p_value": 0.0002, "verdict": verdict}
         for metric, (a, b) in values.items()
     }
-    return {"rows": rows, "decides": "rouge_l", "models": models, "paired": paired}
+    of = {"data": "rows.json", "rows": "held back", "settings": {}}
+    return {"rows": rows, "decides": "rouge_l", "models": models, "paired": paired, "of": of}
 
 
 def responses(rows: int) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ def receipt(rows: int = 80) -> dict[str, Any]:
         "encoding": {
             "template": "chatml", "stop_token": "<|im_end|>", "limit": 128, "rows": rows, "rows_with_target": rows,
             "stop_supervised": rows, "prompt_tokens": lengths, "answer_tokens": lengths, "truncated": {},
-            "dropped": [], "special_tokens_in_text": 0, "cut_in_pieces": 0, "batch_widths": [20, 21],
+            "dropped": [], "unlearned": [], "special_tokens_in_text": 0, "cut_in_pieces": 0, "batch_widths": [20, 21],
             "prompt_lengths": histogram, "answer_lengths": histogram,
         },
         "rows": [

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.encode.template import JOINTS, Template, choose_template, pinned, special_tokens
+from heedful.encode.template import JOINTS, Template, choose_template, special_tokens
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import ModelError
 from heedful.records import Message
@@ -52,7 +52,7 @@ def _golden(encoder: Encoder, messages: Sequence[Message]) -> list[int] | None:
 
 def _changed(receipt: dict[str, Any], encoder: Encoder, folder: Path) -> str:
     """Say what a folder has otherwise than in training; "" if all is the same."""
-    if receipt.get("template_sha256") not in (None, _hash(encoder.tokenizer.chat_template)):
+    if receipt["template_sha256"] != _hash(encoder.template.source):
         return "chat_template.jinja is not the chat template of training"
     for prompt in receipt["prompts"]:
         messages = [Message(role, content, input=extra) for role, content, extra in prompt["messages"]]
@@ -79,9 +79,8 @@ def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positi
         return Encoder(template, stop_ids(template), positions)
     try:
         receipt = json.loads(file.read_text(encoding="utf-8"))
-        name, source = receipt["template"], tokenizer.chat_template
-        # Older runs saved a dated template as the model's makers wrote it, and pinned its date while they rendered it.
-        template = Template(name, pinned(source), JOINTS[name], tokenizer, special_tokens(tokenizer))
+        name, source = receipt["template"], tokenizer.chat_template or ""
+        template = Template(name, source, JOINTS[name], tokenizer, special_tokens(tokenizer))
         encoder = Encoder(template, frozenset(receipt["stop_ids"]), positions)
         changed = _changed(receipt, encoder, folder)
     except (ValueError, KeyError, TypeError) as error:

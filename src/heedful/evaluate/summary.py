@@ -170,7 +170,7 @@ def _evaluated(run: Run, data: str | None) -> Results:
 
 def _answered_by(run: Run, evaluation: Mapping[str, Any]) -> Config:
     """Return a run's settings, with those that were changed for this evaluation."""
-    return run.config(evaluation.get("of", {}).get("settings", {}))
+    return run.config(evaluation["of"]["settings"])
 
 
 def _joined(first: Results, second: Results, pair: tuple[str, str], common: bool) -> list[RowScores]:

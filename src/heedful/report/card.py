@@ -96,7 +96,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
-    unlearned = encoding.get("unlearned")  # older receipts have none
+    unlearned = len(encoding["unlearned"])
     return [
         ("file", f"`{_line(facts.names[1])}`, sha256 `{data['sha256']}`"),
         ("rows", f"{data['read']:,} read, {data['kept']:,} kept; dropped: {_line(skipped)}"),
@@ -104,7 +104,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near"),
         ("questions of held-back rows that stand in the training rows", leaks or "none"),
         ("rows too long to be encoded whole", f"{cut}; dropped for it: {len(encoding['dropped'])}"),
-        *([("rows dropped, as every answer has the weight 0", f"{len(unlearned):,}")] if unlearned else []),
+        *([("rows dropped, as every answer has the weight 0", f"{unlearned:,}")] if unlearned else []),
     ]
 
 

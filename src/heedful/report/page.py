@@ -156,8 +156,7 @@ def _data(facts: Facts) -> Part | None:
     if not facts.receipt or "data" not in facts.receipt:
         return None
     data, encoding = facts.receipt["data"], facts.receipt["encoding"]
-    lengths = {name: encoding.get(f"{name}_lengths") for name in ("prompt", "answer")}
-    plots = {f"{name}s": histogram_plot(counts) if counts else None for name, counts in lengths.items()}
+    plots = {f"{name}s": histogram_plot(encoding[f"{name}_lengths"]) for name in ("prompt", "answer")}
     return {"rows": data_lines(data), "encoding": encoding_lines(encoding), **plots}
 
 

@@ -65,8 +65,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = encoding["rows"]
-    unlearned = encoding.get("unlearned")  # older receipts have none
+    rows, unlearned = encoding["rows"], len(encoding["unlearned"])
     limit = f"at most {encoding['limit']:,} tokens"
     cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     return [
@@ -76,7 +75,7 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("stop token supervised", f"{encoding['stop_supervised']:,} / {rows:,}"),
         ("truncated", cut),
         ("dropped as too long", str(len(encoding["dropped"]))),
-        *([("dropped, all answers of weight 0", str(len(unlearned)))] if unlearned else []),
+        *([("dropped, all answers of weight 0", str(unlearned))] if unlearned else []),
         ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
         *([("shared beginnings", _shared(alike))] if (alike := encoding.get("shared_beginnings")) else []),
         ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
@@ -122,7 +121,7 @@ def shorten(text: str, length: int) -> str:
 
 def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Print the scores of every model with their intervals, and what may be said of the difference."""
-    of = evaluation.get("of", {"rows": "held back"})
+    of = evaluation["of"]
     what = "test rows" if of["rows"] == "held back" else f"rows of {clean(of['data'])}"
     how = clean(answered_with(evaluation))
     _show_scores(f"Scores on {evaluation['rows']} {what}{how}", evaluation, "tuned - base")

@@ -115,8 +115,6 @@ class Feedback:
         try:
             with closing(sqlite3.connect(self.file, timeout=10)) as database, database:
                 database.execute(_TABLE)
-                if "finish" not in [name for _, name, *_ in database.execute("PRAGMA table_info(feedback)")]:
-                    database.execute("ALTER TABLE feedback ADD COLUMN finish TEXT")  # a file of an earlier version
                 yield database
         except sqlite3.Error as error:
             raise RunError(f"{self.file} cannot be used: {error}.", "Is the disk full, or the file damaged?") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +51,6 @@ def test_the_export_holds_what_can_be_learned(run: Run) -> None:
     assert good == {"messages": [*QUESTION, {"role": "assistant", "content": "Lyon."}]}
     assert [turn.get("weight") for turn in written["messages"]] == [None, None, 0, None, None]
     assert written["messages"][-1] == {"role": "assistant", "content": "No: it is Paris."}
-
-
-def test_a_file_of_an_earlier_version_is_read_and_written_on(run: Run) -> None:
-    feedback = Feedback(run)
-    feedback.put(opinion(rating="up"))
-    with closing(sqlite3.connect(feedback.file)) as database, database:
-        database.execute("ALTER TABLE feedback DROP COLUMN finish")
-    feedback.put(opinion("b", rating="up", finish="stopped"))
-    assert [(kept.finish, kept.lesson) for kept in feedback.opinions()] == [(None, "Lyon."), ("stopped", None)]
 
 
 def test_train_reads_the_export(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
