@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -133,15 +134,18 @@ class Replies:
         return [self.known[key] if key in self.known else failed[key] for key in keys]
 
     def _ask(self, missing: Mapping[str, Messages]) -> dict[str, NoReply]:
-        """Ask what is not known; give the questions that got no reply."""
+        """Ask what is not known; give the questions that got no reply.
+
+        A question that is refused for itself is only counted, and so are those beside which the judge still replies.
+        """
         waiting = iter(missing.items())
         running: dict[Future[None], str] = {}
         failed: dict[str, NoReply] = {}
-        in_a_row = 0
+        in_a_row, most = 0, min(GIVE_UP, len(missing))
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
                 while True:
-                    for key, messages in _some(waiting, WORKERS - len(running)):
+                    for key, messages in islice(waiting, WORKERS - len(running)):
                         running[pool.submit(self._get, key, messages)] = key
                     if not running:
                         return failed
@@ -153,7 +157,9 @@ class Replies:
                         in_a_row = in_a_row + 1 if fault else 0
                         if isinstance(fault, NoReply):
                             failed[key] = fault
-                            in_a_row = self._check_up(fault, in_a_row, min(GIVE_UP, len(missing)))
+                            if fault.fatal or (in_a_row >= most and not (fault.refused and self.known)):
+                                self._check_up(fault)
+                                in_a_row = 0
                         elif fault:
                             raise fault
             except BaseException:
@@ -168,15 +174,10 @@ class Replies:
             self.known[key], self._answered = reply, messages
             file.write(json.dumps({"key": key, **asdict(reply)}).encode() + b"\n")
 
-    def _check_up(self, fault: NoReply, in_a_row: int, most: int) -> int:
-        """Give up where no other question would fare better; give how many failures in a row count from here on.
-
-        A question that is refused for itself is only counted, and so are those beside which the judge still replies.
-        """
-        if not fault.fatal and (in_a_row < most or (fault.refused and self.known)):
-            return in_a_row
+    def _check_up(self, fault: NoReply) -> None:
+        """Give up where no other question would fare better."""
         if not fault.fatal and self._is_up():
-            return 0
+            return
         raise RunError(
             f"The judge at {self.endpoint.url} gives no replies: {fault.problem}.",
             f"{len(self.known)} replies are kept in {self.file}; the same command asks for the rest.",
@@ -237,7 +238,3 @@ def _known(file: Path) -> dict[str, Reply]:
         except (ValueError, KeyError, TypeError):
             continue
     return known
-
-
-def _some(items: Iterable[tuple[str, Messages]], count: int) -> list[tuple[str, Messages]]:
-    return [item for _, item in zip(range(count), items, strict=False)]
