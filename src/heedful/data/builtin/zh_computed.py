@@ -57,7 +57,7 @@ RECORDS: list[tuple[list[str], list[str | int], str]] = [
 
 
 def calculate(a: int, sign: str, b: int) -> int:
-    """Enter: two integers and the sign between them. Leave: the result; a remainder is refused."""
+    """Return the result for two integers and the sign between them; a remainder is refused."""
     if sign == "÷":
         if a % b:
             raise ValueError(f"{a} ÷ {b} is not an integer")
@@ -66,12 +66,12 @@ def calculate(a: int, sign: str, b: int) -> int:
 
 
 def decimal(value: Fraction) -> str:
-    """Enter: a fraction. Leave: its shortest decimal writing."""
+    """Return a fraction's shortest decimal writing."""
     return str(value.numerator) if value.denominator == 1 else repr(float(value))
 
 
 def conversions() -> list[Item]:
-    """Leave: one item for each conversion of unit."""
+    """Return one item for each conversion of unit."""
     return [
         (f"{value}{unit}等于多少{asked}？", "", decimal(Fraction(value) * factor) + asked)
         for value, unit, asked, factor in CONVERSIONS
@@ -79,7 +79,7 @@ def conversions() -> list[Item]:
 
 
 def counting() -> list[Item]:
-    """Leave: items which count characters, words and letters."""
+    """Return items which count characters, words and letters."""
     items: list[Item] = [(f"“{text}”这句话有几个字？", "", f"{len(text)}个") for text in SENTENCES]
     items += [(f"“{'、'.join(words)}”一共有几个词？", "", f"{len(words)}个") for words in WORD_LISTS]
     items += [(f"单词{word}里有几个字母{letter}？", "", f"{word.count(letter)}个") for word, letter in LETTERS]
@@ -87,7 +87,7 @@ def counting() -> list[Item]:
 
 
 def sorting() -> list[Item]:
-    """Leave: items which put numbers or days of the week in order."""
+    """Return items which put numbers or days of the week in order."""
     items: list[Item] = []
     for name, table, reverse in (("从小到大", ASCENDING, False), ("从大到小", DESCENDING, True)):
         for numbers in table:
@@ -100,7 +100,7 @@ def sorting() -> list[Item]:
 
 
 def records() -> list[Item]:
-    """Leave: items which ask for a JSON object with given keys."""
+    """Return items which ask for a JSON object with given keys."""
     return [
         (
             f"根据这句话写一个JSON对象，键为{'和'.join(keys)}。",
@@ -112,7 +112,7 @@ def records() -> list[Item]:
 
 
 def families() -> dict[str, list[Item]]:
-    """Leave: every computed family by name."""
+    """Return every computed family by name."""
     return {
         "单位换算": conversions(),
         "算术": [(f"计算：{a} {sign} {b} = ？", "", str(calculate(a, sign, b))) for a, sign, b in SUMS],

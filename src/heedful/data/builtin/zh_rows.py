@@ -17,7 +17,7 @@ SEED = 20240601
 
 
 def families() -> dict[str, list[dict[str, str]]]:
-    """Leave: the rows by family, before shuffling."""
+    """Return the rows by family, before shuffling."""
     items = {**zh_written.families(), **zh_computed.families()}
     return {
         name: [{"instruction": ask, "input": given, "output": answer} for ask, given, answer in family]
@@ -26,14 +26,14 @@ def families() -> dict[str, list[dict[str, str]]]:
 
 
 def rows() -> list[dict[str, str]]:
-    """Leave: all rows, shuffled with a fixed seed."""
+    """Return all rows, shuffled with a fixed seed."""
     found = [row for family in families().values() for row in family]
     random.Random(SEED).shuffle(found)
     return found
 
 
 def text() -> str:
-    """Leave: the content of zh.json, a JSON array with one row per line."""
+    """Return the content of zh.json, a JSON array with one row per line."""
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows()) + "\n]\n"
 
 

@@ -195,17 +195,17 @@ NUMBERED = [
 
 
 def inline(before: str, pairs: list[tuple[str, str]], after: str) -> list[Item]:
-    """Enter: (subject, answer) pairs. Leave: items whose instruction wraps the subject, without input."""
+    """Return an item for each (subject, answer): its instruction wraps the subject, and there is no input."""
     return [(before + subject + after, "", answer) for subject, answer in pairs]
 
 
 def with_input(instruction: str, pairs: list[tuple[str, str]]) -> list[Item]:
-    """Enter: (input, answer) pairs. Leave: items which share one instruction."""
+    """Return an item for each (input, answer), all with the same instruction."""
     return [(instruction, text, answer) for text, answer in pairs]
 
 
 def lists() -> list[Item]:
-    """Leave: the items which ask for a list, with dashes or with numbers."""
+    """Return the items which ask for a list, with dashes or with numbers."""
     dashed = [(f"{ask}，每行一种，行首用“- ”。", "", "\n".join(f"- {x}" for x in xs)) for ask, xs in BULLETS]
     numbered = [
         (f"{ask}，写成编号列表。", "", "\n".join(f"{i}. {x}" for i, x in enumerate(xs, start=1)))
@@ -215,7 +215,7 @@ def lists() -> list[Item]:
 
 
 def families() -> dict[str, list[Item]]:
-    """Leave: every hand-written family by name."""
+    """Return every hand-written family by name."""
     return {
         "同义词": inline("写出“", SYNONYMS, "”的一个同义词。"),
         "反义词": inline("“", ANTONYMS, "”的反义词是什么？"),
