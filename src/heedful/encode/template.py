@@ -252,7 +252,13 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 def _with_bos(source: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Begin with the first-token marker where the tokenizer itself begins with it, and nowhere else."""
-    begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    begins = adds_bos(tokenizer)
     return source.replace("{{ BOS + ", "{{ bos_token + " if begins else "{{ ").replace(
         "{{ BOS }}", "{{ bos_token }}" if begins else ""
     )
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether the tokenizer by itself begins a text with its first-token marker."""
+    begins: bool = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return begins

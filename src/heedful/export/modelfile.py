@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.config import Config
+from heedful.encode.template import adds_bos
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError, ModelError
-from heedful.export.vocabulary import adds_bos
 from heedful.records import Message
 
 SYSTEM, USER, ANSWER = "\ue0a0system\ue0a1", "\ue0a0user\ue0a1", "\ue0a0answer\ue0a1"

@@ -127,16 +127,11 @@ def divergence(reference: Reference, other: Sequence[torch.Tensor]) -> dict[str,
     return {"mean": float(each.mean().clamp(min=0)), "max": float(each.max().clamp(min=0))}
 
 
-def agreement(reference: Reference, other: Sequence[torch.Tensor], tie: float) -> Agreement:
-    """Compare the likeliest token at each position; `tie` is in logits."""
-    found = Agreement(len(reference.answers))
-    for answer, ours, theirs in zip(reference.answers, reference.scores, other, strict=True):
-        found.add(_margin(answer, ours, theirs.argmax(-1).tolist()), tie)
-    return found
+def agreement(reference: Reference, answers: Sequence[Sequence[int]], tie: float) -> Agreement:
+    """Compare the run's answers with another's: the likeliest token at each position, or what a program decoded.
 
-
-def decoded(reference: Reference, answers: Sequence[Sequence[int]], tie: float) -> Agreement:
-    """Compare answers that another program decoded."""
+    `tie` is in logits.
+    """
     found = Agreement(len(reference.answers))
     for answer, ours, theirs in zip(reference.answers, reference.scores, answers, strict=True):
         found.add(_margin(answer, ours, theirs), tie)

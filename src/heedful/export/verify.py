@@ -26,7 +26,6 @@ from heedful.export.reference import (
     ANSWER_TOKENS,
     Reference,
     agreement,
-    decoded,
     divergence,
     largest_difference,
     scores,
@@ -98,7 +97,7 @@ def answers(reference: Reference, model: PreTrainedModel, kind: str) -> Receipt:
     """Compare the next tokens along the run's answers, and refuse what rounding cannot explain."""
     bounds, found = BOUNDS[kind], scores(model, reference)
     apart = divergence(reference, found)
-    agreed = agreement(reference, found, bounds.tie or 0.0)
+    agreed = agreement(reference, [each.argmax(-1).tolist() for each in found], bounds.tie or 0.0)
     if not apart["mean"] <= bounds.divergence or (bounds.tie is not None and agreed.different):
         raise ExportError(
             f"The export does not answer as the run does: {agreed.different} of {agreed.answers} answers differ, "
@@ -138,7 +137,7 @@ def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: 
         unknown = encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.stop_ids - set(said.stops)))
         raise ExportError(f"llama.cpp does not end an answer at {', '.join(unknown)}.")
     bounds = BOUNDS[kind]
-    agreed = decoded(reference, said.answers, (bounds.tie or 0.0) + ARITHMETIC_TIE)
+    agreed = agreement(reference, said.answers, (bounds.tie or 0.0) + ARITHMETIC_TIE)
     if bounds.tie is not None and agreed.different:
         raise ExportError(
             f"llama.cpp answers {agreed.different} of {agreed.answers} questions differently from the run."

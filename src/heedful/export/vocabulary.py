@@ -15,6 +15,7 @@ import gguf
 from transformers import PreTrainedTokenizerBase
 
 from heedful.encode.borders import LLAMA3, QWEN2
+from heedful.encode.template import adds_bos
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
 
@@ -83,11 +84,6 @@ def write_vocabulary(writer: Any, encoder: Encoder, rows: int) -> None:
         if number is not None:
             getattr(writer, f"add_{name}_token_id")(number)
     writer.add_chat_template(encoder.template.source)
-
-
-def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Say whether the tokenizer by itself begins a text with its first-token marker."""
-    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, model: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
