@@ -15,9 +15,8 @@ from scipy import stats as scipy_stats
 from heedful.errors import RunError
 from heedful.evaluate import metrics, rows, summary
 from heedful.evaluate.checks import check_scores
-from heedful.evaluate.likelihood import Likelihood
 from heedful.evaluate.rows import Cell, RowScores
-from heedful.evaluate.score import Answers, responses, score_rows
+from heedful.evaluate.score import Answers, Likelihood, responses, score_rows
 from heedful.evaluate.summary import evaluation
 from heedful.records import Check, Completion, Conversation, Message, Place
 from heedful.run import write_json

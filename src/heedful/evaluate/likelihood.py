@@ -7,7 +7,6 @@ computed once; a model that does not compute a tree as it computes rows gets the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
@@ -19,23 +18,13 @@ from heedful.train.probe import tree_is_exact
 
 BATCH_TOKENS = 2048  # in a padded forward
 TREE_NODES = 1024  # in a forward by tree
-TOLERANCE = {torch.float32: 1e-3}  # of the largest logit
-NARROW_TOLERANCE = 5e-2
-
-
-@dataclass(frozen=True, slots=True)
-class Likelihood:
-    """Summed negative log-likelihood, in nats, of each row's supervised tokens, their number, and the text's bytes."""
-
-    nll: list[float]
-    targets: list[int]
-    bytes: list[int]
+TOLERANCE, NARROW_TOLERANCE = 1e-3, 5e-2  # of the largest logit, in fp32 and in narrower types
 
 
 def summed(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> list[float]:
     """Measure every example, in order: nats over its supervised tokens."""
     longest = max(len(example) for example in examples)
-    by_tree = tree_is_exact(model, longest, TOLERANCE.get(model.dtype, NARROW_TOLERANCE))
+    by_tree = tree_is_exact(model, longest, TOLERANCE if model.dtype == torch.float32 else NARROW_TOLERANCE)
     layout, limit = ("tree", TREE_NODES) if by_tree else ("padded", BATCH_TOKENS)
     collator = Collator(layout, pad_id=0, prompt_weight=0.0, batch_tokens=limit)
     # The order in which the collator takes them: trees by their tokens, padded rows as given.

@@ -10,12 +10,21 @@ from typing import Any
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError
 from heedful.evaluate.checks import check_scores
-from heedful.evaluate.likelihood import Likelihood, summed
+from heedful.evaluate.likelihood import summed
 from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
 from heedful.evaluate.rows import Cell, RowScores, key_of, response_key
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import of_rows
 from heedful.records import Completion, Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """Summed negative log-likelihood, in nats, of each row's supervised tokens, their number, and the text's bytes."""
+
+    nll: list[float]
+    targets: list[int]
+    bytes: list[int]
 
 
 @dataclass(frozen=True)
@@ -36,9 +45,10 @@ def answer(
 ) -> Answers:
     """Let an engine answer every conversation's last question by its own sampling, and measure the references.
 
-    A row too long for the model is cut as it would be in training, prompt first.
+    Only the last answer is scored, whichever turns were supervised in training. A row too long for the model is cut as
+    it would be there, prompt first.
     """
-    whole = list(map(_last_answer_only, conversations))  # whatever was learned of them
+    whole = list(map(_last_answer_only, conversations))
     rows = [_fitted(encoder, conversation) for conversation in whole]
     samplings = of_rows(engine.sampling, len(rows))  # the same for every model, so that a row's answers stay a pair
     completions = engine.generate([row.prompt for row in rows], samplings, on_done=on_done)
