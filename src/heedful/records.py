@@ -47,6 +47,9 @@ class Message:
     input: str = ""
 
 
+CHECK_PREFIX = "check_"  # of the score that a check gives, which is named for its kind
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A constraint on the answer that code can decide, as its row declares it: ("max_words", 20)."""
@@ -250,6 +253,9 @@ Done = Callable[[int], None]  # takes how many are done
 @contextmanager
 def _uncounted(what: str, total: int) -> Iterator[Done]:
     yield lambda done: None
+
+
+PROGRESS_ROWS, PROGRESS_MIB = 50_000, 32  # rows and MiB that make somebody wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heedful.clean import clean
-from heedful.data.datamap import KINDS
+from heedful.data.datamap import KINDS, losses_in_words
 from heedful.errors import UsageError
 from heedful.report import screen
 from heedful.run import open_run, read_json
@@ -31,7 +31,7 @@ def show(path: Path, count: int, as_json: bool) -> None:
     for name in ("where", "question", "answer in the data", "loss by epoch", "why"):
         table.add_column(name, overflow="fold")
     for row in found["look"][:count]:
-        losses = " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])
+        losses = losses_in_words(row["losses"])
         texts = (screen.shorten(clean(row[name]), LONGEST) for name in ("question", "answer"))
         table.add_row(*map(Text, (clean(row["place"]), *texts, losses, row["why"])))
     screen.out.print(table)

@@ -28,13 +28,12 @@ from heedful.data.sources import Source, read
 from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
-from heedful.records import SILENT, Conversation, Reporter, Splits
+from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
 from heedful.store import Items, Writer, kept, numbers
 
 FORMAT = 6  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 SKIPPED_SHOWN = 10  # skipped rows that the receipt names
-PROGRESS_ROWS = 50_000  # rows that make somebody wait
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 HELD_BACK: tuple[Part, ...] = ("validation", "test")
 

@@ -132,6 +132,11 @@ def _look(conversation: Conversation, losses: Losses) -> dict[str, Any]:
     }
 
 
+def losses_in_words(losses: Sequence[float | None]) -> str:
+    """Write a row's losses, epoch by epoch; where it was not met, a question mark."""
+    return " → ".join("?" if loss is None else f"{loss:.2f}" for loss in losses)
+
+
 def why(losses: Sequence[float] | Losses) -> str:
     """Say in which way a row's losses are suspect."""
     seen = [float(loss) for loss in losses if np.isfinite(loss)]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from heedful.address import names_user, redacted, scheme_of
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
-from heedful.records import Reporter
+from heedful.records import PROGRESS_MIB, Reporter
 from heedful.store import writable_home
 from heedful.whole import sha256, sync
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_DOWNLOAD = 2 << 30  # bytes
-PROGRESS_MIB = 32  # MiB that make somebody wait
 TIMEOUT = 30.0  # seconds without a byte
 PATIENCE, SLOWEST = 60.0, 1024  # after so many seconds, fewer bytes a second will never end
 ABANDONED = 3600.0  # seconds after its last byte in which nobody can still be writing a temporary file

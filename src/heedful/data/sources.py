@@ -26,9 +26,8 @@ from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open
 from heedful.errors import DataError, did_you_mean, install
-from heedful.records import SILENT, Place, Reporter
+from heedful.records import PROGRESS_MIB, SILENT, Place, Reporter
 
-PROGRESS_MIB = 32  # MiB that make somebody wait
 PARTS: dict[str, Part] = {
     "train": "train",
     "valid": "validation",

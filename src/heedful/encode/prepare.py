@@ -24,13 +24,12 @@ from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encod
 from heedful.encode.view import token_view
 from heedful.errors import DataError
 from heedful.model import embeddings_of
-from heedful.records import SILENT, Conversation, Reporter, Splits
+from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
 from heedful.store import Facts, kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
 BINS = 30  # of a histogram, at most
 SHOWN = 3  # rows of which the receipt holds every token
-PROGRESS_ROWS = 50_000  # rows that make somebody wait
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,15 @@ from typing import Any
 import regex
 
 from heedful.evaluate.metrics import normalised_match, spaced
-from heedful.records import Check
+from heedful.records import CHECK_PREFIX, Check
 
 PASSED = "check_all"
-PREFIX = "check_"
 SECONDS = 5.0  # for one pattern: some of them would take years
 
 
 def check_scores(checks: Sequence[Check], answer: str) -> dict[str, float]:
     """Return 1 or 0 for each check, and for all of them together under `check_all`; nothing where none is declared."""
-    scores = {PREFIX + check.kind: float(passes(check, answer)) for check in checks}
+    scores = {CHECK_PREFIX + check.kind: float(passes(check, answer)) for check in checks}
     return scores and {PASSED: float(all(scores.values())), **scores}
 
 

@@ -13,22 +13,22 @@ from heedful.errors import UsageError
 from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
 from heedful.evaluate.stats import corpus_comparison, corpus_interval, interval, paired_comparison, ratio_interval
-from heedful.records import Comparison, Score
+from heedful.records import CHECK_PREFIX, Comparison, Score
 from heedful.run import Results, Run, read_json
 
 if TYPE_CHECKING:
     from heedful.evaluate.judge import Verdicts
 
-CHECK, JUDGE = "check_", "judge_"
+JUDGE_PREFIX = "judge_"
 ON_THE_SAME = "evaluate both with the same --data FILE, and compare them with it."
 
 
 def evaluation(rows: Sequence[RowScores], decides: str, pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:
     """Return every model's scores with intervals and the pair compared row by row; checks, where rows declare them."""
     found = names(cell for row in rows for cell in row.cells.values())
-    usual = [name for name in found if not name.startswith((CHECK, JUDGE))]
+    usual = [name for name in found if not name.startswith((CHECK_PREFIX, JUDGE_PREFIX))]
     result = {"rows": len(rows), "decides": decides, **summary(rows, usual, pair)}
-    return result | _part("checks", CHECK, rows, found, pair) | _part("judge", JUDGE, rows, found, pair)
+    return result | _part("checks", CHECK_PREFIX, rows, found, pair) | _part("judge", JUDGE_PREFIX, rows, found, pair)
 
 
 def _part(
@@ -122,7 +122,7 @@ def with_verdicts(rows: Sequence[RowScores], verdicts: Mapping[str, Verdicts]) -
     for i, row in enumerate(rows):
         cells = {}
         for model, cell in row.cells.items():
-            values = {name: value for name, value in cell.values.items() if not name.startswith(JUDGE)}
+            values = {name: value for name, value in cell.values.items() if not name.startswith(JUDGE_PREFIX)}
             for metric, said in verdicts.items():
                 value = said.scores[model][i] if model in said.scores else None
                 values |= {metric: value} if value is not None else {}

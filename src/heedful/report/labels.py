@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heedful.records import CHECK_PREFIX
+
 LABELS = {  # score -> its name, and what there is to know
     "nll": ("NLL of the reference", "nats per token, lower is better"),
     "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
@@ -31,7 +33,7 @@ LABELS = {  # score -> its name, and what there is to know
 
 def label(metric: str) -> str:
     """Name a score; one that has no name here is called by its key, and a check by its constraint."""
-    return LABELS.get(metric, (metric.removeprefix("check_").replace("_", " ").capitalize(), ""))[0]
+    return LABELS.get(metric, (metric.removeprefix(CHECK_PREFIX).replace("_", " ").capitalize(), ""))[0]
 
 
 def metrics_of(models: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from heedful import __version__
 from heedful.config import dump_config
-from heedful.data.datamap import KINDS, LIMITS
+from heedful.data.datamap import KINDS, LIMITS, losses_in_words
 from heedful.data.row_losses import RowLosses
 from heedful.report import facts as told
 from heedful.report.answers import answered, side_by_side
@@ -176,10 +176,7 @@ def _map(facts: Facts) -> Part | None:
     )
     if kept["trained"] < kept["rows"]:
         alt += f" {counts['unmet']} more were never met."
-    look = [
-        {**row, "losses": " → ".join("?" if loss is None else f"{loss:.2f}" for loss in row["losses"])}
-        for row in kept["look"][:10]
-    ]
+    look = [{**row, "losses": losses_in_words(row["losses"])} for row in kept["look"][:10]]
     plot = map_plot(nll[0], nll[-1], [KINDS[kind] for kind in kept["kinds"]], (x_name, y_name))
     return {"hint": LIMITS, "alt": alt, "look": look, "plot": plot, **counts}
 
