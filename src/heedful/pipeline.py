@@ -42,7 +42,7 @@ from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
-from heedful.generate.sampling import of_prompts
+from heedful.generate.sampling import seeded_per_prompt
 from heedful.heap import give_back_pages
 from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
@@ -248,7 +248,7 @@ def generate(
         return load(run_or_model, settings=settings).generate(prompts)
     asked = load_config(None, settings).generate
     named = {name: value for name, value in asdict(asked.sampling()).items() if name in asked.model_fields_set}
-    samplings = of_prompts(replace(run_or_model.sampling, **named), len(prompts))
+    samplings = seeded_per_prompt(replace(run_or_model.sampling, **named), len(prompts))
     return run_or_model.generate(
         prompts, samplings, asked.batch_size if "batch_size" in asked.model_fields_set else None
     )

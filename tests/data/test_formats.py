@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from heedful.data.formats import Choice, choose, to_conversation
+from heedful.data.formats import FormatChoice, choose, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
@@ -275,7 +275,7 @@ BAD: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("name", "row", "said"), BAD)
 def test_an_unusable_row_is_refused_with_its_place_and_reason(name: str, row: object, said: str) -> None:
     with pytest.raises(BadRow) as caught:
-        to_conversation(raw(row), Choice(name, "", {}))
+        to_conversation(raw(row), FormatChoice(name, "", {}))
     assert str(caught.value).startswith(f"d.json:12 (row 3): {said}")
     assert caught.value.reason
     assert not any(digit in caught.value.reason for digit in "23")  # equal faults of two rows are counted together
@@ -283,7 +283,9 @@ def test_an_unusable_row_is_refused_with_its_place_and_reason(name: str, row: ob
 
 def test_what_was_wrong_with_the_file_is_the_rows_reason() -> None:
     with pytest.raises(BadRow, match=r"d.json:12 \(row 3\): NaN is not a JSON value"):
-        to_conversation(RawRow(ALPACA, Place("d.json", 3, 12), "NaN is not a JSON value"), Choice("alpaca", "", {}))
+        to_conversation(
+            RawRow(ALPACA, Place("d.json", 3, 12), "NaN is not a JSON value"), FormatChoice("alpaca", "", {})
+        )
 
 
 @pytest.mark.parametrize(

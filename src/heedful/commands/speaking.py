@@ -15,10 +15,10 @@ from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean, is_unicode
 from heedful.config import changed, load_config
-from heedful.data.prompts import Prompt, prompts
+from heedful.data.prompts import AskedRow, prompts
 from heedful.errors import DataError, UsageError, install
 from heedful.generate.engine import Engine
-from heedful.generate.sampling import of_rows
+from heedful.generate.sampling import seeded_per_row
 from heedful.model import fingerprint
 from heedful.records import Message
 from heedful.report import screen
@@ -76,7 +76,7 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
     done = _resumed(unfinished, key)
     if done:
         screen.say(f"{len(done)} of {len(rows)} answers are kept from {unfinished}.")
-    samplings = of_rows(engine.sampling, len(rows))
+    samplings = seeded_per_row(engine.sampling, len(rows))
     with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
 
         def told(more: int) -> None:
@@ -92,7 +92,7 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
     screen.say(f"{len(rows)} answers are in {out}.")
 
 
-def _answers_key(engine: Engine, rows: Sequence[Prompt]) -> str:
+def _answers_key(engine: Engine, rows: Sequence[AskedRow]) -> str:
     """Hash what answers depend on: the model, its precision, the sampling, and each row with its prompt's tokens."""
     digest = hashlib.sha256(f"{fingerprint(engine.model)} {engine.model.dtype} {engine.sampling}".encode())
     for row, asked in rows:

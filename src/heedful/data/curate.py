@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from heedful.address import redacted
 from heedful.config import DataConfig
-from heedful.data.formats import Choice, Column, choose, columns_in, columns_read, columns_told, to_conversation
+from heedful.data.formats import Column, FormatChoice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.near import TextIndex, clusters, index_texts, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
@@ -107,7 +107,7 @@ def question_key(conversation: Conversation) -> str:
 
 
 def _curate(
-    folder: Path, sources: Sequence[Source], choice: Choice, config: DataConfig, reporter: Reporter
+    folder: Path, sources: Sequence[Source], choice: FormatChoice, config: DataConfig, reporter: Reporter
 ) -> DataReceipt:
     """Check and split the rows; write the numbers of each part's rows into `folder`."""
     with _scratch(folder) as scratch:
@@ -166,7 +166,9 @@ class _Found:
     bad: list[BadRow] = field(default_factory=list)  # the first SKIPPED_SHOWN
 
 
-def _convert(sources: Sequence[Source], choice: Choice, on_bad_row: str, scratch: Path, reporter: Reporter) -> _Found:
+def _convert(
+    sources: Sequence[Source], choice: FormatChoice, on_bad_row: str, scratch: Path, reporter: Reporter
+) -> _Found:
     """Read every row; its question goes to the scratch folder."""
     found, total = _Found(), sum(len(source.rows) for source in sources)
     numbered = enumerate((source, row) for source in sources for row in source.rows)

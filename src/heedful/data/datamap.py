@@ -114,13 +114,13 @@ def write_data_map(
         "trained": int(np.isfinite(found.suspicion).sum()),
         **{kind: kinds.count(kind) for kind in KINDS.values()},
         "kinds": "".join(kind[0] for kind in kinds),
-        "look": [_look(conversation(int(row)), nll[:, row]) for row in found.order()[:LISTED]],
+        "look": [_listed_row(conversation(int(row)), nll[:, row]) for row in found.order()[:LISTED]],
     }
     write_json(run.data_map_file, result)
     return result
 
 
-def _look(conversation: Conversation, losses: Losses) -> dict[str, Any]:
+def _listed_row(conversation: Conversation, losses: Losses) -> dict[str, Any]:
     """Tell of one row where it stands, what it says, what it cost, and why it is worth a look."""
     asked = (text for m in conversation.messages if m.role == "user" for text in (m.content, m.input) if text)
     return {

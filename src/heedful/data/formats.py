@@ -24,7 +24,7 @@ Column = tuple[str, str | None]  # its name, and the field that is read of it
 
 
 @dataclass(frozen=True)
-class Choice:
+class FormatChoice:
     """The format in which a file's rows are read, and why."""
 
     name: str
@@ -53,19 +53,19 @@ def detect(rows: Iterable[tuple[Fields, Place]]) -> tuple[str, str]:
     return _nearest_format(columns)
 
 
-def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> Choice:
+def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> FormatChoice:
     """Decide how the rows are read, by the settings or by looking at the first thousand."""
     usable = ((row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem)
     seen = list(islice(usable, 1000))
     _check_columns(wanted, columns, {key for fields, _ in seen for key in fields})
     if wanted != "auto":
-        return Choice(wanted, "it is set by data.format", columns)
+        return FormatChoice(wanted, "it is set by data.format", columns)
     if not seen:  # every row is bad, each for a reason of its own
-        return Choice("alpaca", "no row could be read", columns)
-    return Choice(*detect((_renamed(fields, columns), place) for fields, place in seen), columns)
+        return FormatChoice("alpaca", "no row could be read", columns)
+    return FormatChoice(*detect((_renamed(fields, columns), place) for fields, place in seen), columns)
 
 
-def to_conversation(row: RawRow, choice: Choice) -> Conversation:
+def to_conversation(row: RawRow, choice: FormatChoice) -> Conversation:
     """Read one row; raise BadRow, with the row's place, if it is not a whole conversation of the format."""
     try:
         messages = _read(row, choice)
@@ -76,7 +76,7 @@ def to_conversation(row: RawRow, choice: Choice) -> Conversation:
     return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
 
 
-def columns_in(row: Fields, choice: Choice) -> Iterator[Column]:
+def columns_in(row: Fields, choice: FormatChoice) -> Iterator[Column]:
     """Name the columns of a row and the field that is read of each; what else its turns hold: messages[].name."""
     form, fields = FORMATS[choice.name], _renamed(row, choice.columns)
     read = [(choice.columns.get(field, field), field) for field in form.fields_in(fields)]
@@ -86,7 +86,7 @@ def columns_in(row: Fields, choice: Choice) -> Iterator[Column]:
     yield from ((f"{choice.columns.get(field, field)}[].{key}", None) for field, key in unread_of_turns(fields, form))
 
 
-def columns_read(present: Collection[Column], choice: Choice) -> tuple[dict[str, str], tuple[str, ...]]:
+def columns_read(present: Collection[Column], choice: FormatChoice) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the columns that are read, by field, and those that are not."""
     columns = {field: column for column, field in present}
     used = {field: columns[field] for field in choice.fields if field in columns}
@@ -109,7 +109,7 @@ def _file_name(file: str) -> str:
     return PurePath(file).name
 
 
-def _read(row: RawRow, choice: Choice) -> list[Message]:
+def _read(row: RawRow, choice: FormatChoice) -> list[Message]:
     if row.problem:
         raise BadRow(row.problem, reason="not valid JSON or CSV")
     if not isinstance(row.value, dict):
@@ -121,7 +121,7 @@ def _read(row: RawRow, choice: Choice) -> list[Message]:
     return form.read(fields)
 
 
-def _missing(form: Format, fields: Fields, choice: Choice) -> BadRow:
+def _missing(form: Format, fields: Fields, choice: FormatChoice) -> BadRow:
     """Say which field a row lacks, and which of its columns may be meant."""
     other = _format_of(fields)
     if other and other != choice.name:

@@ -9,7 +9,7 @@ from typing import Any
 from heedful.address import redacted
 from heedful.config import DataConfig
 from heedful.data.fields import FORMATS, TURNS, Format
-from heedful.data.formats import Choice, choose, columns_in, columns_read, columns_told, to_conversation
+from heedful.data.formats import FormatChoice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow
@@ -18,10 +18,10 @@ from heedful.records import SILENT, Message, Reporter
 
 ANSWER = "-"  # stands for a missing answer while a row's format is found and the row is checked
 WHOLE = ("messages", "conversations")  # what holds questions and answers alike
-Prompt = tuple[Mapping[str, Any], tuple[Message, ...]]
+AskedRow = tuple[Mapping[str, Any], tuple[Message, ...]]  # as it was read, and the messages to be answered
 
 
-def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[Prompt]:
+def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[AskedRow]:
     """Return every row as it was read, and the messages up to the one that should be answered.
 
     Raises DataError for what cannot be read.
@@ -41,7 +41,7 @@ def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[Prompt]:
     return found
 
 
-def _asked(rows: list[RawRow], whole: list[RawRow], choice: Choice, on_bad_row: str) -> Iterator[Prompt]:
+def _asked(rows: list[RawRow], whole: list[RawRow], choice: FormatChoice, on_bad_row: str) -> Iterator[AskedRow]:
     for row, answered in zip(rows, whole, strict=True):
         try:
             yield row.value, to_conversation(answered, choice).prompt

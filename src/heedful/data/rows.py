@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from heedful.data.formats import Choice, name_of, to_conversation
+from heedful.data.formats import FormatChoice, name_of, to_conversation
 from heedful.data.split import Numbers
 from heedful.data.spool import Spool
 from heedful.records import Conversation
@@ -17,7 +17,7 @@ from heedful.records import Conversation
 class Rows(Sequence[Conversation]):
     """Some rows of files that were read one after the other, by their number among all of them."""
 
-    def __init__(self, files: Sequence[Spool], choice: Choice, numbers: Numbers) -> None:
+    def __init__(self, files: Sequence[Spool], choice: FormatChoice, numbers: Numbers) -> None:
         self._files, self._choice, self._numbers = files, choice, numbers
         self._starts = np.cumsum([0, *map(len, files)])
 

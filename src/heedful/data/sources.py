@@ -63,7 +63,7 @@ class _File:
 
 def read(path: str, reporter: Reporter = SILENT) -> list[Source]:
     """Read everything that `path` names; raise DataError if it cannot be had."""
-    with _had(path):
+    with _readable(path):
         if scheme_of(path):
             return [_read(_url(path, reporter), reporter)]
         if (files := _files(path)) is not None:
@@ -76,12 +76,12 @@ def check_exists(path: str) -> None:
     if scheme_of(path):
         check_url(path)
     else:
-        with _had(path):
+        with _readable(path):
             _files(path)
 
 
 @contextmanager
-def _had(path: str) -> Iterator[None]:
+def _readable(path: str) -> Iterator[None]:
     """Turn what the system says of a path into one sentence."""
     try:
         yield

@@ -52,19 +52,19 @@ class _Reading:
         for node in body:
             match node:
                 case nodes.Output():
-                    if any(self._of(part) is Holds.MESSAGES for part in node.nodes):
+                    if any(self._content_kind(part) is Holds.MESSAGES for part in node.nodes):
                         raise _Looks
                 case nodes.If():
                     self._nothing(node.test)
                     self._statements([*node.body, *node.elif_, *node.else_])
                 case nodes.For() if not node.recursive and node.test is None:
-                    held = self._of(node.iter)
+                    held = self._content_kind(node.iter)
                     if held is Holds.TEXT:
                         raise _Looks
                     self._set(node.target, held)
                     self._statements([*node.body, *node.else_])
                 case nodes.Assign():
-                    self._set(node.target, self._of(node.node))
+                    self._set(node.target, self._content_kind(node.node))
                 case nodes.Break() | nodes.Continue():
                     pass
                 case nodes.ExprStmt():
@@ -85,11 +85,11 @@ class _Reading:
         self.names[name] = max(held, self.names.get(name, Holds.NOTHING))
 
     def _nothing(self, *parts: nodes.Node) -> Holds:
-        if any(self._of(part) for part in parts):
+        if any(self._content_kind(part) for part in parts):
             raise _Looks
         return Holds.NOTHING
 
-    def _of(self, node: nodes.Node) -> Holds:
+    def _content_kind(self, node: nodes.Node) -> Holds:
         """Say what an expression may hold; raise _Looks where a text decides over its value."""
         match node:
             case nodes.Name():
@@ -103,10 +103,12 @@ class _Reading:
                 return self._part(node.node, None)
             case nodes.Add() | nodes.Concat() | nodes.CondExpr():
                 return self._joined(node)
-            case nodes.Filter(name="length", node=nodes.Expr() as counted) if self._of(counted) is Holds.MESSAGES:
+            case nodes.Filter(name="length", node=nodes.Expr() as counted) if (
+                self._content_kind(counted) is Holds.MESSAGES
+            ):
                 return Holds.NOTHING
             case nodes.Test() if node.name in TYPE_TESTS:
-                self._of(node.node)
+                self._content_kind(node.node)
                 return Holds.NOTHING
             case _:
                 return self._nothing(*node.iter_child_nodes())
@@ -117,14 +119,14 @@ class _Reading:
         if isinstance(node, nodes.CondExpr):
             self._nothing(node.test)
             parts.remove(node.test)
-        held = max(self._of(part) for part in parts)
+        held = max(self._content_kind(part) for part in parts)
         if held is Holds.MESSAGES:
             raise _Looks
         return held
 
     def _part(self, whole: nodes.Expr, key: object) -> Holds:
         """Say what an attribute, a key or an element holds."""
-        held = self._of(whole)
+        held = self._content_kind(whole)
         if held is Holds.NOTHING:
             if key in ("previtem", "nextitem"):  # of a loop
                 raise _Looks

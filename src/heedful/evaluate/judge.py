@@ -92,7 +92,7 @@ def choice_of(reply: str) -> float | None:
 def grade(rows: Sequence[Judged], replies: Replies) -> Verdicts:
     """Grade every model's answer to every row."""
     asked = [(row, model) for row in rows for model in row.answers]
-    found = iter(replies.of([grading(*pair) for pair in asked]))
+    found = iter(replies.fetch([grading(*pair) for pair in asked]))
     verdicts = Verdicts({model: [] for row in rows[:1] for model in row.answers})
     for row, model in asked:
         verdicts.scores[model].append(_read(next(found), grade_of, row.place, model, verdicts))
@@ -102,7 +102,7 @@ def grade(rows: Sequence[Judged], replies: Replies) -> Verdicts:
 def choose(rows: Sequence[Judged], first: str, second: str, replies: Replies) -> Verdicts:
     """Compare two models' answers in both orders; a score is 1, 0 or a half, and a half where the order decided."""
     orders = [(first, second), (second, first)]
-    found = iter(replies.of([choosing(row, *order) for row in rows for order in orders]))
+    found = iter(replies.fetch([choosing(row, *order) for row in rows for order in orders]))
     verdicts = Verdicts({first: [], second: []})
     for row in rows:
         one, two = (_read(next(found), choice_of, row.place, " or ".join(order), verdicts) for order in orders)
@@ -123,7 +123,7 @@ class Replies:
         self._told = 0  # questions that are done
         self._writing = Lock()
 
-    def of(self, questions: Sequence[Messages]) -> list[Reply | NoReply]:
+    def fetch(self, questions: Sequence[Messages]) -> list[Reply | NoReply]:
         """Get a reply to each question, in order; RunError if the judge is down, with what it said kept."""
         keys = [self._key(messages) for messages in questions]
         missing = {key: messages for key, messages in zip(keys, questions, strict=True) if key not in self.known}

@@ -14,7 +14,7 @@ from heedful.evaluate.likelihood import summed
 from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
 from heedful.evaluate.rows import Cell, RowScores, key_of, response_key
 from heedful.generate.engine import Engine
-from heedful.generate.sampling import of_rows
+from heedful.generate.sampling import seeded_per_row
 from heedful.records import Completion, Conversation
 
 
@@ -50,7 +50,9 @@ def answer(
     """
     whole = list(map(_last_answer_only, conversations))
     rows = [_fitted(encoder, conversation) for conversation in whole]
-    samplings = of_rows(engine.sampling, len(rows))  # the same for every model, so that a row's answers stay a pair
+    samplings = seeded_per_row(
+        engine.sampling, len(rows)
+    )  # the same for every model, so that a row's answers stay a pair
     completions = engine.generate([row.prompt for row in rows], samplings, on_done=on_done)
     cut = sum(row is not conversation for row, conversation in zip(rows, whole, strict=True))
     return Answers(completions, likelihood(engine, encoder, rows), cut=cut)

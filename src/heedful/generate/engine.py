@@ -22,7 +22,7 @@ from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.probe import is_batch_invariant, matches_model
-from heedful.generate.sampling import is_arg_max, of_prompts, pick, recorded
+from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
 from heedful.model import max_positions
@@ -143,7 +143,7 @@ class Engine:
         batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size < 1:
             raise UsageError(f"batch_size={batch_size} answers nothing.", "It must be at least 1.")
-        own = of_prompts(self.sampling, len(prompts))
+        own = seeded_per_prompt(self.sampling, len(prompts))
         samplings = samplings_of(own if sampling is None else sampling, len(prompts))
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
         waiting = sorted(rows, key=lambda row: -row.prompt_tokens)

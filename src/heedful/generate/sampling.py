@@ -37,7 +37,7 @@ def pick(
     return at if ids is None else int(ids[at]), clear and best == best  # NaN is never clear
 
 
-def of_rows(sampling: Sampling, count: int) -> list[Sampling]:
+def seeded_per_row(sampling: Sampling, count: int) -> list[Sampling]:
     """Give each of many rows noise of its own, by its number: with one seed for all, every row would draw alike."""
 
     def seed(row: int) -> int:
@@ -46,9 +46,9 @@ def of_rows(sampling: Sampling, count: int) -> list[Sampling]:
     return [replace(sampling, seed=seed(row)) for row in range(count)]
 
 
-def of_prompts(sampling: Sampling, count: int) -> list[Sampling]:
+def seeded_per_prompt(sampling: Sampling, count: int) -> list[Sampling]:
     """Give each of several prompts noise of its own; a single one draws from the seed itself."""
-    return [sampling] if count == 1 else of_rows(sampling, count)
+    return [sampling] if count == 1 else seeded_per_row(sampling, count)
 
 
 def penalise(logits: torch.Tensor, tokens: Sequence[int], penalty: float) -> torch.Tensor:

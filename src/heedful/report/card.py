@@ -109,7 +109,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _training(facts: Facts) -> list[tuple[str, str]]:
-    config, steps = facts.config, facts.of("step")
+    config, steps = facts.config, facts.events_of("step")
     told_changed = ", ".join(f"`{row['name']}={_line(row['value'])}`" for row in told.settings(facts))
     rows = [
         ("method", {"full": "all weights", "lora": "LoRA adapters, merged into the weights"}[config.train.method]),

@@ -69,13 +69,13 @@ class Facts:
     def data_map(self) -> Any:
         return _read(self.run.data_map_file)
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
+    def events_of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
 
     @property
     def rows_learned(self) -> int:
         """Count the training rows that updates have met: not all of them where a budget was short."""
-        steps = self.of("step")
+        steps = self.events_of("step")
         met = steps[-1]["step"] * self.config.train.batch_size if steps else 0
         return min(int(met), int(self.receipt["encoding"]["rows"]))
 
@@ -95,7 +95,7 @@ def _read(path: Path) -> Any:
 
 def progress(facts: Facts) -> dict[str, str]:
     """Say how far a run came that has no scores."""
-    steps = facts.of("step")
+    steps = facts.events_of("step")
     if facts.run.model.is_dir():
         command = f"heedful evaluate {shlex.quote(str(facts.run.path))}"
         return {"word": "Trained", "sentence": f"There are no scores yet: {command} gives them."}
@@ -112,12 +112,12 @@ def progress(facts: Facts) -> dict[str, str]:
 def curves_in_words(facts: Facts) -> str:
     """Say what the loss curves show."""
     parts = []
-    losses = [event["loss"] for event in facts.of("step") if event["loss"] is not None]
+    losses = [event["loss"] for event in facts.events_of("step") if event["loss"] is not None]
     if losses:
         tenth = max(1, len(losses) // 10)
         start, end = statistics.fmean(losses[:tenth]), statistics.fmean(losses[-tenth:])
         parts.append(f"The training loss goes from {start:.3f} to {end:.3f} (means of the first and the last tenth)")
-    held = [event for event in facts.of("validation") if event["validation_loss"] is not None]
+    held = [event for event in facts.events_of("validation") if event["validation_loss"] is not None]
     if held:
         best = min(held, key=lambda event: event["validation_loss"])
         parts.append(
@@ -130,7 +130,7 @@ def curves_in_words(facts: Facts) -> str:
 
 def speed(facts: Facts) -> Lines:
     """Tell how fast the training went, and what it took."""
-    steps = facts.of("step")
+    steps = facts.events_of("step")
     if not steps:
         return []
     seconds = [event["seconds"] for event in steps]
@@ -148,10 +148,10 @@ def speed(facts: Facts) -> Lines:
         lines.append(("memory", f"{told['peak_memory'] / 2**30:.2f} GiB at most"))
     if "cpus" in told:
         lines.append(("machine", f"{told['cpus']} cores, {told['platform']}"))
-    smaller = facts.of("memory")
+    smaller = facts.events_of("memory")
     if smaller:
         lines.append(("memory ran out", f"forwards became smaller {len(smaller)} times"))
-    skipped = facts.of("skipped")
+    skipped = facts.events_of("skipped")
     if skipped:
         lines.append(("updates skipped", f"{len(skipped)}, as their loss or gradient was not finite"))
     return lines

@@ -143,7 +143,7 @@ def _sizes(facts: Facts) -> list[Part]:
 
 
 def _curves(facts: Facts) -> Part | None:
-    if not facts.of("step") and not facts.of("validation"):
+    if not facts.events_of("step") and not facts.events_of("validation"):
         return None
     pictures = {
         name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
