@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,3 +239,15 @@ def _set_dropout(config: Any, dropout: float) -> None:
         for key, value in part.to_dict().items():
             if type(value) in (int, float) and key.endswith(("dropout", "_pdrop")):
                 setattr(part, key, dropout)
+
+
+def takes(model: torch.nn.Module, parameter: str) -> bool:
+    """Say whether the architecture's forward has this parameter (adapters around it pass everything on)."""
+    base: Any = model
+    kind: Any = type(base.get_base_model() if hasattr(model, "get_base_model") else base)
+    return parameter in _parameters(kind)
+
+
+@cache
+def _parameters(kind: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)

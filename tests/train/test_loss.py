@@ -20,7 +20,7 @@ from heedful.errors import RunError
 from heedful.records import TokenizedExample
 from heedful.train import precision
 from heedful.train.learner import Learner
-from heedful.train.loss import summed_nll, takes_positions
+from heedful.train.loss import summed_nll
 from heedful.train.probe import tree_is_exact
 
 
@@ -212,12 +212,12 @@ def test_the_probe_sees_models_that_go_by_the_row(
 
 
 def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    from heedful.model import adapt
+    from heedful.model import adapt, takes
 
     monkeypatch.setattr(precision, "native_bf16", lambda: True)
     for model in (tiny_model("llama"), adapt(tiny_model("llama"), TrainConfig(method="lora"))):
         learner = Learner(model, collator("tree"), TrainConfig(precision="bf16"), steps=1)
-        assert takes_positions(learner.model)
+        assert takes(learner.model, "logits_to_keep")
         loss, _ = learner.accumulate(rows_that_share(0), 0)
         assert math.isfinite(loss)
         assert all(p.dtype == torch.bfloat16 for p in model.parameters())

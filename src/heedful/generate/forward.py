@@ -7,10 +7,8 @@ never recognised by an id. Equal beginnings of a batch's prompts are computed on
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache as remembered
 from itertools import islice, takewhile
 from typing import Any
 
@@ -19,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from heedful.generate.cache import attends_to_all, new_cache
 from heedful.generate.slots import fill_gaps
+from heedful.model import takes
 
 CHUNK_TOKENS = 4096  # most tokens in one forward of `prefill`, which bounds its memory
 WORTH_SHARING = 8  # shorter equal beginnings are not worth a forward of their own
@@ -158,18 +157,6 @@ def shared_prefix(prompts: Sequence[list[int]]) -> int:
     equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     count = min(equal, min(map(len, prompts)) - 1)
     return count if count >= WORTH_SHARING else 0
-
-
-def takes(model: PreTrainedModel, parameter: str) -> bool:
-    """Say whether the architecture's forward has this parameter (adapters around it pass everything on)."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    kind: Any = type(base)
-    return parameter in _parameters(kind)
-
-
-@remembered
-def _parameters(kind: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 @contextlib.contextmanager

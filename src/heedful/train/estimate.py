@@ -18,8 +18,9 @@ from heedful.config import Config, TrainConfig, override
 from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
+from heedful.model import takes
 from heedful.train import precision
-from heedful.train.loss import NODES, takes_positions
+from heedful.train.loss import NODES
 
 BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
@@ -199,4 +200,4 @@ def _kept(model: torch.nn.Module, nodes: int, nodes_see: bool) -> int:
 
 
 def _last_logits(model: torch.nn.Module) -> dict[str, int]:
-    return {"logits_to_keep": 1} if takes_positions(model) else {}
+    return {"logits_to_keep": 1} if takes(model, "logits_to_keep") else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import kernels
+from heedful.model import takes
 from heedful.records import Batch, SupervisedTokens
 
 NODES = 64  # whose logits are handled together
@@ -76,7 +76,7 @@ class _NodeNll(torch.autograd.Function):
 
 def logits_at(model: PreTrainedModel, batch: Batch, nodes: torch.Tensor) -> torch.Tensor:
     """Run the model; give the logits [nodes, vocabulary] at these positions of the flattened batch."""
-    some = len(batch.input_ids) == 1 and takes_positions(model)
+    some = len(batch.input_ids) == 1 and takes(model, "logits_to_keep")
     output = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
@@ -86,10 +86,3 @@ def logits_at(model: PreTrainedModel, batch: Batch, nodes: torch.Tensor) -> torc
     )
     logits: torch.Tensor = output.logits.flatten(0, 1)
     return logits if some else logits[nodes]
-
-
-def takes_positions(model: torch.nn.Module) -> bool:
-    """Say whether the architecture can be asked for the logits of some positions alone."""
-    inner: Any = model
-    inner = inner.get_base_model() if hasattr(model, "get_base_model") else inner  # peft
-    return "logits_to_keep" in inspect.signature(inner.forward).parameters
