@@ -169,13 +169,13 @@ class Encoder:
         prompts then do the same.
         """
         stretches = [(row, end) for row in rows for end in _ends(row)]
-        found = iter(self._tokenise([_joined(row[:end]) for row, end in stretches]))
+        tokenised = iter(self._tokenise([_joined(row[:end]) for row, end in stretches]))
         encoded = []
         for row in rows:
             ids, flags = np.zeros(0, np.int32), np.zeros(0, np.bool_)
             start, crossed = 0, False
             for end in _ends(row):
-                longer, learned = next(found)
+                longer, learned = next(tokenised)
                 if start and not _begins(longer, ids):
                     crossed = True
                     rest, learned_rest = self._tokenise([_joined(row[start:end])])[0]

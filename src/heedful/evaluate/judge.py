@@ -92,20 +92,20 @@ def choice_of(reply: str) -> float | None:
 def grade(rows: Sequence[Judged], replies: Replies) -> Verdicts:
     """Grade every model's answer to every row."""
     asked = [(row, model) for row in rows for model in row.answers]
-    found = iter(replies.fetch([grading(*pair) for pair in asked]))
+    replied = iter(replies.fetch([grading(*pair) for pair in asked]))
     verdicts = Verdicts({model: [] for row in rows[:1] for model in row.answers})
     for row, model in asked:
-        verdicts.scores[model].append(_read(next(found), grade_of, row.place, model, verdicts))
+        verdicts.scores[model].append(_read(next(replied), grade_of, row.place, model, verdicts))
     return verdicts
 
 
 def choose(rows: Sequence[Judged], first: str, second: str, replies: Replies) -> Verdicts:
     """Compare two models' answers in both orders; a score is 1, 0 or a half, and a half where the order decided."""
     orders = [(first, second), (second, first)]
-    found = iter(replies.fetch([choosing(row, *order) for row in rows for order in orders]))
+    replied = iter(replies.fetch([choosing(row, *order) for row in rows for order in orders]))
     verdicts = Verdicts({first: [], second: []})
     for row in rows:
-        one, two = (_read(next(found), choice_of, row.place, " or ".join(order), verdicts) for order in orders)
+        one, two = (_read(next(replied), choice_of, row.place, " or ".join(order), verdicts) for order in orders)
         wins = None if one is None or two is None else (one + 1 - two) / 2
         verdicts.decided_by_order += one is not None and two is not None and {one, two} in ({1.0}, {0.0})
         verdicts.scores[first].append(wins)

@@ -132,10 +132,10 @@ def agreement(reference: Reference, answers: Sequence[Sequence[int]], tie: float
 
     `tie` is in logits.
     """
-    found = Agreement(len(reference.answers))
+    agreed = Agreement(len(reference.answers))
     for answer, ours, theirs in zip(reference.answers, reference.scores, answers, strict=True):
-        found.add(_margin(answer, ours, theirs), tie)
-    return found
+        agreed.add(_margin(answer, ours, theirs), tie)
+    return agreed
 
 
 def _margin(answer: Sequence[int], ours: torch.Tensor, theirs: Sequence[int]) -> float | None:
