@@ -16,9 +16,10 @@ LLAMA_CPP := $(or $(HEEDFUL_LLAMA_CPP),$(or $(HEEDFUL_HOME),$(HOME)/.cache/heedf
 demo: setup
 	$(BIN)/heedful demo
 
-# A test file stays on one worker: what it prepares, it prepares once
+# A test file stays on one worker: what it prepares, it prepares once. Three workers keep two cores at work, as there is
+# often one that waits for a browser or a process.
 test: setup-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: setup-dev
 	$(BIN)/ruff format --check .

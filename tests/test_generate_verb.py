@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,24 @@ import pytest
 
 from heedful import pipeline
 from heedful.cli import main
-from heedful.commands import speaking
+from heedful.commands import answering, speaking
 from heedful.errors import DataError, UsageError
+from heedful.generate.engine import Engine
 from heedful.records import Completion
 from tests.models import byte_tokenizer, tiny_model
 
 QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
+
+
+def stop_after(answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come after so many answers."""
+    whole = Engine.answers
+
+    def some(*arguments: Any, **options: Any) -> Iterator[tuple[int, Completion]]:
+        yield from itertools.islice(whole(*arguments, **options), answers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "answers", some)
 
 
 def test_questions_without_answers_are_answered_in_order(
@@ -25,34 +39,31 @@ def test_questions_without_answers_are_answered_in_order(
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     out = tmp_path / "out.json"
     engine = pipeline.load(tiny_folder, settings=QUICK)
-    expected = [
-        completion.text for completion in pipeline.generate(engine, [r["instruction"] for r in rows], settings=QUICK)
-    ]
-    monkeypatch.setattr(speaking, "ROWS_PER_WRITE", 2)
+    expected = [completion.text for completion in engine.generate([r["instruction"] for r in rows])]
     monkeypatch.setattr(pipeline, "load", lambda *arguments, **options: engine)
-    speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     answered = [row | {"model_response": text} for row, text in zip(rows, expected, strict=True)]
     assert json.loads(out.read_text()) == answered
 
     out.unlink()
-    generate, parts = engine.generate, iter([1])
-    monkeypatch.setattr(engine, "generate", lambda *arguments, **named: next(parts) and generate(*arguments, **named))
-    with pytest.raises(StopIteration):  # as if it failed in the second part
-        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     unfinished = tmp_path / "out.json.unfinished"
-    assert json.loads(unfinished.read_text())["answers"] == answered[:2] and not out.exists()
-
-    monkeypatch.setattr(engine, "generate", generate)
-    speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    assert len(unfinished.read_text().splitlines()) == 3 and not out.exists()
+    with open(unfinished, "a") as file:
+        file.write('[2, "half')  # as a kill leaves a line
+    answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert "2 of 3 answers are kept" in " ".join(capsys.readouterr().err.split())
     assert json.loads(out.read_text()) == answered and not unfinished.exists()
 
     out.unlink()
     monkeypatch.setattr(engine, "positions", 8)
     with pytest.raises(DataError, match="row 1 and 2 others"):
-        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+        answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     with pytest.raises(UsageError, match="cannot be written"):
-        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
+        answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
 
 
@@ -60,17 +71,14 @@ def test_questions_without_answers_are_answered_in_order(
 def test_answers_of_another_call_are_not_gone_on_with(
     other: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even where the last of them is what this call would answer."""
     words, model, settings = ["red", "green", "blue"], tiny_folder, dict(QUICK)
     unfinished, data = tmp_path / "out.json.unfinished", tmp_path / "rows.json"
     data.write_text(json.dumps([{"instruction": f"Say {word}."} for word in words]))
-    monkeypatch.setattr(speaking, "ROWS_PER_WRITE", 2)
-    write_json, stopped = speaking.write_json, iter([1])
-    monkeypatch.setattr(speaking, "write_json", lambda *arguments: next(stopped) and write_json(*arguments))
-    with pytest.raises(StopIteration):  # as if it was killed after the first part
-        speaking.answer_file(str(model), str(data), tmp_path / "out.json", settings)
-    monkeypatch.setattr(speaking, "write_json", write_json)
-    held = json.loads(unfinished.read_text())
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            answering.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+    held = unfinished.read_text()
 
     if other == "model":
         model = tmp_path / "other"
@@ -80,26 +88,48 @@ def test_answers_of_another_call_are_not_gone_on_with(
         settings["generate.max_tokens"] = 4
     if other == "row":
         data.write_text(json.dumps([{"instruction": f"Say {word}."} for word in ["pink", *words[1:]]]))
-    (own,) = pipeline.generate(model, ["Say green."], settings=settings)
-    held["answers"][1]["model_response"] = own.text
-    unfinished.write_text(json.dumps(held))
     with pytest.raises(UsageError, match="does not hold answers of this model, by these settings, to these rows"):
-        speaking.answer_file(str(model), str(data), tmp_path / "out.json", settings)
-    assert json.loads(unfinished.read_text()) == held and not (tmp_path / "out.json").exists()
+        answering.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+    assert unfinished.read_text() == held and not (tmp_path / "out.json").exists()
 
 
-def test_equal_questions_draw_apart_whatever_is_written_at_once(
+def test_equal_questions_draw_apart_also_after_an_interruption(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say a word."}] * 7))
     settings = {**QUICK, "generate.temperature": 1.0}
-    texts = []
-    for written in (100, 2):
-        monkeypatch.setattr(speaking, "ROWS_PER_WRITE", written)
-        out = tmp_path / f"{written}.json"
-        speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, settings)
-        texts.append([row["model_response"] for row in json.loads(out.read_text())])
-    assert texts[0] == texts[1] and len(set(texts[0])) == 7
+    asked = str(tiny_folder), str(tmp_path / "rows.json")
+    answering.answer_file(*asked, tmp_path / "whole.json", settings)
+    with monkeypatch.context() as patch:
+        stop_after(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            answering.answer_file(*asked, tmp_path / "two.json", settings)
+    answering.answer_file(*asked, tmp_path / "two.json", settings)
+    texts = [row["model_response"] for row in json.loads((tmp_path / "whole.json").read_text())]
+    assert len(set(texts)) == 7
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say red."}]))
+    out, whole = tmp_path / "out.json", Engine.answers
+
+    def slowly(*arguments: Any) -> Iterator[tuple[int, Completion]]:
+        with pytest.raises(UsageError, match="Another heedful writes"):
+            answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+        out.write_text("another's")
+        yield from whole(*arguments)
+
+    monkeypatch.setattr(Engine, "answers", slowly)
+    with pytest.raises(UsageError, match=r"out\.json appeared meanwhile"):
+        answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    assert out.read_text() == "another's"
+    out.unlink()
+    monkeypatch.setattr(Engine, "answers", lambda *arguments: iter(()))
+    answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    assert len(json.loads(out.read_text())) == 1
 
 
 @pytest.mark.parametrize("held", ["notes", [{"instruction": "Say red.", "model_response": "Red."}]])
@@ -109,7 +139,7 @@ def test_a_file_that_is_there_is_not_replaced(held: Any, tiny_folder: Path, tmp_
         (tmp_path / name).write_text(json.dumps(held))
     for out, told in (("out.json", r"out\.json exists. Choose another --out, or remove it"), ("new.json", "not hold")):
         with pytest.raises(UsageError, match=told):
-            speaking.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
+            answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
     assert json.loads((tmp_path / "out.json").read_text()) == held
     assert json.loads((tmp_path / "new.json.unfinished").read_text()) == held
 
@@ -169,15 +199,15 @@ def test_columns_of_other_names_are_answered(tiny_folder: Path, tmp_path: Path) 
 
 def test_a_place_that_cannot_hold_answers_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
-        speaking.answer_file("m", "rows.json", tmp_path, {})
+        answering.answer_file("m", "rows.json", tmp_path, {})
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
-        speaking.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
+        answering.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
 
 
 def test_settings_that_answering_does_not_read_are_refused(tmp_path: Path) -> None:
     for answer in (
         lambda asked: speaking.answer_one("m", "Hi", "", None, asked, as_json=False),
-        lambda asked: speaking.answer_file("m", "rows.json", tmp_path / "a.json", asked),
+        lambda asked: answering.answer_file("m", "rows.json", tmp_path / "a.json", asked),
     ):
         with pytest.raises(UsageError, match=r"does not read train\.lr"):
             answer({"train.lr": "1"})

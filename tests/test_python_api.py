@@ -65,6 +65,13 @@ def test_an_engine_keeps_the_settings_that_are_not_asked_for(
     assert engine.sampling == Sampling(max_tokens=3)
 
 
+def test_a_setting_that_nothing_would_read_is_refused(tiny_folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"heedful\.load does not read train\.lr"):
+        heedful.load(tiny_folder, settings={"train.lr": 1.0})
+    with pytest.raises(UsageError, match=r"An engine that is loaded does not read generate\.precision"):
+        heedful.generate(heedful.load(tiny_folder), ["Hi"], settings={"generate.precision": "fp32"})
+
+
 UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
     "bytes": (lambda engine: engine.generate([b"x"]), r"b'x' \(bytes\) is not a prompt. A prompt is a text, or a list"),
     "a number": (lambda engine: engine.generate([3]), r"3 \(int\) is not a prompt"),  # type: ignore[list-item]

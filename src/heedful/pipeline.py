@@ -18,16 +18,18 @@ from heedful.address import redacted
 from heedful.begin import (
     BUDGETED,
     FITTED,
+    SAMPLING,
     Name,
     answer_config,
     check_name,
     check_writable,
     claim_folder,
     configure,
+    refuse_others,
     resolve_run,
 )
 from heedful.checking import prepare_data
-from heedful.config import Config, Settings, leaves, load_config
+from heedful.config import Config, Settings, by_leaf, leaves, load_config
 from heedful.data.datamap import write_data_map
 from heedful.encode.prepare import Prepared
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
@@ -209,6 +211,7 @@ def write_pages(run: Run) -> None:
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
     """Open a run or a model as an engine that answers as the run's own settings say, but for what is asked for."""
     config = answer_config(run_or_model, settings)
+    refuse_others(by_leaf(settings), (*SAMPLING, "batch_size", "precision"), "heedful.load")
     engine, _ = open_tuned(run_or_model.path if isinstance(run_or_model, Run) else run_or_model, config)
     if engine.decoder is None:
         screen.say(
@@ -247,6 +250,7 @@ def generate(
     if not isinstance(run_or_model, Engine):
         return load(run_or_model, settings=settings).generate(prompts)
     asked = load_config(None, settings).generate
+    refuse_others(by_leaf(settings), (*SAMPLING, "batch_size"), "An engine that is loaded")
     named = {name: value for name, value in asdict(asked.sampling()).items() if name in asked.model_fields_set}
     samplings = seeded_per_prompt(replace(run_or_model.sampling, **named), len(prompts))
     return run_or_model.generate(

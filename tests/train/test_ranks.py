@@ -179,7 +179,7 @@ def test_any_number_of_ranks_takes_the_same_course(trained: Trained, how: str, m
 @pytest.mark.parametrize(("how", "ranks"), [("one", 1), ("two", 2), ("sharded", 2)])
 def test_one_rank_speaks_and_writes_and_no_library_does(trained: Trained, how: str, ranks: int) -> None:
     name = f"lora-{how}"
-    assert trained.shown[name].count("talk to it with") == 1
+    assert trained.shown[name].count("chat with the run:") == 1
     assert trained.said[name].count("step 3: validation loss") == 1
     assert "Warning" not in trained.said[name]
     assert json.loads((trained.home / name / "provenance.json").read_text())["ranks"] == ranks

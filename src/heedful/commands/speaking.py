@@ -1,10 +1,7 @@
-"""The verbs that let a model answer: one prompt, a file of them, a chat in the terminal, a server's clients."""
+"""The verbs that let a model answer: one prompt, a chat in the terminal, a server's clients."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -14,19 +11,11 @@ from typing import Any
 from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean, is_unicode
-from heedful.config import changed, load_config
-from heedful.data.prompts import AskedRow, prompts
-from heedful.errors import DataError, UsageError, install
-from heedful.generate.engine import Engine
-from heedful.generate.sampling import seeded_per_row
-from heedful.model import fingerprint
+from heedful.config import changed
+from heedful.errors import UsageError, install
 from heedful.records import Message
 from heedful.report import screen
-from heedful.report.bars import TERMINAL, counting_bar
-from heedful.run import holds_run, open_run, read_json, write_json
-
-ANOTHER_OUT = "Choose another --out, or remove it."
-ROWS_PER_WRITE = 512  # rows that are answered before the file is first written
+from heedful.run import holds_run, open_run
 
 
 @dataclass(frozen=True)
@@ -54,69 +43,6 @@ def answer_one(
         screen.show_json(asdict(completion) | {"seconds": round(completion.seconds, 3)}, indent=None)
     else:
         print(clean(completion.text))
-
-
-def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, Any]) -> None:
-    """Answer every row of a data set, and write the rows with their `model_response` to a file.
-
-    Unfinished answers are kept in a file beside it, from which the same command continues.
-    """
-    folder = out.resolve().parent
-    if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
-        reason = "it is a folder" if out.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
-        raise UsageError(f"Answers cannot be written to {out}{reason and ': '}{reason}.", "Choose another --out.")
-    if out.exists():
-        raise UsageError(f"{out} exists.", ANOTHER_OUT)
-    asked = {leaf: value for leaf, value in settings.items() if not leaf.startswith("data.")}
-    refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
-    rows = prompts(load_config(None, settings, {"data.path": data}).data, TERMINAL)
-    engine = pipeline.load(run_or_model, settings=settings)
-    _check_lengths(engine, data, [asked for _, asked in rows])
-    unfinished, key = out.with_name(f"{out.name}.unfinished"), _answers_key(engine, rows)
-    done = _resumed(unfinished, key)
-    if done:
-        screen.say(f"{len(done)} of {len(rows)} answers are kept from {unfinished}.")
-    samplings = seeded_per_row(engine.sampling, len(rows))
-    with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
-
-        def told(more: int) -> None:
-            on_done(len(done) + more)
-
-        while len(done) < len(rows):
-            part = slice(len(done), len(done) + max(ROWS_PER_WRITE, len(done)))  # so that little time goes into writing
-            answers = engine.generate([asked for _, asked in rows[part]], samplings[part], on_done=told)
-            done += [{**row, "model_response": a.text} for (row, _), a in zip(rows[part], answers, strict=True)]
-            write_json(unfinished, {"key": key, "answers": done})
-    write_json(out, done)
-    unfinished.unlink(missing_ok=True)
-    screen.say(f"{len(rows)} answers are in {out}.")
-
-
-def _answers_key(engine: Engine, rows: Sequence[AskedRow]) -> str:
-    """Hash what answers depend on: the model, its precision, the sampling, and each row with its prompt's tokens."""
-    digest = hashlib.sha256(f"{fingerprint(engine.model)} {engine.model.dtype} {engine.sampling}".encode())
-    for row, asked in rows:
-        digest.update(json.dumps([row, engine.prompter.prompt_ids(asked)]).encode())
-    return digest.hexdigest()
-
-
-def _resumed(unfinished: Path, key: str) -> list[dict[str, Any]]:
-    """Return the answers of an earlier call that did not finish; UsageError if they are of another call."""
-    held = read_json(unfinished) if unfinished.exists() else {"key": key, "answers": []}
-    if not isinstance(held, dict) or held.get("key") != key:
-        raise UsageError(
-            f"{unfinished} does not hold answers of this model, by these settings, to these rows.",
-            ANOTHER_OUT,
-        )
-    return list(held["answers"])
-
-
-def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Message]]) -> None:
-    """Refuse, before the first answer, rows that the model has no room for."""
-    long = [row for row, asked in enumerate(questions, 1) if engine.count(asked) >= engine.positions]
-    if long:
-        rows = f"row {long[0]}" + f" and {len(long) - 1} others" * (len(long) > 1)
-        raise DataError(f"{data}: {rows} leave no room in a model of {engine.positions} positions.", "Shorten them.")
 
 
 def chat(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> None:

@@ -138,6 +138,20 @@ class Engine:
 
         By the engine's own sampling each of several prompts draws for itself; one that is given is taken as it is.
         """
+        done: dict[int, Completion] = {}
+        for place, completion in self.answers(prompts, sampling, batch_size):
+            done[place] = completion
+            if on_done:
+                on_done(len(done))
+        return [done[i] for i in range(len(prompts))]
+
+    def answers(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[tuple[int, Completion]]:
+        """As `generate`, but give each answer, with the place of its prompt, as soon as it is whole."""
         if isinstance(prompts, str):  # whose characters would each be a prompt
             raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
         batch_size = self.batch_size if batch_size is None else batch_size
@@ -147,17 +161,13 @@ class Engine:
         samplings = samplings_of(own if sampling is None else sampling, len(prompts))
         rows = [self.row(i, *pair) for i, pair in enumerate(zip(prompts, samplings, strict=True))]
         waiting = sorted(rows, key=lambda row: -row.prompt_tokens)
-        done: dict[int, Completion] = {}
         running = RunningBatch(self)
         while waiting or running.rows:
             count = running.room(waiting, batch_size)
             joining, waiting = waiting[:count], waiting[count:]
             for event in running.join(joining) if joining else running.step():
                 if event.completion:
-                    done[event.row] = event.completion
-                    if on_done:
-                        on_done(len(done))
-        return [done[i] for i in range(len(prompts))]
+                    yield event.row, event.completion
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None) -> Iterator[str | Completion]:
         """Return an answer's text piece by piece, then the whole Completion; the pieces, joined, are its text."""

@@ -1,0 +1,126 @@
+"""`heedful generate --data`: every row of a file is answered, and each answer kept as soon as it is whole.
+
+The answers lie in OUT.unfinished until there are all: a line with a hash of what they depend on, then a line each, in
+the order in which they came.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from heedful import pipeline
+from heedful.begin import SAMPLING, refuse_others
+from heedful.config import load_config
+from heedful.data.prompts import AskedRow, prompts
+from heedful.errors import DataError, UsageError
+from heedful.generate.engine import Engine
+from heedful.generate.sampling import seeded_per_row
+from heedful.model import fingerprint
+from heedful.records import Message
+from heedful.report import screen
+from heedful.report.bars import TERMINAL, counting_bar
+from heedful.run import write_json
+
+READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data
+Kept = tuple[dict[int, str], Callable[[int, str], None]]
+
+
+def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, Any]) -> None:
+    """Answer every row of a data set, and write the rows with their `model_response` to a file.
+
+    After an interruption the same command continues from the answers that were kept.
+    """
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    _check_out(out, unfinished, data)
+    asked = {leaf: value for leaf, value in settings.items() if leaf not in READ}
+    refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
+    rows = prompts(load_config(None, settings, {"data.path": data}).data, TERMINAL)
+    engine = pipeline.load(run_or_model, settings=asked)
+    _check_lengths(engine, data, [asked for _, asked in rows])
+    samplings = seeded_per_row(engine.sampling, len(rows))
+    with _kept(unfinished, _answers_key(engine, rows)) as (texts, keep):
+        if texts:
+            screen.say(f"{len(texts)} of {len(rows)} answers are kept from {unfinished}.")
+        left = [row for row in range(len(rows)) if row not in texts]
+        with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
+            for place, answer in engine.answers([rows[row][1] for row in left], [samplings[row] for row in left]):
+                keep(left[place], answer.text)
+                on_done(len(texts))
+        if out.exists():
+            raise UsageError(f"{out} appeared meanwhile.", f"Move it away, and repeat: {unfinished} has all answers.")
+        write_json(out, [{**row, "model_response": texts[number]} for number, (row, _) in enumerate(rows)])
+    unfinished.unlink()
+    screen.say(f"{len(rows)} answers are in {out}.")
+
+
+def _check_out(out: Path, unfinished: Path, data: str) -> None:
+    """Refuse to replace anything, and a place where nothing can be written."""
+    folder = out.resolve().parent
+    if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
+        reason = "it is a folder" if out.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
+        raise UsageError(f"Answers cannot be written to {out}{reason and ': '}{reason}.", "Choose another --out.")
+    if out.exists() or unfinished.is_dir():
+        raise UsageError(f"{out if out.exists() else unfinished} exists.", "Choose another --out, or remove it.")
+
+
+@contextmanager
+def _kept(unfinished: Path, key: str) -> Iterator[Kept]:
+    """Give the answers that an earlier call kept, by row, and the function that keeps another one."""
+    with open(unfinished, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"Another heedful writes {unfinished}.", "Wait for it, or choose another --out.") from None
+        texts = _read(file, unfinished, key)
+
+        def keep(row: int, text: str) -> None:
+            texts[row] = text
+            file.write(json.dumps([row, text], ensure_ascii=False) + "\n")
+            file.flush()
+
+        yield texts, keep
+
+
+def _read(file: IO[str], unfinished: Path, key: str) -> dict[int, str]:
+    """Read what was kept under this key, up to a line that a kill left half-written; begin the file where it is new."""
+    try:
+        file.seek(0)
+        text = file.read()
+        if not text:
+            file.write(json.dumps({"key": key}) + "\n")
+            return {}
+        whole = text[: text.rfind("\n") + 1]
+        head, *answers = map(json.loads, whole.splitlines())
+        if head != {"key": key}:
+            raise ValueError
+        kept = {int(row): str(answer) for row, answer in answers}
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"{unfinished} does not hold answers of this model, by these settings, to these rows.",
+            "Choose another --out, or remove it.",
+        ) from None
+    file.truncate(len(whole.encode()))
+    return kept
+
+
+def _answers_key(engine: Engine, rows: Sequence[AskedRow]) -> str:
+    """Hash what answers depend on: the model, its precision, the sampling, and each row with its prompt's tokens."""
+    digest = hashlib.sha256(f"{fingerprint(engine.model)} {engine.model.dtype} {engine.sampling}".encode())
+    for row, asked in rows:
+        digest.update(json.dumps([row, engine.prompter.prompt_ids(asked)]).encode())
+    return digest.hexdigest()
+
+
+def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Message]]) -> None:
+    """Refuse, before the first answer, rows that the model has no room for."""
+    long = [row for row, asked in enumerate(questions, 1) if engine.count(asked) >= engine.positions]
+    if long:
+        rows = f"row {long[0]}" + f" and {len(long) - 1} others" * (len(long) > 1)
+        raise DataError(f"{data}: {rows} leave no room in a model of {engine.positions} positions.", "Shorten them.")
