@@ -25,7 +25,8 @@ from heedful.config import LEAVES, Config, Settings, dump_config, leaves, overri
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, read_rows
-from heedful.evaluate.summary import comparison, names, score
+from heedful.evaluate.stats import SIGNIFICANCE
+from heedful.evaluate.summary import names, paired, score
 from heedful.report import screen
 from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, slug, write_json
 from heedful.train.learner import DEFAULT_LR
@@ -36,7 +37,6 @@ FIXED = {  # what a sweep may not vary, and why
     "evaluate.after_training": "every run of a sweep is evaluated",
 }
 RECOUNT = ("model.name", "encode.template")  # with which the same answer has other tokens
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _finish(run: Run, config: Config) -> None:
 
 def _answered_otherwise(run: Run) -> bool:
     """Say whether somebody evaluated a run with other settings than its own since."""
-    return bool(read_json(run.evaluation_file).get("of", {}).get("settings"))
+    return bool(read_json(run.evaluation_file)["of"]["settings"])
 
 
 def _is_default(variant: Variant, base: Config) -> bool:
@@ -208,14 +208,13 @@ def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], dec
     metrics = names(cells)
     scores = {metric: asdict(found) for metric in metrics if (found := score(cells, metric))}
     seeds = [[row.cells["tuned"] for row in read_rows(run.scores_file)] for run in variant.runs]
-    pairs = {metric: comparison(default, cells, metric) for metric in metrics} if cells is not default else {}
     return {
         "name": variant.name,
         "settings": dict(variant.settings),
         "runs": [str(run.path) for run in variant.runs],
         "scores": scores,
         "by_seed": [found.value for of_seed in seeds if (found := score(of_seed, decides))],
-        "paired": {metric: asdict(pair) for metric, pair in pairs.items() if pair},
+        "paired": paired(default, cells, metrics) if cells is not default else {},
     }
 
 

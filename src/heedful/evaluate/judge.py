@@ -25,6 +25,7 @@ from heedful.evaluate.endpoint import Endpoint, Messages, NoReply, Reply
 
 WORKERS = 8
 GIVE_UP = 3  # questions in a row without a reply
+REFUSED = 20  # in a row that the judge refuses for themselves, before it replied to any
 
 GRADE = (
     "You grade an answer. You are given a question, a reference answer and the answer to grade, each between markers "
@@ -141,7 +142,7 @@ class Replies:
         waiting = iter(missing.items())
         running: dict[Future[None], str] = {}
         failed: dict[str, NoReply] = {}
-        in_a_row, most = 0, min(GIVE_UP, len(missing))
+        in_a_row = 0
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
                 while True:
@@ -157,6 +158,7 @@ class Replies:
                         in_a_row = in_a_row + 1 if fault else 0
                         if isinstance(fault, NoReply):
                             failed[key] = fault
+                            most = min(REFUSED if fault.refused else GIVE_UP, len(missing))
                             if fault.fatal or (in_a_row >= most and not (fault.refused and self.known)):
                                 self._check_up(fault)
                                 in_a_row = 0
