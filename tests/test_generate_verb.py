@@ -132,6 +132,14 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     assert len(json.loads(out.read_text())) == 1
 
 
+def test_an_answer_of_several_lines_is_kept_as_one(tmp_path: Path) -> None:
+    text = "one\ntwo\r\nthree\u2028four\x85five"
+    for expected in ({}, {3: text}):
+        with answering._kept(tmp_path / "a.unfinished", "key") as (texts, keep):
+            assert texts == expected
+            keep(3, text)
+
+
 @pytest.mark.parametrize("held", ["notes", [{"instruction": "Say red.", "model_response": "Red."}]])
 def test_a_file_that_is_there_is_not_replaced(held: Any, tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say red."}]))

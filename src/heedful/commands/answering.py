@@ -97,7 +97,7 @@ def _read(file: IO[str], unfinished: Path, key: str) -> dict[int, str]:
             file.write(json.dumps({"key": key}) + "\n")
             return {}
         whole = text[: text.rfind("\n") + 1]
-        head, *answers = map(json.loads, whole.splitlines())
+        head, *answers = map(json.loads, whole.split("\n")[:-1])  # at line feeds alone: U+2028 may stand inside
         if head != {"key": key}:
             raise ValueError
         kept = {int(row): str(answer) for row, answer in answers}
