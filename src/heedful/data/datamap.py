@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from heedful.data.row_losses import Losses, RowLosses
 from heedful.data.split import Numbers
@@ -74,7 +74,7 @@ def _beside_others(nll: Losses, tokens: Numbers, order: Numbers) -> Losses:
     found = np.full(len(nll), np.nan)
     order = order[np.isfinite(nll[order])]
     costs = np.log(nll[order] * np.sqrt(tokens[order]) + SMALL)
-    found[order] = costs - median_filter(costs, 2 * NEAR + 1, mode="reflect")
+    found[order] = costs - scipy.ndimage.median_filter(costs, 2 * NEAR + 1, mode="reflect")
     return found
 
 

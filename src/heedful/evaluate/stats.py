@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # whose parts are imported when they are first used: nobody waits for them to chat or to serve
 from numpy.typing import NDArray
-from scipy import stats
 
 from heedful.records import Comparison, Score
 
@@ -38,7 +38,7 @@ def interval(values: Sequence[float]) -> Score:
     """Return the mean with its 95 % interval. Values without spread, one row among them, have no width."""
     sample = _finite(values)
     if np.isin(sample, (0, 1)).all():
-        share = stats.binomtest(int(sample.sum()), sample.size).proportion_ci(CONFIDENCE, method="wilson")
+        share = scipy.stats.binomtest(int(sample.sum()), sample.size).proportion_ci(CONFIDENCE, method="wilson")
         return Score(float(sample.mean()), float(share.low), float(share.high), sample.size)
     return ratio_interval(values, [1.0] * sample.size)
 
@@ -109,7 +109,7 @@ def corpus_comparison(
     if p_value < SIGNIFICANCE:
         verdict = _direction(seen, True)
     else:
-        z = stats.norm.ppf(1 - SIGNIFICANCE / 2) + stats.norm.ppf(POWER)
+        z = scipy.stats.norm.ppf(1 - SIGNIFICANCE / 2) + scipy.stats.norm.ppf(POWER)
         needed = size * float((z * error / seen) ** 2) if seen else math.inf
         verdict = _within_noise(size, int(changed.sum()), needed)
     return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict)
@@ -126,7 +126,7 @@ def rows_needed(differences: Values, weights: Values) -> float:
     if ratio == 0 or differences.size == 1:
         return math.inf
     spread = float(np.std((differences - ratio * weights) / weights.mean(), ddof=1))
-    z = stats.norm.ppf(1 - SIGNIFICANCE / 2) + stats.norm.ppf(POWER)
+    z = scipy.stats.norm.ppf(1 - SIGNIFICANCE / 2) + scipy.stats.norm.ppf(POWER)
     return float((z * spread / ratio) ** 2)
 
 
@@ -158,7 +158,7 @@ def _bootstrap(numerators: Values, denominators: Values) -> tuple[float, float]:
     if np.ptp(numerators) == 0 and np.ptp(denominators) == 0:  # one row among them, which scipy refuses
         value = float(numerators[0] / denominators[0])
         return value, value
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (numerators, denominators),
         lambda above, below, axis: above.sum(axis=axis) / below.sum(axis=axis),
         paired=True,
@@ -178,7 +178,7 @@ def _permutation_test(differences: Values) -> float:
     if changed.size < 2:  # the one flip is as far from 0 as what was seen
         return 1.0
     mean: Callable[..., Any] = np.mean
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (changed,), mean, permutation_type="samples", vectorized=True, **_effort(changed.size)
     )
     return float(found.pvalue)
@@ -197,7 +197,7 @@ def _corpus_bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[
         counts = np.apply_along_axis(np.bincount, axis, drawn, minlength=rows)
         return np.apply_along_axis(score, axis, counts @ table)
 
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (np.arange(rows),),
         scores,
         confidence_level=CONFIDENCE,
