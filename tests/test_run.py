@@ -23,7 +23,7 @@ from heedful.run import (
     read_json,
     write_json,
 )
-from heedful.whole import replace_directory
+from heedful.whole import replace_directory, whole_folder
 
 
 def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Path) -> None:
@@ -167,6 +167,30 @@ def test_a_folder_that_is_no_run_keeps_what_it_holds(tmp_path: Path, name: str) 
     with pytest.raises(UsageError, match=f"holds no run: there is {name}"), claim_folder(Run(tmp_path), resume=False):
         pytest.fail("it was taken")
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root would look into it, the system is made to refuse."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UsageError, match="Cannot look into"), claim_folder(Run(tmp_path), resume=False):
+        pytest.fail("it was taken")
+
+
+def test_a_folder_that_cannot_be_put_in_its_place_costs_the_old_one_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/old").touch()
+    rename = os.rename
+    fails = iter([False, True, False])
+    monkeypatch.setattr(os, "rename", lambda *names: os.close(-1) if next(fails) else rename(*names))
+    with pytest.raises(OSError), whole_folder(tmp_path / "model") as folder:  # noqa: PT011 (any will do)
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
 def test_what_was_killed_before_it_began_is_begun_again(tmp_path: Path) -> None:

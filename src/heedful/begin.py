@@ -11,7 +11,19 @@ from typing import Any
 from heedful.address import redacted
 from heedful.config import Config, Settings, leaves, load_config
 from heedful.errors import RunError, UsageError
-from heedful.run import EVALUATIONS, LOCK, Run, holds_run, leave_directory, lock, make_directory, open_run, run_at, slug
+from heedful.run import (
+    EVALUATIONS,
+    LOCK,
+    Run,
+    holds_run,
+    is_shipped,
+    leave_directory,
+    lock,
+    make_directory,
+    open_run,
+    run_at,
+    slug,
+)
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 # What chooses an answer's tokens; of generate the other settings say how fast they come.
@@ -65,14 +77,12 @@ def check_writable(folder: Path) -> None:
 @contextmanager
 def claim_folder(run: Run, resume: bool) -> Iterator[None]:
     """Hold the run's directory, which must be new or empty unless the run is resumed."""
-    if holds_run(run) and not resume:
-        raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
-    if not resume and (held := _content(run)):
-        raise UsageError(
-            f"{run.path} is not empty and holds no run: there is {held[0]}.", "Choose a new folder with --out."
-        )
+    if not resume:
+        _check_new(run)
     make_directory(run)
     with lock(run):
+        if not resume:  # nor did another process begin one before it was ours
+            _check_new(run)
         try:
             yield
         finally:
@@ -80,12 +90,20 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
                 leave_directory(run)
 
 
-def _content(run: Run) -> list[str]:
-    """List what a folder holds, but for what a run leaves behind that was killed before it began."""
-    if not run.path.is_dir():
-        return []
-    found = {str(path.relative_to(run.path)) for path in (*run.path.iterdir(), *run.checkpoints.glob("*"))}
-    return sorted(name for name in found - {LOCK, run.checkpoints.name} if not Path(name).name.startswith("."))
+def _check_new(run: Run) -> None:
+    """Refuse a folder that holds anything, but for what a run leaves behind that was killed before it began."""
+    if holds_run(run):
+        raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
+    try:
+        ours = {LOCK, "lost+found"} | ({run.checkpoints.name} if run.checkpoints.is_dir() else set())
+        entries = [*run.path.iterdir(), *run.checkpoints.glob("*")] if run.path.is_dir() else []
+    except OSError as error:
+        raise UsageError(f"Cannot look into {run.path}: {error.strerror}.", "Choose another --out.") from error
+    held = sorted(str(entry.relative_to(run.path)) for entry in entries if not entry.name.startswith("."))
+    if foreign := [name for name in held if name not in ours]:
+        raise UsageError(
+            f"{run.path} is not empty and holds no run: there is {foreign[0]}.", "Choose a new folder with --out."
+        )
 
 
 def resolve_run(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
@@ -135,15 +153,18 @@ def _continued(run: Run, asked: Config) -> Config:
     refused = [
         f"{leaf} was {redacted(str(before[leaf]))}, now {redacted(str(value))}"
         for leaf, value in wanted.items()
-        if leaf not in may_change and not _is_same(value, typed[leaf], before[leaf])
+        if leaf not in may_change and value != before[leaf] and not _is_same(leaf, value, typed[leaf], before[leaf])
     ]
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
     return run.config({leaf: value for leaf, value in wanted.items() if leaf in may_change})
 
 
-def _is_same(now: Any, typed: Any, before: Any) -> bool:
-    """Say whether a setting is as it was; a file or folder is, by whatever name."""
-    if isinstance(now, str) and os.path.exists(now):
-        return os.path.exists(before) and os.path.samefile(now, before)
-    return now in (typed, before)
+def _is_same(leaf: str, now: Any, typed: Any, before: Any) -> bool:
+    """Say whether the data or the model of a run is named as it was typed, or by another name of the same file."""
+    if leaf not in ("data.path", "model.name"):
+        return False
+    here, there = (os.path.expanduser(name) for name in (now, before))
+    if not is_shipped(now) and os.path.exists(here):
+        return not is_shipped(before) and os.path.exists(there) and os.path.samefile(here, there)
+    return bool(now == typed)

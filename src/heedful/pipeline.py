@@ -53,7 +53,7 @@ from heedful.report.bars import TERMINAL, TrainingBar, training_bar
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, open_run, write_json
+from heedful.run import Run, holds_run, open_run, run_at, write_json
 from heedful.train.display import Display
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
@@ -85,20 +85,24 @@ def train(
             if not ranks.is_leader:
                 screen.mute()
             config = configure(recipe, settings, data, model)
-            resume = ranks.broadcast(lambda: resume or (out is not None and ranks.has_begun() and holds_run(out)))
+            resume = ranks.broadcast(lambda: resume or _was_begun(out, ranks))
             path, tree = ranks.broadcast(lambda: resolve_run(config, out, resume))
             run, config = Run(Path(path)), Config.model_validate(tree)
             track.check(config)
             _check(config, ranks, resume, budget)
             if ranks.is_leader:
                 held.enter_context(claim_folder(run, resume))
-                ranks.note_begun()
             rows = _train_and_export(run, config, ranks, resume, budget, started)
         if ranks.is_leader:
             if config.evaluate.after_training and rows and not is_answered(run, rows):
                 score_both(run, config, rows, None, TERMINAL)
             write_pages(run)
     return run
+
+
+def _was_begun(out: Path | str | None, ranks: Ranks) -> bool:
+    """Say whether torchrun starts ranks again that had begun a run."""
+    return out is not None and ranks.has_begun(run_at(out).path) and holds_run(out)
 
 
 def _train_and_export(

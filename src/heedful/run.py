@@ -144,7 +144,7 @@ class Run(Results):
         """Return a path that was written where the run was trained as it reads from here, if it still leads on."""
         start = self.provenance().get("folder")
         there = os.path.join(start or "", name)
-        is_path = name.partition(":")[0] != "builtin" and os.path.exists(there)
+        is_path = not is_shipped(name) and os.path.exists(there)
         return there if is_path and start not in (None, os.getcwd()) else name
 
     def provenance(self) -> dict[str, Any]:
@@ -184,6 +184,11 @@ class Run(Results):
         """Cut metrics.jsonl back to `size` bytes: what was logged after a checkpoint will be logged again."""
         self.metrics_file.touch()
         os.truncate(self.metrics_file, min(size, self.metrics_file.stat().st_size))  # truncate would fill up with NUL
+
+
+def is_shipped(data: str) -> bool:
+    """Say whether a name means rows that ship, be there a file of that name or not."""
+    return data.partition(":")[0] == "builtin"
 
 
 def slug(text: str) -> str:

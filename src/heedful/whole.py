@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,10 +27,28 @@ def whole_folder(folder: Path, before: Callable[[], None] = lambda: None) -> Ite
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the folders in it that a kill left half-written."""
-    for leftover in folder.glob(".*.tmp-*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # which passes over files
+def remove_leftovers(folder: Path, of: str = "*") -> None:
+    """Remove the folders in it that a kill left half-written, all or those `of` a name; one that was to be replaced
+    goes back to its place."""
+    for leftover in folder.glob(f".{of}.tmp-*"):
+        name, _, process = leftover.name[1:].rpartition(".tmp-")
+        if is_alive(process.removeprefix("old-")):
+            continue
+        if process.startswith("old-") and not (folder / name).exists():
+            os.rename(leftover, folder / name)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)  # which passes over files
+
+
+def is_alive(process: str) -> bool:
+    """Say whether a process, by its number, is another one that is still there."""
+    with suppress(ValueError, OverflowError, ProcessLookupError):
+        try:
+            os.kill(int(process), 0)
+        except PermissionError:
+            return True
+        return int(process) != os.getpid()
+    return False
 
 
 def replace_directory(new: Path, old: Path) -> None:
@@ -38,7 +56,12 @@ def replace_directory(new: Path, old: Path) -> None:
     retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")
     if old.exists():
         os.rename(old, retired)
-    os.rename(new, old)
+    try:
+        os.rename(new, old)
+    except OSError:
+        if retired.exists():
+            os.rename(retired, old)
+        raise
     sync_directory(old.parent)
     shutil.rmtree(retired, ignore_errors=True)
 

@@ -181,6 +181,11 @@ def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_type
         resolve_run(configure(None, (), name, f"../{named['model.name']}"), copy.path, True)
     (home / "builtin").mkdir()
     assert copy.from_here("builtin:zh") == "builtin:zh" and copy.from_here("builtin") == "builtin"
+    monkeypatch.setenv("HOME", str(home))
+    resolve_run(configure(None, (), f"~/{rows.name}", None), copy.path, True)
+    for asked in ("builtin", home / "builtin"):
+        with pytest.raises(UsageError, match=r"data\.path was .*, now "):
+            resolve_run(configure(None, (), asked, None), copy.path, True)
     monkeypatch.chdir(home)
     resolve_run(configure(None, (), f"./{rows.name}", named["model.name"]), copy.path, True)
 

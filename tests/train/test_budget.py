@@ -10,7 +10,7 @@ import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
-from heedful.begin import configure, resolve_run
+from heedful.begin import claim_folder, configure, resolve_run
 from heedful.config import dump_config, load_config
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
@@ -86,8 +86,16 @@ def test_a_run_killed_while_it_measures_leaves_its_name_free(
     assert tried[0] > tried[1]
 
 
+def test_a_run_killed_before_it_began_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    fitted = short(tmp_path)
+    fitted.fit_into(1e6, time.perf_counter())
+    with claim_folder(fitted.run, resume=False):
+        fitted.begin()
+    assert read_json(fitted.run.budget_file) == {"0": fitted.learner.steps}
+
+
 def test_what_a_kill_left_while_it_measured_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints" / "..measure.tmp-1.tmp-1").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "..measure.tmp-4194305.tmp-4194305").mkdir(parents=True)
     short(tmp_path).begin()
     assert not [*(tmp_path / "checkpoints").iterdir()]
 

@@ -192,7 +192,7 @@ def test_of_the_best_weights_the_last_stay_and_those_of_each_checkpoint(tmp_path
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    leftover = tmp_path / ".step-000002.tmp-12345"
+    leftover = tmp_path / ".step-000002.tmp-4194305"  # no process can have that number
     leftover.mkdir()
     (leftover / "model.safetensors").write_bytes(b"half")
     newest(tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from safetensors.torch import load_file
 from tests.conftest import make_rows
 from tests.processes import Process, run_heedful
 from tests.train import trainings
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from tests.train.launcher import Launcher, run_all
 
 SHORT = ("train.precision=fp32", "evaluate.after_training=false", "generate.max_tokens=3", "train.batch_size=4")
 EVEN = ("train.schedule=constant", "train.warmup=0", "train.save_every=2")
@@ -79,22 +80,6 @@ def lines(rows: Path, model: Path) -> dict[str, list[dict[str, Any]]]:
 
 def events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-class Launcher:
-    """Starts two processes as torchrun does, also again after they failed, and hosts the store where they meet."""
-
-    def __init__(self) -> None:
-        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        self.attempt = 0
-
-    def start(self, home: Path, function: Callable[..., object], *arguments: object) -> list[Process]:
-        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-        shared |= {"MASTER_PORT": str(self.store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-        shared["TORCHELASTIC_RESTART_COUNT"] = str(self.attempt)
-        self.attempt += 1
-        each = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-        return [Process(home, function, *arguments, environment=variables) for variables in each]
 
 
 class Trained:
@@ -310,12 +295,30 @@ def test_ranks_that_are_started_again_take_up_no_run_but_their_own(
     """What torchrun does by itself must not be what nobody asked for: the run of another day goes on as it was."""
     run = trained.home / "full-one"
     before = (run / "model" / "model.safetensors").read_bytes()
+    own = long_training(tmp_path / "own", odd_rows, tiny_folder, "train.max_steps=1")
+    another = long_training(run, odd_rows, tiny_folder)
     launcher = Launcher()
-    for _ in range(2):
-        ranks = launcher.start(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder))
-        assert [rank.wait() for rank in ranks] == [2, 2]
+    for words in ([own, another], [another]):  # the second time, what was done is left out
+        ranks = launcher.start(tmp_path, run_all, words)
+        assert [rank.wait() for rank in ranks] == [2, 2], ranks[0].stderr
         assert "already holds a run" in ranks[0].stderr + ranks[1].stderr
+    assert (tmp_path / "own" / "model").is_dir()
     assert (run / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_where_torchrun_hosts_no_store_a_second_attempt_goes_on_with_what_is_there(
+    trained: Trained, odd_rows: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Then nothing outlives an attempt that could tell whose the run is."""
+    run = tmp_path / "run"
+    shutil.copytree(trained.home / "part-two", run)
+    more = ["train", str(odd_rows), "--model", str(tiny_folder), *settings("train.max_steps=7"), "--out", str(run)]
+    launcher = Launcher(hosts=False)
+    ranks = launcher.start(tmp_path, run_heedful, more)
+    assert [rank.wait() for rank in ranks] == [2, 2]
+    ranks = launcher.start(tmp_path, run_heedful, more)
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].stderr
+    assert "Resuming from step-000004" in ranks[0].stderr
 
 
 def workers(launcher: int) -> list[int]:

@@ -177,10 +177,14 @@ def test_damaged_best_weights_are_named_and_can_be_gone_without(tmp_path: Path) 
 
 
 def test_what_a_kill_left_half_written_goes_when_the_run_begins(tmp_path: Path) -> None:
-    for name in (".model.tmp-9", ".adapter.tmp-old-9", "checkpoints/.step-000002.tmp-9"):
-        (tmp_path / "run" / name).mkdir(parents=True)
-    session(tmp_path / "run").begin()
-    assert not [*(tmp_path / "run").rglob("*.tmp-*")]
+    dead, alive = 4194305, os.getppid()
+    run = tmp_path / "run"
+    for name in (f".model.tmp-{dead}", f".model.tmp-old-{dead}", f"checkpoints/.step-000002.tmp-{dead}"):
+        (run / name).mkdir(parents=True)
+    (run / f".merged.tmp-{alive}").mkdir()  # of an export into the run's folder, which goes on
+    session(run).begin()
+    assert [path.name for path in run.rglob("*.tmp-*")] == [f".merged.tmp-{alive}"]
+    assert run.joinpath("model").is_dir()  # the one before, which was to be replaced
 
 
 def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from heedful.export.reference import Messages, Reference, refer
 from heedful.heap import give_back_pages
 from heedful.records import Reporter
 from heedful.run import EXPORT_RECEIPT, write_json
-from heedful.whole import list_files, replace_directory, sync_directory, sync_files
+from heedful.whole import list_files, remove_leftovers, replace_directory, sync_directory, sync_files
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,7 @@ def _beside(out: Path) -> Iterator[Path]:
     work = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}.tmp-*"):
-            if not _alive(left.name.rpartition("-")[2]):
-                shutil.rmtree(left, ignore_errors=True)
+        remove_leftovers(out.parent, glob.escape(out.name))
         work.mkdir()
         yield work
     except OSError as error:
@@ -147,14 +146,3 @@ def _beside(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _alive(process: str) -> bool:
-    """Say whether a process is still there."""
-    with suppress(ValueError, ProcessLookupError):
-        try:
-            os.kill(int(process), 0)
-        except PermissionError:
-            return True
-        return True
-    return False

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class Ranks:
     count: int
     device: torch.device
     board: Store | None = None  # where the first rank to fail leaves its exit code, and the living answer the roll call
-    attempts: Store | None = None  # what outlives this attempt, where torchrun starts the ranks again
+    attempt: int = 0  # how often torchrun started the ranks again
+    attempts: Store | None = None  # what outlives an attempt, where torchrun itself hosts the store
 
     @property
     def is_leader(self) -> bool:
@@ -77,14 +79,16 @@ class Ranks:
             free = machine.free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return -self.all_reduce_max(-free)
 
-    def note_begun(self) -> None:
-        """Note that the run's folder is this training's own, for when torchrun starts it again."""
+    def note_begun(self, folder: Path) -> None:
+        """Note that a run's folder is this launch's own, for when torchrun starts the ranks again."""
         if self.attempts is not None:
-            self.attempts.set("begun", "")
+            self.attempts.set(os.path.realpath(folder), "")
 
-    def has_begun(self) -> bool:
-        """Say whether an earlier attempt of torchrun's at this training had made the run's folder its own."""
-        return self.attempts is not None and self.attempts.check(["begun"])
+    def has_begun(self, folder: Path) -> bool:
+        """Say whether an earlier attempt of this launch began the run of a folder; any that was may have, if none knows."""
+        if self.attempts is None:
+            return self.attempt > 0
+        return self.attempts.check([os.path.realpath(folder)])
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -203,15 +207,14 @@ def join_ranks() -> Iterator[Ranks]:
 def _join() -> Ranks:
     """Meet the other ranks, at a board of this attempt's own: an earlier one left its addresses on torchrun's."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun, beyond this attempt
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, hosts)
-    meeting = next(MEETINGS)
-    board = PrefixStore(f"heedful/{attempt}/{meeting}", store)
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, rank == 0 and not hosted)
+    board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
     gpu = torch.cuda.is_available()
     dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
-    attempts = PrefixStore(f"heedful/{meeting}", store)
-    ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempts)
+    attempts = PrefixStore("heedful/begun", store) if hosted else None
+    ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt, attempts)
     ranks.barrier()  # one that leaves at once, as for settings that it refuses, would leave others half connected
     return ranks
 

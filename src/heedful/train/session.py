@@ -75,7 +75,9 @@ class Session:
         if self.ranks.is_leader:
             for folder in (self.run.path, self.run.checkpoints):
                 remove_leftovers(folder)
+            self.ranks.note_begun(self.run.path)
             self.run.write_config(self.config)
+            self._write_totals()
 
     def fit_into(self, seconds: float, started: float) -> None:
         """Shorten the run, and its schedule, to end `seconds` after `started` (in time.perf_counter()), exported."""
@@ -190,7 +192,12 @@ class Session:
         """Train `total` steps, from `step` on; the decision is kept for whoever resumes the run."""
         self.totals[step] = self.learner.steps = total
         self.settle({"train.max_steps": total, "train.evaluate_every": evaluate_every(total, self.config.train)})
-        write_json(self.run.budget_file, self.totals)
+        self._write_totals()
+
+    def _write_totals(self) -> None:
+        """Keep what a budget decided, once the run has begun."""
+        if self.totals and holds_run(self.run):
+            write_json(self.run.budget_file, self.totals)
 
     def _follow_totals(self, step: int) -> None:
         """Take the total that was decided to count from `step` on, unless the run's length was changed since."""

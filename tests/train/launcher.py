@@ -1,0 +1,45 @@
+"""Ranks started as torchrun does, but forked: for test_ranks.py."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.processes import Process
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from heedful.cli import main
+
+
+class Launcher:
+    """Starts two processes, also again after they failed; hosts the store where they meet, or leaves that to rank 0."""
+
+    def __init__(self, hosts: bool = True) -> None:
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.hosts, self.attempt = hosts, 0
+
+    def start(self, home: Path, function: Callable[..., object], *arguments: object) -> list[Process]:
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        port = self.store.port if self.hosts else free_port()
+        shared |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": str(self.hosts)}
+        shared["TORCHELASTIC_RESTART_COUNT"] = str(self.attempt)
+        self.attempt += 1
+        each = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+        return [Process(home, function, *arguments, environment=variables) for variables in each]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def run_all(lines: list[list[str]]) -> None:
+    """Run one command after the other, up to one that fails."""
+    for words in lines:
+        try:
+            main(words)
+        except SystemExit as end:
+            if end.code:
+                raise
