@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+import resource
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from heedful.errors import DataError, UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Completion
 from tests.models import byte_tokenizer, tiny_model
+from tests.processes import Process, run_heedful
 
 QUICK = {"generate.max_tokens": 3, "generate.precision": "fp32"}
 
@@ -140,7 +143,54 @@ def test_an_answer_of_several_lines_is_kept_as_one(tmp_path: Path) -> None:
             keep(3, text)
 
 
-@pytest.mark.parametrize("held", ["notes", [{"instruction": "Say red.", "model_response": "Red."}]])
+def test_whatever_a_kill_left_of_a_line_is_answered_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.unfinished"
+    with answering._kept(file, "key") as (_, keep):
+        keep(0, "é")
+        size = file.stat().st_size
+        keep(1, "日本 🙂")
+    content = file.read_bytes()
+    for cut in range(size, len(content)):
+        file.write_bytes(content[:cut])
+        with answering._kept(file, "key") as (texts, _):
+            assert texts == {0: "é"}
+        assert file.read_bytes() == content[:size]
+
+
+def test_a_full_disk_is_named_with_its_file_and_what_was_kept_stays(
+    tiny_folder: Path, tmp_path: Path, heedful: Callable[..., Process]
+) -> None:
+    rows = [{"instruction": f"Say {number}."} for number in range(40)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    asked = ["generate", tiny_folder, "--data", "rows.json", "--out", "out.json", "--max-tokens", "40"]
+    process = Process(tmp_path, _in_little_space, [str(word) for word in asked])
+    assert process.wait() == 1
+    assert (
+        "heedful: Cannot write out.json.unfinished: No space left on device. Free some space: the same"
+        in process.stderr
+    )
+    done = heedful(*asked)
+    assert done.poll() == 0, done.stderr
+    assert "of 40 answers are kept" in done.stderr
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 40
+
+
+def _in_little_space(words: list[str]) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+    run_heedful(words)
+
+
+@pytest.mark.parametrize("out", [".", "/", "..", ""])
+def test_answers_are_not_written_to_a_folder(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="it is a folder"):
+        answering.answer_file("m", "rows.json", Path(out), {})
+
+
+@pytest.mark.parametrize(
+    "held", ["notes", pytest.param("[" * 100_000, id="deep"), [{"instruction": "Say red.", "model_response": "Red."}]]
+)
 def test_a_file_that_is_there_is_not_replaced(held: Any, tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say red."}]))
     for name in ("out.json", "new.json.unfinished"):

@@ -64,9 +64,12 @@ def test_an_error_is_told_before_that_nobody_reads(end: str, code: int | None, t
 
 WATCHED = """
 from heedful import cli
+from heedful import streams
 from heedful.report import screen
 from heedful.report.console import err
+from heedful.serve.chat import Talk
 def verb(arguments):
+    {first}
     for step in range(3):
         err.print(step)
     print("the result")
@@ -76,11 +79,13 @@ cli.main([])
 """
 
 
-def test_work_goes_on_when_nobody_watches_any_more() -> None:
+@pytest.mark.parametrize("first", ["streams.tell('once')", "Talk(None, None).say('a note')", "pass"])
+def test_work_goes_on_when_nobody_watches_any_more(first: str) -> None:
     """As with `2>&1 >result | head`: results are lost with their reader, progress is not missed."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", WATCHED], stdout=subprocess.PIPE, stderr=writer, text=True)
+    line = [sys.executable, "-c", WATCHED.format(first=first)]
+    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=writer, text=True)
     os.close(writer)
     assert (done.returncode, done.stdout) == (0, "the result\n")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
+from heedful import streams
 from heedful.catalogue import pinned
 from heedful.errors import UsageError, loading
 from heedful.store import Facts, kept
@@ -26,7 +26,7 @@ def convert_gguf(path: Path) -> Path:
     def convert(folder: Path) -> Facts:
         if sha256(path) != content:
             raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
-        print(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...", file=sys.stderr)
+        streams.tell(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...")
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with loading(str(path), str(path)), quiet, _parsed_once():
             # a bare name would be looked for in the folder that we are in first

@@ -50,6 +50,14 @@ def let_go(descriptor: int = 1) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
+def tell(text: str) -> None:
+    """Write a line to stderr, if anybody still reads it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        let_go(2)
+
+
 def knows_unicode() -> bool:
     """Say whether stdout can show every character as it is."""
     return (sys.stdout.encoding or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")

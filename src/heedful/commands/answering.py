@@ -6,6 +6,7 @@ the order in which they came.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,13 +14,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from heedful import pipeline
 from heedful.begin import SAMPLING, refuse_others
 from heedful.config import load_config
 from heedful.data.prompts import AskedRow, prompts
-from heedful.errors import DataError, UsageError
+from heedful.errors import DataError, RunError, UsageError
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import seeded_per_row
 from heedful.model import fingerprint
@@ -37,7 +38,8 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
 
     After an interruption the same command continues from the answers that were kept.
     """
-    unfinished = out.with_name(f"{out.name}.unfinished")
+    out = out.resolve() if out.is_symlink() else out
+    unfinished = Path(f"{out}.unfinished")
     _check_out(out, unfinished, data)
     asked = {leaf: value for leaf, value in settings.items() if leaf not in READ}
     refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
@@ -46,6 +48,7 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
     _check_lengths(engine, data, [asked for _, asked in rows])
     samplings = seeded_per_row(engine.sampling, len(rows))
     with _kept(unfinished, _answers_key(engine, rows)) as (texts, keep):
+        _check_out(out, unfinished, data)  # another process may have written it, while this one loaded
         if texts:
             screen.say(f"{len(texts)} of {len(rows)} answers are kept from {unfinished}.")
         left = [row for row in range(len(rows)) if row not in texts]
@@ -56,7 +59,7 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
         if out.exists():
             raise UsageError(f"{out} appeared meanwhile.", f"Move it away, and repeat: {unfinished} has all answers.")
         write_json(out, [{**row, "model_response": texts[number]} for number, (row, _) in enumerate(rows)])
-    unfinished.unlink()
+        unfinished.unlink()
     screen.say(f"{len(rows)} answers are in {out}.")
 
 
@@ -66,48 +69,57 @@ def _check_out(out: Path, unfinished: Path, data: str) -> None:
     if out.resolve() == Path(data).resolve() or out.is_dir() or not os.access(folder, os.W_OK):
         reason = "it is a folder" if out.is_dir() else "" if folder.is_dir() else f"there is no folder {folder}"
         raise UsageError(f"Answers cannot be written to {out}{reason and ': '}{reason}.", "Choose another --out.")
-    if out.exists() or unfinished.is_dir():
+    if out.exists() or (unfinished.exists() and not unfinished.is_file()):
         raise UsageError(f"{out if out.exists() else unfinished} exists.", "Choose another --out, or remove it.")
 
 
 @contextmanager
 def _kept(unfinished: Path, key: str) -> Iterator[Kept]:
     """Give the answers that an earlier call kept, by row, and the function that keeps another one."""
-    with open(unfinished, "a+", encoding="utf-8") as file:
+    with open(unfinished, "a+b", buffering=0) as file:  # each line is in the file when it was written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"Another heedful writes {unfinished}.", "Wait for it, or choose another --out.") from None
-        texts = _read(file, unfinished, key)
+
+        def write(line: Any) -> None:
+            content = json.dumps(line).encode() + b"\n"
+            try:
+                if file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                fix = "Free some space: the same command goes on from the answers that are kept."
+                raise RunError(f"Cannot write {unfinished}: {error.strerror}.", fix) from error
+
+        file.seek(0)
+        content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]  # up to a line that a kill left half-written
+        texts = _read(whole if content else None, unfinished, key)
+        file.truncate(len(whole))
+        if not whole:
+            write({"key": key})
 
         def keep(row: int, text: str) -> None:
+            write([row, text])
             texts[row] = text
-            file.write(json.dumps([row, text], ensure_ascii=False) + "\n")
-            file.flush()
 
         yield texts, keep
 
 
-def _read(file: IO[str], unfinished: Path, key: str) -> dict[int, str]:
-    """Read what was kept under this key, up to a line that a kill left half-written; begin the file where it is new."""
+def _read(whole: bytes | None, unfinished: Path, key: str) -> dict[int, str]:
+    """Read the answers of the whole lines of a file that is not new; UsageError if they are of another call."""
+    if whole is None:
+        return {}
     try:
-        file.seek(0)
-        text = file.read()
-        if not text:
-            file.write(json.dumps({"key": key}) + "\n")
-            return {}
-        whole = text[: text.rfind("\n") + 1]
-        head, *answers = map(json.loads, whole.split("\n")[:-1])  # at line feeds alone: U+2028 may stand inside
+        head, *answers = map(json.loads, whole.split(b"\n")[:-1])
         if head != {"key": key}:
             raise ValueError
-        kept = {int(row): str(answer) for row, answer in answers}
-    except (ValueError, TypeError):
+        return {int(row): str(answer) for row, answer in answers}
+    except (ValueError, TypeError, RecursionError):
         raise UsageError(
             f"{unfinished} does not hold answers of this model, by these settings, to these rows.",
             "Choose another --out, or remove it.",
         ) from None
-    file.truncate(len(whole.encode()))
-    return kept
 
 
 def _answers_key(engine: Engine, rows: Sequence[AskedRow]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -132,4 +133,5 @@ def endpoint_of(url: str | None, model: str | None, key_file: Path | None) -> En
     from heedful.evaluate.endpoint import Endpoint
     from heedful.serve.key import read_key
 
-    return Endpoint(url, model, read_key(key_file, JUDGE_KEY) or "")
+    given = {name: key for name, key in os.environ.items() if key.strip()}  # a judge of one's own needs no key
+    return Endpoint(url, model, read_key(key_file, JUDGE_KEY, given) or "")

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from rich.console import Console
-
 from heedful.clean import clean, clean_stream
 from heedful.errors import HeedfulError, ModelError, did_you_mean
 from heedful.records import Completion, Message, Sampling
+from heedful.report.console import Screen
 from heedful.serve.lines import read_line, remember_lines
 
 HELP = """\
@@ -112,7 +111,7 @@ class Talk:
     turns: list[Message] = field(default_factory=list)  # user, assistant, ...; answers cut off are not supervised
     retries: int = 0
     refused: int = 0  # how many of the oldest turns a server did not take with the others
-    notes: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
+    notes: Screen = field(default_factory=lambda: Screen(stderr=True, soft_wrap=True))
 
     def hear(self, line: str) -> None:
         """Do what a line asks for: a command, or an answer."""

@@ -21,11 +21,10 @@ def read_key(file: Path | None, variable: str, environment: Mapping[str, str] = 
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"Cannot read the key from {file}: {reason}.") from error
-    if not (key and key.isascii() and key.isprintable() and " " not in key):
-        raise UsageError(
-            f"The key in {file or variable} is not a key: letters, digits and signs, without spaces.",
-            "`openssl rand -hex 24` makes one for a server of your own.",
-        )
+    if not key:
+        raise UsageError(f"The key in {file or variable} is empty.", "Put it there, or name none.")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError(f"The key in {file or variable} is not a key: letters, digits and signs, without spaces.")
     return key
 
 
@@ -34,5 +33,5 @@ def check_host(host: str, key: str | None) -> None:
     if key is None and not is_loopback(host):
         raise UsageError(
             f"Without a key, everybody who reaches {host} could use the model.",
-            f"Give one with --api-key-file FILE or in {API_KEY}, or stay on 127.0.0.1.",
+            f"Make one (openssl rand -hex 24), give it by --api-key-file FILE or in {API_KEY}, or stay on 127.0.0.1.",
         )

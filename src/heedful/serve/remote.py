@@ -110,7 +110,8 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
     if not listed or (model is not None and model not in listed):
         raise UsageError(f"The server at {url} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
     name = model or next(iter(listed))
-    return Remote(url, name, int(listed[name].get("max_model_len") or 0) or None, options)
+    context = listed[name].get("max_model_len")
+    return Remote(url, name, context if type(context) is int and context > 1 else None, options)
 
 
 def _message(text: str) -> str:

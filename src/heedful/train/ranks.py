@@ -85,7 +85,7 @@ class Ranks:
             self.attempts.set(os.path.realpath(folder), "")
 
     def has_begun(self, folder: Path) -> bool:
-        """Say whether an earlier attempt of this launch began the run of a folder; any that was may have, if none knows."""
+        """Say whether an earlier attempt of this launch began a folder's run; where nothing tells, any attempt did."""
         if self.attempts is None:
             return self.attempt > 0
         return self.attempts.check([os.path.realpath(folder)])
