@@ -86,9 +86,7 @@ class Ranks:
 
     def has_begun(self, folder: Path) -> bool:
         """Say whether an earlier attempt of this launch began a folder's run; where nothing tells, any attempt did."""
-        if self.attempts is None:
-            return self.attempt > 0
-        return self.attempts.check([os.path.realpath(folder)])
+        return self.attempt > 0 and (self.attempts is None or self.attempts.check([os.path.realpath(folder)]))
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

@@ -18,6 +18,7 @@ from heedful.run import Run
 from heedful.serve.app import create_app
 from heedful.serve.feedback import Feedback
 from heedful.serve.guard import AccessPolicy
+from heedful.serve.limits import Limits
 from heedful.serve.page import page_routes
 
 Open = Callable[..., Page]
@@ -27,9 +28,9 @@ KEPT = """const { openStore } = await import("/page/store.js");
 return (await (await openStore()).load())[0].exchanges.at(-1).lanes.map((lane) => lane.answers.at(-1));"""
 
 
-def tiny(seed: int) -> Engine:
+def tiny(seed: int, positions: int = 1024) -> Engine:
     """An engine whose answers end by length alone."""
-    return Engine(tiny_model("llama", seed=seed, max_position_embeddings=1024), Bytes(stop=()), "tiny")
+    return Engine(tiny_model("llama", seed=seed, max_position_embeddings=positions), Bytes(stop=()), "tiny")
 
 
 def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
@@ -55,9 +56,12 @@ def test_both_models_of_a_run_behind_a_key(open_page: Open, run: Run) -> None:
 
 
 def test_a_stopped_answer_stops_its_decoding(open_page: Open, run: Run) -> None:
-    app = create_app({"mine": tiny(0)}, pages=[page_routes("mine", run, SERVED)])
+    long = 8000  # tokens, so that even a slow browser stops it in time
+    app = create_app(
+        {"mine": tiny(0, 4 * long)}, limits=Limits(answer_tokens=long), pages=[page_routes("mine", run, SERVED)]
+    )
     page = open_page(app)
-    page.js("localStorage.setItem('heedful-page', JSON.stringify({ maxTokens: 900 }));")
+    page.js(f"localStorage.setItem('heedful-page', JSON.stringify({{ maxTokens: {long} }}));")
     page.browser.refresh()
     page.wait(lambda: page.all(".welcome"))
     page.type("Go on" + Keys.ENTER)
