@@ -37,10 +37,9 @@ def test_a_whole_run_leaves_every_file_of_the_contract(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capsys,
 ) -> None:
-    line = [sys.executable, "-m", "heedful", "train", rows_file, "--model", tiny_folder, "--out", "run"]
-    line += ["--epochs", "1", "--json", "--set", "generate.max_tokens=12", "--set", "encode.template=chatml"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)  # as a shell does
-    assert done.returncode == 0, done.stderr
+    asked = ["--epochs", "1", "--json", "--set", "generate.max_tokens=12", "--set", "encode.template=chatml"]
+    done = heedful("train", rows_file, "--model", tiny_folder, "--out", "run", *asked)
+    assert done.poll() == 0, done.stderr
     run = tmp_path / "run"
     files = "config.yaml provenance.json receipt.json metrics.jsonl evaluation.json responses.json loss-plot.pdf"
     more = "loss-plot.svg report.html data-map.json model/README.md model/model.safetensors model/chat_template.jinja"
@@ -269,15 +268,6 @@ def test_every_option_has_a_word_of_help(verb: str) -> None:
     command = get_command(app).commands[verb]  # type: ignore[attr-defined]
     silent = [p.name for p in command.params if p.param_type_name == "option" and not p.help]
     assert not silent
-
-
-def test_a_reader_that_leaves_is_no_failure(rows_file: Path, tiny_folder: Path) -> None:
-    """As `head` does, in the middle of a table."""
-    check = [sys.executable, "-m", "heedful", "check", str(rows_file), "--model", str(tiny_folder), "--show", "60"]
-    with subprocess.Popen(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("said", [None, "0"])

@@ -62,6 +62,26 @@ def test_an_error_is_told_before_that_nobody_reads(end: str, code: int | None, t
     assert (done.returncode, done.stderr) == (lonely if told is None else (code, told))
 
 
+TABLE = """
+from heedful import cli
+from heedful.report.console import out
+def verb(arguments):
+    for row in range(9999):
+        out.print(row)
+cli.app = verb
+cli.main([])
+"""
+
+
+def test_a_reader_that_leaves_is_no_failure() -> None:
+    """As `head` does, in the middle of a table."""
+    with subprocess.Popen([sys.executable, "-c", TABLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
 WATCHED = """
 from heedful import cli
 from heedful import streams
