@@ -12,12 +12,13 @@ from typing import Any
 
 from rich.table import Table
 
-from heedful import kernels, machine, pipeline
+from heedful import kernels, machine
 from heedful import model as models
 from heedful.begin import configure
 from heedful.catalogue import CATALOGUE, works_offline
 from heedful.checking import prepare_data
 from heedful.errors import RunError
+from heedful.live import terminal_display
 from heedful.report import screen
 from heedful.run import Run
 from heedful.train.display import Display
@@ -103,7 +104,7 @@ def expects(
     config = fit_to_memory(config, model_config, ready, machine.free_memory())
     loaded = models.load(config.model.name, config.model.dropout)
     with tempfile.TemporaryDirectory() as folder:
-        around = pipeline.terminal_display(config, ready)
+        around = terminal_display(config, ready)
         quiet = Display(screen.say, around.bar, around.sample)
         session = Session(Run(Path(folder)), config, ready, loaded, quiet)
         costs = measure(session)

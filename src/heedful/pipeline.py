@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedModel
 
 from heedful import machine
 from heedful import model as models
@@ -31,7 +28,6 @@ from heedful.begin import (
 from heedful.checking import prepare_data
 from heedful.config import Config, Settings, by_leaf, leaves, load_config
 from heedful.data.datamap import write_data_map
-from heedful.encode.prepare import Prepared
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
 from heedful.engines import open_base, open_tuned
@@ -46,15 +42,15 @@ from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
 from heedful.generate.sampling import seeded_per_prompt
 from heedful.heap import give_back_pages
+from heedful.live import terminal_display
 from heedful.provenance import provenance
 from heedful.records import Completion, Conversation
 from heedful.report import screen, track
-from heedful.report.bars import TERMINAL, TrainingBar, training_bar
+from heedful.report.bars import TERMINAL
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
 from heedful.run import Run, holds_run, open_run, run_at, write_json
-from heedful.train.display import Display
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.precision import dtype_of, resolve
@@ -275,25 +271,6 @@ def export(
     run = open_run(run)
     job = plan(run, to, quantize, adapter, out, force)
     return carry_out(job, questions(run.located(run.config()).data), TERMINAL)
-
-
-def terminal_display(config: Config, ready: Prepared, run: Run | None = None) -> Display:
-    """Let the session speak to the terminal, send a run's numbers to its tracker, and show after each epoch how the
-    first validation row is answered."""
-    parts = ready.splits.validation, ready.splits.test, ready.splits.train
-    row = next(row for row in map(ready.encoder.fitted, chain.from_iterable(parts)) if row is not None)
-
-    def sample(model: PreTrainedModel) -> tuple[str, str]:
-        completion = Engine(model, ready.encoder).generate([row.prompt], config.generate.sampling())[0]
-        return row.messages[-2].content, completion.text
-
-    @contextmanager
-    def bar(total: int, done: int) -> Iterator[TrainingBar]:
-        following = track.tracking(run, config) if run else nullcontext(lambda: None)
-        with training_bar(total, done) as shown, following as shown.also:
-            yield shown
-
-    return Display(screen.say, bar, sample)
 
 
 def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:
