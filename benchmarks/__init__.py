@@ -2,6 +2,7 @@
 
     python -m benchmarks.run                    every race that is not stored yet (`make bench`)
     python -m benchmarks.run --only smollm2     one race
+    python -m benchmarks.earlier COMMIT         was heedful made slower since?
     python -m benchmarks.document               docs/benchmarks.md from what is stored
 
 races.py       who runs against whom, on which workload, how often
@@ -12,5 +13,7 @@ contestants/   one file a contestant
 heedful_api.py all that is asked of heedful
 claims.py      what is promised, and what the stored numbers say of it
 document.py    the page
+earlier.py     an earlier commit against this code, update by update in turn
+side.py        what each of the two does when it is called
 encode_rows.py rows/s and memory of encoding a million rows, beside the races
 """

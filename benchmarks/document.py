@@ -20,6 +20,7 @@ from benchmarks.claims import (
     serving,
     serving_ratio,
 )
+from benchmarks.earlier import COMPARED
 from benchmarks.races import RACES, UPDATE, Race, in_fp32
 from benchmarks.workload import WORKLOADS
 
@@ -62,6 +63,14 @@ The stored file (`serve.json`) names neither machine nor precision: it was writt
 was stored together with the race smollm2 below, whose file names the Xeon. The peer was started in bf16 (`--dtype`),
 and heedful serves in bf16 where the processor multiplies it."""
 
+EARLIER = """\
+## Earlier code
+
+The races above name the commits that they are of. Here an earlier commit and a later one take turns update by update
+(or answer by answer), both loaded at once (`python -m benchmarks.earlier`): the median ratio of the pairs, and its
+quartiles. Above 1 the later one is faster.
+
+"""
 
 IN_FP32 = """\
 # Without native bf16
@@ -76,10 +85,12 @@ def page(folder: Path = results.FOLDER) -> str:
     told = stored | _stored([ENCODING, SERVING], folder)
     parts = [HEAD, _machine(stored), _claims(told, CLAIMS), _encoding(told), _serving(told)]
     parts += [_race(race, stored.get(race.name)) for race in RACES]
+    parts += _earlier(folder)
     if alone := _stored([race.name for race in RACES], folder / results.FP32.name):
         told = alone | _stored([SERVING], folder / results.FP32.name)
         parts += [IN_FP32, _machine(alone), _claims(told, CLAIMS_IN_FP32), _serving(told)]
         parts += [_race(in_fp32(race), alone[race.name]) for race in RACES if race.name in alone]
+        parts += _earlier(folder / results.FP32.name)
     return "\n".join(parts)
 
 
@@ -152,6 +163,23 @@ def _serving(stored: Stored) -> str:
     after = f"\n{endured['requests']:,} requests one after another, {endured['abandoned']} left by their clients: "
     after += f"{sizes} MiB resident at the start and after each tenth.\n"
     return title + before + _table(["", ours, f"{peer} serve", f"{ours} / {peer}"], rows) + after
+
+
+def _earlier(folder: Path) -> list[str]:
+    """Show by how much a later commit's units are faster than an earlier one's, within each pair."""
+    found = results.load(COMPARED, folder)
+    if found is None:
+        return []
+    rows = []
+    for one in found["compared"]:
+        before, now = (one["seconds"][side] for side in ("earlier", "now"))
+        ratios = sorted(b / n for b, n in zip(before, now, strict=True))
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        medians = [f"{statistics.median(seconds):.4f}" for seconds in (before, now)]
+        ratio = f"{middle:.3f} ({low:.3f} - {high:.3f})"
+        rows.append([one["workload"], one["earlier"], one["now"], *medians, ratio, str(len(ratios))])
+    columns = ["workload", "earlier", "later", "seconds, earlier", "seconds, later", "earlier / later", "pairs"]
+    return [EARLIER + _table(columns, rows)]
 
 
 def _race(race: Race, found: dict[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from benchmarks.run import Bench, table
 from benchmarks.workload import WORKLOADS, Source
 from tests.processes import run_module
 
-from benchmarks import document, results
+from benchmarks import document, earlier, results
 
 TRAINING = {
     "tutorial": Contestant("tutorial_training", {"learn": "all"}),
@@ -212,3 +212,21 @@ def test_a_page_shows_each_claim_with_its_number(tmp_path: Path, monkeypatch: py
     assert "Q, 2 cores (avx2), 4 GiB; python 3.\n\n| file, template" in page
     assert "| jsonl, own | 1,000,000 | 30,000 | 20,000 | 12,000 | 900 |" in page
     assert "tutorial / this: 9.00" in table(stored)
+
+
+def test_an_earlier_version_takes_turns_with_this_one(source: Source, bench: Bench, tmp_path: Path) -> None:
+    workload = bench._workload("smollm2")
+    side = earlier.Side(earlier.ROOT, workload, "fp32", tmp_path / "log.txt")
+    try:
+        seconds = earlier.in_turn({"earlier": side, "now": side}, pairs=2)
+    finally:
+        side.end()
+    assert all(second > 0 for times in seconds.values() for second in times)
+    assert list(map(len, seconds.values())) == [2, 2]
+
+
+def test_the_page_shows_earlier_code_by_the_ratios_of_pairs(tmp_path: Path) -> None:
+    compared = {"workload": "smollm2", "earlier": "aaaaaaa", "now": "bbbbbbb"}
+    seconds = {"earlier": [2.0, 2.2, 6.0, 2.2], "now": [1.0, 1.1, 3.0, 2.2]}
+    results.store("earlier", {"compared": [{**compared, "seconds": seconds}]}, tmp_path)
+    assert "| smollm2 | aaaaaaa | bbbbbbb | 2.2000 | 1.6500 | 2.000 (1.250 - 2.000) | 4 |" in document.page(tmp_path)
