@@ -44,7 +44,7 @@ bench-serve: setup-dev
 	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.document
 
-bench-quick: setup-dev
+bench-quick: bench-peers
 	$(BIN)/python -m benchmarks.run --quick --again --rounds 1 --results .bench/quick
 
 bench-peers: $(VENV)/.installed-bench .bench/.installed

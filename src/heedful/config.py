@@ -66,8 +66,8 @@ class EncodeConfig(Section):
     layout: Literal["tree", "padded"] = "tree"
     """How a batch is laid out: every shared beginning once, or one padded row an example."""
     batch_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
-    """Most tokens in one forward, shared ones once and padding too; auto is as memory allows. A larger update is split,
-    with the same result."""
+    """Most tokens in one forward; a shared beginning counts once, padding counts. A larger update is split, with the
+    same result. auto: as many as memory allows."""
 
 
 class TrainConfig(Section):
@@ -80,7 +80,7 @@ class TrainConfig(Section):
     batch_size: Annotated[int, BeforeValidator(lambda rows: BATCH_SIZE if rows == "auto" else rows)] = Field(
         BATCH_SIZE, ge=1
     )
-    """Rows an update; memory does not change them, but how many go into a forward (encode.batch_tokens)."""
+    """Rows an update. Where memory is short an update takes more forwards (encode.batch_tokens), its rows stay."""
     group_by_beginning: bool = True
     """Let rows with a long beginning in common (128 tokens, and a good part of the row) meet in an update, as a tree
     computes it once."""
@@ -113,7 +113,8 @@ class TrainConfig(Section):
     evaluate_every: int | None = Field(None, ge=1)
     """Steps between validations; a quarter of the run if not set."""
     evaluate_batches: int | None = Field(None, ge=1)
-    """Validate on this many updates' worth of training and of validation rows; on all validation rows if not set."""
+    """Validate on so many updates' worth of validation rows, and as many training rows; if not set, on all validation
+    rows."""
     save_every: int = Field(100, ge=1)
     """Steps between checkpoints."""
     patience: int | None = Field(None, ge=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.export.runs import make_run
 from tests.models import byte_tokenizer, trained_tokenizer
 from tests.processes import heedful
@@ -63,6 +64,8 @@ def test_merged_weights_and_adapter_are_the_same_model(tiny_folder: Path, rows_f
     merged = pipeline.export(tuned, "hf", quantize="f32")
     assert 0 < merged.receipt["adapter"]["largest_logit_difference"] <= 1e-4
     alone = pipeline.export(tuned, "hf", adapter=True)
+    assert alone.receipt["precision"] == "f32"
+    assert {weight.dtype for weight in load_file(alone.path / "adapter_model.safetensors").values()} == {torch.float32}
     names = {file.name for file in alone.path.iterdir()}
     assert {
         "adapter_config.json",
@@ -72,8 +75,6 @@ def test_merged_weights_and_adapter_are_the_same_model(tiny_folder: Path, rows_f
     } <= names
     assert "model.safetensors" not in names
     spoilt = tuned.path / "adapter" / "adapter_model.safetensors"
-    from safetensors.torch import load_file, save_file
-
     save_file({name: weight + 0.05 for name, weight in load_file(spoilt).items()}, spoilt)
     with pytest.raises(ExportError, match="do not compute what the adapter does"):
         pipeline.export(tuned, "hf", quantize="f32", force=True)
@@ -145,6 +146,7 @@ BAD = {
     "precision": (["--to", "gguf", "--quantize", "q5_k"], 2, "q4_0"),
     "precision of a folder": (["--to", "hf", "--quantize", "q8_0"], 2, "bf16, f16, f32"),
     "adapter in gguf": (["--to", "gguf", "--adapter"], 2, "--adapter"),
+    "precision of an adapter": (["--to", "hf", "--adapter", "--quantize", "f16"], 2, "an adapter stays in f32"),
     "adapter of a full run": (["--to", "hf", "--adapter"], 2, "no adapter"),
     "suffix": (["--to", "gguf", "--out", "model.bin"], 2, ".gguf"),
     "no llama.cpp split": (["--to", "gguf"], 1, "knows no tokenizer like"),

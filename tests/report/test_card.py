@@ -8,15 +8,21 @@ from huggingface_hub import ModelCard
 from tests.report.runs import events, finished_run
 
 from heedful.config import load_config
-from heedful.report.card import write_card
+from heedful.report import card
 from heedful.report.page import write_report
 from heedful.report.scores import score_table
-from heedful.run import read_json, write_json
+from heedful.run import Run, read_json, write_json
+
+
+def _card(run: Run) -> Path:
+    path = card.write_card(run)
+    assert path is not None
+    return path
 
 
 def test_the_hub_reads_the_card(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "mine")
-    loaded = ModelCard.load(write_card(run))
+    loaded = ModelCard.load(_card(run))
     data = loaded.data.to_dict()
     assert data["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert data["license"] == "apache-2.0"
@@ -28,7 +34,7 @@ def test_the_hub_reads_the_card(tmp_path: Path) -> None:
 
 
 def test_the_card_accounts_for_the_rows(tmp_path: Path) -> None:
-    text = ModelCard.load(write_card(finished_run(tmp_path / "mine"))).text
+    text = ModelCard.load(_card(finished_run(tmp_path / "mine"))).text
     assert "ab" * 32 in text
     assert "130 read, 124 kept; dropped: 6 (" in text
     assert "<script>" not in text
@@ -45,7 +51,7 @@ def test_three_models_with_a_score_that_one_of_them_lacks(tmp_path: Path) -> Non
     base = {name: score for name, score in found["models"]["base"].items() if name != "rouge_l"}
     found["models"] = {"base": found["models"]["base"], "base_own_template": base, "tuned": found["models"]["tuned"]}
     write_json(run.evaluation_file, found)
-    text = write_card(run).read_text(encoding="utf-8")
+    text = _card(run).read_text(encoding="utf-8")
     assert "| ROUGE-L (decides) | 0.300 [0.250, 0.350] |  | 0.600 [0.550, 0.650] | +0.300" in text
     first, second, *_ = score_table(found)["rows"]
     assert (first["decides"], first["cells"][1], second["cells"][1]["value"]) == (True, None, "1.400")
@@ -61,7 +67,7 @@ def test_scores_of_other_settings_are_told_as_such(tmp_path: Path) -> None:
     of = {"data": "rows.json", "rows": "held back", "settings": {"generate.max_tokens": 6}}
     write_json(run.evaluation_file, read_json(run.evaluation_file) | {"of": of})
     told = "On 40 rows that were held back, answered with generate.max\\_tokens=6. In brackets"
-    assert told in write_card(run).read_text(encoding="utf-8")
+    assert told in _card(run).read_text(encoding="utf-8")
 
 
 def test_rows_that_no_update_met_were_not_learned_from(tmp_path: Path) -> None:
@@ -70,7 +76,7 @@ def test_rows_that_no_update_met_were_not_learned_from(tmp_path: Path) -> None:
     run.metrics_file.unlink()
     for event in events(steps=3):
         run.log(event)
-    assert "24 of 80 learned from, 4 for" in ModelCard.load(write_card(run)).text
+    assert "24 of 80 learned from, 4 for" in ModelCard.load(_card(run)).text
     assert "of 80; held back" in write_report(run).read_text(encoding="utf-8")
 
 
@@ -78,7 +84,7 @@ def test_a_model_of_unknown_licence_claims_none(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "mine")
     run.evaluation_file.unlink()
     run.write_config(load_config(run.config_file, {"model.name": str(tmp_path / "a-folder")}))
-    data = ModelCard.load(write_card(run)).data.to_dict()
+    data = ModelCard.load(_card(run)).data.to_dict()
     assert "license" not in data
     assert "base_model" not in data
     assert "model-index" not in data
@@ -92,12 +98,18 @@ def test_a_card_without_validation_rows_says_so(tmp_path: Path) -> None:
     scores = read_json(run.evaluation_file)
     del scores["forgetting"]
     write_json(run.evaluation_file, scores)
-    assert "What it forgot of what the base model knew was not measured." in write_card(run).read_text(encoding="utf-8")
-    assert "the last weights are kept, not the best" in write_card(run).read_text(encoding="utf-8")
+    assert "What it forgot of what the base model knew was not measured." in _card(run).read_text(encoding="utf-8")
+    assert "the last weights are kept, not the best" in _card(run).read_text(encoding="utf-8")
 
 
 def test_a_key_in_the_address_of_the_data_is_on_neither(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "mine")
     run.write_config(load_config(run.config_file, {"data.path": "https://h.example/rows.json?token=hunter2"}))
-    texts = [path.read_text(encoding="utf-8") for path in (write_card(run), write_report(run))]
+    texts = [path.read_text(encoding="utf-8") for path in (_card(run), write_report(run))]
     assert all("rows.json?..." in text and "hunter2" not in text for text in texts)
+
+
+def test_a_run_without_its_receipt_has_no_card(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.receipt_file.unlink()
+    assert card.write_card(run) is None

@@ -180,10 +180,11 @@ def test_unknown_commands_are_met_with_the_nearest(run) -> None:  # type: ignore
     engine = Scripted(["1"])
     said = run(engine, "/sav x\n/xyzzy\n /etc/hosts is what?\n/quit\nnever asked\n")
     assert said.notes.splitlines() == [
-        "There is no command '/sav'. Did you mean '/save'?",
-        "There is no command '/xyzzy'. /help lists them.",
+        "There is no command '/sav'. Did you mean '/save'? A message may begin with / after a space.",
+        "There is no command '/xyzzy'. /help lists them. A message may begin with / after a space.",
     ]
     assert engine.asked == [[("user", "/etc/hosts is what?")]]
+    assert said.code == 1  # a script knows that lines of it were no messages
 
 
 def test_help_names_every_command(run) -> None:  # type: ignore[no-untyped-def]

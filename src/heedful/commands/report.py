@@ -32,6 +32,5 @@ def report(
             server.serve_forever()
         return
     path = write_report(found)
-    if found.model.is_dir() and found.receipt_file.exists():
-        write_card(found)
+    write_card(found)
     screen.out.print(str(path), soft_wrap=True)

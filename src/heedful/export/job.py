@@ -60,12 +60,14 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
         raise UsageError(
             f"--to {form} is not known.", f"{did_you_mean(form, FORMS)} It takes {', '.join(FORMS)}.".strip()
         )
-    kind = kind or FORMS[form][0]
+    if adapter and form != "hf":
+        raise UsageError("--adapter goes with --to hf only; GGUF files hold merged weights.")
+    if adapter and kind not in (None, "f32"):
+        raise UsageError(f"--adapter does not take --quantize {kind}: an adapter stays in f32.", "Leave it out.")
+    kind = kind or ("f32" if adapter else FORMS[form][0])
     if kind not in FORMS[form]:
         known = ", ".join(dict.fromkeys(FORMS[form]))
         raise UsageError(f"--quantize {kind} is not known for {form}.", f"It takes {known}.")
-    if adapter and form != "hf":
-        raise UsageError("--adapter goes with --to hf only; GGUF files hold merged weights.")
     if not run.has_model:
         raise Unfinished(run.path)
     if adapter and not run.adapter.is_dir():

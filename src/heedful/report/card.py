@@ -20,8 +20,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 SHARES = {"train": "learned from", "validation": "for the validation loss", "test": "for the scores"}
 
 
-def write_card(run: Run) -> Path:
-    """Write the model card of a finished run; give its path."""
+def write_card(run: Run) -> Path | None:
+    """Write the model card and give its path; None without a model, or without the receipt of what it learned from."""
+    if not run.model.is_dir() or not run.receipt_file.exists():
+        return None
     path = run.model / "README.md"
     atomic_write(path, card(run))
     return path

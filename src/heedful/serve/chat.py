@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from heedful.clean import clean, clean_stream
-from heedful.errors import HeedfulError, ModelError, did_you_mean
+from heedful.errors import HeedfulError, ModelError, UsageError, did_you_mean
 from heedful.records import Completion, Message, Sampling
 from heedful.report.console import Screen
 from heedful.serve.lines import read_line, remember_lines
@@ -134,9 +134,8 @@ class Talk:
         }
         if name not in commands:
             hint = did_you_mean(name, commands).replace("'", "'/", 1) or "/help lists them."
-            self.say(f"There is no command '/{name}'. {hint}")
-        else:
-            commands[name](argument.strip())
+            raise UsageError(f"There is no command '/{name}'.", f"{hint} A message may begin with / after a space.")
+        commands[name](argument.strip())
 
     def answer(self, text: str, before: Sequence[Message] = ()) -> None:
         """Stream the answer to a message. Ctrl-C keeps what was said so far; if nothing was, `before` stays."""
