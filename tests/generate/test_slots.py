@@ -8,11 +8,13 @@ import pytest
 import torch
 from tests.models import tiny_model
 
+from heedful import kernels
 from heedful.generate import linear, probe, slots
 from heedful.generate.decoder import build
 from heedful.generate.engine import Engine, verified_decoder
 from heedful.generate.forward import unbatched_logits
 from heedful.generate.linear import Linear, blocks, same_bits
+from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.slots import UNIT, Slots, Unit, batches, fill_gaps
 
 OURS: dict[str, dict[str, Any]] = {
@@ -86,6 +88,36 @@ def test_a_row_does_not_notice_its_company(kind: str, dtype: torch.dtype) -> Non
         assert all(torch.equal(a, b) for a, b in zip(run(parts), expected, strict=True))
     many = [[i % 250, *prompt] for i in range(9) for prompt in PROMPTS]
     assert torch.equal(run([many])[40], run([[many[40]]])[0])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_long_row_does_not_notice_a_longer_one(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(kernels, "kind", lambda *_: None)
+    sizes = {"hidden_size": 192, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64}
+    model = tiny_model("llama", max_position_embeddings=4096, initializer_range=0.08, **sizes)
+    decoder = build(model, torch.float32)
+    assert decoder is not None
+    for length in (100, 150, 250, 400, 700):
+        text = torch.randint(250, (3 * length,), generator=torch.Generator().manual_seed(length)).tolist()
+        alone, company, cache = Slots(decoder), Slots(decoder), PrefixCache(2**28)
+        rows = [text[:length], text[length:]]
+        assert torch.equal(alone.join(rows[:1])[0], company.join(rows)[0])
+        assert torch.equal(alone.step([1])[0], company.step([1, 2])[0])
+        Slots(decoder, cache).join(rows[:1])
+        assert torch.equal(Slots(decoder, cache).join([text]), Slots(decoder).join([text]))
+
+
+def test_an_answer_that_grows_is_no_beginning_for_others() -> None:
+    decoder = build(tiny_model("llama"), torch.float32)
+    assert decoder is not None
+    batch, row = Slots(decoder), LONG[: UNIT + 5]
+    batch.join([row])
+    row += [7] * (UNIT - 5)  # as the engine does; the last of these tokens was not read yet
+    for token in row[UNIT + 5 : -1]:
+        batch.step([token])
+    follow_up = [*row, 8, 9]
+    assert torch.equal(batch.join([follow_up])[0], Slots(decoder).join([follow_up])[0])
 
 
 def test_what_rows_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from heedful.generate.slots import UNIT, Slots
 
 PROMPT = 3 * UNIT // 2  # tokens: more than one unit
 COMPANY = 37  # rows: more than the blocks that kernels like
+LONG = (300, 1000)  # tokens: kernels add up so many columns block by block
 
 
 def matches_model(decoder: Decoder, model: PreTrainedModel) -> bool:
@@ -50,10 +51,12 @@ def is_batch_invariant(decoder: Decoder) -> bool:
     Two layers are asked, as all others do the same with other numbers: it is seconds that everybody would wait for.
     """
     decoder = _with_few_layers(decoder)
-    tokens = _tokens(decoder, 5 * UNIT)
-    prompts = [tokens[:5], tokens[: UNIT + 3], [*tokens[:UNIT], 0], tokens]
+    learned = decoder.position_embedding
+    most = max(LONG) if learned is None else learned.num_embeddings - 3  # three tokens follow
+    tokens = _tokens(decoder, max(LONG))[:most]
+    prompts = [tokens[:5], tokens[: UNIT + 3], [*tokens[:UNIT], 0], tokens[: 5 * UNIT], tokens[1 : 1 + LONG[0]], tokens]
     prompts += [[i, *tokens[: i % (2 * UNIT)]] for i in range(COMPANY - len(prompts))]
-    chosen = [0, 1, 2, 3, COMPANY - 1]
+    chosen = [0, 1, 2, 3, 4, 5, COMPANY - 1]
     by_itself = {i: _logits(decoder, [[prompts[i]]])[0] for i in chosen}
     for parts in ([prompts[:2], prompts[2:5]], [prompts[:1], prompts[1:]]):
         together = _logits(decoder, parts)

@@ -43,23 +43,33 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
+class Span:
+    """Those queries of a forward that see equally many columns: over other widths a kernel adds up in another order."""
+
+    members: torch.Tensor | slice  # their places among the forward's
+    slots: torch.Tensor | slice | int  # the slot in which each stands, or all do
+    mask: torch.Tensor  # [members, 1, group * tokens, columns]: 0 or -inf
+
+    def context(self, cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and the values that each sees of a layer's cache, [members, kv_heads, columns, width]."""
+        count, *_, columns = self.mask.shape
+        if isinstance(self.slots, int):
+            seen = cache[self.slots, :columns].expand(count, -1, -1, -1, -1)
+        else:
+            seen = cache[:, :columns][self.slots]
+        keys, values = seen.permute(2, 0, 3, 1, 4)
+        return keys, values
+
+
+@dataclass(frozen=True, eq=False)
 class PrefillLayout:
     """Where the tokens of one forward of prefill stand, and what they see."""
 
     tokens: torch.Tensor  # [units * UNIT]
     positions: torch.Tensor  # [units * UNIT]
-    mask: torch.Tensor  # [units, 1, group * UNIT, columns]: 0 or -inf
     source: torch.Tensor  # [writes]: the tokens whose keys and values are written,
     where: torch.Tensor  # [writes]: and to where, slot * columns + column
-    slots: torch.Tensor  # [units]: the slot in which each stands
-    one_slot: int | None  # if all stand in one, whose keys can be read where they are
-
-    def context(self, cache: torch.Tensor) -> torch.Tensor:
-        """Return each unit's columns of a layer's cache, [units, columns, 2, kv_heads, width]."""
-        columns = self.mask.shape[-1]
-        if self.one_slot is None:
-            return cache[:, :columns][self.slots]
-        return cache[self.one_slot, :columns].expand(len(self.slots), -1, -1, -1, -1)
+    spans: list[Span]
 
 
 class Slots:
@@ -79,7 +89,7 @@ class Slots:
     def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Read the prompts of new rows; give the logits after each, [rows, vocabulary] float32 on the CPU."""
         first = len(self._lengths)
-        self._prompts += prompts
+        self._prompts += map(tuple, prompts)  # what was read: a row's own list grows by its answer
         self._lengths += map(len, prompts)
         self._reserve(len(self._lengths), max(self._lengths) + UNIT)
         states = torch.zeros(len(prompts), self.decoder.head.shape[1]).to(self._cache)
@@ -100,17 +110,16 @@ class Slots:
         self._reserve(total, max(self._lengths) + 1)
         ids, positions = self._tensor([*tokens, *filling]), self._tensor([*self._lengths, *filling])
         self._lengths = [length + 1 for length in self._lengths]
-        width = round_up(max(self._lengths), COLUMNS)
         where = self._tensor(range(total)) * self._cache.shape[2] + positions
-        mask = None if self._compiled else self._mask(positions, width)[:, None, None]  # [slots, 1, 1, columns]
+        ends = [*self._lengths, *[self._lengths[0]] * len(filling)]
+        spans = [] if self._compiled else self._spans(ends, range(total), positions[:, None])
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
             if self._compiled:
                 return attend_in_place(heads, self._cache[layer], positions, sizes.heads, sizes.scale)
             q, k, v = self._parts(heads)
             self._write(layer, where, k, v)
-            keys, values = self._cache[layer, :total, :width].permute(2, 0, 3, 1, 4)
-            return grouped_attention(q[:, None], keys, values, mask, sizes.scale)
+            return self._attend(layer, q[:, None], spans)
 
         states = self.decoder.forward(ids, positions, self._rope_table, rows, attend)
         return self.decoder.logits(states, rows)[: len(tokens)].float().cpu()
@@ -170,26 +179,44 @@ class Slots:
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
             q, k, v = self._parts(heads)
             self._write(layer, layout.where, k[layout.source], v[layout.source])
-            keys, values = layout.context(self._cache[layer]).permute(2, 0, 3, 1, 4)
-            q = q.reshape(-1, UNIT, *q.shape[1:])
-            return grouped_attention(q, keys, values, layout.mask, self.decoder.attention.scale)
+            return self._attend(layer, q.reshape(-1, UNIT, *q.shape[1:]), layout.spans)
 
         return self.decoder.forward(layout.tokens, layout.positions, self._rope_table, rows, attend)
 
     def _lay_out(self, units: Sequence[Unit], total: int) -> PrefillLayout:
         """Place the tokens of units, and of as many empty ones as make `total`."""
-        filled = [*units, *[Unit((), 0, units[0].slots)] * (total - len(units))]
+        filled = [*units, *[Unit((), units[0].level, units[0].slots)] * (total - len(units))]
         tokens = self._tensor([(*unit.tokens, *[0] * (UNIT - len(unit.tokens))) for unit in filled])
         inside = self._tensor(range(UNIT))
         positions = self._tensor([unit.start for unit in filled])[:, None] + inside  # [units, UNIT]
-        width = round_up(max(unit.start for unit in units) + UNIT, COLUMNS)
-        group = self.decoder.attention.heads // self.decoder.attention.kv_heads
-        mask = self._mask(positions, width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
-        slots = [unit.slots[0] for unit in filled]
+        spans = self._spans([unit.start + UNIT for unit in filled], [unit.slots[0] for unit in filled], positions)
         writes = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
         source, where = (self._tensor(writes).T[..., None] + inside).flatten(1)
-        one_slot = slots[0] if len(set(slots)) == 1 else None
-        return PrefillLayout(tokens.flatten(), positions.flatten(), mask, source, where, self._tensor(slots), one_slot)
+        return PrefillLayout(tokens.flatten(), positions.flatten(), source, where, spans)
+
+    def _spans(self, ends: Sequence[int], slots: Sequence[int], positions: torch.Tensor) -> list[Span]:
+        """Part queries, each in a slot and seeing its columns up to an end; `positions` are [queries, tokens]."""
+        group, spans = self.decoder.attention.heads // self.decoder.attention.kv_heads, []
+        for width in sorted({round_up(end, COLUMNS) for end in ends}):
+            members = [i for i, end in enumerate(ends) if round_up(end, COLUMNS) == width]
+            mask = self._mask(positions[members], width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
+            stand = [slots[i] for i in members]
+            where = stand[0] if len(set(stand)) == 1 else self._index(stand)
+            spans.append(Span(self._index(members), where, mask))
+        return spans
+
+    def _index(self, places: list[int]) -> torch.Tensor | slice:
+        """Return what selects these places, without a copy if they are the first."""
+        return slice(len(places)) if places == list(range(len(places))) else self._tensor(places)
+
+    def _attend(self, layer: int, q: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+        """Let queries, [queries, tokens, heads, width], attend span by span; give [queries * tokens, heads * width]."""
+        cache, scale = self._cache[layer], self.decoder.attention.scale
+        seen = q.new_empty(len(q), q.shape[1], q.shape[2] * q.shape[3])
+        for span in spans:
+            attended = grouped_attention(q[span.members], *span.context(cache), span.mask, scale)
+            seen[span.members] = attended.view(-1, *seen.shape[1:])
+        return seen.flatten(0, 1)
 
     def _logits(self, states: torch.Tensor) -> torch.Tensor:
         rows = blocks(len(states), self.decoder.decode_sizes)
