@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,9 @@ def test_what_is_saved_loads_again(tmp_path: Path, kind: str) -> None:
     assert fingerprint(loaded.model) == fingerprint(model) != fingerprint(tiny_model(kind, seed=1))
 
 
+LONGROPE = {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48}}
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "expected"),
     [
@@ -71,10 +75,11 @@ def test_what_is_saved_loads_again(tmp_path: Path, kind: str) -> None:
         ("llama", {"max_position_embeddings": -1, "seq_length": 0}, BOUNDLESS),
         ("bloom", {}, BOUNDLESS),
         ("xlnet", {}, BOUNDLESS),
+        ("phi3", {"max_position_embeddings": 128, "original_max_position_embeddings": 32} | LONGROPE, 32),
     ],
 )
 def test_positions_are_read_by_each_name_that_models_have_for_them(
-    kind: str, settings: dict[str, int | None], expected: int
+    kind: str, settings: dict[str, Any], expected: int
 ) -> None:
     assert max_positions(transformers.AutoConfig.for_model(kind, **settings)) == expected
 

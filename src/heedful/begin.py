@@ -29,7 +29,7 @@ Name = Path | str | None  # a file, a folder, or what else may be named in its p
 # What chooses an answer's tokens; of generate the other settings say how fast they come.
 SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
-    "train.epochs", "train.max_steps", "train.log_every", "train.save_every", "train.sharding",
+    "train.epochs", "train.max_steps", "train.patience", "train.log_every", "train.save_every", "train.sharding",
     "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip

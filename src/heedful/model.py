@@ -108,6 +108,9 @@ def max_positions(config: PretrainedConfig) -> int:
     """Return the longest sequence the model has positions for, or BOUNDLESS where its configuration names none."""
     text = config.get_text_config()
     named = [int(getattr(text, name, None) or 0) for name in POSITIONS]
+    if (getattr(text, "rope_parameters", None) or {}).get("rope_type") == "longrope":
+        # One row beyond the original length turns all rows of its forward by other angles, the short ones too.
+        named.insert(0, int(text.rope_parameters.get("original_max_position_embeddings") or 0))
     return next((length for length in named if length > 0), BOUNDLESS)
 
 

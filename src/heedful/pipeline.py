@@ -121,7 +121,8 @@ def _train_and_export(
     if signal:
         raise Interrupted(signal, run.path)
     if session.progress.step == exported:
-        screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates.")
+        early = ", as validations were no better (train.patience)" if session.is_stale else ""
+        screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
     else:
         _export(session)
     test = session.ready.splits.test

@@ -172,6 +172,10 @@ class StepMetrics:
     seconds: float
 
 
+COLDEST = 1e-5  # a temperature: what is divided by less overflows
+LEAST_PENALTY = 0.01  # of repetition, for the same reason
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How one answer is decoded. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 leave all tokens in.
@@ -196,11 +200,15 @@ class Sampling:
         """Refuse impossible settings, all at once."""
         wrong = {
             f"max_tokens={self.max_tokens} (at least 1)": self.max_tokens < 1,
-            f"temperature={self.temperature} (at least 0)": not 0 <= self.temperature < float("inf"),
+            f"temperature={self.temperature} (0, or at least {COLDEST:g})": not (
+                self.temperature == 0 or COLDEST <= self.temperature < float("inf")
+            ),
             f"top_k={self.top_k} (at least 0)": self.top_k < 0,
             f"top_p={self.top_p} (above 0, at most 1)": not 0 < self.top_p <= 1,
             f"min_p={self.min_p} (from 0 to 1)": not 0 <= self.min_p <= 1,
-            f"repetition_penalty={self.repetition_penalty} (above 0)": not self.repetition_penalty > 0,
+            f"repetition_penalty={self.repetition_penalty} (at least {LEAST_PENALTY:g})": not (
+                LEAST_PENALTY <= self.repetition_penalty < float("inf")
+            ),
         }
         if any(wrong.values()):
             raise UsageError(f"Impossible sampling: {', '.join(text for text, is_so in wrong.items() if is_so)}.")

@@ -326,3 +326,10 @@ def test_data_are_encoded_in_moments(tmp_path: Path) -> None:
     encoder = encoder_of("gpt2", "alpaca")
     rows = [conversation(f"question {k}", "answer") for k in range(500)]
     assert encoder.encode(rows)[1].rows == 500
+
+
+def test_a_token_that_templates_print_tells_encoders_apart() -> None:
+    encoder = build_encoder(EncodeConfig(template="chatml"), byte_tokenizer(), 100)
+    before = encoder.identity()
+    encoder.tokenizer.bos_token = "<|im_end|>"  # it lies beside the backend's file
+    assert encoder.identity() != before

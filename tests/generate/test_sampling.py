@@ -10,8 +10,9 @@ from transformers import TemperatureLogitsWarper as Temperature
 from transformers import TopKLogitsWarper as TopK
 from transformers import TopPLogitsWarper as TopP
 
+from heedful.errors import UsageError
 from heedful.generate.sampling import adjust, candidates, gumbel, mass_above, penalise, pick
-from heedful.records import Sampling
+from heedful.records import COLDEST, LEAST_PENALTY, Sampling
 
 LOGITS = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
 
@@ -55,6 +56,20 @@ def test_penalty_is_transformers_own(penalty: float) -> None:
     before = LOGITS.clone()
     torch.testing.assert_close(penalise(LOGITS, tokens, penalty), expected)
     assert torch.equal(LOGITS, before)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"temperature": 1e-38}, {"temperature": float("nan")}, {"repetition_penalty": 1e-39}]
+)
+def test_what_would_overflow_is_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="Impossible sampling"):
+        Sampling(**setting)  # type: ignore[arg-type]
+
+
+def test_the_least_that_is_taken_does_not_overflow() -> None:
+    logits = torch.linspace(-30, 30, 259)
+    sampling = Sampling(temperature=COLDEST, top_p=0.9, repetition_penalty=LEAST_PENALTY)
+    assert pick(logits, [3, 200], 1, sampling)[0] == 200
 
 
 def test_noise_is_a_function_of_seed_and_step() -> None:

@@ -78,6 +78,7 @@ FIELDS: list[tuple[str, Any]] = [
     ("presence_penalty", 3),
     ("frequency_penalty", -3),
     ("repetition_penalty", 0),
+    ("repetition_penalty", 1e-39),
     ("logit_bias", {"259": 1}),
     ("logit_bias", {"-1": 1}),
     ("logit_bias", {"a": 1}),

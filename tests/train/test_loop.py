@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.models import plain_tokenizer, tiny_model
-from tests.train.sessions import log, session, state
+from tests.train.sessions import Screen, log, session, state
 
 from heedful.config import TrainConfig, load_config
 from heedful.encode.order import Order
@@ -187,11 +187,14 @@ def test_a_checkpoint_before_the_first_update_can_be_resumed(tmp_path: Path, mon
 
 
 def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
-    trained = session(tmp_path / "run", "train.patience=2", "train.lr=0.9", "train.evaluate_every=1", "train.epochs=9")
+    settings = ("train.patience=2", "train.lr=0.9", "train.evaluate_every=1", "train.epochs=9")
+    screen = Screen()
+    trained = session(tmp_path / "run", *settings, screen=screen)
     assert trained.fit() == 0
     losses = [event["validation_loss"] for event in log(trained) if event["event"] == "validation"]
     best = losses.index(min(losses))
     assert len(losses) == best + 3
+    assert screen.said[-1] == f"step {trained.progress.step}: no better in 2 validations, so the training ends here."
     assert trained.progress.step < trained.learner.steps
     assert (trained.run.checkpoints / f"step-{trained.progress.step:06d}").is_dir()
 

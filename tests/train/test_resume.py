@@ -196,6 +196,10 @@ def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) ->
     restore(resumed)
     assert resumed.fit() == 0
     assert resumed.progress == stopped.progress
+    patient = session(tmp_path / "run", *settings[1:])
+    restore(patient)
+    assert patient.fit() == 0
+    assert patient.progress.step == patient.learner.steps
 
 
 def test_a_signal_in_the_update_that_ends_by_patience_is_heard(tmp_path: Path) -> None:

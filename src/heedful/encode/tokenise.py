@@ -89,6 +89,7 @@ class Encoder:
         return {
             "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
             "class": type(self.tokenizer).__name__,
+            "special": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
             "template": [template.name, template.source, template.joint, template.special],
             "stop_ids": sorted(self.stop_ids),
             "policies": [self.max_tokens, self.supervise, self.long_rows],

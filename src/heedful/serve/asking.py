@@ -12,12 +12,11 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.generate.engine import Engine, Row
-from heedful.records import Sampling
+from heedful.records import COLDEST, Sampling
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, refused
 from heedful.serve.schema import Asking, ChatRequest, CompletionRequest, TokenizeRequest
 
-COLDEST = 1e-5  # a temperature below is 0
 PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
 SAME_NAMES = ("temperature", "top_p", "top_k", "min_p", "seed", *PENALTIES)  # here and in a Sampling
 
@@ -112,10 +111,10 @@ class RequestReader:
             asked |= {"top_p": 1.0, "temperature": 0.0}  # of the likeliest token alone there is nothing to draw
         if body.stops:
             asked["stop"] = body.stops
+        if asked.get("temperature", 1) < COLDEST:
+            asked["temperature"] = 0.0
         sampling = replace(self.defaults, **asked, logprobs=alternatives, logit_bias=_bias(body, engine))
-        if sampling.temperature < COLDEST:
-            sampling = replace(sampling, temperature=0.0)
-        elif body.seed is None:
+        if sampling.temperature and body.seed is None:
             sampling = replace(sampling, seed=secrets.randbits(62))
         if (body.n or 1) > self.limits.choices:
             raise refused(f"At most {self.limits.choices} choices, not {body.n}.", "n")

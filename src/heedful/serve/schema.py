@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from heedful.data.turns import joined
 from heedful.errors import did_you_mean
-from heedful.records import Message
+from heedful.records import LEAST_PENALTY, Message
 from heedful.serve.problems import refused
 
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -77,7 +77,7 @@ class Asking(Body):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=LEAST_PENALTY, le=10)] | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=BIASES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None

@@ -98,7 +98,7 @@ class Session:
     def fit(self) -> int:
         """Train to the end, or until a signal on any rank; give the signal or 0."""
         self._follow_totals(self.progress.step)
-        if self.progress.step >= self.learner.steps or self._stale():
+        if self.progress.step >= self.learner.steps or self.is_stale:
             return 0
         with self.display.bar(self.learner.steps, self.progress.step) as self.bar, listen() as self.stop:
             if self.progress.step == 0:
@@ -220,7 +220,10 @@ class Session:
         if progress.step and loss < min(self.losses, default=math.inf) and self.config.train.keep == "best":
             self._write_best(progress.step)
         self.losses.append(loss if math.isfinite(loss) else math.inf)
-        return self._stale()
+        if self.is_stale:
+            waited = self.config.train.patience
+            self.display.say(f"step {progress.step}: no better in {waited} validations, so the training ends here.")
+        return self.is_stale
 
     def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
         """Return the first training rows of this epoch's order, as many as validation looks at."""
@@ -234,8 +237,9 @@ class Session:
             checkpoint.write(self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step})
             checkpoint.prune(self.run.checkpoints)
 
-    def _stale(self) -> bool:
-        """Say whether the last `patience` validations brought no new best."""
+    @property
+    def is_stale(self) -> bool:
+        """Say whether the last `train.patience` validations brought no new best."""
         patience, losses = self.config.train.patience, self.losses
         return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
