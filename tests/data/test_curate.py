@@ -246,6 +246,74 @@ def test_where_a_text_ends_matters(tmp_path: Path) -> None:
     assert load_splits(DataConfig(path=str(tmp_path / "d.json")))[1].exact_duplicates == 0
 
 
+def talk(row: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": text} for role, text in row]}
+
+
+def unrolled(talks: int, turns: int) -> list[list[tuple[str, str]]]:
+    """Conversations, each stored as a row for every answer: [u1, a1], [u1, a1, u2, a2], ..."""
+    texts = iter(distinct(2 * talks * turns))
+    whole = [[(role, next(texts)) for _ in range(turns) for role in ("user", "assistant")] for _ in range(talks)]
+    return [row[: 2 * answers] for row in whole for answers in range(1, turns + 1)]
+
+
+def test_rows_that_grow_out_of_one_another_stay_together(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(json.dumps([talk(row) for row in unrolled(40, 3)]))
+    splits, receipt = load_splits(DataConfig(path=str(tmp_path / "d.json")))
+    assert receipt.sizes == {"train": 102, "validation": 6, "test": 12}
+    learned = {row.messages[:end] for row in splits.train for end in range(2, len(row.messages) + 1)}
+    assert not any(row.messages in learned for row in (*splits.validation, *splits.test))
+
+
+def test_rows_of_one_conversation_cannot_be_held_back_and_the_receipt_says_so(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(json.dumps([talk(row) for row in unrolled(1, 40)]))
+    receipt = load_splits(DataConfig(path=str(tmp_path / "d.json")))[1]
+    assert receipt.sizes == {"train": 40, "validation": 0, "test": 0}
+    assert "39 of 40 rows are near-duplicates or begin another, and stay together" in receipt.notes[-1]
+
+
+def test_a_row_with_which_a_row_of_train_begins_leaks(tmp_path: Path) -> None:
+    short, long, *_ = unrolled(2, 2)
+    answered = [short[0], ("assistant", "No."), *long[2:]]  # begins with the same question, but another answer
+    unlike = [("user", "Who?"), ("assistant", "Ann.")]
+    (tmp_path / "test.json").write_text(json.dumps([talk(short), talk(unlike)]))
+    for row, leaks in ((long, 1), (answered, 0)):
+        (tmp_path / "train.json").write_text(json.dumps([talk(row)]))
+        receipt = load_splits(DataConfig(path=str(tmp_path)))[1]
+        assert receipt.leaks["test"] == {"exact": leaks, "near": 0}
+
+
+@pytest.mark.parametrize(("before", "held_back"), [("a", 0), ("c", 10)])
+def test_a_history_is_the_beginning_of_a_conversation_too(tmp_path: Path, before: str, held_back: int) -> None:
+    rows = [
+        {"instruction": "Go on.", "output": "b", "history": [["Who wrote it?", before]]},
+        {"instruction": "Who wrote it?", "output": "a"},
+    ]
+    (tmp_path / "d.json").write_text(json.dumps(rows * 10))
+    config = DataConfig(path=str(tmp_path / "d.json"), validation_share=0.0, test_share=0.5)
+    assert load_splits(config)[1].sizes["test"] == held_back
+
+
+def under(systems: list[str], questions: list[str]) -> list[dict[str, str]]:
+    return [{"system": s, "instruction": q, "output": "yes"} for s, q in zip(systems, questions, strict=True)]
+
+
+def test_a_system_text_of_few_rows_is_part_of_what_is_asked(tmp_path: Path) -> None:
+    rows = under(distinct(60), ["Summarise the document."] * 60)
+    (tmp_path / "d.json").write_text(json.dumps([*rows, rows[7]]))
+    receipt = load_splits(DataConfig(path=str(tmp_path / "d.json")))[1]
+    assert (receipt.exact_duplicates, receipt.near_duplicates) == (1, 1)
+    assert receipt.sizes == {"train": 52, "validation": 3, "test": 6}
+
+
+@pytest.mark.parametrize(("rows", "others", "alike"), [(20, 1, 19), (21, 1, 0), (20, 0, 0)])
+def test_a_system_text_of_many_rows_or_of_all_is_a_setting(tmp_path: Path, rows: int, others: int, alike: int) -> None:
+    questions = ["Why?", *(f"{a}{b}" for a in "abcdefgh" for b in ("nd", "pling", "sk"))]
+    systems = ["You are an assistant who answers in few words, and who is always kind." * 3] * rows + [""] * others
+    (tmp_path / "d.json").write_text(json.dumps(under(systems, questions[: rows + others])))
+    assert load_splits(DataConfig(path=str(tmp_path / "d.json")))[1].near_duplicates == alike
+
+
 @pytest.mark.parametrize(("part", "sizes"), [("val", [90, 7, 10]), ("test", [95, 5, 7])])
 def test_a_part_that_is_a_file_is_not_taken_out_of_train_too(tmp_path: Path, part: str, sizes: list[int]) -> None:
     for name, questions in (("train", distinct(100)), (part, distinct(7, seed=1))):

@@ -1,7 +1,7 @@
 """A DataConfig -> the three parts of its data set, and the receipt that accounts for every row.
 
-rows read == rows kept + rows skipped, by reason. What the user asks in a row decides what is a duplicate and what
-leaks: the same question in train and test is a leak, whatever the answers.
+rows read == rows kept + rows skipped, by reason. What is asked in a row decides what is a duplicate and what leaks:
+the same question in train and test is a leak, whatever the answers. So is a test row with which a train row begins.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from heedful.address import redacted
 from heedful.config import DataConfig
 from heedful.data.formats import Column, FormatChoice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.near import TextIndex, clusters, index_texts, near_any
+from heedful.data.questions import Questions
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read
 from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
+from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
-from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
-from heedful.store import Items, Writer, kept, numbers
+from heedful.records import PROGRESS_ROWS, SILENT, Reporter, Splits
+from heedful.store import kept, numbers
 
-FORMAT = 6  # goes up when the same rows would be split or told of otherwise
+FORMAT = 7  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 SKIPPED_SHOWN = 10  # skipped rows that the receipt names
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -57,7 +59,7 @@ class DataReceipt:
     approximate: bool  # so many rows that near duplicates were searched by MinHash, which may miss a few
     split: str
     sizes: Mapping[str, int]
-    leaks: Mapping[str, Mapping[str, int]]  # part -> rows whose question stands in train, exact and near
+    leaks: Mapping[str, Mapping[str, int]]  # part -> rows whose question stands in train, or which do themselves
     notes: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -100,24 +102,19 @@ def _refuse_empty_parts(sources: Sequence[Source]) -> None:
         raise DataError(f"{empty.name} is the {empty.part} part, but holds no rows.", fix)
 
 
-def question_key(conversation: Conversation) -> str:
-    """Join all that the user says in a conversation, with a separator that normalising cannot remove."""
-    texts = (text for turn in conversation.messages if turn.role == "user" for text in (turn.content, turn.input))
-    return " | ".join(text for text in texts if text)
-
-
 def _curate(
     folder: Path, sources: Sequence[Source], choice: FormatChoice, config: DataConfig, reporter: Reporter
 ) -> DataReceipt:
     """Check and split the rows; write the numbers of each part's rows into `folder`."""
     with _scratch(folder) as scratch:
         found = _convert(sources, choice, config.on_bad_row, scratch, reporter)
-        questions, hashes = Items(scratch, "questions", bytes.decode), np.frombuffer(found.hashes, np.int64)
         rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
-        index = index_texts(questions, scratch)
+        questions = found.questions.items()
+        hashes, index = np.fromiter(map(hash, questions), np.int64, len(rows)), index_texts(questions, scratch)
         cluster, near_earlier = clusters(index)
+        cluster = found.unrolled.joined(cluster)
         parts = _split(owner, cluster, config)
-        leaks = _leaks(hashes, index, parts)
+        leaks = _leaks(hashes, index, found.unrolled, parts)
     for name, part in parts.items():
         np.save(folder / f"{name}.npy", rows[part])
     columns, not_read = columns_read(found.columns, choice)
@@ -138,7 +135,7 @@ def _curate(
         split=config.split if len(np.unique(owner)) == 1 else "by file",
         sizes={name: len(part) for name, part in parts.items()},
         leaks=leaks,
-        notes=_notes(parts, int(near_earlier.sum()), config),
+        notes=_notes(parts, len(rows) - len(np.unique(cluster)), config),
     )
 
 
@@ -158,9 +155,10 @@ def _scratch(folder: Path) -> Iterator[Path]:
 class _Found:
     """What a pass over all rows gives: a few integers for each that is kept, and the rows that are not."""
 
+    questions: Questions
+    unrolled: Unrolled = field(default_factory=Unrolled)
     rows: array[int] = field(default_factory=lambda: array("q"))  # the row's number among all
     owner: array[int] = field(default_factory=lambda: array("b"))  # its file's part, as an index of PARTS
-    hashes: array[int] = field(default_factory=lambda: array("q"))  # of its question
     columns: dict[Column, None] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
     bad: list[BadRow] = field(default_factory=list)  # the first SKIPPED_SHOWN
@@ -170,9 +168,9 @@ def _convert(
     sources: Sequence[Source], choice: FormatChoice, on_bad_row: str, scratch: Path, reporter: Reporter
 ) -> _Found:
     """Read every row; its question goes to the scratch folder."""
-    found, total = _Found(), sum(len(source.rows) for source in sources)
+    found, total = _Found(Questions(scratch)), sum(len(source.rows) for source in sources)
     numbered = enumerate((source, row) for source in sources for row in source.rows)
-    with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, Writer(scratch, "questions") as questions:
+    with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, found.questions:
         for number, (source, row) in numbered:
             try:
                 conversation = to_conversation(row, choice)
@@ -182,9 +180,8 @@ def _convert(
                 found.skipped[error.reason] += 1
                 found.bad += [error.with_traceback(None)] if len(found.bad) < SKIPPED_SHOWN else []
                 continue
-            question = question_key(conversation)
-            questions.append(question.encode())
-            found.hashes.append(hash(question))
+            found.questions.append(conversation)
+            found.unrolled.append(conversation)
             found.rows.append(number)
             found.owner.append(PARTS.index(source.part))
             found.columns |= dict.fromkeys(columns_in(conversation.row, choice))
@@ -209,11 +206,12 @@ def _split(owner: NDArray[np.int8], cluster: Numbers, config: DataConfig) -> Par
     return {name: train[part] if name == "train" or not len(rows[name]) else rows[name] for name, part in cut.items()}
 
 
-def _leaks(hashes: Numbers, index: TextIndex, parts: Parts) -> dict[str, dict[str, int]]:
-    """Count, in each part held back, the rows whose question stands in train, word for word or nearly so."""
+def _leaks(hashes: Numbers, index: TextIndex, unrolled: Unrolled, parts: Parts) -> dict[str, dict[str, int]]:
+    """Count, in each part held back, the rows whose question stands in train, word for word or nearly so. Rows that
+    stand whole in one of train count with the former."""
     held = np.concatenate([parts[name] for name in HELD_BACK])
     near = near_any(index, held, parts["train"])
-    exact = np.isin(hashes[held], hashes[parts["train"]])
+    exact = np.isin(hashes[held], hashes[parts["train"]]) | unrolled.begins(held, parts["train"])
     cut = len(parts[HELD_BACK[0]])
     return {
         name: {"exact": int(exact[part].sum()), "near": int(near[part].sum())}
@@ -228,8 +226,9 @@ def _content_hash(sources: Sequence[Source]) -> str:
     return hashlib.sha256("".join(source.sha256 for source in sources).encode()).hexdigest()
 
 
-def _notes(parts: Parts, near_duplicates: int, config: DataConfig) -> tuple[str, ...]:
-    """Say which parts are empty, what is lost with them, and where near-duplicates are the reason."""
+def _notes(parts: Parts, alike: int, config: DataConfig) -> tuple[str, ...]:
+    """Say which parts are empty, what is lost with them, and where rows that stay together are the reason: all but the
+    first of each cluster, `alike` in number."""
     lost = {
         "train": "there is nothing to train on",
         "validation": "there will be no validation loss, and the last weights are kept",
@@ -237,8 +236,8 @@ def _notes(parts: Parts, near_duplicates: int, config: DataConfig) -> tuple[str,
     }
     notes = [f"The {name} part is empty: {lost[name]}." for name, part in parts.items() if not len(part)]
     rows, wanted = sum(map(len, parts.values())), config.test_share + config.validation_share
-    if config.split == "leak_aware" and near_duplicates and rows - len(parts["train"]) < 0.5 * wanted * rows - 1:
-        why = f"{near_duplicates} of {rows} rows are near-duplicates, which stay together"
+    if config.split == "leak_aware" and alike and rows - len(parts["train"]) < 0.5 * wanted * rows - 1:
+        why = f"{alike} of {rows} rows are near-duplicates or begin another, and stay together"
         notes.append(
             f"Fewer rows than asked are held back: {why}. Give test rows as a file, or set data.split=in_order."
         )
