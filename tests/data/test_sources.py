@@ -101,6 +101,12 @@ def test_the_index_that_pandas_writes_is_a_column_that_is_not_read(tmp_path: Pat
     assert (receipt.kept, receipt.not_read) == (4, ("(no name)",))
 
 
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 3, names=["instruction", "output", "output"])
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
+    assert refusal(tmp_path / "d.parquet") == 'd.parquet: two columns have the name "output". Rename one of them.'
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     told = refusal(write(tmp_path / "d.parquet", b"PAR1"))
@@ -163,6 +169,25 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.json", "[{}] []", "d.json:1:6: there is more after the end of the array."),
         ("d.json", '\n{"data": [{"a": 1}], "n": 1}', 'd.json:2:1: an object, not an array of rows; its "data" holds'),
         ("d.json", '{"instruction": "a"}', "d.json:1:1: an object, not an array of rows. Put [ before"),
+        ("d.json", '{"messages": [{}], "tools": [{}]}', "d.json:1:1: an object, not an array of rows. Put [ before"),
+        ("d.json", '{"prompt": [{}], "completion": [{}]}', "d.json:1:1: an object, not an array of rows. Put [ before"),
+        (
+            "d.json",
+            '{"train": [{"a": "b"}], "test": [{"a": "b"}], "n": 2}',
+            'd.json:1:1: an object, not an array of rows; its "train" and "test" hold lists. Save what each',
+        ),
+        (
+            "d.json",
+            '{"0": {"a": "b"}, "1": {"a": "c"}}',
+            "d.json:1:1: an object, not an array of rows; it holds 2 by name. Save them without the names: [",
+        ),
+        (
+            "d.json",
+            '{"a": {"0": "b", "1": "c"}, "d": {"0": "e"}}',
+            "d.json:1:1: an object of columns, not an array of rows. Save the rows: in pandas, to_json(orient",
+        ),
+        ("d.json", '{"a": ["b"], "c": ["d"]}', "d.json:1:1: an object of columns, not an array of rows. Save the rows"),
+        ("d.json", "{}", "d.json:1:1: an object, not an array of rows. Rows stand in an array: [{...}, {...}]."),
         ("d.json", "<!DOCTYPE html>", "d.json is a web page, not rows. Give the address of the raw file"),
         ("d.csv", "\ufeff\n<!-- x -->\n<HTML><body>a,b</body>", "d.csv is a web page, not rows."),
         ("d.parquet", "<?xml version='1.0'?><!DOCTYPE html><html>", "d.parquet is a web page, not rows."),
@@ -307,6 +332,47 @@ def test_a_folder_needs_one_train_file(tmp_path: Path) -> None:
     write(tmp_path / "train.json", JSON)
     write(tmp_path / "train.jsonl", LINES)
     assert "has train.json and train.jsonl, which are both train. Keep one" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation", "dev"])
+def test_validation_has_several_names(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "train.json", JSON)
+    write(tmp_path / f"{name}.json", JSON)
+    assert {source.part for source in sources.read(str(tmp_path))} == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["train-00000-of-00003.json", "train-00002-of-00003.json"], "train-00001-of-00003.json"),
+        (["train-1-of-3.json", "train-3-of-3.json"], "train-2-of-3.json"),
+        (["train-00001-of-00002.json.gz"], "train-00000-of-00002.json.gz"),
+        (["train.json", "test-0-of-2.json"], "test-1-of-2.json"),
+    ],
+)
+def test_a_part_that_lacks_one_of_its_files_is_refused(tmp_path: Path, names: list[str], missing: str) -> None:
+    for name in names:
+        write(tmp_path / name, gzip.compress(JSON.encode()) if name.endswith("gz") else JSON)
+    assert f" lacks {missing}: " in refusal(tmp_path)
+
+
+def test_numbered_files_may_begin_at_one(tmp_path: Path) -> None:
+    for name in ("train-1-of-2.json", "train-2-of-2.json"):
+        write(tmp_path / name, JSON)
+    assert values(tmp_path) == ROWS * 2
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for name in ("train.json", "train_extra.jsonl", "more.csv.gz", ".hidden.json"):
+        write(tmp_path / name, JSON)
+    write(tmp_path / "README.md", "no rows")
+    said: list[str] = []
+    receipt = load_splits(DataConfig(path=str(tmp_path)), Reporter(said.append))[1]
+    told = f'Not read, as their names are those of no part: "more.csv.gz" and "train_extra.jsonl" of {tmp_path}.'
+    assert receipt.notes[0] == told
+    assert said.count(told) == 1
+    (tmp_path / "more.csv.gz").unlink()
+    assert "more.csv.gz" not in load_splits(DataConfig(path=str(tmp_path)))[1].notes[0]  # nor of what was kept
 
 
 def test_a_folder_in_a_files_place_is_told_as_one(tmp_path: Path) -> None:
@@ -499,6 +565,12 @@ def test_a_hub_id_gives_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     found = sources.read("org/name")
     assert [(source.part, len(source.rows)) for source in found] == [("train", 4), ("test", 1)]
     assert str(found[1].rows[0].place) == "org/name[test] (row 1)"
+
+
+def test_two_splits_of_a_hub_id_that_are_one_part_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, {"train": ROWS, "valid": ROWS[:1], "validation": ROWS[1:]})
+    told = "The data set org/name has valid and validation, which are both validation. Save the rows you mean as files."
+    assert refusal("org/name") == told
 
 
 def test_a_hub_id_that_cannot_be_read_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:

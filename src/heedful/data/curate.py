@@ -25,7 +25,7 @@ from heedful.data.formats import Column, FormatChoice, choose, columns_in, colum
 from heedful.data.near import TextIndex, clusters, index_texts, near_any
 from heedful.data.questions import Questions
 from heedful.data.rows import Rows
-from heedful.data.sources import Source, read
+from heedful.data.sources import Source, read, unread
 from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.data.unrolled import Unrolled
@@ -90,6 +90,7 @@ def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
     reporter.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
+    receipt["notes"] = [*filter(None, [unread(config.path)]), *receipt["notes"]]  # of what is there now
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
 

@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
+from heedful.data.misplaced import not_rows
 from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, install
 from heedful.records import Place
@@ -191,12 +192,7 @@ def _expect_lines(text: JsonText, start: int) -> None:
     value, end, _ = text.value(start)
     if text.at(text.blank(end)):
         return
-    lists = [key for key, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
-    if len(lists) == 1 and lists[0] not in ("messages", "conversations"):
-        held, rows = lists[0], len(value[lists[0]])
-        problem = f'an object, not an array of rows; its "{held}" holds a list of {rows}'
-        text.stop(start, problem, f'Save what "{held}" holds as a file of its own.')
-    text.stop(start, "an object, not an array of rows", "Put [ before it and ] after it.")
+    text.stop(start, *not_rows(value))
 
 
 def _read_lines(opened: Open, name: str) -> Iterator[RawRow]:
@@ -242,14 +238,19 @@ def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
             csv.field_size_limit(limit)
 
 
+def _refuse_doubled(names: list[str], where: str) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise DataError(f'{where}: two columns have the name "{name}".', "Rename one of them.")
+
+
 def _column_names(cells: list[str], where: str) -> list[str]:
     """Check the header of a table. Its first column may be without a name: so pandas writes its index."""
     names = [cells[0] or NO_NAME, *cells[1:]] if cells else []
     for number, column in enumerate(names, 1):
         if not column:
             raise DataError(f"{where}: column {number} of the header has no name.", "Give it one.")
-        if column in names[: number - 1]:
-            raise DataError(f'{where}: two columns have the name "{column}".', "Rename one of them.")
+    _refuse_doubled(names, where)
     return names
 
 
@@ -262,7 +263,9 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
     row = 0
     with opened() as stream:
         try:
-            for batch in parquet.ParquetFile(stream).iter_batches(BATCH):
+            file = parquet.ParquetFile(stream)
+            _refuse_doubled(file.schema_arrow.names, name)
+            for batch in file.iter_batches(BATCH):
                 for value in batch.to_pylist():
                     row += 1
                     yield RawRow(as_json(value), Place(name, row))

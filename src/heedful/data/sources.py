@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 from heedful.address import redacted, scheme_of
 from heedful.data.download import check_url, fetched
+from heedful.data.fields import listed
+from heedful.data.folder import KINDS, PARTS, no_part_in, parts_in
 from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
@@ -28,15 +30,6 @@ from heedful.data.unpack import Open
 from heedful.errors import DataError, did_you_mean, install
 from heedful.records import PROGRESS_MIB, SILENT, Place, Reporter
 
-PARTS: dict[str, Part] = {
-    "train": "train",
-    "valid": "validation",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-SHARD = re.compile(r"-\d+(-of-\d+)?$")  # as in train-00000-of-00002.parquet
-KINDS = ", ".join(f".{ending}" for ending in READERS)
 BUILTIN = {"builtin": "en", "builtin:en": "en", "builtin:zh": "zh"}
 
 
@@ -67,8 +60,17 @@ def read(path: str, reporter: Reporter = SILENT) -> list[Source]:
         if scheme_of(path):
             return [_read(_url(path, reporter), reporter)]
         if (files := _files(path)) is not None:
+            if note := unread(path):
+                reporter.say(note)
             return [_read(file, reporter) for file in files]
     return _hub(path)
+
+
+def unread(path: str) -> str:
+    """Say which files of a folder are not read though they could be, or nothing."""
+    folder = Path(path).expanduser()
+    names = no_part_in(folder) if path not in BUILTIN and not scheme_of(path) and folder.is_dir() else []
+    return f"Not read, as their names are those of no part: {listed(names)} of {path}." if names else ""
 
 
 def check_exists(path: str) -> None:
@@ -102,7 +104,7 @@ def _files(path: str) -> list[_File] | None:
         raise _not_kept("What comes through a pipe")
     local = Path(path).expanduser()
     if local.is_dir():
-        return _folder(local)
+        return [_file(file, part) for part, files in parts_in(local).items() for file in files]
     if local.exists() or local.is_symlink() or not _is_hub_id(path):
         return [_file(local)]
     if near := _near_file(local):  # a typing error must not be sent to the hub
@@ -160,24 +162,6 @@ def _near_file(path: Path) -> str:
     return ""
 
 
-def _folder(folder: Path) -> list[_File]:
-    """Read a folder whose files are the split, as in train.json and test.json."""
-    parts: dict[Part, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        stem = path.name.partition(".")[0].lower()
-        part = PARTS.get(SHARD.sub("", stem))
-        if part and file_type(path.name)[0] in READERS:
-            parts.setdefault(part, []).append(path)
-    if "train" not in parts:
-        fix = f"It should hold train, and may hold validation and test, as one of {KINDS}. Or give one file's path."
-        raise DataError(f"The folder {folder} has no train file.", fix)
-    for part, paths in parts.items():
-        if len(paths) > 1 and not all(SHARD.search(path.name.partition(".")[0]) for path in paths):
-            names = " and ".join(path.name for path in paths[:2])
-            raise DataError(f"The folder {folder} has {names}, which are both {part}.", "Keep one of them there.")
-    return [_file(path, part) for part, paths in parts.items() for path in paths]
-
-
 def _url(url: str, reporter: Reporter) -> _File:
     """Read what a URL leads to, from the cache if it was downloaded before."""
     path = fetched(url, reporter)
@@ -204,7 +188,14 @@ def _hub(name: str) -> list[Source]:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         fix = "Check the name and the network."
         raise DataError(f"Cannot read the data set {name} from the hub: {reason}.", fix) from error
-    named = {PARTS[split]: rows for split, rows in splits.items() if split in PARTS}
+    named: dict[Part, Sequence[Any]] = {}
+    for split in filter(PARTS.__contains__, splits):
+        if (part := PARTS[split]) in named:
+            names = " and ".join(other for other in splits if PARTS.get(other) == part)
+            raise DataError(
+                f"The data set {name} has {names}, which are both {part}.", "Save the rows you mean as files."
+            )
+        named[part] = splits[split]
     if "train" not in named:
         raise DataError(f"The data set {name} has no part train.", f"It has {', '.join(splits)}: save one as a file.")
     return [_hub_part(name, part, rows) for part, rows in named.items()]
