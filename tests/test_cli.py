@@ -119,6 +119,8 @@ USAGE = {
     "unknown setting": (["--set", "train.learning=1"], 2, "train.learning"),
     "impossible value": (["--set", "train.epochs=-1"], 2, "train.epochs"),
     "no value": (["--set", "train.lr"], 2, "train.lr"),
+    "a field twice": (["--columns", "input=a", "--columns", "output=b,input=c"], 2, "--columns names input twice."),
+    "a field without column": (["--columns", "input"], 2, "--columns input is not a list."),
     "unknown option": (["--epoch", "3"], 2, "epoch"),
     "missing recipe": (["--recipe", "none.yaml"], 2, "none.yaml"),
 }
@@ -134,6 +136,19 @@ def test_bad_usage_gets_one_sentence(arguments: list[str], code: int, told: str,
     assert end.value.code == code, message
     assert told in message
     assert "Traceback" not in message
+
+
+def test_columns_may_be_named_in_several_options(tmp_path: Path, capsys: Capsys) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[{"instruction": "a", "about": "b", "as": "c", "output": "d", "e": "f"}]', encoding="utf-8")
+    columns = ["--columns", "input=about", "--columns", "system=as"]
+    receipt = json.loads(told(capsys, "check", str(path), "--json", *columns))
+    assert receipt["data"]["columns"] == {
+        "instruction": "instruction",
+        "output": "output",
+        "input": "about",
+        "system": "as",
+    }
 
 
 def test_a_model_folder_without_tokenizer_is_refused_before_anything_is_written(

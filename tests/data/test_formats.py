@@ -336,6 +336,12 @@ def test_a_column_is_not_read_under_its_own_name_too() -> None:
         ),
         ([ALPACA], "dolly", {"output": "output"}, 'data.columns names "output", which is not a field of the format.'),
         (
+            [{"question": "a", "answer": "b", "why": "c"}],
+            "auto",
+            {"output": "why"},
+            'data.columns names "output", which is not a field of the format. The fields are "answer",',
+        ),
+        (
             [ALPACA, chat(("user", "a"))],
             "auto",
             {},
@@ -367,6 +373,14 @@ def test_a_misspelt_column_leads_to_the_nearest_format(row: dict[str, Any], name
     assert choice.name == name
     with pytest.raises(BadRow, match=r'is missing \(the row has "\w+"; did you mean'):
         to_conversation(raw(row), choice)
+
+
+@pytest.mark.parametrize("late", [999, 1000, 1500])
+def test_a_column_that_only_late_rows_have_may_be_named(late: int) -> None:
+    rows = [raw({"instruction": "a", "output": "b"} | ({"about": "c"} if k == late else {}), k) for k in range(1501)]
+    assert choose(iter(rows), "auto", {"input": "about"}).name == "alpaca"
+    with pytest.raises(DataError, match=r"no row has that column. Did you mean 'about'\?"):
+        choose(iter(rows), "auto", {"input": "abuot"})
 
 
 def test_the_choice_says_why() -> None:

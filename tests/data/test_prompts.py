@@ -31,6 +31,10 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[Message, ...], dict[str, Any]]] = {
     "messages with answers of no weight": ({"messages": [HI, HELLO | {"weight": 0}]}, (ASKED,), {}),
     "sharegpt": ({"conversations": [{"from": "human", "value": "Hi"}]}, (ASKED,), {}),
     "other names": ({"q": "Hi"}, (ASKED,), {"columns": {"instruction": "q"}}),
+    "messages of another name": ({"conversations": [HI]}, (ASKED,), {"columns": {"messages": "conversations"}}),
+    "turns of another name": (
+        {"messages": [{"from": "human", "value": "Hi"}]}, (ASKED,), {"columns": {"conversations": "messages"}},
+    ),
     "a format that is named": ({"instruction": "Hi"}, (ASKED,), {"format": "dolly"}),
 }  # fmt: skip
 
@@ -42,6 +46,28 @@ def test_a_row_without_answer_is_asked(
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([row, row]))
     assert prompts(DataConfig(path=str(path), **settings)) == [(row, asked)] * 2
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [("instruction", "response"), ("instruction", "output"), ("question", "answer"), ("prompt", "response")],
+)
+@pytest.mark.parametrize("answered", [0, 1])
+def test_one_format_is_found_for_rows_of_which_some_are_answered(
+    question: str, answer: str, answered: int, tmp_path: Path
+) -> None:
+    rows = [{question: "Hi"}, {question: "Hi"}]
+    rows[answered] |= {answer: "Hello"}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    assert prompts(DataConfig(path=str(path))) == [(row, (ASKED,)) for row in rows]
+
+
+def test_rows_of_two_formats_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"instruction": "Hi"}, {"messages": [HI]}]))
+    with pytest.raises(DataError, match=r"different formats: alpaca at \S+ \(row 1\) and messages at"):
+        prompts(DataConfig(path=str(path)))
 
 
 def test_files_keep_their_order(tmp_path: Path) -> None:

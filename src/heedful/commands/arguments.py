@@ -30,11 +30,11 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Format = Annotated[str | None, typer.Option("--format", help="Format of the rows, if it is detected wrongly.")]
 Columns = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--columns",
         metavar="FIELD=COLUMN,...",
-        help="Which column holds which field, as in output=reply.",
+        help="Which column holds which field, as in output=reply; may be repeated.",
     ),
 ]
 OnBadRow = Annotated[str | None, typer.Option("--on-bad-row", help="What to do with an unusable row: error, or skip.")]
@@ -60,13 +60,20 @@ def refuse_ignored(where: str, options: Mapping[str, Any]) -> None:
         raise UsageError(f"{' and '.join(given)} {have} no effect {where}.", f"{add} {them} out.")
 
 
-def columns_of(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(field.strip() and column.strip() for field, _, column in pairs):
-        raise UsageError(f"--columns {text} is not a list.", "Write --columns instruction=question,output=reply.")
-    return {field.strip(): column.strip() for field, _, column in pairs}
+def columns_of(texts: list[str] | None) -> dict[str, str] | None:
+    """Merge what one or several --columns name; raise UsageError for a field that is named twice."""
+    columns: dict[str, str] = {}
+    for text in texts or []:
+        for pair in text.split(","):
+            field, _, column = map(str.strip, pair.partition("="))
+            if not field or not column:
+                raise UsageError(
+                    f"--columns {text} is not a list.", "Write --columns instruction=question,output=reply."
+                )
+            if field in columns:
+                raise UsageError(f"--columns names {field} twice.", "Name one column for it.")
+            columns[field] = column
+    return columns or None
 
 
 def seconds_of(budget: str | None) -> float | None:

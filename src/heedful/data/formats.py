@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import PurePath
 
 from heedful.data.checks import FIELD, read_checks
@@ -54,15 +54,19 @@ def detect(rows: Iterable[tuple[Fields, Place]]) -> tuple[str, str]:
 
 
 def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> FormatChoice:
-    """Decide how the rows are read, by the settings or by looking at the first thousand."""
+    """Decide how the rows are read, by the settings or by looking at the first thousand; a column that is
+    named is looked for in all."""
     usable = ((row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem)
     seen = list(islice(usable, 1000))
-    _check_columns(wanted, columns, {key for fields, _ in seen for key in fields})
+    _refuse_unknown_fields(columns, FORMATS if wanted == "auto" else (wanted,))
+    _refuse_absent_columns(columns, chain((fields for fields, _ in seen), (fields for fields, _ in usable)))
     if wanted != "auto":
         return FormatChoice(wanted, "it is set by data.format", columns)
     if not seen:  # every row is bad, each for a reason of its own
         return FormatChoice("alpaca", "no row could be read", columns)
-    return FormatChoice(*detect((_renamed(fields, columns), place) for fields, place in seen), columns)
+    name, why = detect((renamed(fields, columns), place) for fields, place in seen)
+    _refuse_unknown_fields(columns, (name,))
+    return FormatChoice(name, why, columns)
 
 
 def to_conversation(row: RawRow, choice: FormatChoice) -> Conversation:
@@ -76,9 +80,18 @@ def to_conversation(row: RawRow, choice: FormatChoice) -> Conversation:
     return Conversation(name_of(row.place.file, row.place.row), tuple(messages), row.place, row.value, checks)
 
 
+def renamed(row: Fields, columns: Mapping[str, str]) -> Fields:
+    """Return a row's values under the format's names. A mapped column is not read under its own name too."""
+    if not columns:
+        return row
+    taken = set(columns.values()) | set(columns)
+    rest = {key: value for key, value in row.items() if key not in taken}
+    return rest | {field: row[column] for field, column in columns.items() if column in row}
+
+
 def columns_in(row: Fields, choice: FormatChoice) -> Iterator[Column]:
     """Name the columns of a row and the field that is read of each; what else its turns hold: messages[].name."""
-    form, fields = FORMATS[choice.name], _renamed(row, choice.columns)
+    form, fields = FORMATS[choice.name], renamed(row, choice.columns)
     read = [(choice.columns.get(field, field), field) for field in form.fields_in(fields)]
     yield from read
     columns = [column for column, _ in read]
@@ -114,7 +127,7 @@ def _read(row: RawRow, choice: FormatChoice) -> list[Message]:
         raise BadRow(row.problem, reason="not valid JSON or CSV")
     if not isinstance(row.value, dict):
         raise BadRow(f"the row is {described(row.value)}, not an object", "A row looks like {...}.", "not an object")
-    form, fields = FORMATS[choice.name], _renamed(row.value, choice.columns)
+    form, fields = FORMATS[choice.name], renamed(row.value, choice.columns)
     if not form.fits(fields):
         raise _missing(form, fields, choice)
     refuse_unread(fields, form)
@@ -156,26 +169,25 @@ def _nearest_format(columns: Iterable[str]) -> tuple[str, str]:
     return best, "its fields are nearest to the row's"
 
 
-def _check_columns(wanted: str, columns: Mapping[str, str], present: set[str]) -> None:
-    """Raise DataError for a field that no format reads, or a column that no row has."""
-    forms = FORMATS.values() if wanted == "auto" else [FORMATS[wanted]]
-    fields = {field for form in forms for field in form.fields}
+def _refuse_unknown_fields(columns: Mapping[str, str], forms: Iterable[str]) -> None:
+    """Raise DataError if a column is given for what none of the formats reads."""
+    fields = {field for name in forms for field in FORMATS[name].fields}
+    for field in (field for field in columns if field not in fields):
+        hint = did_you_mean(field, fields) or f"The fields are {listed(sorted(fields))}."
+        raise DataError(f'data.columns names "{field}", which is not a field of the format.', hint)
+
+
+def _refuse_absent_columns(columns: Mapping[str, str], rows: Iterable[Fields]) -> None:
+    """Raise DataError for a column that no row has; rows are looked at until all are found."""
+    present: set[str] = set()
+    for row in rows:
+        present.update(row)
+        if present.issuperset(columns.values()):
+            return
     for field, column in columns.items():
-        if field not in fields:
-            hint = did_you_mean(field, fields) or f"The fields are {listed(sorted(fields))}."
-            raise DataError(f'data.columns names "{field}", which is not a field of the format.', hint)
         if present and column not in present:
             hint = did_you_mean(column, present) or f"The columns are {listed(sorted(present))}."
             raise DataError(f'data.columns takes {field} from "{column}", but no row has that column.', hint)
-
-
-def _renamed(row: Fields, columns: Mapping[str, str]) -> Fields:
-    """Return a row's values under the format's names. A mapped column is not read under its own name too."""
-    if not columns:
-        return row
-    taken = set(columns.values()) | set(columns)
-    rest = {key: value for key, value in row.items() if key not in taken}
-    return rest | {field: row[column] for field, column in columns.items() if column in row}
 
 
 def _needed(form: Format, columns: Iterable[str]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from heedful.address import redacted
 from heedful.config import DataConfig
-from heedful.data.fields import FORMATS, TURNS, Format
-from heedful.data.formats import FormatChoice, choose, columns_in, columns_read, columns_told, to_conversation
+from heedful.data.fields import FORMATS, TURNS, Dialect, Fields, Format
+from heedful.data.formats import FormatChoice, choose, columns_in, columns_read, columns_told, renamed, to_conversation
 from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow
@@ -17,7 +17,6 @@ from heedful.errors import DataError
 from heedful.records import SILENT, Message, Reporter
 
 ANSWER = "-"  # stands for a missing answer while a row's format is found and the row is checked
-WHOLE = ("messages", "conversations")  # what holds questions and answers alike
 AskedRow = tuple[Mapping[str, Any], tuple[Message, ...]]  # as it was read, and the messages to be answered
 
 
@@ -29,7 +28,7 @@ def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[AskedRow]:
     rows = [row for source in read(config.path, reporter) for row in source.rows]
     if not rows:
         raise DataError(f"{redacted(config.path)} holds no rows.", "Each row should hold an instruction.")
-    whole = [replace(row, value=_answered(row.value, config)) for row in rows]
+    whole = _with_answers(rows, config)
     choice = choose(whole, config.format, config.columns)
     found = list(_asked(rows, whole, choice, config.on_bad_row))
     used, not_read = columns_read(
@@ -50,23 +49,42 @@ def _asked(rows: list[RawRow], whole: list[RawRow], choice: FormatChoice, on_bad
                 raise
 
 
-def _answered(row: Any, config: DataConfig) -> Any:
-    """Put an answer where a row has none, so that it is read as any other."""
-    if not isinstance(row, dict):
+def _with_answers(rows: list[RawRow], config: DataConfig) -> list[RawRow]:
+    """Put an answer where a row has none, so that it is read as any other: in the format that all rows show."""
+    columns = {column: None for row in rows if isinstance(row.value, dict) for column in row.value}
+    common = _form_of(renamed(columns, config.columns), config.format)
+    return [replace(row, value=_answered(row.value, common, config)) for row in rows]
+
+
+def _form_of(fields: Fields, wanted: str) -> Format | None:
+    """Find a format whose question is among the fields: one of turns, or the one that has most of them."""
+    forms = FORMATS.values() if wanted == "auto" else [FORMATS[wanted]]
+    asking = [form for form in forms if _asks(form, fields)]
+    return max(
+        asking, key=lambda form: (len(form.needs) == 1, sum(map(fields.__contains__, form.fields))), default=None
+    )
+
+
+def _asks(form: Format, fields: Fields) -> bool:
+    return any(name in fields for name in form.needs[0])
+
+
+def _answered(row: Any, common: Format | None, config: DataConfig) -> Any:
+    """Return a row with an answer, in the common format if it asks in that one."""
+    fields = renamed(row, config.columns) if isinstance(row, dict) else {}
+    form = common if common and _asks(common, fields) else _form_of(fields, config.format)
+    if not form:
         return row
-    named = {config.columns.get(field, field): field for form in FORMATS.values() for field in form.fields}
-    present = {named[column]: column for column in row if column in named}
-    for field in (field for field in WHOLE if field in present):
-        dialect, turns = TURNS[field], row[present[field]]
-        last = turns[-1] if isinstance(turns, list) and turns else None
-        if isinstance(last, dict) and dialect.roles.get(str(last.get(dialect.role))) in ("user", "tool"):
-            return {**row, present[field]: [*turns, {dialect.role: "assistant", dialect.text: ANSWER}]}
-    forms = FORMATS.values() if config.format == "auto" else [FORMATS[config.format]]
-    fitting = [form for form in forms if len(form.needs) == 2 and any(name in present for name in form.needs[0])]
-    if not fitting:
-        return row
-    form: Format = max(fitting, key=lambda form: sum(field in present for field in form.fields))
-    answers = form.needs[1]
-    field = next((name for name in answers if name in present), answers[0])
-    column = config.columns.get(field, field)
-    return row if row.get(column) not in (None, "", []) else {**row, column: ANSWER}
+    names = form.needs[-1]  # of the answer, or of the turns that it ends
+    field = next((name for name in names if name in fields), names[0])
+    given = fields.get(field)
+    answered = _ended(given, TURNS[field]) if len(form.needs) == 1 else ANSWER if given in (None, "", []) else given
+    return {**row, config.columns.get(field, field): answered}
+
+
+def _ended(turns: Any, dialect: Dialect) -> Any:
+    """Add an answer to turns that end in a question."""
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    if isinstance(last, dict) and dialect.roles.get(str(last.get(dialect.role))) in ("user", "tool"):
+        return [*turns, {dialect.role: "assistant", dialect.text: ANSWER}]
+    return turns
