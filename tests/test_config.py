@@ -90,6 +90,10 @@ def test_later_settings_win(tmp_path: Path) -> None:
         ("trian.lr=1", "Did you mean 'train.lr'?"),
         ("lr=1", "Did you mean 'train.lr'?"),
         ("encode.max_token=9", "Did you mean 'encode.max_tokens'?"),
+        ("generation.max_tokens=9", "Did you mean 'generate.max_tokens'?"),  # not encode's, which comes first
+        ("trian.seed=1", "Did you mean 'train.seed'?"),
+        ("generat.precision=fp32", "Did you mean 'generate.precision'?"),
+        ("train.max_tokens=9", "max_tokens'?"),  # train.max_steps is as near, and means something else
         ("nothing.like=it", "no setting 'nothing.like'"),
     ],
 )
@@ -104,7 +108,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(setting: str, hint: str) -
         "train.lr=0", "train.lr=-1", "train.lr=.inf", "train.lr=.nan", "train.lr=fast", "train.epochs=0",
         "train.epochs=1.5", "train.batch_size=x", "train.schedule=cosin", "model.dropout=1", "data.test_share=1",
         "encode.max_tokens=2", "generate.top_p=0", "encode.layout=", "train.clip=0", "data.columns=x",
-        "encode.prompt_weight=2",
+        "encode.prompt_weight=2", f"train.seed={2**64}", f"data.seed={2**63}", f"generate.seed={2**63}",
     ],
 )  # fmt: skip
 def test_an_impossible_value_names_its_setting(setting: str) -> None:
@@ -157,6 +161,14 @@ def test_a_key_given_twice_in_a_recipe_is_refused(tmp_path: Path) -> None:
         recipe.write_text(text)
         with pytest.raises(UsageError, match="twice"):
             load_config(recipe)
+
+
+@pytest.mark.parametrize("text", ["? [a, b]\n: c\n", "train:\n  ? {lr: 1}\n  : 2\n", "&a [*a]: 1\n"])
+def test_a_key_of_a_recipe_is_one_word(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    with pytest.raises(UsageError, match=rf"recipe\.yaml:{1 + text.startswith('train')} .*a key that is not one word"):
+        load_config(recipe)
 
 
 def test_an_override_is_a_key_and_a_value() -> None:

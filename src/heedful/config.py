@@ -18,6 +18,7 @@ from heedful.recipe import read_recipe
 from heedful.records import Sampling
 
 BATCH_SIZE = 8  # what `auto` is too
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator of numbers takes
 
 
 class Section(BaseModel):
@@ -48,7 +49,7 @@ class DataConfig(Section):
     """Share of the rows held back for the final scores."""
     validation_share: float = Field(0.05, ge=0, lt=1)
     """Share of the rows held back for the validation loss."""
-    seed: int = Field(123, ge=0)
+    seed: Seed = 123
     """Decides which rows the leak-aware split holds back."""
 
 
@@ -121,7 +122,7 @@ class TrainConfig(Section):
     """Stop after this many validations in a row without a new best."""
     keep: Literal["best", "last"] = "best"
     """Which weights become the run's model: of the lowest validation loss, or of the last step."""
-    seed: int = Field(123, ge=0)
+    seed: Seed = 123
     """Decides the order of the rows, the adapters' first weights and dropout."""
     lora_rank: int = Field(16, ge=1)
     """Rank of the adapters, on every linear layer but the head."""
@@ -140,7 +141,7 @@ class GenerateConfig(Section):
     """Sample among the likeliest tokens that together reach this probability."""
     repetition_penalty: float = Field(1.0, ge=1, le=5)
     """Divide the logits of tokens seen before by this."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Decides what is sampled."""
     stop: list[str] = Field(default_factory=list)
     """Texts that end an answer, besides the stop token."""
@@ -195,8 +196,6 @@ SECTIONS: dict[str, type[Section]] = {
 }
 PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
 LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
-
-
 Settings = Mapping[str, Any] | Sequence[str]  # leaf -> value, or `section.key=value` strings
 
 
@@ -251,7 +250,7 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _conflicts(config: Config) -> list[str]:
-    """Say which settings cannot stand together, so that none is silently ignored."""
+    """Say which settings contradict each other; one that another leaves idle, as temperature 0 does top_p, does not."""
     problems = []
     if config.encode.supervise == "all" and config.encode.prompt_weight:
         problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")
@@ -288,8 +287,9 @@ def _leaves(tree: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _unknown(leaf: str) -> str:
+    """Suggest the nearest setting of the same key, or of any if there is none."""
     same_key = [known for known in LEAVES if known.split(".")[1] == leaf.rpartition(".")[2]]
-    hint = f"Did you mean '{same_key[0]}'?" if same_key else did_you_mean(leaf, LEAVES)
+    hint = did_you_mean(leaf, same_key or LEAVES) or (f"Did you mean '{same_key[0]}'?" if same_key else "")
     return f"There is no setting '{leaf}'. {hint}".strip()
 
 

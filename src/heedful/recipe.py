@@ -11,14 +11,17 @@ from heedful.errors import UsageError
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML that refuses a key given twice, of which the first would be lost."""
+    """Plain YAML whose keys are single words, none given twice: the first of the two would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key that is not one word"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
