@@ -15,7 +15,7 @@ from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.evaluate import likelihood
 from heedful.evaluate.forgetting import probe, probe_rows, probes
-from heedful.evaluate.metrics import words
+from heedful.evaluate.metrics import normalised_match, words
 from heedful.evaluate.rows import Cell
 from heedful.evaluate.summary import forgetting
 from heedful.generate.engine import Engine
@@ -52,6 +52,13 @@ def test_there_are_enough_and_each_is_well_formed() -> None:
         assert len(p.others) == 3, p
         assert len({p.answer, *p.others}) == 4, p
         assert p.question.strip() == p.question and "|" not in p.question + p.answer, p
+
+
+def test_a_right_answer_matches_in_a_sentences_dress_and_a_wrong_one_does_not() -> None:
+    for p in probes():
+        if p.family != "format":
+            assert normalised_match(f" The {p.answer.upper()}.\n", p.answer), p
+            assert not any(normalised_match(other, p.answer) for other in p.others), p
 
 
 def test_sums_are_right() -> None:

@@ -28,6 +28,10 @@ _SPACELESS_CHARACTER = re.compile(f"[{_SPACELESS}]")
 # Letters of other scripts than Latin, with the vowel signs of India (Greek, Cyrillic, Arabic, Devanagari, Hangul, ...).
 _OTHER_LETTER = "[^\\W_\x00-\u036f\u1e00-\u1eff\u2000-\u2dff\ua720-\ua7ff\uff00-\uff65]|[\u0900-\u0963\u0966-\u0dff]"
 _ROUGE_TOKEN = re.compile(f"[a-z0-9]+|[{_SPACELESS}]|(?:(?![{_SPACELESS}])(?:{_OTHER_LETTER}))+")
+_APART = f"(?:(?<!\\w)|(?<=[{_SPACELESS}]))"  # no word goes on here
+_OF_A_NUMBER = re.compile(
+    rf"{_APART}-(?=[$\u00a2-\u00a5\u20a0-\u20cf]?\.?\d)|(?<=\d)[.,](?=\d)|{_APART}(?<!\.)\.(?=\d)"
+)
 _ARTICLES = frozenset({"a", "an", "the"})
 
 LOOP_LONGEST = 20  # tokens in the n-gram that repeats
@@ -48,7 +52,8 @@ def normalised_match(answer: str, reference: str) -> float:
 def token_f1(answer: str, reference: str) -> float:
     """Return the F1 of the two bags of words; 1 if both are empty.
 
-    SQuAD's evaluate-v2.0.py (Rajpurkar et al. 2018); for scripts without spaces as MLQA does (Lewis et al. 2020).
+    SQuAD's evaluate-v2.0.py (Rajpurkar et al. 2018), but for numbers (see `words`); for scripts without spaces as MLQA
+    does (Lewis et al. 2020).
     """
     found, wanted = words(answer), words(reference)
     if not found or not wanted:
@@ -131,10 +136,13 @@ def words(text: str) -> list[str]:
     """Return the words of SQuAD's normal form: lower case, no punctuation or symbols, no articles.
 
     Unicode's categories P and S stand for `string.punctuation`, which is their ASCII part. A character of a script
-    without spaces is a word. Unlike SQuAD, what folding would leave nothing of is kept: "A." is ["a"], "?" is ["?"].
+    without spaces is a word. Two differences from SQuAD are deliberate. What makes another number is kept, a minus
+    before it and a point or comma in it: "-5" is not "5", nor "3.5" "35". And so is what folding would leave nothing
+    of: "A." is ["a"], "?" is ["?"].
     """
-    folded = unicodedata.normalize("NFC", text).lower()
-    bare = "".join(character for character in folded if unicodedata.category(character)[0] not in "PS")
+    folded = unicodedata.normalize("NFC", text).lower().replace("\N{MINUS SIGN}", "-")
+    kept = {found.start() for found in _OF_A_NUMBER.finditer(folded)}
+    bare = "".join(c for place, c in enumerate(folded) if place in kept or unicodedata.category(c)[0] not in "PS")
     tokens = spaced(bare).split()
     return [token for token in tokens if token not in _ARTICLES] or tokens or folded.split()
 
