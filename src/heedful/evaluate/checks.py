@@ -7,7 +7,6 @@ except to `matches` and `case`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from heedful.evaluate.metrics import normalised_match, spaced
 from heedful.records import CHECK_PREFIX, Check
 
 PASSED = "check_all"
+LETTER = r"[\p{L}\p{M}\p{N}]"  # or a digit, or a mark on one: to `re` a vowel sign of Hindi would end a word
 SECONDS = 5.0  # for one pattern: some of them would take years
 
 
@@ -51,10 +51,11 @@ def _refuse(name: str) -> Any:
 
 def _has(answer: str, text: str) -> bool:
     """Say whether the text stands in the answer, as words of its own where its ends are letters or digits."""
-    before, after = (r"(?<!\w)" if text[:1].isalnum() else ""), (r"(?!\w)" if text[-1:].isalnum() else "")
+    before = r"(?<!\w)" if regex.match(LETTER, text) else ""
+    after = r"(?!\w)" if regex.match(LETTER, text[-1:]) else ""
     if spaced(text) != text:  # a script that does not part words
         before = after = ""
-    return re.search(before + re.escape(text.casefold()) + after, answer.casefold()) is not None
+    return regex.search(before + regex.escape(text.casefold()) + after, answer.casefold()) is not None
 
 
 def _matches(answer: str, pattern: str) -> bool:
