@@ -149,6 +149,21 @@ def test_a_score_without_a_better_end_is_only_higher_or_lower() -> None:
     assert metrics.higher_is_better("length_ratio") is None
 
 
+@pytest.mark.parametrize("metric", ["exact_match", "stopped", "chosen", "check_max_words", "judge_wins"])
+def test_a_share_has_an_interval_where_all_rows_are_alike(metric: str) -> None:
+    cells = [[Cell({metric: value})] * 10 for value in (0.0, 1.0)]
+    found = summary.score(cells[1], metric)
+    assert found and found.low < 0.73 < found.high == 1
+    compared = summary.comparison(cells[0], cells[1], metric)
+    assert compared and 0.5 < compared.low < compared.difference == 1
+
+
+@pytest.mark.parametrize("metric", ["length_ratio", "judge_score", "rouge_l"])
+def test_zeros_and_ones_do_not_make_a_share(metric: str) -> None:
+    found = summary.score([Cell({metric: 1.0})] * 10, metric)
+    assert found and (found.low, found.high) == (1, 1)
+
+
 def test_checks_are_scored_on_the_rows_that_declare_them() -> None:
     kept = [check_scores((Check("max_words", 6),), text)["check_all"] for text in TUNED[1::2]]
     found = result()["checks"]["models"]["tuned"]["check_all"]

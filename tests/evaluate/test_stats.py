@@ -66,13 +66,24 @@ def test_a_share_has_wilsons_interval(ones: int) -> None:
     share, z, n = ones / 110, 1.959963984540054, 110
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    score = stats.interval([1.0] * ones + [0.0] * (110 - ones))
+    score = stats.interval([1.0] * ones + [0.0] * (110 - ones), share=True)
     assert (score.value, score.n) == (pytest.approx(share), 110)
     assert (score.low, score.high) == (
         pytest.approx(middle - half, abs=1e-9),
         pytest.approx(middle + half, abs=1e-9),
     )
     assert score.high - score.low > 0.03
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_zeros_and_ones_of_a_score_that_is_no_share_have_no_width(value: float) -> None:
+    """As ten length ratios of 1, or ten grades of 0 on a scale of 100."""
+    assert stats.interval([value] * 10) == Score(value, value, value, 10)
+
+
+def test_a_share_of_averaged_rows_is_drawn_like_any_mean() -> None:
+    values = [0.0, 0.5, 1.0] * 20
+    assert stats.interval(values, share=True) == stats.interval(values)
 
 
 @QUICK
@@ -120,6 +131,50 @@ def test_p_value_of_matches_is_mcnemars() -> None:
     base[:1] = [1.0]
     found = stats.paired_comparison(base, tuned, higher_is_better=True)
     assert found.p_value == pytest.approx(scipy_stats.binomtest(1, 13).pvalue, abs=1e-9)
+
+
+def pairs(table: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Make rows of (base, tuned) from how many have both, tuned alone, base alone, neither."""
+    base, tuned = ((1.0, 0.0, 1.0, 0.0), (1.0, 1.0, 0.0, 0.0))
+    return tuple([v for v, n in zip(side, table, strict=True) for _ in range(n)] for side in (base, tuned))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("table", "difference", "low", "high"),
+    [
+        ((1, 1, 7, 12), -0.2857, -0.507, -0.026),  # Fagerland, Lydersen and Laake 2014: airways before and after
+        ((59, 6, 16, 80), -0.0621, -0.1186, -0.0046),  # Cavo et al. 2012, as the R package contingencytables has it
+    ],
+)
+def test_difference_of_shares_has_newcombes_interval(
+    table: Sequence[int], difference: float, low: float, high: float
+) -> None:
+    found = stats.paired_comparison(*pairs(table), True, share=True)
+    digits = 5e-4 if sum(table) == 21 else 5e-5
+    assert (found.difference, found.low, found.high) == (
+        pytest.approx(difference, abs=5e-5), pytest.approx(low, abs=digits), pytest.approx(high, abs=digits),
+    )  # fmt: skip
+    turned = stats.paired_comparison(*pairs(table)[::-1], True, share=True)
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+@pytest.mark.parametrize("table", [(0, 119, 0, 0), (0, 0, 119, 0), (119, 0, 0, 0), (0, 0, 0, 119), (0, 1, 0, 0)])
+def test_difference_of_shares_is_never_a_certainty(table: Sequence[int]) -> None:
+    found = stats.paired_comparison(*pairs(table), True, share=True)
+    assert -1 <= found.low <= found.difference <= found.high <= 1
+    assert found.high - found.low > 0.02
+
+
+def test_difference_of_shares_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    tables = rng.multinomial(60, (0.3, 0.15, 0.05, 0.5), 300)
+    found = [stats.paired_comparison(*pairs(table), True, share=True) for table in tables]
+    assert 0.92 <= np.mean([one.low <= 0.1 <= one.high for one in found]) <= 0.99
+
+
+def test_difference_of_averaged_shares_is_drawn_like_any_other() -> None:
+    base, tuned = [0.0, 0.5, 1.0] * 20, [1.0, 0.5, 1.0] * 20
+    assert stats.paired_comparison(base, tuned, True, share=True) == stats.paired_comparison(base, tuned, True)
 
 
 def test_p_value_of_many_rows_is_near_the_t_tests() -> None:

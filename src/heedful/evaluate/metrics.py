@@ -16,7 +16,7 @@ from functools import cache
 from itertools import chain, islice
 from typing import Any
 
-from heedful.records import Completion
+from heedful.records import CHECK_PREFIX, Completion
 
 # Scripts written without spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): each character is a token.
 _SPACELESS = (
@@ -234,6 +234,9 @@ RATIOS: Mapping[str, str] = {"nll": "targets", "bits_per_byte": "bytes"}
 CORPUS = ("corpus_bleu", "corpus_chrf")
 """Scores of all answers at once, from counts that are summed over rows."""
 
+SHARES = frozenset({"exact_match", "normalised_match", "stopped", "length_capped", "looped", "chosen", "judge_wins"})
+"""Scores that say of each row whether something is true; checks are such too (see `is_share`)."""
+
 LOWER_IS_BETTER = frozenset({"nll", "bits_per_byte", "length_capped", "looped"})
 UNDIRECTED = frozenset({"length_ratio", "distinct_1", "distinct_2"})
 
@@ -241,3 +244,8 @@ UNDIRECTED = frozenset({"length_ratio", "distinct_1", "distinct_2"})
 def higher_is_better(name: str) -> bool | None:
     """Tell a score's direction; None if neither way is better."""
     return None if name in UNDIRECTED else name not in LOWER_IS_BETTER
+
+
+def is_share(name: str) -> bool:
+    """Tell whether a score's mean is the share of the rows of which something is true."""
+    return name in SHARES or name.startswith(CHECK_PREFIX)

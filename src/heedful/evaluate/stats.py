@@ -3,8 +3,9 @@
 Enters: one value a row. Leaves: a Score or a Comparison. The same values give the same bits: every draw is seeded here.
 
 Intervals are percentile bootstraps over rows (Efron and Tibshirani 1993, chapter 13): never degenerate where BCa is, as
-for scores that are mostly 0. A share (only zeros and ones) has Wilson's interval instead, because the bootstrap of 110
-answers out of 110 is the single point 1, a certainty that nobody has.
+for scores that are mostly 0. A share, which says of each row whether something is true, has Wilson's interval instead,
+and the difference of two has Newcombe's, because the bootstrap of 110 answers out of 110 is the single point 1, a
+certainty that nobody has. A score is a share by its name (`metrics.is_share`): a length ratio may be 1 everywhere, too.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ MOST_ROWS = 1_000_000
 SEED = 123
 
 
-def interval(values: Sequence[float]) -> Score:
-    """Return the mean with its 95 % interval. Values without spread, one row among them, have no width."""
+def interval(values: Sequence[float], share: bool = False) -> Score:
+    """Return the mean with its 95 % interval, which has no width where values without spread are not of a `share`.
+
+    Rows of a share that are averages over seeds, or half won, are resampled as those of any mean.
+    """
     sample = _finite(values)
-    if np.isin(sample, (0, 1)).all():
-        share = scipy.stats.binomtest(int(sample.sum()), sample.size).proportion_ci(CONFIDENCE, method="wilson")
-        return Score(float(sample.mean()), float(share.low), float(share.high), sample.size)
+    if share and _true_or_not(sample):
+        return Score(float(sample.mean()), *_wilson(sample), sample.size)
     return ratio_interval(values, [1.0] * sample.size)
 
 
@@ -60,6 +63,7 @@ def paired_comparison(
     tuned: Sequence[float],
     higher_is_better: bool | None,
     denominators: Sequence[float] | None = None,
+    share: bool = False,
 ) -> Comparison:
     """Compare two models on the same rows, by the mean of tuned - base.
 
@@ -70,7 +74,8 @@ def paired_comparison(
     before, after = _paired(base, tuned)
     differences, weights = _paired(after - before, np.ones_like(before) if denominators is None else denominators)
     difference = float(differences.sum() / weights.sum())
-    low, high = _bootstrap(differences, weights)
+    counted = share and _true_or_not(before) and _true_or_not(after)
+    low, high = _newcombe(before, after) if counted else _bootstrap(differences, weights)
     p_value = _permutation_test(differences)
     if p_value < SIGNIFICANCE:
         verdict = _direction(difference, higher_is_better)
@@ -151,6 +156,40 @@ def _about(rows: float) -> str:
         return "more than a million"
     unit = 10 ** max(math.floor(math.log10(rows)) - 1, 0)
     return f"about {math.ceil(rows / unit) * unit:,}"
+
+
+def _true_or_not(sample: Values) -> bool:
+    return bool(np.isin(sample, (0, 1)).all())
+
+
+def _wilson(sample: Values) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927)."""
+    found = scipy.stats.binomtest(int(sample.sum()), sample.size).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _newcombe(before: Values, after: Values) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares of the same rows (Newcombe 1998, method 10).
+
+    An end is as far away as the two shares' own ends, squared and added, less what their correlation takes off.
+    """
+    first, second = float(after.mean()), float(before.mean())
+    (first_low, first_high), (second_low, second_high) = _wilson(after), _wilson(before)
+    correlation = _phi(before, after)
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(one**2 - 2 * correlation * one * other + other**2)
+
+    low = first - second - reach(first - first_low, second_high - second)
+    return low, first - second + reach(first_high - first, second - second_low)
+
+
+def _phi(before: Values, after: Values) -> float:
+    """Return the correlation of two columns of zeros and ones, a positive one corrected for continuity."""
+    rows, first, second = before.size, before.sum(), after.sum()
+    product = float(rows * (before * after).sum() - first * second)  # of the 2 x 2 table's diagonals: ad - bc
+    spread = math.sqrt(first * (rows - first) * second * (rows - second))
+    return (max(product - rows / 2, 0) if product > 0 else product) / spread if spread else 0.0
 
 
 def _bootstrap(numerators: Values, denominators: Values) -> tuple[float, float]:

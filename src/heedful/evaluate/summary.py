@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heedful.address import redacted
 from heedful.config import Config, differences
 from heedful.errors import UsageError
-from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better
+from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better, is_share
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
 from heedful.evaluate.stats import corpus_comparison, corpus_interval, interval, paired_comparison, ratio_interval
 from heedful.records import CHECK_PREFIX, Comparison, Score
@@ -90,7 +90,7 @@ def score(cells: Sequence[Cell], metric: str) -> Score | None:
     if metric in RATIOS:
         weights = [cell.weights[RATIOS[metric]] for cell in having]
         return ratio_interval([v * w for v, w in zip(values, weights, strict=True)], weights)
-    return interval(values)
+    return interval(values, is_share(metric))
 
 
 def comparison(before: Sequence[Cell], after: Sequence[Cell], metric: str) -> Comparison | None:
@@ -108,7 +108,7 @@ def comparison(before: Sequence[Cell], after: Sequence[Cell], metric: str) -> Co
         return None
     base, tuned = [a.values[metric] for a, _ in both], [b.values[metric] for _, b in both]
     if metric not in RATIOS:
-        return paired_comparison(base, tuned, higher_is_better(metric))
+        return paired_comparison(base, tuned, higher_is_better(metric), share=is_share(metric))
     weights, others = ([pair[side].weights[RATIOS[metric]] for pair in both] for side in (0, 1))
     if weights != others:
         return None
