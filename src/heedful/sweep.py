@@ -9,9 +9,9 @@ another seed, ends.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ import yaml
 from heedful import pipeline
 from heedful.address import redacted
 from heedful.begin import configure
-from heedful.config import LEAVES, Config, Settings, dump_config, leaves, override
+from heedful.config import LEAVES, Config, DataConfig, Settings, dump_config, leaves, override
+from heedful.data import load_splits
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, RowScores, read_rows
@@ -68,7 +69,8 @@ def sweep(
     _check_measure(axes, base.evaluate.decides)
     variants = grid(axes, folder, [base.train.seed + k for k in range(seeds)])
     configs = {run.path: _config(base, v, run) for v in variants for run in v.runs}
-    _check_earlier(configs)
+    _check_apart(variants, base)
+    _check_earlier(configs, base.data)
     make_directory(Run(folder))
     for number, (path, config) in enumerate(configs.items(), 1):
         screen.say(f"Run {number} of {len(configs)}: {path}")
@@ -98,8 +100,8 @@ def axis_of(text: str) -> tuple[str, list[Any]]:
         values = yaml.safe_load(f"[{listed}]")
     except yaml.YAMLError:
         values = []
-    if not equals or not values or None in values or len({str(value) for value in values}) < len(values):
-        raise UsageError(f"--vary {text} lists no values, or one twice.", "Write --vary train.lr=5e-5,1e-4.")
+    if not equals or not values:
+        raise UsageError(f"--vary {text} lists no values.", "Write --vary train.lr=5e-5,1e-4.")
     return leaf, values
 
 
@@ -121,12 +123,11 @@ def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[in
     found = []
     for values in product(*(values for _, values in axes)):
         settings = dict(zip(varied, values, strict=True))
-        name = " ".join(f"{leaf.partition('.')[2]}={value}" for leaf, value in settings.items())
+        told = [(leaf.partition(".")[2], "null" if value is None else value) for leaf, value in settings.items()]
+        name = " ".join(f"{key}={value}" for key, value in told)
         plain = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
         runs = tuple(Run(folder / plain / f"seed-{seed}") for seed in seeds)
         found.append(Variant(name, settings, runs))
-    if len({v.runs[0].path for v in found}) < len(found):
-        raise UsageError("Two variants of the sweep would share a folder.", "Give values that differ in letters.")
     return found
 
 
@@ -136,8 +137,18 @@ def _config(base: Config, variant: Variant, run: Run) -> Config:
     return override(base, variant.settings, fixed)
 
 
-def _check_earlier(configs: Mapping[Path, Config]) -> None:
-    """Refuse a folder in which runs of other settings lie."""
+def _check_apart(variants: Sequence[Variant], base: Config) -> None:
+    """Refuse two variants that are one once their values are read, as 1e-4 and 0.0001, or that would share a folder."""
+    configs = [_config(base, variant, variant.runs[0]) for variant in variants]
+    for (one, config), (other, another) in combinations(zip(variants, configs, strict=True), 2):
+        if config == another:
+            raise UsageError(f"{one.name} and {other.name} are the same settings.", "Give each value once.")
+        if one.runs == other.runs:
+            raise UsageError("Two variants of the sweep would share a folder.", "Give values that differ in letters.")
+
+
+def _check_earlier(configs: Mapping[Path, Config], data: DataConfig) -> None:
+    """Refuse a folder in which runs of other settings lie, or of other rows."""
     for path, config in configs.items():
         if holds_run(path):
             kept, asked = (_comparable(c) for c in (Run(path).config(), config))
@@ -146,6 +157,18 @@ def _check_earlier(configs: Mapping[Path, Config]) -> None:
                 values = {leaf: [redacted(str(tree[leaf])) for tree in (kept, asked)] for leaf in other}
                 was = ", ".join(f"{leaf} was {one}, now {two}" for leaf, (one, two) in values.items())
                 raise UsageError(f"{path} holds a run with other settings: {was}.", "Choose another --out.")
+    _check_data(data, configs)
+
+
+def _check_data(data: DataConfig, runs: Iterable[Path]) -> None:
+    """Refuse to go on with data that has changed since runs in the folder were trained on it."""
+    trained = {path: sha256 for path in runs if holds_run(path) and (sha256 := Run(path).provenance().get("data"))}
+    now = load_splits(data)[1].sha256 if trained else None
+    if other := next((path for path, sha256 in trained.items() if sha256 != now), None):
+        problem = (
+            f"{redacted(data.path)} is not what {other} was trained on, and variants are compared on the same rows."
+        )
+        raise UsageError(problem, "Choose another --out, or restore the file.")
 
 
 def _comparable(config: Config) -> dict[str, Any]:
@@ -191,16 +214,25 @@ def _learned_with(config: Config) -> dict[str, Any]:
 
 def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str, Any]:
     """Compare every variant with `first`; the winner is the one whose deciding score is best."""
-    columns = {v.name: averaged([read_rows(run.scores_file) for run in v.runs]) for v in variants}
+    rows = {run.path: read_rows(run.scores_file) for v in variants for run in v.runs}
+    _check_rows(rows)
+    columns = {v.name: averaged([rows[run.path] for run in v.runs]) for v in variants}
     entries = [_entry(v, columns[v.name], columns[first.name], decides) for v in variants]
     _adjust(entries, decides)
     sign = 1 if higher_is_better(decides) else -1
     winner = max(entries, key=lambda entry: sign * entry["scores"][decides]["value"])
-    rows = len(columns[first.name])
     return {
-        "rows": rows, "seeds": len(first.runs), "decides": decides, "compared_with": first.name,
+        "rows": len(columns[first.name]), "seeds": len(first.runs), "decides": decides, "compared_with": first.name,
         "winner": winner["name"], "variants": entries,
     }  # fmt: skip
+
+
+def _check_rows(rows: Mapping[Path, Sequence[RowScores]]) -> None:
+    """Refuse runs that were evaluated on different rows: row i of one is compared with row i of another."""
+    keys = {path: [row.key for row in scored] for path, scored in rows.items()}
+    first = next(iter(keys))
+    if other := next((path for path in keys if keys[path] != keys[first]), None):
+        raise UsageError(f"{other} was evaluated on other rows than {first}.", "Choose another --out.")
 
 
 def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], decides: str) -> dict[str, Any]:
@@ -220,8 +252,6 @@ def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], dec
 
 def averaged(seeds: Sequence[Sequence[RowScores]]) -> list[Cell]:
     """Average the tuned models' scores of each row over the seeds; counts of corpus scores are added."""
-    if len({tuple(row.key for row in rows) for rows in seeds}) > 1:
-        raise UsageError("The runs of the sweep were evaluated on different rows.", "Run heedful evaluate on each.")
     cells = []
     for of_row in zip(*seeds, strict=True):
         found = [row.cells["tuned"] for row in of_row]

@@ -24,6 +24,7 @@ from heedful.engines import base_of
 from heedful.errors import DataError, HeedfulError, ModelError, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_rows
+from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.report import screen
 from heedful.run import Run, lock, read_json, write_json
 
@@ -488,7 +489,11 @@ def test_a_sweep_is_trained_once_and_compared(
     [
         ([], "at least one"),
         (["train.lr"], "lists no values"),
-        (["train.lr=1e-4,1e-4"], "one twice"),
+        (["train.lr=1e-4,1e-4"], "same settings"),
+        (["train.lr=1e-4,0.0001"], "lr=1e-4 and lr=0.0001 are the same settings"),  # YAML reads 1e-4 as text
+        (["train.batch_size=8,auto"], "batch_size=8 and batch_size=auto are the same settings"),
+        (["train.lr=1e-4,,1e-3"], "lists no values"),
+        (["train.precision="], "lists no values"),
         (["train.lrr=1"], "Did you mean 'train.lr'"),
         (["train.seed=1,2"], "--seeds"),
         (["data.seed=1,2"], "judged by the same rows"),
@@ -502,6 +507,54 @@ def test_a_sweep_that_cannot_be_is_refused_before_it_trains(vary: list[str], tol
         sweep.sweep("builtin", vary=vary, out=tmp_path / "sweep")
     assert told in str(error.value)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_variant_is_named_by_its_values_and_null_is_one() -> None:
+    leaf, values = sweep.axis_of("train.clip=1.0,null")
+    assert (leaf, values) == ("train.clip", [1.0, None])
+    assert [variant.name for variant in sweep.grid([(leaf, values)], Path("s"), [1])] == ["clip=1.0", "clip=null"]
+    both = sweep.grid([("train.precision", ["fp32"]), ("generate.precision", ["bf16"])], Path("s"), [1])
+    assert both[0].name == "precision=fp32 precision=bf16"
+
+
+def variant(name: str, folder: Path, said: list[str]) -> sweep.Variant:
+    """Make a variant whose one run scored rows of which this is said."""
+    run = Run(folder / name)
+    run.path.mkdir()
+    cells = [Cell({"rouge_l": i / 40}) for i in range(len(said))]
+    scored = [RowScores(key, key, key, {"tuned": cell}) for key, cell in zip(said, cells, strict=True)]
+    write_rows(run.scores_file, scored)
+    return sweep.Variant(name, {}, (run,))
+
+
+@pytest.mark.parametrize("rows", [29, 30])
+def test_variants_are_compared_on_the_same_rows_alone(rows: int, tmp_path: Path) -> None:
+    first = variant("lr=1", tmp_path, [f"a{i}" for i in range(30)])
+    other = variant("lr=2", tmp_path, [f"b{i}" for i in range(rows)])
+    assert sweep.table([first], first, "rouge_l")["rows"] == 30
+    with pytest.raises(UsageError, match=r"lr=2 was evaluated on other rows than .*lr=1. Choose another --out"):
+        sweep.table([first, other], first, "rouge_l")
+
+
+def test_a_sweep_is_not_continued_on_other_data(
+    run: Run, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "rows.json"
+    shutil.copy(rows, data)
+    done = Run(tmp_path / "sweep" / "lr=1e-4" / "seed-123")
+    shutil.copytree(run.path, done.path)
+    done.write_config(run.config({"train.lr": 1e-4, "data.path": str(data)}))
+    asked: list[Run] = []
+    monkeypatch.setattr(sweep, "_finish", lambda run, config: asked.append(run))
+    monkeypatch.setattr(sweep, "table", lambda *arguments: {"winner": "lr=1e-4"})
+    settings = {**QUICK, "model.name": run.config().model.name}
+    again: dict[str, Any] = {"vary": ["train.lr=1e-4,1e-2"], "settings": settings, "out": tmp_path / "sweep"}
+    sweep.sweep(str(data), **again)
+    assert len(asked) == 2
+    data.write_text(json.dumps(json.loads(data.read_text(encoding="utf-8"))[:-1]), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"rows\.json is not what .*seed-123 was trained on.* Choose another --out"):
+        sweep.sweep(str(data), **again)
+    assert len(asked) == 2
 
 
 def test_a_sweep_does_not_move_into_a_run(run: Run) -> None:
