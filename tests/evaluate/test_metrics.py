@@ -95,9 +95,10 @@ def test_matches(answer: str, reference: str, exact: float, normalised: float) -
         ("\u22125", ["-5"]),  # the minus sign of typography
         ("-$3.50", ["-3.50"]),
         ("(-.5)", ["-.5"]),
-        ("3.5, 1,000 and 2.", ["3.5", "1,000", "and", "2"]),
+        ("3.5, 1,000 and 2.", ["3.5", "1000", "and", "2"]),
+        ("1,5 of 1/2 at 10:30", ["1,5", "of", "1/2", "at", "10:30"]),
         ("答案是-5。", ["答", "案", "是", "-5"]),
-        ("1914-1918, COVID-19", ["19141918", "covid19"]),  # as SQuAD folds them
+        ("1914-1918, COVID-19", ["1914-1918", "covid19"]),
         ("- 5\nv.5 ...5", ["5", "v5", "5"]),
     ],
 )
@@ -108,7 +109,7 @@ def test_words_keep_what_makes_another_number(text: str, words: list[str]) -> No
 @given(ASCII, ASCII)
 def test_token_f1_is_squads(answer: str, reference: str) -> None:
     assume(all(squad_words(text) or not text.strip() for text in (answer, reference)))
-    assume(not re.search("[.,]1", answer + reference))  # which SQuAD's folding makes another number
+    assume(not re.search("[.,:/-]1", answer + reference))  # which SQuAD's folding makes another number
     assert metrics.token_f1(answer, reference) == pytest.approx(squad_f1(answer, reference), abs=1e-12)
 
 

@@ -30,7 +30,9 @@ _OTHER_LETTER = "[^\\W_\x00-\u036f\u1e00-\u1eff\u2000-\u2dff\ua720-\ua7ff\uff00-
 _ROUGE_TOKEN = re.compile(f"[a-z0-9]+|[{_SPACELESS}]|(?:(?![{_SPACELESS}])(?:{_OTHER_LETTER}))+")
 _APART = f"(?:(?<!\\w)|(?<=[{_SPACELESS}]))"  # no word goes on here
 _OF_A_NUMBER = re.compile(
-    rf"{_APART}-(?=[$\u00a2-\u00a5\u20a0-\u20cf]?\.?\d)|(?<=\d)[.,](?=\d)|{_APART}(?<!\.)\.(?=\d)"
+    rf"{_APART}-(?=[$\u00a2-\u00a5\u20a0-\u20cf]?\.?\d)"  # a minus
+    r"|(?<=\d)(?:[.:/-]|,(?!\d{3}(?!\d)))(?=\d)"  # between digits, but for the comma of 1,000
+    rf"|{_APART}(?<!\.)\.(?=\d)"  # .5
 )
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -137,8 +139,8 @@ def words(text: str) -> list[str]:
 
     Unicode's categories P and S stand for `string.punctuation`, which is their ASCII part. A character of a script
     without spaces is a word. Two differences from SQuAD are deliberate. What makes another number is kept, a minus
-    before it and a point or comma in it: "-5" is not "5", nor "3.5" "35". And so is what folding would leave nothing
-    of: "A." is ["a"], "?" is ["?"].
+    before it and what stands between its digits: "-5" is not "5", nor "3.5" "35", but "1,000" is "1000". And so is what
+    folding would leave nothing of: "A." is ["a"], "?" is ["?"].
     """
     folded = unicodedata.normalize("NFC", text).lower().replace("\N{MINUS SIGN}", "-")
     kept = {found.start() for found in _OF_A_NUMBER.finditer(folded)}
