@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,26 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
         pass
     with lock(run):
         pass
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_run_in_a_folder_that_we_may_only_read_is_held_as_far_as_it_can_be(
+    began: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written; who may write there is heeded. As root may write anywhere, the system is asked in vain."""
+    run = Run(tmp_path)
+    run.config_file.touch()
+    if began:
+        (run.path / "run.lock").write_text("process 7 on another\n")
+    before = {file: file.read_text() for file in tmp_path.iterdir()}
+    access, writable = os.access, [False]
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and writable[0])
+    with lock(run), lock(run):  # two readers do each other no harm
+        writable[0] = True
+        with pytest.raises(UsageError, match="in use by") if began else nullcontext(), lock(run):
+            pass
+    if began:
+        assert {file: file.read_text() for file in tmp_path.iterdir()} == before
 
 
 def test_a_run_that_fails_before_it_began_leaves_its_name_free(tmp_path: Path) -> None:

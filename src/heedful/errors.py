@@ -1,10 +1,10 @@
 """Every error a user can cause: one sentence that says what is wrong and where, one that says what to do.
 
 HeedfulError            exit code 1
-├── UsageError          2   the command line or the configuration
+├── UsageError          2   the command line or the configuration, or a run that another process holds
 ├── DataError           3   a file of rows
 ├── ModelError          1   weights, tokenizer, chat template
-├── RunError            1   the run directory, its checkpoints, its lock
+├── RunError            1   the run directory, its checkpoints
 └── ExportError         1   an artefact that could not be made, or that is not the run's model
 
 Interrupted             130 or 143: a signal ended the run after a save; not a failure

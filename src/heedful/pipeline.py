@@ -50,7 +50,7 @@ from heedful.report.bars import TERMINAL
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, open_run, run_at, write_json
+from heedful.run import Run, holds_run, lock, open_run, run_at, write_json
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.precision import dtype_of, resolve
@@ -188,18 +188,19 @@ def evaluate(
     on = None if data is None else str(data)
     config = evaluation_config(run, settings, on)
     check_writable(run.results(on).path)
-    rows = evaluation_rows(run, on, settings, TERMINAL)
-    record_decider(run, config.evaluate.decides)
-    results = run.results(on)
-    asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
-    if judge is None or asked or not is_answered(results, rows):
-        scores = score_both(run, config, rows, on, TERMINAL)
-    if judge is not None:
-        scores = judge_run(results, rows, judge, judge_by, TERMINAL)
-    if on is None:
-        write_pages(run)
-    else:
-        screen.say(f"The results on {redacted(on)}: {results.evaluation_file}")
+    with lock(run):  # else a training might put another model beside the scores of this one
+        rows = evaluation_rows(run, on, settings, TERMINAL)
+        record_decider(run, config.evaluate.decides)
+        results = run.results(on)
+        asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
+        if judge is None or asked or not is_answered(results, rows):
+            scores = score_both(run, config, rows, on, TERMINAL)
+        if judge is not None:
+            scores = judge_run(results, rows, judge, judge_by, TERMINAL)
+        if on is None:
+            write_pages(run)
+        else:
+            screen.say(f"The results on {redacted(on)}: {results.evaluation_file}")
     return scores
 
 
@@ -270,8 +271,9 @@ def export(
 ) -> Exported:
     """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
     run = open_run(run)
-    job = plan(run, to, quantize, adapter, out, force)
-    return carry_out(job, questions(run.located(run.config()).data), TERMINAL)
+    with lock(run):  # its files must be those of one model, from the first to the last that is read
+        job = plan(run, to, quantize, adapter, out, force)
+        return carry_out(job, questions(run.located(run.config()).data), TERMINAL)
 
 
 def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from heedful.address import redacted
 from heedful.config import Config, Settings, dump_config, load_config, override
@@ -238,20 +238,29 @@ def leave_directory(run: Run) -> None:
 
 @contextmanager
 def lock(run: Run) -> Iterator[None]:
-    """Hold the run for this process; the lock dies with the process."""
-    with open(run.path / LOCK, "a+", encoding="utf-8") as file:
+    """Hold the run for this process; the lock dies with the process. One who may only read holds off writers alone."""
+    with _open_lock(run) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_EX if file.writable() else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise UsageError(
                 f"{run.path} is in use by {file.read().strip() or 'another process'}.",
-                "Wait for it, or choose another folder with --out.",
+                "Wait for it, or train into another folder with --out.",
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        if file.writable():
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         yield
+
+
+def _open_lock(run: Run) -> TextIO:
+    """Open the file by which a run is held: to read, where nothing can be written, and any file if it is not there."""
+    file = run.path / LOCK
+    if os.access(run.path, os.W_OK):
+        return open(file, "a+", encoding="utf-8")
+    return open(file if file.exists() else run.config_file, encoding="utf-8")
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
