@@ -24,6 +24,7 @@ from heedful.engines import base_of
 from heedful.errors import DataError, HeedfulError, ModelError, UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_rows
+from heedful.evaluate.judging import is_answered
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.report import screen
 from heedful.run import Run, lock, read_json, write_json
@@ -227,6 +228,54 @@ def test_a_run_is_the_same_by_a_link_and_from_home(copy: Run, tmp_path: Path, mo
     assert pipeline.open_run("~/copy") == copy
 
 
+def test_a_run_that_is_in_use_is_neither_evaluated_nor_exported(copy: Run, rows: Path, tmp_path: Path) -> None:
+    """Else old scores might stand beside a new model, or half of one model be exported with half of another."""
+    files = {file: file.stat().st_mtime_ns for file in copy.path.rglob("*")}
+    with lock(copy):
+        for work in (pipeline.evaluate, lambda run: pipeline.evaluate(run, str(rows)), pipeline.export):
+            with pytest.raises(UsageError, match=rf"{copy.path} is in use by process {os.getpid()} on"):
+                work(copy)
+        pipeline.write_pages(copy)  # reading goes on
+        assert heedful.load(copy).generate(["One?"])
+    assert files.keys() == {*copy.path.rglob("*")}
+    held: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("score_both", "carry_out"):
+            patch.setattr(pipeline, name, lambda *_: held.append(_who_waits(copy)) or {})
+        pipeline.evaluate(copy)
+        pipeline.export(copy, out=tmp_path / "out")
+    assert all("in use by" in told for told in held) and len(held) == 2
+
+
+def _who_waits(run: Run) -> str:
+    with pytest.raises(UsageError) as refused, lock(run):
+        pass
+    return str(refused.value)
+
+
+def test_answers_without_their_scores_are_not_taken_for_a_whole_evaluation(
+    copy: Run, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between its files, an evaluation leaves no set that passes for whole, and what was known stays known."""
+    test = evaluation_rows(copy, None)
+    assert is_answered(copy, test)
+
+    def crash(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heedful.evaluate.both.probe", lambda *arguments: [])
+    with monkeypatch.context() as kill:
+        kill.setattr("heedful.evaluate.both.write_rows", crash)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.evaluate(copy, settings={"generate.max_tokens": 2})
+    assert copy.responses_file.exists() and copy.scores_file.exists()
+    assert not is_answered(copy, test)
+    with pytest.raises(UsageError, match="chose rouge_l to decide before"):
+        pipeline.evaluate(copy, settings={"evaluate.decides": "nll"})
+    pipeline.evaluate(copy)
+    assert is_answered(copy, test)
+
+
 def test_results_on_other_rows_have_a_place_of_their_own(
     copy: Run, run: Run, tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +329,8 @@ def test_what_decides_is_chosen_anew_until_a_score_is_known(
     copy: Run, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy.evaluation_file.unlink()
+    told = read_json(copy.provenance_file)
+    write_json(copy.provenance_file, {name: fact for name, fact in told.items() if name != "scored"})
     monkeypatch.setattr(pipeline, "score_both", lambda run, config, *_: {"decides": config.evaluate.decides})
     monkeypatch.setattr(pipeline, "write_pages", lambda run: None)
     assert pipeline.evaluate(copy, settings={"evaluate.decides": "chrf"}) == {"decides": "chrf"}

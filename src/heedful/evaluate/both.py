@@ -14,7 +14,7 @@ from heedful.encode.tokenise import Encoder
 from heedful.engines import base_of, engine_of, find_base, open_tuned
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import describe_rows
-from heedful.evaluate.rows import write_rows
+from heedful.evaluate.rows import RowScores, write_rows
 from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
@@ -53,13 +53,25 @@ def score_both(
     scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": cut}
     scores |= {"forgetting": forgetting(probed)} if probed else {}
     scores["of"] = describe_rows(run, config, on)
-    results = run.results(on)
+    _remember_scored(run)
+    _write(run.results(on), scores, responses(answers, rows), scored, probed)
+    return scores
+
+
+def _write(
+    results: Results,
+    scores: dict[str, Any],
+    told: list[dict[str, Any]],
+    scored: Sequence[RowScores],
+    probed: Sequence[RowScores],
+) -> None:
+    """Write the files of an evaluation. Its scores go first and come last: where they are, the rest is theirs."""
     results.path.mkdir(parents=True, exist_ok=True)
-    write_json(results.responses_file, responses(answers, rows))
+    results.evaluation_file.unlink(missing_ok=True)
+    write_json(results.responses_file, told)
     write_rows(results.scores_file, scored)
     write_rows(results.probes_file, probed)
     write_json(results.evaluation_file, scores)
-    return scores
 
 
 def forget(run: Run) -> None:
@@ -67,11 +79,16 @@ def forget(run: Run) -> None:
 
     A judge's replies stay: they are found by what was asked.
     """
-    if is_scored(run):
-        write_json(run.provenance_file, run.provenance() | {"scored": True})
+    _remember_scored(run)
     run.report_file.unlink(missing_ok=True)
     for results in (run, *map(Results, run.path.glob(f"{EVALUATIONS}/*/"))):  # folders alone
         pages = results.path.glob("compare-*.html")
         files = (results.evaluation_file, results.responses_file, results.scores_file, results.probes_file)
         for file in (*files, *pages):
             file.unlink(missing_ok=True)
+
+
+def _remember_scored(run: Run) -> None:
+    """Note that a score of the run is known, before the file that tells it goes."""
+    if is_scored(run):
+        write_json(run.provenance_file, run.provenance() | {"scored": True})
