@@ -19,6 +19,8 @@ from tests.export.runs import make_run
 from tests.models import byte_tokenizer
 
 from heedful import pipeline
+from heedful.errors import UsageError
+from heedful.export.hub import pack
 
 
 @dataclass
@@ -147,3 +149,8 @@ def test_what_was_changed_or_never_exported_is_not_sent(hub: Hub, exported: Path
     assert "generation_config.json is not the file that was verified" in said.stderr
     assert "heedful export" in push(hub, tmp_path, "--yes").stderr
     assert hub.requests == []
+
+
+def test_the_command_that_makes_an_export_can_be_pasted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"Make one: heedful export '{tmp_path}/my run' --to hf"):
+        pack(tmp_path / "my run", "me/tuned", public=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def _export_of(place: Path) -> Path:
         return found[0]
     if found:
         raise UsageError(f"{place} has several exports.", f"Name one: {', '.join(map(str, found))}.")
-    raise UsageError(f"{place} has no exported folder to push.", f"Make one: heedful export {place} --to hf.")
+    command = f"heedful export {shlex.quote(str(place))} --to hf"
+    raise UsageError(f"{place} has no exported folder to push.", f"Make one: {command}.")
 
 
 @contextmanager

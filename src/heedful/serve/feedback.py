@@ -8,6 +8,7 @@ off is never a lesson, even if it was liked.
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -127,12 +128,14 @@ def export_feedback(run_path: Path, out: Path | None) -> tuple[Path, int, int]:
     off, and no better one written.
     """
     run = open_run(run_path)
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists.", "Choose another --out, or remove it.")
     opinions = Feedback(run).opinions()
     rows = [opinion.row() for opinion in opinions if opinion.lesson is not None]
     if not rows:
         raise UsageError(
             f"The feedback on {run_path} holds nothing to learn yet.",
-            f"Rate answers up or write better ones on the page of `heedful serve {run_path}`.",
+            f"Rate answers up or write better ones on the page of `heedful serve {shlex.quote(str(run_path))}`.",
         )
     file = out or run.path / "feedback.json"
     write_json(file, rows)

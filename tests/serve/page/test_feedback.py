@@ -53,6 +53,17 @@ def test_the_export_holds_what_can_be_learned(run: Run) -> None:
     assert written["messages"][-1] == {"role": "assistant", "content": "No: it is Paris."}
 
 
+def test_the_export_replaces_no_file_but_its_own(run: Run, tmp_path: Path) -> None:
+    Feedback(run).put(opinion(rating="up"))
+    mine = tmp_path / "mine.json"
+    mine.write_text("months of work")
+    with pytest.raises(UsageError, match=rf"{mine} exists"):
+        export_feedback(run.path, mine)
+    assert mine.read_text() == "months of work"
+    for _ in range(2):
+        export_feedback(run.path, None)
+
+
 def test_train_reads_the_export(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     feedback = Feedback(run)
     for number in range(20):
@@ -69,7 +80,7 @@ def test_train_reads_the_export(run: Run, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_nothing_to_learn_is_said(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds nothing to learn yet"):
+    with pytest.raises(UsageError, match=f"holds nothing to learn yet.*`heedful serve '{run.path}'`"):
         export_feedback(run.path, None)
     Feedback(run).put(opinion(rating="down"))
     with pytest.raises(UsageError, match="holds nothing to learn yet"):
