@@ -135,6 +135,16 @@ def test_save_appends_lines_that_train_reads(run, tmp_path: Path) -> None:  # ty
     assert said.notes == f"Saved to {file}.\n" * 2
 
 
+@pytest.mark.parametrize(("before", "lines"), [(b"", 1), (b'{"a": 1}', 2), (b'{"a": 1}\n', 2), ("é".encode(), 2)])
+def test_save_begins_a_line_of_its_own(run, tmp_path: Path, before: bytes, lines: int) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "talks.jsonl"
+    file.write_bytes(before)
+    run(Scripted(["1"]), f"a\n/save {file}\n")
+    content = file.read_bytes()
+    assert content.startswith(before) and len(content.splitlines()) == content.count(b"\n") == lines
+    assert json.loads(content.splitlines()[-1]).keys() == {"messages"}
+
+
 @pytest.mark.parametrize(
     ("finish", "cut"),
     [("length", ["half"]), ("stop", ["half", KeyboardInterrupt()]), ("stop", ["half", ModelError("Broken.")])],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -256,9 +257,11 @@ class Talk:
             {"role": turn.role, "content": turn.content} | ({"weight": 0} if turn.supervised is False else {})
             for turn in [*self.head(), *self.turns]
         ]
+        path = Path(file).expanduser()
         try:
-            with open(Path(file).expanduser(), "a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+            begun = "\n" if _ends_within_a_line(path) else ""
+            with open(path, "a", encoding="utf-8") as lines:
+                lines.write(f"{begun}{json.dumps({'messages': messages}, ensure_ascii=False)}\n")
         except OSError as error:
             raise HeedfulError(f"Cannot write {file}: {error.strerror}.") from error
         self.say(f"Saved to {file}.")
@@ -275,3 +278,12 @@ def show(pieces: Iterator[str]) -> None:
     """Write an answer to stdout as it comes, without control characters and otherwise unchanged."""
     for piece in clean_stream(pieces):
         print(piece, end="", flush=True)
+
+
+def _ends_within_a_line(file: Path) -> bool:
+    """Say whether a file's last line lacks its end; a pipe, which cannot be looked at, has none."""
+    if not file.is_file() or not file.stat().st_size:
+        return False
+    with open(file, "rb") as content:
+        content.seek(-1, os.SEEK_END)
+        return content.read() != b"\n"
