@@ -146,6 +146,18 @@ def test_a_directory_takes_anothers_place(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_folder_behind_a_link_is_replaced_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "disk/far").mkdir(parents=True)
+    (tmp_path / "model").symlink_to("disk/far")
+    for content in ("one", "two"):
+        with whole_folder(tmp_path / "model") as folder:
+            assert folder.parent == tmp_path / "disk"  # else it could not be renamed
+            (folder / "file").write_text(content)
+        assert (tmp_path / "disk/far/file").read_text() == content
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} >= {"model", "disk/far"}
+    assert sorted(os.listdir(tmp_path)) == ["disk", "model"] and os.listdir(tmp_path / "disk") == ["far"]
+
+
 def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert new_run(None, "a b/c").path == Path("runs/a-b-c-001")

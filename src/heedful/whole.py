@@ -13,7 +13,11 @@ from typing import IO, Any
 
 @contextmanager
 def whole_folder(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """Give a folder beside `folder` to write to; once all is on the disk, call `before` and put it in the place."""
+    """Give a folder beside `folder` to write to; once all is on the disk, call `before` and put it in the place.
+
+    Where `folder` is a link, what it leads to is replaced, and the link stays.
+    """
+    folder = folder.resolve()
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -52,7 +56,7 @@ def is_alive(process: str) -> bool:
 
 
 def replace_directory(new: Path, old: Path) -> None:
-    """Put a directory in another's place; at no instant is a half-written one there."""
+    """Put a directory in the place of another, which is no link; at no instant is a half-written one there."""
     retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")
     if old.exists():
         os.rename(old, retired)

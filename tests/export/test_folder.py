@@ -115,6 +115,30 @@ def test_what_exists_is_replaced_with_force_alone(run: Run, tmp_path: Path) -> N
     assert (foreign / "one").exists()
 
 
+def test_an_export_behind_a_link_is_replaced_where_it_lies(run: Run, tmp_path: Path) -> None:
+    far, out = tmp_path / "disk/far", tmp_path / "out"
+    out.symlink_to(far)
+    for force in (False, True):
+        pipeline.export(run, out=out, force=force)
+        assert out.is_symlink() and (far / "export_receipt.json").is_file()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "out"]
+        assert [path.name for path in far.parent.iterdir()] == ["far"]
+        (far / "export_receipt.json").touch()
+
+
+def test_the_folder_that_we_are_in_may_be_written_to(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SystemExit) as end:
+        main(["export", str(run.path), "--to", "hf", "--out", ".", "--force", "--json"])
+    said = capsys.readouterr()
+    assert not end.value.code, said.err
+    assert json.loads(said.out)["path"] == str(tmp_path / "here")
+    assert (tmp_path / "here/export_receipt.json").is_file() and [p.name for p in tmp_path.iterdir()] == ["here"]
+
+
 def test_a_file_is_replaced_only_beside_its_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another model's weights may bear the name that was typed."""
     run = make_run(tmp_path / "run", "llama", trained_tokenizer("smollm"))
@@ -149,6 +173,7 @@ BAD = {
     "precision of an adapter": (["--to", "hf", "--adapter", "--quantize", "f16"], 2, "an adapter stays in f32"),
     "adapter of a full run": (["--to", "hf", "--adapter"], 2, "no adapter"),
     "suffix": (["--to", "gguf", "--out", "model.bin"], 2, ".gguf"),
+    "no place": (["--to", "hf", "--out", ""], 2, "--out is empty"),
     "no llama.cpp split": (["--to", "gguf"], 1, "knows no tokenizer like"),
 }
 

@@ -28,7 +28,8 @@ def export(
         bool, typer.Option("--adapter", help="With --to hf: export the LoRA adapter alone, without its base model.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder or .gguf file to write; inside RUN/export/ if not given.")
+        str | None,
+        typer.Option("--out", metavar="PATH", help="Folder or .gguf file to write; inside RUN/export/ if not given."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an export that is already there.")] = False,
     json: Json = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,9 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
         raise Unfinished(run.path)
     if adapter and not run.adapter.is_dir():
         raise UsageError(f"{run.path} holds no adapter: it was not trained with --method lora.", "Leave out --adapter.")
-    place = Path(out).expanduser() if out is not None else run.exports / _file_name(run, form, kind, adapter)
+    place = run.exports / _file_name(run, form, kind, adapter) if out is None else _named(out)
+    if form != "gguf" and place.is_symlink():
+        place = place.resolve()  # what it leads to is replaced, and the link stays
     job = Job(run, form, kind, adapter, place)
     _check_place(job, force)
     if form != "hf":
@@ -88,6 +91,13 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
 def _file_name(run: Run, form: str, kind: str, adapter: bool) -> str:
     name = f"{run.path.resolve().name}-{'adapter' if adapter else kind}"
     return {"hf": name, "gguf": f"{name}.gguf", "ollama": f"{name}-ollama"}[form]
+
+
+def _named(out: Path | str) -> Path:
+    """Return the place that --out means, under a name of its own: "." has none."""
+    if not str(out):
+        raise UsageError("--out is empty.", "Name a folder, or a file that ends in .gguf.")
+    return Path(os.path.abspath(os.path.expanduser(out)))
 
 
 def _check_place(job: Job, force: bool) -> None:
