@@ -285,6 +285,12 @@ def test_every_option_has_a_word_of_help(verb: str) -> None:
     assert not silent
 
 
+def test_the_servers_longest_answer_is_told_as_the_default_that_it_is() -> None:
+    """A request may ask for more."""
+    (option,) = (p for p in get_command(app).commands["serve"].params if p.name == "max_tokens")  # type: ignore[attr-defined]
+    assert option.help == "Longest answer to a request that names no limit of its own, in tokens."
+
+
 @pytest.mark.parametrize("said", [None, "0"])
 def test_the_hubs_client_reports_no_use_unless_the_user_says_so(said: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}

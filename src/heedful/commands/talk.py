@@ -140,7 +140,10 @@ def serve(
         bool, typer.Option("--base/--no-base", help="Also serve the model that the run began with, or not.")
     ] = True,
     temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", help="Longest answer to a request that names no limit of its own, in tokens."),
+    ] = None,
     settings: Set = None,
 ) -> None:
     """Serve a run or a model over an OpenAI-compatible API, with a web page to chat."""
