@@ -6,11 +6,13 @@ import http.client
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.report.runs import finished_run
 from tests.report.test_page import Browser, browser, choose, wait  # noqa: F401 (a fixture)
 
+from heedful.cli import main
 from heedful.errors import RunError, UsageError
 from heedful.report.watch import Watcher
 from heedful.run import Run
@@ -55,6 +57,16 @@ def test_the_state_changes_with_the_run(served: tuple[Watcher, Run]) -> None:
     after = get(server, "/state")[1]
     assert after != before
     assert f'data-live="{after}"' in get(server, "/")[1]
+
+
+@pytest.mark.parametrize("port", ["0", "1234"])
+def test_a_port_is_refused_where_nothing_is_served(port: str, tmp_path: Path, capsys: Any) -> None:
+    run = finished_run(tmp_path / "mine")
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(run.path), "--port", port])
+    assert end.value.code == 2
+    assert "--port has no effect without --watch. Add --watch, or leave it out." in capsys.readouterr().err
+    assert not run.report_file.exists()
 
 
 def test_a_port_in_use_is_said(served: tuple[Watcher, Run]) -> None:

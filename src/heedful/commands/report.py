@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from heedful.commands.arguments import RunPath
+from heedful.commands.arguments import RunPath, refuse_ignored
+
+PORT = 8765
 
 
 def report(
@@ -15,9 +17,14 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the report on this machine and follow the training.")
     ] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of --watch; 0 takes a free one.")] = 8765,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, help=f"Port of --watch, {PORT} if not given; 0 takes a free one."),
+    ] = None,
 ) -> None:
     """Write the run's report.html and its model card, or serve the report on this machine."""
+    if not watch:
+        refuse_ignored("without --watch", {"--port": port is not None})
     from heedful.report import screen
     from heedful.report.card import write_card
     from heedful.report.page import write_report
@@ -27,7 +34,7 @@ def report(
     if watch:
         from heedful.report.watch import Watcher
 
-        with Watcher(found, port) as server, suppress(KeyboardInterrupt):
+        with Watcher(found, PORT if port is None else port) as server, suppress(KeyboardInterrupt):
             screen.out.print(f"The report is at {server.url} and follows the run; Ctrl-C ends it.", soft_wrap=True)
             server.serve_forever()
         return
