@@ -274,7 +274,8 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written it is not there
+            temporary.unlink()
         fix = "Free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
         raise RunError(f"Cannot write {path}: {error.strerror}.", fix) from error
 

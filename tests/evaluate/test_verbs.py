@@ -442,6 +442,26 @@ def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Ru
         heedful.compare(run, copy)
 
 
+def test_a_comparison_is_shown_even_where_its_page_cannot_be_written(
+    run: Run, copy: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root may write anywhere, the system is made to refuse."""
+
+    def closed(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    expected = heedful.compare(run, copy)
+    capsys.readouterr()
+    monkeypatch.setattr("heedful.run.open", closed, raising=False)
+    monkeypatch.setattr(Path, "unlink", closed)  # which refuses to remove even what is not there
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(run.path), str(copy.path), "--json"])
+    said = capsys.readouterr()
+    assert not end.value.code and json.loads(said.out) == json.loads(json.dumps(expected))
+    told = " ".join(said.err.split())
+    assert "The comparison is not kept as a page: Cannot write " in told and "Read-only file system" in told
+
+
 def test_a_judge_scores_what_is_stored(copy: Run, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "score_both", None)  # nothing is answered again
     before = read_json(copy.evaluation_file)
