@@ -413,13 +413,26 @@ def test_a_gguf_file_is_converted_once(
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
     origin = Path(load(str(gguf_file)).origin)
     found = load(str(gguf_file))
-    assert hashed == [gguf_file] * 2  # to name it, and before it was read
+    assert hashed == [gguf_file]  # to name it
     assert capsys.readouterr().err.count("Converting") == 1
     written = AutoModelForCausalLM.from_pretrained(tmp_path / "written")
     assert fingerprint(written) == fingerprint(found.model)
     (origin / "MANIFEST.json").unlink()
     assert load(str(gguf_file)).origin == str(origin)
     assert sorted(path.name for path in origin.parent.iterdir()) == [origin.name, f"{origin.name}.lock"]
+
+
+def test_a_gguf_file_that_changes_while_it_is_read_is_not_kept(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its weights would be found under the name of others."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(gguf_file.read_bytes())
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(from_gguf, "sha256", lambda path: (sha256(path), os.utime(path, (1, 1)))[0])
+    with pytest.raises(UsageError, match=rf"{file} changed while it was read\. Try again when"):
+        load(str(file))
+    assert load(str(file)).model.num_parameters() > 0
 
 
 def test_a_gguf_file_is_converted_where_no_cache_can_be_written(

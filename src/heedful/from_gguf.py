@@ -21,10 +21,11 @@ from heedful.whole import sha256
 
 def convert_gguf(path: Path) -> Path:
     """Turn a GGUF file into a safetensors folder once, keep it in the cache, and return the folder."""
-    content = pinned(path) or _content(path, path.stat().st_size, path.stat().st_mtime_ns)
+    pin, found = pinned(path), _stamp(path)
+    content = pin or _content(path, *found)
 
     def convert(folder: Path) -> Facts:
-        if sha256(path) != content:
+        if pin and sha256(path) != pin:
             raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
         streams.tell(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...")
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
@@ -33,6 +34,8 @@ def convert_gguf(path: Path) -> Path:
             folder_of, file = str(path.parent), str(path.resolve())
             model = transformers.AutoModelForCausalLM.from_pretrained(folder_of, gguf_file=file, dtype=torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of, gguf_file=file)
+        if _stamp(path) != found:  # it would be kept under the hash of what it was
+            raise UsageError(f"{path} changed while it was read.", "Try again when it is whole.")
         del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
         model.hf_quantizer = None
         try:
@@ -56,6 +59,11 @@ def _parsed_once() -> Iterator[None]:
         yield
     finally:
         gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return the size of a file and when it was changed."""
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 @functools.cache
