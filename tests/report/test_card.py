@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from huggingface_hub import ModelCard
 from tests.report.runs import events, finished_run
 
+from heedful import pipeline
 from heedful.config import load_config
 from heedful.report import card
 from heedful.report.page import write_report
@@ -88,6 +90,42 @@ def test_a_model_of_unknown_licence_claims_none(tmp_path: Path) -> None:
     assert "license" not in data
     assert "base_model" not in data
     assert "model-index" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "origin", "base"),
+    [
+        ("models/tiny", "/home/me/models/tiny", None),
+        ("org/tiny", "org/tiny", "org/tiny"),
+        ("gpt2", "/home/me/gpt2", None),
+        ("gpt2", "openai-community/gpt2", "openai-community/gpt2"),
+        ("smollm2-135m", "/home/me/.cache/heedful/models/ab12", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ],
+)
+def test_the_base_is_named_by_where_it_came_from(
+    name: str, origin: str, base: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by what is in the folder from which the card is written."""
+    run = finished_run(tmp_path / "mine")
+    run.write_config(load_config(run.config_file, {"model.name": name}))
+    write_json(run.provenance_file, read_json(run.provenance_file) | {"model": origin})
+    (tmp_path / "org/tiny").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "org"):
+        monkeypatch.chdir(folder)
+        data = ModelCard.load(_card(run)).data.to_dict()
+        assert (data.get("base_model"), "license" in data) == (base, base is not None and "org/" not in base)
+
+
+def test_a_folder_that_was_trained_on_is_remembered_by_its_whole_path(
+    tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_folder.parents[1])
+    name = str(tiny_folder.relative_to(tiny_folder.parents[1]))
+    settings = ["train.max_steps=1", "evaluate.after_training=false", "encode.template=chatml"]
+    run = pipeline.train(str(rows_file), model=name, settings=settings, out=tmp_path / "run")
+    assert run.provenance()["model"] == str(tiny_folder)
+    monkeypatch.chdir(tmp_path)
+    assert "base_model" not in ModelCard.load(_card(run)).data.to_dict()
 
 
 def test_a_card_without_validation_rows_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heedful import __version__
-from heedful.catalogue import CATALOGUE
+from heedful.catalogue import CATALOGUE, Entry
 from heedful.report import facts as told
 from heedful.report.facts import Facts
 from heedful.report.labels import label
@@ -57,9 +58,7 @@ def card(run: Run) -> str:
 
 def front_matter(facts: Facts) -> dict[str, Any]:
     """Return what the Hub reads; a licence only where it is known."""
-    name = facts.config.model.name
-    entry = CATALOGUE.get(name)
-    hub_id = entry.hub_id if entry else name if _is_hub_id(name) else None
+    entry, hub_id = _base(facts)
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     front |= {"license": entry.licence.lower()} if entry else {}
     front |= {"base_model": hub_id, "base_model_relation": "finetune"} if hub_id else {}
@@ -69,8 +68,15 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     return front
 
 
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not Path(name).exists() and not name.startswith((".", "/", "~"))
+def _base(facts: Facts) -> tuple[Entry | None, str | None]:
+    """Find the base model in the catalogue, and its id on the Hub, by its name and where it was loaded from.
+
+    A folder is known by its whole path there: what lies in the folder that we are in now says nothing.
+    """
+    name, origin = facts.config.model.name, str((facts.provenance or {}).get("model"))
+    if name in CATALOGUE and not (os.path.isabs(origin) and name in Path(origin).parts):
+        return CATALOGUE[name], CATALOGUE[name].hub_id
+    return None, name if name == origin and not os.path.isabs(origin) else None
 
 
 def _result(facts: Facts) -> dict[str, Any]:
