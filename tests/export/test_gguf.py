@@ -73,6 +73,24 @@ def test_a_model_that_llama_cpp_computes_otherwise_is_refused(tmp_path: Path) ->
         pipeline.export(run, "gguf")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("qwen2", {"head_dim": 16}, "qwen2 with head_dim=8, but this model has 16"),
+        ("qwen3", {"attention_bias": True}, "qwen3 with attention_bias=False, but this model has True"),
+        ("gemma3", {"attention_bias": True}, "gemma3 with attention_bias=False, but this model has True"),
+    ],
+)
+def test_a_model_that_llama_cpp_cannot_load_is_refused(
+    name: str, changes: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    """Transformers reads such a file, so without llama.cpp it would pass for the same model."""
+    architecture, tokenizer, _ = MODELS[name]
+    run = make_run(tmp_path / "run", architecture, tokenizer(), **changes)
+    with pytest.raises(ExportError, match=told):
+        pipeline.export(run, "gguf")
+
+
 def test_scaled_rotary_embeddings_are_refused(tmp_path: Path) -> None:
     """As Llama 3.1 and 3.2 have them."""
     rope = {

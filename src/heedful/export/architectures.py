@@ -1,7 +1,7 @@
 """What GGUF calls an architecture's settings and tensors, and how llama.cpp wants the numbers to lie.
 
-What llama.cpp's program for an architecture takes for granted is listed too, and a model that differs is refused: the
-file would load, and answer otherwise.
+What llama.cpp's program for an architecture takes for granted is listed too, and a model that differs is refused: its
+file would not load, or load and answer otherwise.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
             f"It knows {', '.join(ARCHITECTURES)}; --to hf takes any.",
         )
     _refuse_scaled_rotations(config)
-    for setting, wanted in found.assumes.items():
-        value = _setting(config, setting)
+    given = {setting: (wanted, _setting(config, setting)) for setting, wanted in found.assumes.items()}
+    if found.name == "qwen2":  # whose head size no GGUF file tells
+        given["head_dim"] = config.hidden_size // config.num_attention_heads, _head_size(config)
+    for setting, (wanted, value) in given.items():
         if value != wanted:
             raise ExportError(
                 f"llama.cpp computes {found.name} with {setting}={wanted}, but this model has {value}.",
@@ -179,7 +181,7 @@ ARCHITECTURES = {
         gguf.MODEL_ARCH.QWEN3,
         _describe_rotary,
         _as_it_is,
-        {"hidden_act": "silu", "use_sliding_window": False},
+        {"hidden_act": "silu", "use_sliding_window": False, "attention_bias": False},
     ),
     "gemma3_text": Architecture(
         "gemma3",
@@ -188,6 +190,7 @@ ARCHITECTURES = {
         _with_one,
         {
             "hidden_activation": "gelu_pytorch_tanh",
+            "attention_bias": False,
             "attn_logit_softcapping": None,
             "final_logit_softcapping": None,
             "rope_parameters.sliding_attention.rope_theta": 10_000.0,
