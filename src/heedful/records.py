@@ -216,8 +216,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A token that was chosen, its log-probability under the model itself, and the likeliest tokens with theirs."""
+    """A token that was chosen, its log-probability under the model itself, and the likeliest tokens with theirs.
 
+    `start` is where its text begins in the answer: tokens that are parts of one character begin where that does.
+    """
+
+    start: int
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...]

@@ -40,7 +40,7 @@ class Saying(Engine):
         tokens = [self.script[min(row.answered, len(self.script) - 1)] for row in rows]
         for row, token, known in zip(rows, tokens, logits, strict=True):
             if row.sampling.logprobs is not None:
-                row.choices.append((row.text.length, recorded(known, token, row.sampling.logprobs)))
+                row.choices.append(recorded(known, token, row.sampling.logprobs, row.text.length))
         return tokens
 
 

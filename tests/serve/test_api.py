@@ -136,6 +136,23 @@ def test_a_character_of_many_tokens_is_told_by_its_bytes() -> None:
         assert len(cut) == 4
 
 
+def test_plain_completions_tell_where_each_token_begins() -> None:
+    """Tokens that are parts of one character begin where it does, and are named by their bytes, each apart."""
+    parts = [f"bytes:\\x{byte:02x}" for byte in "世".encode()]
+    body = {"prompt": "x", "logprobs": 5, "max_tokens": 9}
+    with serving({"m": Saying("é世b😀c")}) as client:
+        choice = client.post("/v1/completions", json=body).json()["choices"][0]
+        events = events_of(client.post("/v1/completions", json={**body, "max_tokens": 40, "stream": True}).text)
+    noted = choice["logprobs"]
+    assert noted["tokens"][2:6] == [*parts, "b"]
+    assert noted["text_offset"][:6] == [0, 0, 1, 1, 1, 2]
+    assert [len(top) for top in noted["top_logprobs"]] == [5] * len(noted["tokens"])
+    assert not any("\ufffd" in token for top in noted["top_logprobs"] for token in top)
+    streamed = [c["logprobs"] for event in events[:-1] for c in event["choices"] if c["logprobs"]]
+    assert [at for part in streamed for at in part["text_offset"]] == [0, 0, 1, 1, 1, 2, 3, 3, 3, 3, 4]
+    assert streamed[-1]["tokens"] == ["c"]
+
+
 def test_roles_and_parts_reach_the_prompt(client: TestClient, engine: Engine) -> None:
     messages = [
         {"role": "developer", "content": "Be brief."},

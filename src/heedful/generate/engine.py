@@ -72,7 +72,7 @@ class Row:
     limit: int  # most tokens of the answer
     text: TextStream
     started: float = 0.0  # when it joined a batch
-    choices: list[tuple[int, Choice]] = field(default_factory=list)  # not told yet, and where their texts begin
+    choices: list[Choice] = field(default_factory=list)  # not told yet
 
     @property
     def answered(self) -> int:
@@ -98,9 +98,9 @@ class Row:
 
     def told(self) -> tuple[Choice, ...]:
         """Return the choices whose text has begun to be given out, each once."""
-        count = sum(start < len(self.text.text) for start, _ in self.choices)
+        count = sum(choice.start < len(self.text.text) for choice in self.choices)
         told, self.choices = self.choices[:count], self.choices[count:]
-        return tuple(choice for _, choice in told)
+        return tuple(told)
 
     def completion(self, reason: FinishReason) -> Completion:
         answer, seconds = tuple(self.tokens[self.prompt_tokens :]), time.perf_counter() - self.started
@@ -207,7 +207,7 @@ class Engine:
             if self.decoder is None or not is_arg_max(row.sampling):
                 tokens[i], _ = pick(exact, row.tokens, row.answered, row.sampling)
             if row.sampling.logprobs is not None:
-                row.choices.append((row.text.length, recorded(exact, tokens[i], row.sampling.logprobs)))
+                row.choices.append(recorded(exact, tokens[i], row.sampling.logprobs, row.text.length))
         return tokens
 
     def _pick(self, row: Row, logits: torch.Tensor) -> int:

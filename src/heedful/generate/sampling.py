@@ -77,11 +77,11 @@ def is_arg_max(sampling: Sampling) -> bool:
     return neutral and sampling.repetition_penalty == 1 and not sampling.logit_bias
 
 
-def recorded(logits: torch.Tensor, token: int, alternatives: int) -> Choice:
-    """Note a choice with its log-probability and those of the likeliest tokens."""
+def recorded(logits: torch.Tensor, token: int, alternatives: int, start: int) -> Choice:
+    """Note a choice with its log-probability and those of the likeliest tokens; its text begins at `start`."""
     logprobs = logits.log_softmax(0)
     values, ids = logprobs.topk(min(alternatives, len(logits)))
-    return Choice(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+    return Choice(start, token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
 
 
 def candidates(logits: torch.Tensor, sampling: Sampling, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:

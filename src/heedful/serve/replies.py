@@ -72,13 +72,12 @@ class Text:
 
     def __init__(self, spelling: Spelling, logprobs: bool) -> None:
         self._spelling, self._logprobs = spelling, logprobs
-        self._offsets: dict[int, int] = {}  # characters of each choice so far, by its tokens
 
     def opening(self, place: int) -> None:
         return None
 
     def part(self, place: int, text: str, choices: Sequence[Choice]) -> Json:
-        return {"index": place, "text": text, "logprobs": self._columns(place, choices), "finish_reason": None}
+        return {"index": place, "text": text, "logprobs": self._columns(choices), "finish_reason": None}
 
     def closing(self, place: int, reason: str) -> Json:
         return {"index": place, "text": "", "logprobs": None, "finish_reason": reason}
@@ -86,23 +85,24 @@ class Text:
     def choice(self, place: int, answer: Completion, choices: Sequence[Choice]) -> Json:
         return {**self.part(place, answer.text, choices), "finish_reason": answer.finish_reason}
 
-    def _columns(self, place: int, choices: Sequence[Choice]) -> Json | None:
+    def _columns(self, choices: Sequence[Choice]) -> Json | None:
         """Write logprobs as four lists, one entry a token each."""
         if not self._logprobs:
             return None
-        tokens = [spelled(self._spelling, choice.token, choice.logprob) for choice in choices]
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offsets.get(place, 0))
-            self._offsets[place] = offsets[-1] + len(token["token"]) * bool(token["bytes"])
-        tops = [{spelled(self._spelling, t, p)["token"]: p for t, p in choice.top} for choice in choices]
-        logprobs = [choice.logprob for choice in choices]
         return {
-            "tokens": [t["token"] for t in tokens],
-            "token_logprobs": logprobs,
-            "top_logprobs": tops,
-            "text_offset": offsets,
+            "tokens": [self._name(choice.token) for choice in choices],
+            "token_logprobs": [choice.logprob for choice in choices],
+            "top_logprobs": [{self._name(token): logprob for token, logprob in choice.top} for choice in choices],
+            "text_offset": [choice.start for choice in choices],
         }
+
+    def _name(self, token: int) -> str:
+        """Write a token; a part of a character as OpenAI does where nothing else tells its bytes: `bytes:\\xf0`."""
+        raw = self._spelling.bytes_of(token)
+        try:
+            return raw.decode() or self._spelling.name_of(token)
+        except UnicodeDecodeError:
+            return "bytes:" + raw.decode("utf-8", "backslashreplace")
 
 
 class Envelope:
