@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from heedful.errors import ExportError
-from heedful.export import llama_cpp
+from heedful.export import llama_cpp, verify
 
 
 @pytest.mark.parametrize("threads", ["1", "4,2"])
@@ -23,3 +23,8 @@ def test_a_silent_llama_cpp_is_not_waited_for_forever(
     monkeypatch.setattr(llama_cpp, "PATIENCE", 0.1)
     with pytest.raises(ExportError, match=r"did not finish with a\.gguf"):
         llama_cpp.ask(tmp_path / "a.gguf", [], [], 1, [])
+
+
+def test_what_is_not_checked_without_it_is_named_whole() -> None:
+    ((_, said),) = verify.told({"llama_cpp": {"checked": False, "reason": "node is not installed"}})
+    assert said == "not asked, so header (head size, rope, eps) and tokenizer are not checked: node is not installed"

@@ -181,12 +181,8 @@ def told(receipt: Receipt) -> list[tuple[str, str]]:
         lines.append(("llama.cpp's tokens", f"{other['prompts']['equal']} conversations, the same"))
         lines.append(("llama.cpp's answers", _agreed(other["answers"])))
     elif other:
-        lines.append(
-            (
-                "llama.cpp",
-                f"not asked, so the file's tokenizer and header (head size, rope, eps) are not checked: {other['reason']}",
-            )
-        )
+        unchecked = "not asked, so header (head size, rope, eps) and tokenizer are not checked"
+        lines.append(("llama.cpp", f"{unchecked}: {other['reason']}"))
     return lines
 
 
