@@ -192,6 +192,18 @@ def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_type
     resolve_run(configure(None, (), f"./{rows.name}", named["model.name"]), copy.path, True)
 
 
+def test_a_model_behind_a_link_comes_back_after_a_kill(copy: Run, tmp_path: Path) -> None:
+    """Killed when the old folder was out of its place, and the new one not yet in it."""
+    far, weights = tmp_path / "disk/far", (copy.model / "model.safetensors").read_bytes()
+    far.parent.mkdir()
+    copy.model.rename(far.with_name(".far.tmp-old-99999999"))
+    far.with_name(".far.tmp-99999999").mkdir()
+    copy.model.symlink_to(far)
+    pipeline.train(out=copy.path, resume=True)
+    assert [path.name for path in far.parent.iterdir()] == ["far"] and copy.model.is_symlink()
+    assert (copy.model / "model.safetensors").read_bytes() == weights
+
+
 def test_a_base_that_is_gone_is_missed_before_anything_is_answered(
     copy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,8 @@ class Session:
         if self.ranks.is_leader:
             for folder in (self.run.path, self.run.checkpoints):
                 remove_leftovers(folder)
+            for folder in (self.run.model.resolve(), self.run.adapter.resolve()):  # a link may lead elsewhere
+                remove_leftovers(folder.parent, glob.escape(folder.name))
             self.ranks.note_begun(self.run.path)
             self.run.write_config(self.config)
             self._write_totals()
