@@ -122,7 +122,7 @@ def _train_and_export(
     if signal:
         raise Interrupted(signal, run.path)
     if session.progress.step == exported:
-        early = ", as validations were no better (train.patience)" if session.is_stale else ""
+        early = ", as validations were no better (train.patience)" if session.ends_early else ""
         screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
     else:
         _export(session)

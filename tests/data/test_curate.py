@@ -294,24 +294,13 @@ def test_a_history_is_the_beginning_of_a_conversation_too(tmp_path: Path, before
     assert load_splits(config)[1].sizes["test"] == held_back
 
 
-def under(systems: list[str], questions: list[str]) -> list[dict[str, str]]:
-    return [{"system": s, "instruction": q, "output": "yes"} for s, q in zip(systems, questions, strict=True)]
-
-
-def test_a_system_text_of_few_rows_is_part_of_what_is_asked(tmp_path: Path) -> None:
-    rows = under(distinct(60), ["Summarise the document."] * 60)
-    (tmp_path / "d.json").write_text(json.dumps([*rows, rows[7]]))
+def test_what_the_system_says_makes_no_two_questions_alike_or_unlike(tmp_path: Path) -> None:
+    days = [f"You are a helpful assistant who answers in few words. Today is day {day}." for day in range(60)]
+    rows = [{"system": day, "instruction": q, "output": "yes"} for day, q in zip(days, distinct(60), strict=True)]
+    (tmp_path / "d.json").write_text(json.dumps([*rows, rows[7] | {"system": days[8]}]))
     receipt = load_splits(DataConfig(path=str(tmp_path / "d.json")))[1]
     assert (receipt.exact_duplicates, receipt.near_duplicates) == (1, 1)
     assert receipt.sizes == {"train": 52, "validation": 3, "test": 6}
-
-
-@pytest.mark.parametrize(("rows", "others", "alike"), [(20, 1, 19), (21, 1, 0), (20, 0, 0)])
-def test_a_system_text_of_many_rows_or_of_all_is_a_setting(tmp_path: Path, rows: int, others: int, alike: int) -> None:
-    questions = ["Why?", *(f"{a}{b}" for a in "abcdefgh" for b in ("nd", "pling", "sk"))]
-    systems = ["You are an assistant who answers in few words, and who is always kind." * 3] * rows + [""] * others
-    (tmp_path / "d.json").write_text(json.dumps(under(systems, questions[: rows + others])))
-    assert load_splits(DataConfig(path=str(tmp_path / "d.json")))[1].near_duplicates == alike
 
 
 @pytest.mark.parametrize(("part", "sizes"), [("val", [90, 7, 10]), ("test", [95, 5, 7])])

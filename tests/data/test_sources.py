@@ -341,19 +341,31 @@ def test_validation_has_several_names(tmp_path: Path, name: str) -> None:
     assert {source.part for source in sources.read(str(tmp_path))} == {"train", "validation"}
 
 
+def test_dev_is_validation_where_nothing_else_is(tmp_path: Path) -> None:
+    for name in ("train", "validation", "dev"):
+        write(tmp_path / f"{name}.json", JSON)
+    read = sources.read(str(tmp_path))
+    assert [(Path(source.name).name, source.part) for source in read] == [
+        ("train.json", "train"),
+        ("validation.json", "validation"),
+    ]
+    assert "dev.json" in (sources.unread(str(tmp_path)) or "")
+
+
 @pytest.mark.parametrize(
     ("names", "missing"),
     [
-        (["train-00000-of-00003.json", "train-00002-of-00003.json"], "train-00001-of-00003.json"),
-        (["train-1-of-3.json", "train-3-of-3.json"], "train-2-of-3.json"),
-        (["train-00001-of-00002.json.gz"], "train-00000-of-00002.json.gz"),
-        (["train.json", "test-0-of-2.json"], "test-1-of-2.json"),
+        (["train-00000-of-00003.json", "train-00002-of-00003.json"], "lacks train-00001-of-00003.json: "),
+        (["train-1-of-3.json", "train-3-of-3.json"], "lacks train-2-of-3.json: "),
+        (["train-00001-of-00002.json.gz"], "holds 1 of 2 files that belong together, as train-00001-of-00002.json.gz"),
+        (["train-1-of-3.json", "train-2-of-3.json"], "holds 2 of 3 files"),
+        (["train.json", "test-0-of-2.json"], "lacks test-1-of-2.json: "),
     ],
 )
 def test_a_part_that_lacks_one_of_its_files_is_refused(tmp_path: Path, names: list[str], missing: str) -> None:
     for name in names:
         write(tmp_path / name, gzip.compress(JSON.encode()) if name.endswith("gz") else JSON)
-    assert f" lacks {missing}: " in refusal(tmp_path)
+    assert missing in refusal(tmp_path)
 
 
 def test_numbered_files_may_begin_at_one(tmp_path: Path) -> None:

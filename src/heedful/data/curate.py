@@ -1,7 +1,8 @@
 """A DataConfig -> the three parts of its data set, and the receipt that accounts for every row.
 
-rows read == rows kept + rows skipped, by reason. What is asked in a row decides what is a duplicate and what leaks:
-the same question in train and test is a leak, whatever the answers. So is a test row with which a train row begins.
+rows read == rows kept + rows skipped, by reason. What the user asks in a row decides what is a duplicate and what
+leaks: the same question in train and test is a leak, whatever the answers. So is a test row with which a train row
+begins.
 """
 
 from __future__ import annotations
@@ -23,15 +24,14 @@ from heedful.address import redacted
 from heedful.config import DataConfig
 from heedful.data.formats import Column, FormatChoice, choose, columns_in, columns_read, columns_told, to_conversation
 from heedful.data.near import TextIndex, clusters, index_texts, near_any
-from heedful.data.questions import Questions
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read, unread
 from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
-from heedful.records import PROGRESS_ROWS, SILENT, Reporter, Splits
-from heedful.store import kept, numbers
+from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
+from heedful.store import Items, Writer, kept, numbers
 
 FORMAT = 7  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
@@ -103,15 +103,21 @@ def _refuse_empty_parts(sources: Sequence[Source]) -> None:
         raise DataError(f"{empty.name} is the {empty.part} part, but holds no rows.", fix)
 
 
+def question_key(conversation: Conversation) -> str:
+    """Join all that the user says in a conversation, with a separator that normalising cannot remove."""
+    texts = (text for turn in conversation.messages if turn.role == "user" for text in (turn.content, turn.input))
+    return " | ".join(text for text in texts if text)
+
+
 def _curate(
     folder: Path, sources: Sequence[Source], choice: FormatChoice, config: DataConfig, reporter: Reporter
 ) -> DataReceipt:
     """Check and split the rows; write the numbers of each part's rows into `folder`."""
     with _scratch(folder) as scratch:
         found = _convert(sources, choice, config.on_bad_row, scratch, reporter)
+        questions, hashes = Items(scratch, "questions", bytes.decode), np.frombuffer(found.hashes, np.int64)
         rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
-        questions = found.questions.items()
-        hashes, index = np.fromiter(map(hash, questions), np.int64, len(rows)), index_texts(questions, scratch)
+        index = index_texts(questions, scratch)
         cluster, near_earlier = clusters(index)
         cluster = found.unrolled.joined(cluster)
         parts = _split(owner, cluster, config)
@@ -156,10 +162,10 @@ def _scratch(folder: Path) -> Iterator[Path]:
 class _Found:
     """What a pass over all rows gives: a few integers for each that is kept, and the rows that are not."""
 
-    questions: Questions
-    unrolled: Unrolled = field(default_factory=Unrolled)
     rows: array[int] = field(default_factory=lambda: array("q"))  # the row's number among all
     owner: array[int] = field(default_factory=lambda: array("b"))  # its file's part, as an index of PARTS
+    hashes: array[int] = field(default_factory=lambda: array("q"))  # of its question
+    unrolled: Unrolled = field(default_factory=Unrolled)
     columns: dict[Column, None] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
     bad: list[BadRow] = field(default_factory=list)  # the first SKIPPED_SHOWN
@@ -169,9 +175,9 @@ def _convert(
     sources: Sequence[Source], choice: FormatChoice, on_bad_row: str, scratch: Path, reporter: Reporter
 ) -> _Found:
     """Read every row; its question goes to the scratch folder."""
-    found, total = _Found(Questions(scratch)), sum(len(source.rows) for source in sources)
+    found, total = _Found(), sum(len(source.rows) for source in sources)
     numbered = enumerate((source, row) for source in sources for row in source.rows)
-    with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, found.questions:
+    with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, Writer(scratch, "questions") as questions:
         for number, (source, row) in numbered:
             try:
                 conversation = to_conversation(row, choice)
@@ -181,7 +187,9 @@ def _convert(
                 found.skipped[error.reason] += 1
                 found.bad += [error.with_traceback(None)] if len(found.bad) < SKIPPED_SHOWN else []
                 continue
-            found.questions.append(conversation)
+            question = question_key(conversation)
+            questions.append(question.encode())
+            found.hashes.append(hash(question))
             found.unrolled.append(conversation)
             found.rows.append(number)
             found.owner.append(PARTS.index(source.part))

@@ -25,8 +25,8 @@ KINDS = ", ".join(f".{ending}" for ending in READERS)
 def parts_in(folder: Path) -> dict[Part, list[Path]]:
     """Find the files that are the split, as train.json and test.json; several of one part have numbers."""
     parts: dict[Part, list[Path]] = {}
-    for path in _readable(folder):
-        if part := _part(path):
+    for path, part in _parted(folder):
+        if part:
             parts.setdefault(part, []).append(path)
     if "train" not in parts:
         fix = f"It should hold train, and may hold validation and test, as one of {KINDS}. Or give one file's path."
@@ -41,21 +41,25 @@ def parts_in(folder: Path) -> dict[Part, list[Path]]:
 
 def no_part_in(folder: Path) -> list[str]:
     """Name the files that could be read, but are no part."""
-    return [path.name for path in _readable(folder) if not _part(path)]
+    return [path.name for path, part in _parted(folder) if not part]
 
 
-def _readable(folder: Path) -> list[Path]:
-    """List the files of a type that can be read, without the hidden ones that other programs leave."""
-    paths = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-    return [path for path in paths if file_type(path.name)[0] in READERS]
+def _parted(folder: Path) -> list[tuple[Path, Part | None]]:
+    """List the files of a type that can be read, but for hidden ones, each with its part. `dev` is validation where no
+    other file is."""
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in paths if file_type(path.name)[0] in READERS]
+    known = {name: part for name, part in PARTS.items() if name != "dev"}
+    names = PARTS if all(known.get(_name(path)) != "validation" for path in paths) else known
+    return [(path, names.get(_name(path))) for path in paths]
 
 
 def _stem(path: Path) -> str:
     return path.name.partition(".")[0].lower()
 
 
-def _part(path: Path) -> Part | None:
-    return PARTS.get(SHARD.sub("", _stem(path)))
+def _name(path: Path) -> str:
+    return SHARD.sub("", _stem(path))
 
 
 def _shard(path: Path) -> re.Match[str] | None:
@@ -71,8 +75,12 @@ def _refuse_missing(folder: Path, paths: Sequence[Path]) -> None:
     for count, found in numbered.items():
         first = int(0 not in found and count in found)
         missing = next((number for number in range(first, first + count) if number not in found), None)
-        if missing is not None:
-            one = next(iter(found.values())).name
-            head, number, tail = re.split(r"(?<=-)(\d+)", one, maxsplit=1)
-            name = f"{head}{missing:0{len(number)}}{tail}"
-            raise DataError(f"The folder {folder} lacks {name}: {one} is one of {count} files.", "Put it there.")
+        if missing is None:
+            continue
+        one = next(iter(found.values())).name
+        head, number, tail = re.split(r"(?<=-)(\d+)", one, maxsplit=1)
+        if missing == 0:  # or the last, where they are numbered from 1
+            problem = f"{folder} holds {len(found)} of {count} files that belong together, as {one}."
+            raise DataError(problem, "Put the others there.")
+        name = f"{head}{missing:0{len(number)}}{tail}"
+        raise DataError(f"The folder {folder} lacks {name}: {one} is one of {count} files.", "Put it there.")

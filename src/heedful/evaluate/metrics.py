@@ -31,9 +31,11 @@ _ROUGE_TOKEN = re.compile(f"[a-z0-9]+|[{_SPACELESS}]|(?:(?![{_SPACELESS}])(?:{_O
 _APART = f"(?:(?<!\\w)|(?<=[{_SPACELESS}]))"  # no word goes on here
 _OF_A_NUMBER = re.compile(
     rf"{_APART}-(?=[$\u00a2-\u00a5\u20a0-\u20cf]?\.?\d)"  # a minus
-    r"|(?<=\d)(?:[.:/-]|,(?!\d{3}(?!\d)))(?=\d)"  # between digits, but for the comma of 1,000
+    r"|(?<=\d)(?:[.:/-]|,(?!(?:\d\d,)*\d{3}(?!\d)))(?=\d)"  # between digits, but for the commas of 1,000 and 1,00,000
     rf"|{_APART}(?<!\.)\.(?=\d)"  # .5
 )
+_ASCII_FORMS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")  # dashes and the minus, and what is of full width
+_ASCII_FORMS |= {code: chr(code - 0xFEE0) for code in (0xFF0C, 0xFF0D, 0xFF0E, 0xFF0F, 0xFF1A)}
 _ARTICLES = frozenset({"a", "an", "the"})
 
 LOOP_LONGEST = 20  # tokens in the n-gram that repeats
@@ -142,7 +144,7 @@ def words(text: str) -> list[str]:
     before it and what stands between its digits: "-5" is not "5", nor "3.5" "35", but "1,000" is "1000". And so is what
     folding would leave nothing of: "A." is ["a"], "?" is ["?"].
     """
-    folded = unicodedata.normalize("NFC", text).lower().replace("\N{MINUS SIGN}", "-")
+    folded = unicodedata.normalize("NFC", text).lower().translate(_ASCII_FORMS)
     kept = {found.start() for found in _OF_A_NUMBER.finditer(folded)}
     bare = "".join(c for place, c in enumerate(folded) if place in kept or unicodedata.category(c)[0] not in "PS")
     tokens = spaced(bare).split()

@@ -223,7 +223,7 @@ class Session:
         if progress.step and loss < min(self.losses, default=math.inf) and self.config.train.keep == "best":
             self._write_best(progress.step)
         self.losses.append(loss if math.isfinite(loss) else math.inf)
-        if self.is_stale:
+        if self.is_stale and progress.step < self.learner.steps:
             waited = self.config.train.patience
             self.display.say(f"step {progress.step}: no better in {waited} validations, so the training ends here.")
         return self.is_stale
@@ -239,6 +239,11 @@ class Session:
         if self.ranks.is_leader:
             checkpoint.write(self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step})
             checkpoint.prune(self.run.checkpoints)
+
+    @property
+    def ends_early(self) -> bool:
+        """Say whether `train.patience` ended the run before its last update."""
+        return self.is_stale and self.progress.step < self.learner.steps
 
     @property
     def is_stale(self) -> bool:
