@@ -197,6 +197,9 @@ def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
     assert screen.said[-1] == f"step {trained.progress.step}: no better in 2 validations, so the training ends here."
     assert trained.progress.step < trained.learner.steps
     assert (trained.run.checkpoints / f"step-{trained.progress.step:06d}").is_dir()
+    assert trained.ends_early
+    trained.learner.steps = trained.progress.step  # as if these had been all
+    assert not trained.ends_early
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

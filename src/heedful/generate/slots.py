@@ -1,7 +1,7 @@
 """A running batch of a Decoder: rows join with a prompt, take tokens, and leave; none notices the others.
 
-A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over a
-multiple of COLUMNS columns, of which those behind a row's last weigh exactly nothing. Prompts are read in units of UNIT
+A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over as
+many columns as a row itself needs, rounded up to COLUMNS; those behind its last weigh exactly nothing. Prompts are read in units of UNIT
 tokens; a beginning that rows share, up to whole units, is computed once and written to all their slots.
 """
 
