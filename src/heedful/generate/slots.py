@@ -1,8 +1,8 @@
 """A running batch of a Decoder: rows join with a prompt, take tokens, and leave; none notices the others.
 
-A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over as
-many columns as a row itself needs, rounded up to COLUMNS; those behind its last weigh exactly nothing. Prompts are read in units of UNIT
-tokens; a beginning that rows share, up to whole units, is computed once and written to all their slots.
+A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over as many
+columns as a row itself needs, rounded up to COLUMNS; those behind its last weigh exactly nothing. Prompts are read in
+units of UNIT tokens; a beginning that rows share, up to whole units, is computed once and written to all their slots.
 """
 
 from __future__ import annotations
