@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.machine import commit, cores, machine, native_bf16, pin, versions
+from benchmarks.heedful_api import in_bf16
+from benchmarks.machine import commit, cores, machine, pin, versions
 from benchmarks.side import UNITS
 from benchmarks.workload import Source
 
@@ -81,7 +82,7 @@ def compare(earlier: str, name: str, pairs: int, source: Source) -> dict[str, An
     given = {**asdict(source), "scratch": str(source.scratch)}
     command = [sys.executable, "-m", "benchmarks.workload", name, "--out", str(workload), "--source", json.dumps(given)]
     subprocess.run(command, check=True)
-    precision = "bf16" if native_bf16() else "fp32"
+    precision = "bf16" if in_bf16() else "fp32"
     sides: dict[str, Side] = {}
     try:
         for label, tree in {"earlier": _checkout(earlier, source.scratch), "now": ROOT}.items():
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--data", default="builtin", help="a file of rows, or builtin")
     parser.add_argument("--split", default="leak_aware", choices=["leak_aware", "in_order"])
-    parser.add_argument("--results", type=Path, default=results.FOLDER if native_bf16() else results.FP32)
+    parser.add_argument("--results", type=Path, default=results.FOLDER if in_bf16() else results.FP32)
     parser.add_argument("--scratch", type=Path, default=Path(".bench"))
     given = parser.parse_args()
     os.environ |= {**pin(cores()), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -17,12 +17,18 @@ from benchmarks.workload import Workload
 from heedful.encode.batch import Collator
 from heedful.generate.engine import Engine
 from heedful.records import Message, Sampling, TokenizedExample
+from heedful.train.precision import resolve
 
-__all__ = ["encode", "flops", "generate", "matmul_rate", "open_engine", "train", "tune"]
+__all__ = ["encode", "flops", "generate", "in_bf16", "matmul_rate", "open_engine", "train", "tune"]
 Settings = dict[str, Any]
 GROUP = 8
 SEED = 123
 ROWS = {"train.batch_size": GROUP, "train.drop_last": True, "train.seed": SEED, "train.epochs": 10**4}
+
+
+def in_bf16() -> bool:
+    """Say whether heedful, left to itself, multiplies bf16 on this machine; elsewhere the races are in fp32."""
+    return resolve("auto") == "bf16"
 
 
 def encode(model: Path, data: str, settings: Settings) -> dict[str, Any]:

@@ -30,11 +30,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def native_bf16() -> bool:
-    """Say whether this processor multiplies bf16; where it emulates them, the races are in fp32."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(machine()["flags"])
-
-
 def versions(scratch: Path) -> dict[str, str]:
     """Return the versions of Python and of every library that is raced; what is not installed is left out."""
     found = {"python": platform.python_version()}

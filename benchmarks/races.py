@@ -232,7 +232,7 @@ def quick(race: Race) -> Race:
 
 
 def in_fp32(race: Race) -> Race:
-    """Turn a race into that of a processor without native bf16: everybody computes in fp32, and nobody twice."""
+    """Turn a race into that of a processor that gains nothing by bf16: everybody computes in fp32, and nobody twice."""
     kept: dict[str, Contestant] = {}
     for label, contestant in race.contestants.items():
         turned = contestant if contestant.best_of else replace(contestant, settings=_fp32(contestant))

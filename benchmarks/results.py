@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
-FP32 = FOLDER / "fp32"  # of processors without native bf16, whose races are `races.in_fp32`
+FP32 = FOLDER / "fp32"  # of processors that multiply fp32 faster than bf16, whose races are `races.in_fp32`
 Rounds = list[dict[str, dict[str, Any]]]  # for each round: contestant -> what its process printed
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.machine import commit, cores, machine, native_bf16, pin, sources, versions
+from benchmarks.heedful_api import in_bf16
+from benchmarks.machine import commit, cores, machine, pin, sources, versions
 from benchmarks.races import RACES, Contestant, Race, in_fp32, quick
 from benchmarks.results import Rounds
 from benchmarks.workload import Source
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="more or fewer than each race has")
     parser.add_argument("--quick", action="store_true", help="tiny models: shows that everything runs, no figures")
     parser.add_argument("--again", action="store_true", help="do not keep what is stored")
-    parser.add_argument("--results", type=Path, default=results.FOLDER if native_bf16() else results.FP32)
+    parser.add_argument("--results", type=Path, default=results.FOLDER if in_bf16() else results.FP32)
     parser.add_argument("--scratch", type=Path, default=Path(".bench"))
     given = parser.parse_args()
     environment = {**os.environ, **pin(given.threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -178,7 +179,7 @@ def main() -> None:
     bench = Bench(source, given.results, given.threads, environment)
     for race in RACES:
         if given.only is None or race.name in given.only:
-            race = race if native_bf16() else in_fp32(race)
+            race = race if in_bf16() else in_fp32(race)
             race = quick(race) if given.quick else race
             bench.race(replace(race, rounds=given.rounds or race.rounds), given.again)
 

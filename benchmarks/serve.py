@@ -26,7 +26,8 @@ from typing import Any
 import httpx2
 
 from benchmarks import results
-from benchmarks.machine import machine, native_bf16
+from benchmarks.heedful_api import in_bf16
+from benchmarks.machine import machine
 from heedful.model import load_tokenizer
 
 STREAMS = 8
@@ -41,7 +42,7 @@ PROMPT = (
 )
 CHAT = "/v1/chat/completions"
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
-KIND = "bf16" if native_bf16() else "fp32"  # as heedful chooses
+KIND = "bf16" if in_bf16() else "fp32"  # as heedful chooses
 PATIENCE = 120  # seconds until a server is ready
 
 

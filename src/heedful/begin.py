@@ -30,11 +30,11 @@ Name = Path | str | None  # a file, a folder, or what else may be named in its p
 SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.patience", "train.log_every", "train.save_every", "train.sharding",
-    "train.activation_checkpointing", "encode.batch_tokens", "evaluate.after_training",
+    "train.activation_checkpointing", "train.precision", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
-# Settings that a run changes by itself, to its memory and its budget; provenance.json keeps what was asked for first.
-FITTED, BUDGETED = ("encode.batch_tokens",), ("train.max_steps", "train.evaluate_every")
+# Settings that a run changes by itself, to its machine and its budget; provenance.json keeps what was asked for first.
+FITTED, BUDGETED = ("train.precision", "encode.batch_tokens"), ("train.max_steps", "train.evaluate_every")
 
 
 def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:

@@ -100,7 +100,7 @@ class TrainConfig(Section):
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient; null switches it off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What matrices are multiplied in; auto is bf16 where the hardware multiplies it natively. Masters are fp32."""
+    """What matrices are multiplied in; auto is bf16 where this machine does that faster. Masters are fp32."""
     sharding: Literal["none", "full"] = "none"
     """Under torchrun: whole weights and optimizer on every rank, or a share of them (FSDP2)."""
     quantize: Literal["none", "nf4"] = "none"
@@ -148,7 +148,7 @@ class GenerateConfig(Section):
     batch_size: int = Field(128, ge=1)
     """Answers decoded together."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the weights are multiplied in; auto is bf16 where the hardware multiplies it natively."""
+    """What the weights are multiplied in; auto is bf16 where this machine does that faster."""
 
     def sampling(self) -> Sampling:
         """Return the settings by which tokens are chosen."""

@@ -48,6 +48,15 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
+def instructions() -> str:
+    """Name what the processor can do, which its model's name alone does not tell on virtual machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+
+
 def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory there are: the machine's, or what its control group allows."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

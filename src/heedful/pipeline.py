@@ -27,7 +27,7 @@ from heedful.begin import (
     resolve_run,
 )
 from heedful.checking import prepare_data
-from heedful.config import Config, Settings, by_leaf, leaves, load_config
+from heedful.config import Config, Settings, by_leaf, leaves, load_config, override
 from heedful.data.datamap import write_data_map
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
@@ -138,6 +138,7 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     with ranks.local_leader_first():
         ready, model_config = prepare_data(here)
     ranks.check_rows(len(ready.train))
+    config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
     config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = models.load(here.model.name, config.model.dropout, nf4)

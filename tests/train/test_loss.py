@@ -222,14 +222,3 @@ def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatc
         assert math.isfinite(loss)
         assert all(p.dtype == torch.bfloat16 for p in model.parameters())
         assert all(master.dtype == torch.float32 for master in learner.optimizer.masters.values())
-
-
-def test_a_precision_that_the_hardware_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from heedful.errors import UsageError
-
-    monkeypatch.setattr(precision, "native_bf16", lambda: False)
-    assert precision.resolve("auto") == precision.resolve("fp32") == "fp32"
-    with pytest.raises(UsageError, match="bf16"):
-        precision.resolve("bf16")
-    monkeypatch.setattr(precision, "native_bf16", lambda: True)
-    assert precision.resolve("auto") == precision.resolve("bf16") == "bf16"

@@ -53,7 +53,7 @@ def compiled() -> ctypes.CDLL | None:
         key = {
             "sources": {path.name: path.read_text(encoding="utf-8") for path in sources},
             "compiler": [version.stdout, *FLAGS],
-            "processor": [machine.processor(), torch.backends.cpu.get_cpu_capability(), _instructions()],
+            "processor": [machine.processor(), torch.backends.cpu.get_cpu_capability(), machine.instructions()],
         }
         folder, _, _ = store.kept("kernels", key, lambda folder: _compile(compiler, folder))
         return _declared(ctypes.CDLL(str(folder / LIBRARY)))
@@ -102,12 +102,3 @@ def _compile(compiler: str, folder: Path) -> dict[str, Any]:
     command = [compiler, *FLAGS, *sources, "-lm", "-o", str(folder / LIBRARY)]
     subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
     return {}
-
-
-def _instructions() -> str:
-    """Name what the processor can do, which its model's name alone does not tell on virtual machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")

@@ -1,13 +1,18 @@
-"""What matrices are multiplied in: bf16 where the hardware does it natively, fp32 elsewhere."""
+"""What matrices are multiplied in: bf16 where that is faster on this machine, fp32 elsewhere."""
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 
+from heedful import machine, store
 from heedful.config import TrainConfig
-from heedful.errors import UsageError
+from heedful.errors import RunError, UsageError
+
+PAYS = 1.25  # times the speed of fp32, which rounds less
+Precision = Literal["fp32", "bf16"]
 
 
 def native_bf16() -> bool:
@@ -17,18 +22,37 @@ def native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def resolve(precision: Literal["auto", "fp32", "bf16"], leaf: str = "train.precision") -> Literal["fp32", "bf16"]:
+def resolve(precision: Literal["auto"] | Precision, leaf: str = "train.precision") -> Precision:
     """Choose the precision that a setting asks for, or refuse one that the hardware lacks."""
     if precision == "bf16" and not native_bf16():
         raise UsageError(
             f"{leaf}=bf16, but this processor has no native bf16 (avx512_bf16 or amx_bf16).",
-            "Leave it at auto, or set fp32: emulated bf16 is several times slower.",
+            f"Set {leaf}=fp32, or auto: emulated bf16 is several times slower.",
         )
     if precision == "auto":
-        return "bf16" if native_bf16() else "fp32"
+        return "bf16" if native_bf16() and (torch.cuda.is_available() or bf16_pays()) else "fp32"
     return precision
 
 
 def dtype_of(config: TrainConfig) -> torch.dtype:
     """Return the type that a training multiplies in."""
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[resolve(config.precision)]
+
+
+@cache
+def bf16_pays() -> bool:
+    """Say whether this processor multiplies bf16 matrices clearly faster than fp32 ones.
+
+    Some with instructions for it do not: without tiles (AMX) they may take twice as long. What was measured is kept for
+    the machine, so that each command chooses alike, and a run's answers are the same in all of them.
+    """
+    key = {"processor": machine.processor(), "instructions": machine.instructions(), "torch": torch.__version__}
+    try:
+        return bool(store.kept("precision", key, lambda folder: _measure())[1]["pays"])
+    except RunError:  # nothing can be kept
+        return bool(_measure()["pays"])
+
+
+def _measure() -> dict[str, Any]:
+    narrow, wide = machine.matmul_rate("bf16", machine.STEP), machine.matmul_rate("fp32", machine.STEP)
+    return {"pays": narrow > PAYS * wide, "bf16_gflops": round(narrow / 1e9), "fp32_gflops": round(wide / 1e9)}

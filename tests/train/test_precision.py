@@ -1,0 +1,74 @@
+"""What matrices are multiplied in: chosen by measuring, once for a machine, and written into the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import heedful
+from heedful import machine
+from heedful.errors import UsageError
+from heedful.train import precision
+
+RATES = {"bf16": 2e11, "fp32": 3e11}  # FLOP/s of two cores with avx512_bf16 and without tiles
+QUICK = {"train.max_steps": 2, "train.evaluate_batches": 1, "evaluate.after_training": False, "generate.max_tokens": 1}
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, float]]:
+    """A machine with instructions for bf16 of which nothing is known yet; how fast it is may be changed."""
+    rates = dict(RATES)
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(precision, "native_bf16", lambda: True)
+    monkeypatch.setattr(machine, "matmul_rate", lambda kind, shape: rates[kind])
+    precision.bf16_pays.cache_clear()
+    yield rates
+    precision.bf16_pays.cache_clear()
+
+
+def test_what_the_hardware_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "native_bf16", lambda: False)
+    assert precision.resolve("auto") == precision.resolve("fp32") == "fp32"
+    with pytest.raises(UsageError, match=r"train.precision=bf16, but .* Set train.precision=fp32, or auto"):
+        precision.resolve("bf16")
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(1.5e11, "fp32"), (3.5e11, "fp32"), (4e11, "bf16"), (9e11, "bf16")])
+def test_bf16_is_chosen_where_it_is_clearly_faster(native: dict[str, float], bf16: float, chosen: str) -> None:
+    native["bf16"] = bf16
+    assert precision.resolve("auto") == chosen
+    assert (precision.resolve("fp32"), precision.resolve("bf16")) == ("fp32", "bf16")  # whoever asks gets it
+
+
+def test_a_machine_is_measured_once_whatever_another_measurement_would_find(native: dict[str, float]) -> None:
+    assert precision.resolve("auto") == "fp32"
+    native["bf16"] = 9e11
+    precision.bf16_pays.cache_clear()  # as in the next process
+    assert precision.resolve("auto") == "fp32"
+
+
+def test_where_nothing_can_be_kept_it_is_measured_all_the_same(
+    native: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "file" / "home"))
+    native["bf16"] = 9e11
+    assert precision.resolve("auto") == "bf16"
+
+
+def test_a_run_says_what_it_was_computed_in_and_may_go_on_in_another(
+    native: dict[str, float], tiny_folder: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    run = heedful.train(rows_file, model=tiny_folder, settings=QUICK, out=tmp_path / "run")
+    assert run.config().train.precision == "fp32"
+    assert run.provenance()["asked"]["train.precision"] == "auto"
+    native["bf16"] = 9e11
+    precision.bf16_pays.cache_clear()
+    longer = {"train.max_steps": 3, "train.precision": "auto"}  # as a recipe that names every setting says it again
+    run = heedful.train(rows_file, model=tiny_folder, settings=longer, out=run.path, resume=True)
+    assert run.config().train.precision == "fp32"
+    longer = {"train.max_steps": 4, "train.precision": "bf16"}
+    run = heedful.train(rows_file, model=tiny_folder, settings=longer, out=run.path, resume=True)
+    assert (run.config().train.precision, run.provenance()["updates"]) == ("bf16", 4)
