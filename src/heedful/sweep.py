@@ -20,7 +20,7 @@ import yaml
 
 from heedful import pipeline
 from heedful.address import redacted
-from heedful.begin import configure
+from heedful.begin import FITTED, configure
 from heedful.config import LEAVES, Config, DataConfig, Settings, dump_config, leaves, override
 from heedful.data import load_splits
 from heedful.errors import Interrupted, UsageError, did_you_mean
@@ -151,7 +151,8 @@ def _check_earlier(configs: Mapping[Path, Config], data: DataConfig) -> None:
     """Refuse a folder in which runs of other settings lie, or of other rows."""
     for path, config in configs.items():
         if holds_run(path):
-            kept, asked = (_comparable(c) for c in (Run(path).config(), config))
+            asked = leaves(config)
+            kept = _asked_of(Run(path), asked)
             other = [leaf for leaf in asked if asked[leaf] != kept[leaf]]
             if other:
                 values = {leaf: [redacted(str(tree[leaf])) for tree in (kept, asked)] for leaf in other}
@@ -171,10 +172,13 @@ def _check_data(data: DataConfig, runs: Iterable[Path]) -> None:
         raise UsageError(problem, "Choose another --out, or restore the file.")
 
 
-def _comparable(config: Config) -> dict[str, Any]:
-    settings = leaves(config)
-    del settings["encode.batch_tokens"]  # fitted to memory when a run starts
-    return settings
+def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run was asked for, before it fitted some to its machine.
+
+    One that was killed before it wrote what it was asked for counts as asked for the same.
+    """
+    kept, at_first = leaves(run.config()), run.provenance().get("asked", asked)
+    return kept | {leaf: at_first[leaf] for leaf in FITTED if leaf in at_first}
 
 
 def _finish(run: Run, config: Config) -> None:
@@ -209,7 +213,7 @@ def _is_default(variant: Variant, base: Config) -> bool:
 
 def _learned_with(config: Config) -> dict[str, Any]:
     """Return the settings with the learning rate that the method takes where none is set."""
-    return _comparable(config) | {"train.lr": config.train.lr or DEFAULT_LR[config.train.method]}
+    return leaves(config) | {"train.lr": config.train.lr or DEFAULT_LR[config.train.method]}
 
 
 def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str, Any]:

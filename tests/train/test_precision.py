@@ -31,7 +31,7 @@ def native(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str
 def test_what_the_hardware_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda: False)
     assert precision.resolve("auto") == precision.resolve("fp32") == "fp32"
-    with pytest.raises(UsageError, match=r"train.precision=bf16, but .* Set train.precision=fp32, or auto"):
+    with pytest.raises(UsageError, match=r"train.precision=bf16, but .* Set train.precision=fp32:"):
         precision.resolve("bf16")
 
 
@@ -72,3 +72,28 @@ def test_a_run_says_what_it_was_computed_in_and_may_go_on_in_another(
     longer = {"train.max_steps": 4, "train.precision": "bf16"}
     run = heedful.train(rows_file, model=tiny_folder, settings=longer, out=run.path, resume=True)
     assert (run.config().train.precision, run.provenance()["updates"]) == ("bf16", 4)
+
+
+def test_a_run_in_bf16_goes_on_without_it_as_the_refusal_says(
+    native: dict[str, float], tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native["bf16"] = 9e11
+    run = heedful.train(rows_file, model=tiny_folder, settings=QUICK, out=tmp_path / "run")
+    assert run.config().train.precision == "bf16"
+    monkeypatch.setattr(precision, "native_bf16", lambda: False)
+    with pytest.raises(UsageError, match=r"bf16, but this processor .* Set train.precision=fp32"):
+        heedful.train(out=run.path, settings={"train.max_steps": 3}, resume=True)
+    run = heedful.train(out=run.path, settings={"train.max_steps": 3, "train.precision": "fp32"}, resume=True)
+    assert (run.config().train.precision, run.provenance()["updates"]) == ("fp32", 3)
+
+
+def test_one_busy_moment_does_not_choose(native: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    native["bf16"] = 9e11
+    measured: list[str] = []
+
+    def rate(kind: str, shape: machine.Shape) -> float:
+        measured.append(kind)
+        return native[kind] / (9 if len(measured) == 1 else 1)
+
+    monkeypatch.setattr(machine, "matmul_rate", rate)
+    assert precision.resolve("auto") == "bf16"
