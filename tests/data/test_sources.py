@@ -186,6 +186,12 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
             '{"a": {"0": "b", "1": "c"}, "d": {"0": "e"}}',
             "d.json:1:1: an object of columns, not an array of rows. Save the rows: in pandas, to_json(orient",
         ),
+        (
+            "d.json",
+            '{"instruction": {"0": "a", "1": "b"}, "output": {"0": "c", "1": "d"}}',
+            "d.json:1:1: an object of columns, not an array of rows. Save the rows: in pandas, to_json(orient",
+        ),
+        ("d.json", '{"instruction": ["a"], "output": ["b"]}', "d.json:1:1: an object of columns, not an array"),
         ("d.json", '{"a": ["b"], "c": ["d"]}', "d.json:1:1: an object of columns, not an array of rows. Save the rows"),
         ("d.json", "{}", "d.json:1:1: an object, not an array of rows. Rows stand in an array: [{...}, {...}]."),
         ("d.json", "<!DOCTYPE html>", "d.json is a web page, not rows. Give the address of the raw file"),
@@ -198,7 +204,7 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.json", '[\n{"a": ' + DEEP, "d.json:2:1: the row is nested too deep, in row 1."),
         ("d.json", b'[{"a":\n "\xff"}]', "d.json:2:3: byte 0xff at offset 9 is not UTF-8. Save the file as UTF-8."),
         ("d.json", b'\xef\xbb\xbf[{"a":\n "\xff"}]', "d.json:2:3: byte 0xff at offset 12 is not UTF-8."),
-        ("d.json", "[1]".encode("utf-16"), "d.json:1:1: byte 0xff at offset 0 is not UTF-8."),
+        ("d.json", "[1]".encode("utf-16"), "d.json:1:1: it is in UTF-16. Save the file as UTF-8."),
         ("d.json.gz", b"[]", "d.json.gz is not gzip, whatever its name says. Take .gz off the name"),
         ("d.json.gz", b"", "d.json.gz is empty."),
         (

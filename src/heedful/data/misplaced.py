@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from heedful.data.fields import FORMATS, Fields, listed
 
 
@@ -9,6 +11,8 @@ def not_rows(value: Fields) -> tuple[str, str]:
     """Say what the object is and what to do with it."""
     problem, inner = "an object, not an array of rows", value.values()
     lists = [key for key, held in value.items() if isinstance(held, list) and held and isinstance(held[0], dict)]
+    if value and all(map(_is_column, inner)):
+        return "an object of columns, not an array of rows", "Save the rows: in pandas, to_json(orient='records')."
     if any(form.fits(value) for form in FORMATS.values()):
         return problem, "Put [ before it and ] after it."
     if len(lists) == 1:
@@ -18,7 +22,12 @@ def not_rows(value: Fields) -> tuple[str, str]:
         return f"{problem}; its {listed(lists)} hold lists", "Save what each of them holds as a file of its own."
     if value and all(isinstance(held, dict) and any(not key.isdigit() for key in held) for held in inner):
         return f"{problem}; it holds {len(value)} by name", "Save them without the names: [{...}, {...}]."
-    if value and all(isinstance(held, dict | list) for held in inner):
-        return "an object of columns, not an array of rows", "Save the rows: in pandas, to_json(orient='records')."
     is_row = any(isinstance(held, str) for held in inner)
     return problem, "Put [ before it and ] after it." if is_row else "Rows stand in an array: [{...}, {...}]."
+
+
+def _is_column(held: Any) -> bool:
+    """Say whether this is a row number's values, as pandas writes a column, or a list of values that are no rows."""
+    if isinstance(held, dict):
+        return all(key.isdigit() for key in held)
+    return isinstance(held, list) and not any(isinstance(item, dict) for item in held)

@@ -113,6 +113,8 @@ def _stop_at_bad_byte(opened: Open, name: str, cause: UnicodeDecodeError) -> NoR
                 column += len(bad.object[: bad.start].decode())
                 at, byte = end - len(bad.object) + bad.start, bad.object[bad.start]
                 problem = f"byte 0x{byte:02x} at offset {at} is not UTF-8"
+                if at == 0 and bad.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                    problem = "it is in UTF-16"
                 raise DataError(f"{name}:{line}:{column}: {problem}.", "Save the file as UTF-8.") from cause
             if piece.endswith(b"\n"):
                 line, column = line + 1, 1
