@@ -170,6 +170,18 @@ def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         open_run("runs/a-b-c-001")
 
 
+def test_the_run_that_was_written_to_last_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [Run(Path("runs") / name) for name in ("a-001", "b-001")]
+    for run in runs:
+        run.path.mkdir(parents=True)
+        run.write_config(configure(None, [], "rows.json", "gpt2"))
+    for last, other in (runs, reversed(runs)):
+        os.utime(other.path, (1_000_000, 1_000_000))
+        os.utime(last.path, (2_000_000, 2_000_000))
+        assert newest_run(None).path == last.path
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Cannot write to"):

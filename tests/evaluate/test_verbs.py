@@ -619,6 +619,23 @@ def test_variants_are_compared_on_the_same_rows_alone(rows: int, tmp_path: Path)
         sweep.table([first, other], first, "rouge_l")
 
 
+def scored_variant(name: str, folder: Path, metric: str, value: float) -> sweep.Variant:
+    """Make a variant whose one run scored 30 rows alike."""
+    run = Run(folder / name)
+    run.path.mkdir()
+    cell = Cell({metric: value}, {"targets": 1})
+    write_rows(run.scores_file, [RowScores(key, key, key, {"tuned": cell}) for key in map(str, range(30))])
+    return sweep.Variant(name, {}, (run,))
+
+
+@pytest.mark.parametrize("decides", ["rouge_l", "nll"])
+def test_the_winner_is_the_variant_whose_deciding_score_is_best(decides: str, tmp_path: Path) -> None:
+    low, high = (scored_variant(f"lr={value}", tmp_path, decides, value) for value in (0.2, 0.8))
+    best = {"rouge_l": high, "nll": low}[decides]
+    for first, second in ((low, high), (high, low)):
+        assert sweep.table([first, second], first, decides)["winner"] == best.name
+
+
 def test_a_sweep_is_not_continued_on_other_data(
     run: Run, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
