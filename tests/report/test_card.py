@@ -12,7 +12,7 @@ from heedful import pipeline
 from heedful.config import load_config
 from heedful.report import card
 from heedful.report.page import write_report
-from heedful.report.scores import score_table
+from heedful.report.scores import formatted, score_table, verdict
 from heedful.run import Run, read_json, write_json
 
 
@@ -62,6 +62,20 @@ def test_three_models_with_a_score_that_one_of_them_lacks(tmp_path: Path) -> Non
     assert first["alt"] == "ROUGE-L: Before 0.300 (0.250 to 0.350); After 0.600 (0.550 to 0.650)"
     page = write_report(run).read_text(encoding="utf-8")
     assert '<td class="number" data-name="Before, in its own template"></td>' in page
+
+
+@pytest.mark.parametrize(("before", "after", "change"), [("base", "tuned", "rose from"), ("tuned", "base", "fell from")])
+def test_the_verdict_says_which_way_the_score_went(before: str, after: str, change: str, tmp_path: Path) -> None:
+    found = read_json(finished_run(tmp_path / "mine").evaluation_file)
+    models, pair = found["models"], found["paired"]["rouge_l"]
+    pair["difference"] = models[after]["rouge_l"]["value"] - models[before]["rouge_l"]["value"]
+    assert change in verdict(found, before, after, "The new model", "the old")["sentence"]
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "judge_wins", "chosen", "check_all", "check_max_words"])
+def test_a_share_is_told_in_percent(metric: str) -> None:
+    assert formatted(metric, 0.5) == "50.0\u00a0%"
+    assert formatted(metric, -0.255, sign=True) == "−25.5\u00a0%"
 
 
 def test_scores_of_other_settings_are_told_as_such(tmp_path: Path) -> None:
