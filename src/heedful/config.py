@@ -1,7 +1,8 @@
 """The typed tree of settings: defaults < recipe file < overrides, every leaf described under it.
 
 What enters: a recipe's path and `section.key=value` strings. What leaves: a frozen `Config`, or one UsageError that
-lists all that is wrong at once. A section is named for the folder that reads it. All intervals are in steps.
+lists all that is wrong at once. A section is named for the folder that reads it (`model`: model.py;
+`run`: report/track.py). All intervals are in steps.
 """
 
 from __future__ import annotations

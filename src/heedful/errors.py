@@ -7,7 +7,7 @@ HeedfulError            exit code 1
 ├── RunError            1   the run directory, its checkpoints
 └── ExportError         1   an artefact that could not be made, or that is not the run's model
 
-Interrupted             130 or 143: a signal ended the run after a save; not a failure
+Interrupted             128 + the signal's number: a signal ended the run after a save; not a failure
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A mean over `n` rows with its 95 % interval."""
+    """A score over `n` rows with its 95 % interval."""
 
     value: float
     low: float
@@ -250,7 +250,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Tuned minus base on the same rows: the difference, its 95 % interval, and what may be said of it."""
+    """The second model minus the first on the same rows: the difference, its 95 % interval, and what may be said."""
 
     difference: float
     low: float

@@ -1,7 +1,8 @@
 """The run directory: the API between the stages. Where its files lie, and how they are written.
 
-Every file is whole or absent: written beside its place, synced, then renamed. Two files grow, `metrics.jsonl` and
-`row-losses.bin`; a resume cuts them back to the checkpoint that it continues from.
+Files that stages leave are whole or absent: written beside their place, synced, then renamed. `metrics.jsonl` and
+`row-losses.bin` grow, and a resume cuts them back to the checkpoint that it continues from; `judge.jsonl` grows, and
+its reader drops a half line; `feedback.sqlite` keeps itself whole.
 """
 
 from __future__ import annotations

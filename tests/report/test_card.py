@@ -64,7 +64,9 @@ def test_three_models_with_a_score_that_one_of_them_lacks(tmp_path: Path) -> Non
     assert '<td class="number" data-name="Before, in its own template"></td>' in page
 
 
-@pytest.mark.parametrize(("before", "after", "change"), [("base", "tuned", "rose from"), ("tuned", "base", "fell from")])
+@pytest.mark.parametrize(
+    ("before", "after", "change"), [("base", "tuned", "rose from"), ("tuned", "base", "fell from")]
+)
 def test_the_verdict_says_which_way_the_score_went(before: str, after: str, change: str, tmp_path: Path) -> None:
     found = read_json(finished_run(tmp_path / "mine").evaluation_file)
     models, pair = found["models"], found["paired"]["rouge_l"]

@@ -1,6 +1,6 @@
 """Texts -> which of them say nearly the same: the cosine of their character 3-gram counts is at least 0.9.
 
-Up to EXACT_ROWS texts every pair is looked at: counts folded into a few hundred buckets bound the cosine from above,
+Up to EXACT_ROWS texts every pair is looked at: counts folded into 512 to 8,192 buckets bound the cosine from above,
 which is one dense product, and what passes the bound is computed exactly. Above that, pairs must first meet in a
 MinHash bucket (`minhash.py`): time grows with the rows instead of their square, a pair may be missed, and `exact` says
 so. Then only integers stay in memory, a few for each text, and 3-grams are counted again where two texts meet.

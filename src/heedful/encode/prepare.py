@@ -170,7 +170,7 @@ def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> 
 
 
 def spread(values: NDArray[np.uint32]) -> dict[str, float]:
-    """Return the least, the median, the 95th percentile and the most."""
+    """Return the least, the median, the 95th percentile, the most and the sum."""
     return {
         "min": float(values.min()),
         "median": float(np.median(values)),

@@ -1,7 +1,7 @@
 """What each row scored, as it lies in scores.jsonl: enough to compare models and runs without scoring again.
 
 A line is {"id", "place", "key", "models": {model: {metric: value}}, "weights", "counts"}, the last two by model too:
-what a row weighs in a ratio, and what it adds to a corpus score.
+what a row weighs in a ratio, and what it adds to a corpus score. That of a probe has its "family" too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One answer is token for token the same alone, in a batch of any size, streamed or not. Where the model has a Decoder,
 its logits are a function of the row's tokens, bit for bit. Elsewhere a choice that the noise of arithmetic could turn
-(see `sampling`) is made on logits recomputed from the row's tokens alone (`forward.alone`).
+(see `sampling`) is made on logits recomputed from the row's tokens alone (`forward.unbatched_logits`).
 """
 
 from __future__ import annotations

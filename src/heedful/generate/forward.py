@@ -1,7 +1,8 @@
-"""Token ids -> logits of the next token, through any model as it is: `prefill` a batch, `step` it, or `alone`.
+"""Token ids -> logits of the next token, through any model as it is.
 
-Rows are padded on the left; the mask says which columns are real and every token carries its position, so padding is
-never recognised by an id. Equal beginnings of a batch's prompts are computed once.
+`prefill` a batch, `step` it; `unbatched_logits` for one row by itself. Rows are padded on the left; the mask says which
+columns are real and every token carries its position, so padding is never recognised by an id. Equal beginnings of a
+batch's prompts are computed once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Inner loops in C, made by the machine's own compiler for its own processor at first use, and kept.
 
-Where there is no compiler, or the work is not on a CPU, `compiled` gives None and torch's operations do the same work.
+Without a compiler `compiled` gives None; `kind` gives it too for work that is not on a CPU. torch's operations then do
+the same work.
 """
 
 from __future__ import annotations

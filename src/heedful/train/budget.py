@@ -16,7 +16,7 @@ from heedful.config import TrainConfig
 from heedful.train.loop import evaluate_every, steps_per_epoch
 
 TOLERATED = 0.02  # of the budget: a smaller miss is not worth another total
-FIRST_LOOK = 5  # steps until the measure is compared with real updates
+FEWEST_BETWEEN_LOOKS = 5  # updates; in long runs a sixteenth of all
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Budget:
         """Learn from one more update; give the total, which changes where the end would be missed by it."""
         self.updates, self.spent = self.updates + 1, self.spent + seconds
         self.costs.step = self.spent / self.updates
-        if self.updates % max(FIRST_LOOK, total // 16) or done >= total:
+        if self.updates % max(FEWEST_BETWEEN_LOOKS, total // 16) or done >= total:
             return total
         miss = time.perf_counter() + self.costs.remaining(config, rows, done, total) - self.ends
         if abs(miss) < TOLERATED * self.seconds:

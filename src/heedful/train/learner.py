@@ -217,7 +217,7 @@ class Learner:
 
 
 def schedule(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the share of the peak learning rate at update `step`: a linear warm-up, then the chosen fall to zero."""
+    """Give the share of the peak learning rate at update `step`: a linear warm-up, then constant or a fall to zero."""
     warmup = math.ceil(config.warmup * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
