@@ -65,10 +65,10 @@ def estimate(
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(model, dtype=torch.float32 if dtype == "fp32" else torch.bfloat16)
     parameters = sum(p.numel() for p in empty.parameters())
-    trained = _adapters(empty, config.lora_rank) if config.method == "lora" else parameters
+    trained = _in_adapters(empty, config.lora_rank) if config.method == "lora" else parameters
     adapters = trained if config.method == "lora" else 0
     vocabulary = empty.get_input_embeddings().weight.shape[0]
-    packed = _linear(empty) if config.quantize == "nf4" else 0  # numbers of 4 bits, with scales of an eighth bit
+    packed = _in_linears(empty) if config.quantize == "nf4" else 0  # numbers of 4 bits, with scales of an eighth bit
     master = 6 if config.optimizer == "adamw_8bit" else 12
     own = 0 if dtype == "fp32" and config.method == "full" else wide  # in fp32 the weight is its own master
     need = Need(
@@ -108,10 +108,10 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
         nodes, tokens = max(ready.longest, min(asked, ready.longest * config.train.batch_size)), asked
     if nodes <= room:
         return override(config, {"encode.batch_tokens": tokens})
-    adapters = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).room(free, share)
+    with_adapters = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).room(free, share)
     if ready.longest <= room:
         fix = f"Set encode.batch_tokens={room}."
-    elif config.train.method == "full" and ready.longest <= adapters:
+    elif config.train.method == "full" and ready.longest <= with_adapters:
         fix = "Set train.method=lora."
     else:
         fix = f"Set encode.max_tokens={room}." if room >= FEWEST else "Choose a smaller model, or a larger machine."
@@ -132,19 +132,19 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
 
 def predicting(config: Config, ready: Prepared) -> float:
     """Return the share of nodes whose logits are computed, at most: the rows of a tree may share their prompt."""
-    encode, encoding = config.encode, ready.receipt["encoding"]
+    encode = config.encode
     if encode.supervise == "all" or encode.prompt_weight or encode.layout == "padded":  # there all, for the most part
         return 1.0
-    answers, prompts = encoding["answer_tokens"]["sum"], encoding["prompt_tokens"]["sum"]
-    return float(answers / (answers + prompts / config.train.batch_size))
+    answers, tokens = int(ready.train.answer_tokens.sum()), int(ready.train.tokens.sum())
+    return answers / (answers + (tokens - answers) / config.train.batch_size)
 
 
-def _adapters(model: PreTrainedModel, rank: int) -> int:
+def _in_adapters(model: PreTrainedModel, rank: int) -> int:
     """Count the numbers of low-rank adapters beside every linear layer but the head."""
     return sum(rank * sum(layer.weight.shape) for layer in _linears(model))
 
 
-def _linear(model: PreTrainedModel) -> int:
+def _in_linears(model: PreTrainedModel) -> int:
     """Count the numbers of every linear layer but the head."""
     return sum(int(layer.weight.numel()) for layer in _linears(model))
 

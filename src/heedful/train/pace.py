@@ -39,9 +39,7 @@ def measure(session: Session) -> Costs:
 
 def tokens_per_update(session: Session) -> float:
     """Return the tokens of an update, in the mean."""
-    encoding = session.ready.receipt["encoding"]
-    tokens = encoding["prompt_tokens"]["sum"] + encoding["answer_tokens"]["sum"]
-    return float(tokens / encoding["rows"] * session.config.train.batch_size)
+    return float(session.ready.train.tokens.mean()) * session.config.train.batch_size
 
 
 def _gradient_seconds_per_token(session: Session) -> float:
