@@ -6,11 +6,13 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.models import byte_tokenizer
 
 from heedful.config import load_config
+from heedful.encode.examples import Examples
 from heedful.encode.prepare import prepare
 from heedful.encode.receipt import FILE, open_encoder, prompt_receipt
 from heedful.encode.template import choose_template
@@ -124,6 +126,20 @@ def test_every_row_is_kept_or_named() -> None:
     assert encoding["limit"] == 60
 
 
+def test_rows_with_a_target_are_counted_in_what_was_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneWithout(Examples):
+        """Examples of which the first has no supervised token, as a fault of the encoder would leave it."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.answer_tokens[:1] = 0
+
+    monkeypatch.setattr("heedful.encode.prepare.Examples", OneWithout)
+    config = load_config(None, ["encode.template=chatml"])
+    encoding = prepare(config, Splits(rows(20), (), ()), {}, byte_tokenizer(), 100).receipt["encoding"]
+    assert (encoding["rows_with_target"], encoding["rows"]) == (19, 20)
+
+
 def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
     """Invariant 6, for answers that all have the weight 0; where everything is learned, they are rows as any other."""
     (row,) = rows(1)
@@ -133,6 +149,7 @@ def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
     def counts(*settings: str, splits: Splits = splits) -> tuple[int, list[str]]:
         config = load_config(None, ["encode.template=chatml", *settings])
         encoding = prepare(config, splits, {}, byte_tokenizer(), 100).receipt["encoding"]
+        assert encoding["rows_with_target"] == encoding["rows"]
         return encoding["rows"], encoding["unlearned"]
 
     with pytest.raises(DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows"):

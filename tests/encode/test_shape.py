@@ -201,7 +201,7 @@ def test_stretches_give_the_tokens_of_the_whole(
 ) -> None:
     """Invariant 10 for the quick way: it is the careful way, whatever the texts."""
     encoder, row = encoder_of(kind, name), conversation(turns, system, extra)
-    expected = encoder.by_pieces(row.messages)
+    expected = encoder.without_shapes(row.messages)
     encoder._stretches._checks.clear()
     encoder._stretches._checks.update(dict.fromkeys(encoder._stretches._known, 99))  # let nothing be mended
     (example,), _ = encoder.encode([row])
@@ -244,7 +244,7 @@ def test_stretches_that_do_not_hold_are_dropped(monkeypatch: pytest.MonkeyPatch)
     template = Template("own", DOUBLE_LINE, "\n\n", tokenizer, special_tokens(tokenizer))
     encoder, row = Encoder(template, frozenset(), 1000), conversation(["q", "a"])
     for _ in range(2):
-        assert encoder.encode([row])[0][0].ids.tolist() == encoder.by_pieces(row.messages)[0].tolist()
+        assert encoder.encode([row])[0][0].ids.tolist() == encoder.without_shapes(row.messages)[0].tolist()
     assert encoder._stretches.encode([row.messages]) == [None]
 
 
@@ -254,5 +254,5 @@ def test_shapes_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     encoder = Encoder(choose_template("chatml", modern_tokenizer(r"\p{N}", False)), frozenset(), 1000)
     rows = [conversation(["q", "a"] * turns) for turns in (1, 2, 3, 1)]
     examples, _ = encoder.encode(rows)
-    assert [e.ids.tolist() for e in examples] == [encoder.by_pieces(row.messages)[0].tolist() for row in rows]
+    assert [e.ids.tolist() for e in examples] == [encoder.without_shapes(row.messages)[0].tolist() for row in rows]
     assert len(encoder.template._shapes) == len(encoder._stretches._known) == 2

@@ -254,7 +254,7 @@ class TestLongRows:
         encoder = self.encoder(limit)
         turns = texts[: len(texts) // 2 * 2]
         endings = (conversation(*turns[k:]) for k in range(0, len(turns) - 1, 2))
-        whole = next((row for row in endings if len(encoder.by_pieces(row.messages)[0]) <= limit), None)
+        whole = next((row for row in endings if len(encoder.without_shapes(row.messages)[0]) <= limit), None)
         fitted = encoder.fitted(conversation(*turns))
         assert fitted is not None
         assert fitted.messages == whole.messages if whole else len(fitted.messages) == 2

@@ -33,7 +33,7 @@ from heedful.errors import DataError
 from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
 from heedful.store import Items, Writer, kept, numbers
 
-FORMAT = 7  # goes up when the same rows would be split or told of otherwise
+VERSION = 7  # goes up when the same rows would be split or told of otherwise
 MOST_SKIPPED = 0.05  # of the rows
 SKIPPED_SHOWN = 10  # skipped rows that the receipt names
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -80,7 +80,7 @@ def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits
     key = {
         "sources": [(source.name, source.sha256, source.part) for source in sources],
         "config": config.model_dump(mode="json"),
-        "format": FORMAT,
+        "format": VERSION,
     }
     folder, receipt, found = kept(
         "splits", key, lambda folder: _curate(folder, sources, choice, config, reporter).as_dict()

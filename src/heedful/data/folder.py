@@ -10,7 +10,7 @@ from heedful.data.readers import READERS, file_type
 from heedful.data.split import Part
 from heedful.errors import DataError
 
-PARTS: dict[str, Part] = {
+PART_NAMED: dict[str, Part] = {
     "train": "train",
     "valid": "validation",
     "val": "validation",
@@ -49,8 +49,8 @@ def _parted(folder: Path) -> list[tuple[Path, Part | None]]:
     other file is."""
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     paths = [path for path in paths if file_type(path.name)[0] in READERS]
-    known = {name: part for name, part in PARTS.items() if name != "dev"}
-    names = PARTS if all(known.get(_name(path)) != "validation" for path in paths) else known
+    known = {name: part for name, part in PART_NAMED.items() if name != "dev"}
+    names = PART_NAMED if all(known.get(_name(path)) != "validation" for path in paths) else known
     return [(path, names.get(_name(path))) for path in paths]
 
 

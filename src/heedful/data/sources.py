@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from heedful.address import redacted, scheme_of
 from heedful.data.download import check_url, fetched
 from heedful.data.fields import listed
-from heedful.data.folder import KINDS, PARTS, no_part_in, parts_in
+from heedful.data.folder import KINDS, PART_NAMED, no_part_in, parts_in
 from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
@@ -189,9 +189,9 @@ def _hub(name: str) -> list[Source]:
         fix = "Check the name and the network."
         raise DataError(f"Cannot read the data set {name} from the hub: {reason}.", fix) from error
     named: dict[Part, Sequence[Any]] = {}
-    for split in filter(PARTS.__contains__, splits):
-        if (part := PARTS[split]) in named:
-            names = " and ".join(other for other in splits if PARTS.get(other) == part)
+    for split in filter(PART_NAMED.__contains__, splits):
+        if (part := PART_NAMED[split]) in named:
+            names = " and ".join(other for other in splits if PART_NAMED.get(other) == part)
             raise DataError(
                 f"The data set {name} has {names}, which are both {part}.", "Save the rows you mean as files."
             )

@@ -17,7 +17,7 @@ from heedful.data.readers import RawRow
 from heedful.records import Place
 from heedful.store import Facts, Items, Writer, kept, numbers
 
-FORMAT = 3  # goes up when the same file would be read otherwise
+VERSION = 3  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so
 TOO_DEEP = "the row is nested too deep"
 
@@ -59,7 +59,7 @@ def spool(name: str, key: Mapping[str, Any], rows: Callable[[], Iterator[RawRow]
         np.save(folder / "lines.npy", np.frombuffer(lines, np.int64))
         return {"rows": len(lines)}
 
-    folder, _, _ = kept("rows", {**key, "format": FORMAT}, write)
+    folder, _, _ = kept("rows", {**key, "format": VERSION}, write)
     return Spool(folder, name)
 
 

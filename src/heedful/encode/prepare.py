@@ -18,7 +18,7 @@ from heedful.config import Config, TrainConfig
 from heedful.data.curate import MOST_SKIPPED
 from heedful.data.rows import Rows
 from heedful.encode.batch import MOST_TOKENS, Collator
-from heedful.encode.examples import FORMAT, Examples, ids_type, write_examples
+from heedful.encode.examples import VERSION, Examples, ids_type, write_examples
 from heedful.encode.order import Order, families
 from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
 from heedful.encode.view import token_view
@@ -62,11 +62,12 @@ def prepare(
     encoder = build_encoder(config.encode, tokenizer, positions)
     identity = encoder.identity()
     train, facts = _encoded(encoder, identity, splits.train, "train", reporter)
-    counts = _learned(EncodingReceipt(**facts["receipt"]), len(splits.train), config.data.on_bad_row)
+    counts = EncodingReceipt(**facts["receipt"])
+    _refuse_unlearned(counts, len(splits.train), config.data.on_bad_row)
     if not train:
         raise _nothing_left(redacted(config.data.path), splits, encoder.max_tokens)
     validation, others = _encoded(encoder, identity, splits.validation, "validation", reporter)
-    _learned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
+    _refuse_unlearned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
     encoding = _describe(encoder, train, counts)
     order = order_of(config.train, train)
     encoding["batch_widths"] = batch_widths(order, train)
@@ -79,14 +80,13 @@ def prepare(
     return Prepared(splits, encoder, train, validation, order, receipt, int(train.tokens.max()), hashes)
 
 
-def _learned(counts: EncodingReceipt, rows: int, on_bad_row: str) -> EncodingReceipt:
+def _refuse_unlearned(counts: EncodingReceipt, rows: int, on_bad_row: str) -> None:
     """Refuse rows in which nothing would be learned, unless bad rows are skipped and these are few."""
     bad = counts.unlearned
     if bad and (on_bad_row == "error" or len(bad) > MOST_SKIPPED * rows):
         problem = f"{bad[0]}: every assistant's message has the weight 0, so nothing would be learned"
         fix = "Give one of them the weight 1, or remove the row."
         raise DataError(f"{problem} ({len(bad)} of {rows} rows are like this).", fix)
-    return counts
 
 
 def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
@@ -104,7 +104,7 @@ def _encoded(
 ) -> tuple[Examples, Facts]:
     """Return the examples of some rows, from the cache where the same were encoded alike before."""
     ids = ids_type(embeddings_of(encoder.tokenizer))
-    key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": FORMAT}
+    key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": VERSION}
 
     def write(folder: Path) -> Facts:
         with reporter.counting(f"Encoding the {part} rows", len(rows), PROGRESS_ROWS) as done:
@@ -150,12 +150,13 @@ def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
 
 
 def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> dict[str, Any]:
+    learned = examples.answer_tokens > 0 if encoder.supervise == "response" else examples.tokens > 1
     return {
         "template": encoder.template.label,
         "stop_token": encoder.template.stop_token(),
         "limit": counts.limit,
         "rows": counts.rows,
-        "rows_with_target": counts.rows,  # a row with nothing to learn is no example
+        "rows_with_target": int(learned.sum()),
         "stop_supervised": counts.stop_supervised,
         "prompt_tokens": spread(examples.tokens - examples.answer_tokens),
         "answer_tokens": spread(examples.answer_tokens),

@@ -19,21 +19,21 @@ from heedful.records import Message
 
 Ids = NDArray[np.int32]
 Flags = NDArray[np.bool_]
-Row = tuple[Ids, Flags]
+Encoded = tuple[Ids, Flags]
 Messages = Sequence[Message]
 Known = tuple[tuple[Stretch, list[int]], ...]  # stretches with the ids of those that are always the same
 
 
 class Stretches:
-    """What is known of the shapes met so far; `by_pieces` is the encoding that needs no shape."""
+    """What is known of the shapes met so far; `without_shapes` is the encoding that needs no shape."""
 
-    def __init__(self, template: Template, by_pieces: Callable[[Messages], Row]) -> None:
-        self._template, self._by_pieces = template, by_pieces
+    def __init__(self, template: Template, without_shapes: Callable[[Messages], Encoded]) -> None:
+        self._template, self._without_shapes = template, without_shapes
         self._borders = Borders(template.tokenizer, template.special)
         self._known: dict[Roles, Known | None] = {}
         self._checks: dict[Roles, int] = {}
 
-    def encode(self, conversations: Sequence[Messages]) -> list[Row | None]:
+    def encode(self, conversations: Sequence[Messages]) -> list[Encoded | None]:
         """Encode what can be encoded so, and give None for the rest."""
         if not self._borders.known:
             return [None] * len(conversations)
@@ -72,13 +72,13 @@ class Stretches:
         fixed = self._call([stretch.fixed if stretch.slot is None else "" for stretch in stretches])
         return tuple(zip(stretches, fixed, strict=True))
 
-    def _holds(self, messages: Messages, row: Row) -> bool:
+    def _holds(self, messages: Messages, row: Encoded) -> bool:
         """Compare the first rows of each shape with what they are without it; forget a shape that does not hold."""
         roles = roles_of(messages)
         checks = self._checks.get(roles, 0)
         if checks < SHAPE_CHECKS:
             self._checks[roles] = checks + 1
-            if not all(map(np.array_equal, row, self._by_pieces(messages))):
+            if not all(map(np.array_equal, row, self._without_shapes(messages))):
                 self._known[roles] = None
         return self._known[roles] is not None
 
@@ -91,7 +91,7 @@ class Stretches:
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _joined(known: Known, found: Iterator[list[int]]) -> Row:
+def _joined(known: Known, found: Iterator[list[int]]) -> Encoded:
     """Join a row's stretches, of which `found` gives the ids of the next that is not fixed."""
     ids: list[int] = []
     ends = [0]

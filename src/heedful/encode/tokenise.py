@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
-from heedful.encode.stretches import Flags, Ids, Stretches
+from heedful.encode.stretches import Encoded, Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import Truncated, Truncator
 from heedful.errors import DataError
@@ -139,7 +139,7 @@ class Encoder:
                 chunk.answer_tokens.append(int(np.count_nonzero(flags)))
             yield chunk
 
-    def _rows(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[tuple[Ids, Flags]]:
+    def _rows(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[Encoded]:
         """Encode conversations: by the stretches of their shapes, or piece by piece where that is not possible."""
         rows = self._stretches.encode([conversation.messages for conversation in conversations])
         rest = [number for number, row in enumerate(rows) if row is None]
@@ -150,15 +150,15 @@ class Encoder:
         receipt.special_tokens_in_text += sum(any(segment.literal for segment in _joined(row)) for row in pieces)
         return [row for row in rows if row is not None]
 
-    def by_pieces(self, messages: Sequence[Message]) -> tuple[Ids, Flags]:
+    def without_shapes(self, messages: Sequence[Message]) -> Encoded:
         """Encode one conversation piece by piece."""
         return self._encode_one(self.template.render_pieces(messages))
 
     @cached_property
     def _stretches(self) -> Stretches:
-        return Stretches(self.template, self.by_pieces)
+        return Stretches(self.template, self.without_shapes)
 
-    def _encode_one(self, pieces: Sequence[Sequence[Segment]]) -> tuple[Ids, Flags]:
+    def _encode_one(self, pieces: Sequence[Sequence[Segment]]) -> Encoded:
         ids, flags, _ = self._encode([pieces])[0]
         return ids, flags
 
@@ -185,14 +185,14 @@ class Encoder:
             encoded.append((ids, flags, crossed))
         return encoded
 
-    def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[tuple[Ids, Flags]]:
+    def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[Encoded]:
         """Tokenise rows of segments; runs of ordinary segments together, literal ones apart and as plain text."""
         runs = [
             (k, literal, list(run))
             for k, row in enumerate(rows)
             for literal, run in groupby(row, key=lambda s: s.literal)
         ]
-        parts: list[list[tuple[Ids, Flags]]] = [[] for _ in rows]
+        parts: list[list[Encoded]] = [[] for _ in rows]
         found = {
             literal: iter(self._call([r for _, lit, r in runs if lit is literal], literal)) for literal in (False, True)
         }
@@ -243,10 +243,10 @@ class Encoder:
         learned = shorter is not None and (self.supervise == "all" or shorter.flags.any())
         return shorter if learned else None
 
-    def _encode_cut(self, messages: tuple[Message, ...]) -> tuple[Ids, Flags]:
+    def _encode_cut(self, messages: tuple[Message, ...]) -> Encoded:
         """Encode a conversation that was cut: of several exchanges without a shape, which few others would have."""
         several = sum(message.role == "user" for message in messages) > 1
-        return self.by_pieces(messages) if several else self._encode_one(self.template.pieces(messages))
+        return self.without_shapes(messages) if several else self._encode_one(self.template.pieces(messages))
 
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt

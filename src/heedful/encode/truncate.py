@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.encode.stretches import Flags, Ids
+from heedful.encode.stretches import Encoded, Flags, Ids
 from heedful.records import Message
 
 Messages = tuple[Message, ...]
@@ -42,7 +42,7 @@ class Truncator:
     """Cuts conversations to `limit` tokens. To encode one costs the more the longer it is, so few cuts are tried."""
 
     limit: int
-    encode: Callable[[Messages], tuple[Ids, Flags]]
+    encode: Callable[[Messages], Encoded]
     tokenizer: PreTrainedTokenizerBase
 
     def cut(self, whole: Truncated) -> Truncated | None:
