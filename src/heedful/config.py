@@ -1,8 +1,7 @@
-"""The typed tree of settings: defaults < recipe file < overrides, every leaf described under it.
+"""The typed tree of settings: defaults < recipe file < overrides, every leaf described under it, intervals in steps.
 
-What enters: a recipe's path and `section.key=value` strings. What leaves: a frozen `Config`, or one UsageError that
-lists all that is wrong at once. A section is named for the folder that reads it (`model`: model.py;
-`run`: report/track.py). All intervals are in steps.
+What enters: a recipe's path and `section.key=value` strings. What leaves: a frozen `Config`, or one UsageError of all
+that is wrong. A section is named for the folder that reads it (`model`: model.py; `run`: report/track.py).
 """
 
 from __future__ import annotations
