@@ -21,7 +21,6 @@ from heedful.errors import RunError
 from heedful.live import terminal_display
 from heedful.report import screen
 from heedful.run import Run
-from heedful.train.display import Display
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
 from heedful.train.pace import measure, tokens_per_update
 from heedful.train.precision import native_bf16, resolve
@@ -104,9 +103,7 @@ def expects(
     config = fit_to_memory(config, model_config, ready, machine.free_memory())
     loaded = models.load(config.model.name, config.model.dropout)
     with tempfile.TemporaryDirectory() as folder:
-        around = terminal_display(config, ready)
-        quiet = Display(screen.say, around.bar, around.sample)
-        session = Session(Run(Path(folder)), config, ready, loaded, quiet)
+        session = Session(Run(Path(folder)), config, ready, loaded, terminal_display(config, ready))
         costs = measure(session)
         steps = session.learner.steps
         seconds = costs.remaining(config.train, len(ready.train), 0, steps)

@@ -27,4 +27,4 @@ class Display:
 
     say: Callable[[str], None]
     bar: Callable[[int, int], AbstractContextManager[Bar]]
-    sample: Callable[[torch.nn.Module], tuple[str, str] | None]
+    sample: Callable[[torch.nn.Module], tuple[str, str]]

@@ -142,11 +142,9 @@ class Session:
         if not self.ranks.is_leader or self.learner.sharded:
             return
         with self.costs.timed("sample"):
-            sample = self.display.sample(self.learner.model)
-        if sample is not None:
-            prompt, text = sample
-            self.log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
-            self.display.say(f"sample: {prompt!r} -> {text!r}")
+            prompt, text = self.display.sample(self.learner.model)
+        self.log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
+        self.display.say(f"sample: {prompt!r} -> {text!r}")
 
     def interrupted(self) -> int:
         """Return the signal that any rank heard, or 0."""
