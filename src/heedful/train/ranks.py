@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,7 @@ ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 se
 BUCKET = 2**23  # numbers of gradients that are added up in one go
 MEETINGS = itertools.count()  # of this process with others: a program may train several times
 Tensors = dict[str, torch.Tensor]
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,11 @@ class Ranks:
     def is_leader(self) -> bool:
         return self.rank == 0
 
-    def broadcast(self, find: Callable[[], Any]) -> Any:
-        """Let the leader find out something that JSON can say, and give it to every rank."""
+    def broadcast(self, find: Callable[[], Told]) -> Told:
+        """Let the leader find out something that JSON can say, and give it to every rank.
+
+        On several ranks tuples arrive as lists, and keys as text.
+        """
         if self.count == 1:
             return find()
         text = json.dumps(find()).encode() if self.is_leader else b""
@@ -61,7 +65,8 @@ class Ranks:
         letters = torch.tensor(list(text), dtype=torch.uint8, device=self.device)
         letters = letters if self.is_leader else torch.empty(int(size), dtype=torch.uint8, device=self.device)
         dist.broadcast(letters, 0)
-        return json.loads(bytes(letters.tolist()))
+        told: Told = json.loads(bytes(letters.tolist()))
+        return told
 
     def all_reduce_sum(self, *numbers: float) -> list[float]:
         """Add up numbers over the ranks."""
