@@ -30,6 +30,7 @@ class FormatChoice:
     name: str
     why: str
     columns: Mapping[str, str]  # field -> the column that holds it
+    detected: bool = True  # and not set
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> F
     _refuse_unknown_fields(columns, FORMATS if wanted == "auto" else (wanted,))
     _refuse_absent_columns(columns, chain((fields for fields, _ in seen), (fields for fields, _ in usable)))
     if wanted != "auto":
-        return FormatChoice(wanted, "it is set by data.format", columns)
+        return FormatChoice(wanted, "it is set by data.format", columns, detected=False)
     if not seen:  # every row is bad, each for a reason of its own
         return FormatChoice("alpaca", "no row could be read", columns)
     name, why = detect((renamed(fields, columns), place) for fields, place in seen)
@@ -138,7 +139,7 @@ def _missing(form: Format, fields: Fields, choice: FormatChoice) -> BadRow:
     """Say which field a row lacks, and which of its columns may be meant."""
     other = _format_of(fields)
     if other and other != choice.name:
-        fix = "Keep one format in a file." if choice.why != "it is set by data.format" else "Check data.format."
+        fix = "Keep one format in a file." if choice.detected else "Check data.format."
         return BadRow(f"the row is of the format {other}, not {choice.name}", fix, "another format")
     names = next(names for names in form.needs if not any(name in fields for name in names))
     known = set(form.fields)
