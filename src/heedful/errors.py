@@ -55,8 +55,7 @@ class Unfinished(RunError):
     """A run whose training has not come to a model yet."""
 
     def __init__(self, run: Path) -> None:
-        again = f"heedful train --resume --out {shlex.quote(str(run))}"
-        super().__init__(f"{run} holds no model: its training never finished.", f"Continue it with {again}.")
+        super().__init__(f"{run} holds no model: its training never finished.", f"Continue it with {resuming(run)}.")
 
 
 class ExportError(HeedfulError):
@@ -67,13 +66,17 @@ class Interrupted(Exception):
     """A signal asked the run to end, and it was saved before it did."""
 
     def __init__(self, signal_number: int, run: Path) -> None:
-        again = f"heedful train --resume --out {shlex.quote(str(run))}"
-        super().__init__(f"Interrupted; the run is saved: {again} continues it.")
+        super().__init__(f"Interrupted; the run is saved: {resuming(run)} continues it.")
         self.exit_code = 128 + signal_number
 
 
 class Follow(SystemExit):
     """A rank ends as another did, which told why."""
+
+
+def resuming(run: Path) -> str:
+    """Return the command that goes on with a run."""
+    return f"heedful train --resume --out {shlex.quote(str(run))}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -72,9 +72,12 @@ def check(
     from heedful.report import screen
 
     overrides = merge_overrides(
-        settings, data__format=format, data__columns=columns_of(columns), data__on_bad_row=on_bad_row
+        settings,
+        data__format=format,
+        data__columns=columns_of(columns),
+        data__on_bad_row=on_bad_row,
+        encode__template=template,
     )
-    overrides |= {"encode.template": template} if template else {}
     checking.check_receipt_path(out)
     ready = checking.check(data, model=model, recipe=recipe, settings=overrides)
     checking.store_receipt(ready.receipt, out)

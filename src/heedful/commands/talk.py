@@ -122,7 +122,7 @@ def _chat_with_server(
     sampling = load_config(None, settings).generate.sampling()
     remote = connect(url, model, read_key(key_file, API_KEY))
     remote.named |= {leaf.removeprefix("generate.") for leaf in settings}
-    chat_with(remote, sampling, system, named=remote.named)
+    chat_with(remote, sampling, system, named=remote.named)  # the same set: what /set names is sent from then on
 
 
 def serve(

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 from heedful.errors import DataError
 
 GET_AGAIN = "The file may be cut off: get it again."
+TOO_DEEP = "the row is nested too deep"
 WINDOW = 1 << 20  # bytes; a longer value widens it
 LONGEST_WORD = 16  # a word, number's sign or escape that the window cuts is told as a fault not further from its end
 
@@ -140,7 +141,7 @@ def _is_unicode(value: Any) -> bool:
 def broken(error: Broken, text: str, start: int) -> tuple[int, str, str]:
     """Say where a value breaks, why, and what to do."""
     if not isinstance(error, json.JSONDecodeError):
-        return start, "the row is nested too deep", "A row should hold text, or a list of messages."
+        return start, TOO_DEEP, "A row should hold text, or a list of messages."
     before = text[: error.pos].rstrip()[-1:]
     if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
         return error.pos, f"the text ends inside a row ({lower(error.msg)})", GET_AGAIN

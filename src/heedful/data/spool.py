@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from heedful.data.json_text import TOO_DEEP
 from heedful.data.readers import RawRow
 from heedful.records import Place
 from heedful.store import Facts, Items, Writer, kept, numbers
 
 VERSION = 3  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so
-TOO_DEEP = "the row is nested too deep"
 
 
 class Spool:

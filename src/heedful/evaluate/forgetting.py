@@ -76,7 +76,9 @@ def probe(engine: Engine, encoder: Encoder) -> list[Cell]:
 
 
 def probe_rows(models: Mapping[str, Sequence[Cell]]) -> list[RowScores]:
-    """Put the models' cells side by side, a row a probe."""
+    """Put the models' cells side by side, a row a probe; none at all if a model was too short for them."""
+    if not all(models.values()):
+        return []
     return [
         RowScores(
             f"{FILE}:{p.line}",
@@ -86,7 +88,6 @@ def probe_rows(models: Mapping[str, Sequence[Cell]]) -> list[RowScores]:
             p.family,
         )
         for i, p in enumerate(probes())
-        if all(models.values())
     ]
 
 

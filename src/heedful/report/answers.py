@@ -10,7 +10,7 @@ from typing import Any
 
 from heedful.data.formats import choose, to_conversation
 from heedful.data.readers import RawRow
-from heedful.data.turns import BadRow, in_words
+from heedful.data.turns import in_words
 from heedful.errors import DataError
 from heedful.evaluate.rows import response_key, unique
 from heedful.records import Place
@@ -88,5 +88,5 @@ def questions(rows: Sequence[Row], columns: Mapping[str, str]) -> list[tuple[str
         choice = choose(raw, "auto", {field: column for field, column in present.items() if field != column})
         conversations = [to_conversation(row, choice).messages for row in raw]
         return [(in_words(before), answer.content) for *before, answer in conversations]
-    except (DataError, BadRow):
+    except DataError:
         return [(json.dumps(dict(row), ensure_ascii=False), str(row.get("output", ""))) for row in rows]
