@@ -8,6 +8,7 @@ Standard library only: every stage and every test may import this in a milliseco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -209,6 +210,8 @@ class Sampling:
             f"repetition_penalty={self.repetition_penalty} (at least {LEAST_PENALTY:g})": not (
                 LEAST_PENALTY <= self.repetition_penalty < float("inf")
             ),
+            f"presence_penalty={self.presence_penalty} (a finite number)": not math.isfinite(self.presence_penalty),
+            f"frequency_penalty={self.frequency_penalty} (a finite number)": not math.isfinite(self.frequency_penalty),
         }
         if any(wrong.values()):
             raise UsageError(f"Impossible sampling: {', '.join(text for text, is_so in wrong.items() if is_so)}.")

@@ -59,7 +59,14 @@ def test_penalty_is_transformers_own(penalty: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"temperature": 1e-38}, {"temperature": float("nan")}, {"repetition_penalty": 1e-39}]
+    "setting",
+    [
+        {"temperature": 1e-38},
+        {"temperature": float("nan")},
+        {"repetition_penalty": 1e-39},
+        {"presence_penalty": float("nan")},
+        {"frequency_penalty": float("inf")},
+    ],
 )
 def test_what_would_overflow_is_refused(setting: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="Impossible sampling"):
@@ -133,6 +140,13 @@ def test_top_p_keeps_what_sorting_everything_keeps(top_p: float) -> None:
     expected = TopP(top_p)(torch.tensor([[0]]), logits[None] / 0.7)[0].isfinite().nonzero()[:, 0]
     assert abs(len(ids) - len(expected)) <= 2  # sums round differently
     assert set(ids.tolist()) >= set(expected.tolist()) or set(ids.tolist()) <= set(expected.tolist())
+
+
+@pytest.mark.parametrize("logits", [LOGITS, torch.zeros(49), torch.arange(2e4) * 1e-11])
+@pytest.mark.parametrize("top_p", [1e-30, 1e-46, 5e-324])
+def test_the_likeliest_token_stays_however_small_top_p_is(logits: torch.Tensor, top_p: float) -> None:
+    token, _ = pick(logits, [0], 0, Sampling(temperature=1, top_p=top_p))
+    assert logits.max() - logits[token] < 1e-6  # closer than probabilities tell apart
 
 
 def test_mass_above_as_documented() -> None:

@@ -112,10 +112,12 @@ def nucleus(
     slack = noise + doubtful if noise else 0.0
     # All tokens below (1 - p) / n have no more than 1 - p together: those above reach p, so only they need sorting.
     floor = (1 - sampling.top_p - 2 * slack) / len(logits) * math.exp(-noise)
+    floor = min(floor, float(probabilities.max()))  # which rounding may have put below it
     ids = (maybe & (probabilities >= floor)).nonzero()[:, 0]
     low, high = mass_above(probabilities[ids], math.exp(noise))
-    kept = low - slack < sampling.top_p
-    return ids[kept], (inside[ids] & (high + slack < sampling.top_p))[kept]
+    top_p = max(sampling.top_p, torch.finfo(torch.float32).tiny)  # or it were 0 here, and nothing likely enough
+    kept = low - slack < top_p
+    return ids[kept], (inside[ids] & (high + slack < top_p))[kept]
 
 
 def mass_above(probabilities: torch.Tensor, ratio: float) -> tuple[torch.Tensor, torch.Tensor]:
