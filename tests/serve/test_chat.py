@@ -177,6 +177,19 @@ def test_a_message_too_long_by_itself_makes_no_talk_forget(run, line: str, seen:
     assert "No answer came" in said.notes
 
 
+@pytest.mark.parametrize("file", ["\0", "~nobody-of-this-name/x", "/"])
+def test_a_name_that_cannot_be_saved_to_is_a_sentence(run, file: str) -> None:  # type: ignore[no-untyped-def]
+    said = run(Scripted(["a"], ["b"]), f"x\n/save {file}\ny\n")
+    assert said.out == "a\nb\n" and "Cannot write" in said.notes
+
+
+@pytest.mark.parametrize("nothing", [[], [" \n"]])
+def test_a_script_knows_of_a_message_without_an_answer(run, nothing: list[str]) -> None:  # type: ignore[no-untyped-def]
+    said = run(Scripted(nothing, ["b"]), "x\ny\n")
+    assert (said.code, said.out.split()) == (1, ["b"])
+    assert "No answer came; the message is dropped." in said.notes
+
+
 def test_save_says_what_is_missing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     said = run(Scripted(["1"]), f"/save x\na\n/save\n/save {tmp_path}/none/x\n")
     assert said.notes.splitlines() == [

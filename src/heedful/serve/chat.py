@@ -84,17 +84,16 @@ def chat(
     if sys.stdin.isatty():
         remember_lines()
         talk.say(f"Chatting with {engine.name or 'the model'}. /help lists the commands.")
-    failed = False
     while True:
         try:
             talk.hear(read_line())
         except KeyboardInterrupt:
             talk.say("\nCtrl-D or /quit leaves.")
         except HeedfulError as error:
-            failed = True
+            talk.failed = True
             talk.say(str(error))
         except (Leave, EOFError):
-            if failed and not sys.stdin.isatty():  # a script should know
+            if talk.failed and not sys.stdin.isatty():  # a script should know
                 raise SystemExit(1) from None
             return
 
@@ -109,6 +108,7 @@ class Talk:
     other: Other | None = None  # opens the model to compare with
     named: set[str] = field(default_factory=lambda: {*SETTINGS})  # settings that are decided here
     told: bool = False  # that old turns are left out
+    failed: bool = False  # something asked for was not done
     turns: list[Message] = field(default_factory=list)  # user, assistant, ...; answers cut off are not supervised
     retries: int = 0
     refused: int = 0  # how many of the oldest turns a server did not take with the others
@@ -152,6 +152,7 @@ class Talk:
             answer = Message("assistant", "".join(said.pieces), None if said.whole else False)
             self.turns[-1:] = [asked, answer] if answer.content.strip() else before
             if not answer.content.strip():
+                self.failed = True
                 self.refused = refused  # with this message; with another the turns may well fit
                 self.say(f"No answer came; {'the previous one is kept' if before else 'the message is dropped'}.")
 
@@ -257,13 +258,14 @@ class Talk:
             {"role": turn.role, "content": turn.content} | ({"weight": 0} if turn.supervised is False else {})
             for turn in [*self.head(), *self.turns]
         ]
-        path = Path(file).expanduser()
         try:
+            path = Path(file).expanduser()
             begun = "\n" if _ends_within_a_line(path) else ""
             with open(path, "a", encoding="utf-8") as lines:
                 lines.write(f"{begun}{json.dumps({'messages': messages}, ensure_ascii=False)}\n")
-        except OSError as error:
-            raise HeedfulError(f"Cannot write {file}: {error.strerror}.") from error
+        except (OSError, ValueError, RuntimeError) as error:  # a zero byte is the second, ~nobody the third
+            reason = str(getattr(error, "strerror", error)).rstrip(".")
+            raise HeedfulError(f"Cannot write {file}: {reason}.") from error
         self.say(f"Saved to {file}.")
 
     def leave(self, _: str) -> None:

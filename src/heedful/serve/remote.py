@@ -18,6 +18,7 @@ from heedful.serve.chat import TooLong
 
 SILENCE_SECONDS = 120.0  # longest wait for a next word
 UNKNOWN_CONTEXT = 4096  # tokens of a conversation, where a server does not tell its context
+MOST_BYTES = 8  # of a token, on the average of any text: English has between four and five
 DONE: dict[str, Any] = {"choices": [{"finish_reason": "stop"}]}  # what [DONE] says where nothing else said it before
 
 
@@ -67,8 +68,9 @@ class Remote:
         return {name: written.get(name, getattr(sampling, name)) for name in sorted(self.named)}
 
     def count(self, messages: Sequence[Message]) -> int:
-        """Guess the tokens of a prompt; where that is too few the server refuses them, and the oldest turns go."""
-        return sum(len(message.content.encode()) // 2 + 8 for message in messages)
+        """Return the least tokens that a prompt can have. Where it has more than fit the server refuses them, and the
+        oldest turns go; a guess that is too high would let them go for nothing."""
+        return sum(len(message.content.encode()) // MOST_BYTES + 1 for message in messages)
 
 
 def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
