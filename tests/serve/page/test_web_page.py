@@ -98,6 +98,35 @@ def test_a_changed_message_takes_the_place_of_all_that_followed(open_page: Open,
     page.wait(lambda: page.texts(".bubble") == ["Better"])
     page.rest()
     assert shown(script) == [("user", "Better")]
+    page.click(".toast button")
+    page.wait(lambda: page.texts(".bubble") == ["First", "Second"])
+    page.browser.refresh()
+    page.wait(lambda: page.texts(".bubble") == ["First", "Second"])
+
+
+def test_what_another_model_answered_can_be_asked_again(open_page: Open, script: Script, run: Run) -> None:
+    """Another one may be served at the same address; what was said keeps its author."""
+    page = open_page()
+    page.choose("both")
+    page.send("First")
+    page.choose("tiny")
+    page.send("Second")
+    script.models = ("other",)
+    page.browser.refresh()
+    page.wait(lambda: page.texts("#models") == ["other"])
+    page.press("Try again", 1)
+    page.wait(lambda: "2 / 2" in page.texts(".number"))
+    page.rest()
+    page.press("Previous answer")
+    page.press("Good answer", 1)
+    page.wait(lambda: Feedback(run).opinions())
+    assert [opinion.model for opinion in Feedback(run).opinions()] == ["tiny-base"]
+    page.press("Edit the message", 1)
+    page.replace(".prompt .edit textarea", "Better")
+    page.click(".prompt .edit .primary")
+    page.wait(lambda: page.texts(".bubble") == ["First", "Better"])
+    page.rest()
+    assert [asked["model"] for asked in script.asked] == ["tiny", "tiny-base", "tiny", "other", "other"]
 
 
 def test_both_models_answer_at_once(open_page: Open, script: Script) -> None:
@@ -410,6 +439,13 @@ def test_the_server_s_settings_hold_and_are_shown_until_they_are_changed(open_pa
     assert again["top_p"] == 0.5 and "temperature" not in again and again["seed"] != asked["seed"]
 
 
+def test_the_slider_holds_the_number_that_it_shows(open_page: Open, script: Script) -> None:
+    script.sampling = Sampling(max_tokens=1000)
+    page = open_page()
+    page.click("#open-settings")
+    assert page.one("#maxTokens").get_attribute("value") == page.texts("#settings output")[-1] == "1000"
+
+
 def test_numbers_that_an_earlier_page_kept_though_nobody_chose_them_are_left_to_the_server(
     open_page: Open, script: Script
 ) -> None:
@@ -544,7 +580,7 @@ def test_old_probabilities_make_room_before_anything_is_lost(open_page: Open) ->
         await store.put(old);
         const write = store.write.bind(store);
         const full = [new DOMException("", "QuotaExceededError")];
-        store.write = (one) => full.length ? Promise.reject(full.pop()) : write(one);
+        store.write = (...all) => full.length ? Promise.reject(full.pop()) : write(...all);
         await store.put(fresh);
         const again = await openStore();
         await again.load();

@@ -7,9 +7,11 @@ import { t } from "./text.js";
 import { tokenView } from "./tokens.js";
 
 export class AnswerView {
-  /** `act` does what buttons ask for: retry, rate, improve, keep; `label` names the model, or is null where there is one. */
-  constructor(lane, { label, rates, act, isRunning }) {
-    Object.assign(this, { lane, label, rates, act, isRunning, mode: "text", timer: null, cost: 0 });
+  /** `act` does what buttons ask for: retry, rate, improve, keep; `label` names the model, or is null where there is one;
+   * `drafts` holds what is being typed. */
+  constructor(lane, { label, rates, act, drafts, isRunning }) {
+    Object.assign(this, { lane, label, rates, act, drafts, isRunning, timer: null, cost: 0 });
+    this.mode = drafts.has(this.answer.id) ? "improve" : "text";
     this.head = h("header");
     this.body = h("div.body");
     this.foot = h("footer");
@@ -127,16 +129,27 @@ export class AnswerView {
   }
 
   improveForm() {
-    const field = h("textarea", { value: saidBy(this.lane), "aria-label": t("betterField"), oninput: () => fit(field) });
+    const { drafts, answer } = this;
+    const field = draftField(drafts, answer.id, saidBy(this.lane), t("betterField"));
     const save = (event) => {
       event.preventDefault();
+      drafts.delete(answer.id);
       const text = field.value.trim();
       this.mode = "text";
       this.act.improve(text && text !== this.answer.text.trim() ? text : null);
     };
-    requestAnimationFrame(() => (fit(field), field.focus()));
-    return editForm(field, t("betterField"), t("save"), save, () => this.turn("text"));
+    return editForm(field, t("betterField"), t("save"), save, () => (drafts.delete(answer.id), this.turn("text")));
   }
+}
+
+/** A text field whose text is held under an id until it is sent or given up: what stands around it may be drawn anew. */
+export function draftField(drafts, id, text, label) {
+  const opened = !drafts.has(id);
+  const hold = () => (fit(field), drafts.set(id, field.value));
+  const field = h("textarea", { value: drafts.get(id) ?? text, "aria-label": label, "data-draft": id, oninput: hold });
+  drafts.set(id, field.value);
+  requestAnimationFrame(() => (fit(field), opened && field.focus()));
+  return field;
 }
 
 /** A text field with the two ways to leave it; Escape is the second. */

@@ -2,8 +2,9 @@
 
 import * as api from "./api.js";
 import { ask } from "./ask.js";
-import { addAnswer, newConversation, newExchange, saidBy, shownAnswer, titleOf, toOpinion, toRow } from "./conversation.js";
-import { byId, download, fit, h, icon, speak, toast } from "./dom.js";
+import { addAnswer, answersOf, newConversation, newExchange, saidBy, shownAnswer, titleOf, toOpinion } from "./conversation.js";
+import { byId, fit, icon, speak, toast } from "./dom.js";
+import { exportRows } from "./export.js";
 import { labelFrame, showList, showModels, showRun, slideSidebar } from "./frame.js";
 import { NEUTRAL, fieldsOf, inForce } from "./sampling.js";
 import { askKey, openSettings } from "./settings.js";
@@ -21,12 +22,16 @@ class App {
     this.applyAppearance();
     this.store = await openStore();
     if (!this.store.lasting) toast(t("forgetful"));
-    await this.store.load();
-    this.mendUnfinished();
     await this.meetServer();
     this.thread = new Thread(this);
     this.conversation = newConversation(this.settings.system);
     this.listen();
+    this.store.follow({
+      isWriting: (exchange) => answersOf({ exchanges: [exchange] }).some((answer) => this.isRunning(answer)),
+      onChange: (conversation) => (conversation === this.conversation ? this.show(this.thread.follows) : this.showList()),
+      onRemove: (conversation) => this.leave(conversation),
+    });
+    await this.store.load();
     slideSidebar();
     this.route();
   }
@@ -65,6 +70,11 @@ class App {
     return mode === "both" || this.models.includes(mode) ? mode : this.pair.tuned;
   }
 
+  /** The models that answer a new message. */
+  get answering() {
+    return this.mode === "both" ? [this.pair.tuned, this.pair.base] : [this.mode];
+  }
+
   /** How the server samples where it is told nothing. */
   get served() {
     return this.about.sampling ?? NEUTRAL;
@@ -81,12 +91,12 @@ class App {
 
   // What the screen shows
 
-  show() {
+  show(follows = true) {
     labelFrame();
     byId("open-run").hidden = !this.about.run;
     showModels({ ...this.pair, only: this.pair ? null : this.models[0], mode: this.mode, choose: (mode) => this.change("mode", mode) });
     this.showList();
-    this.thread.show(this.conversation);
+    this.thread.show(this.conversation, follows);
     this.showComposer();
   }
 
@@ -127,16 +137,24 @@ class App {
   // What can be asked for
 
   send(prompt) {
-    const models = this.mode === "both" ? [this.pair.tuned, this.pair.base] : [this.mode];
-    this.begin(newExchange(prompt, models));
+    this.begin(newExchange(prompt, this.answering));
   }
 
   /** Ask a changed prompt in place of an exchange and of all that followed it. */
   resend(exchange, prompt) {
     this.stop();
-    const at = this.conversation.exchanges.indexOf(exchange);
-    this.conversation.exchanges.splice(at);
-    this.begin(newExchange(prompt, exchange.lanes.map((lane) => lane.model)));
+    const { conversation } = this;
+    const at = conversation.exchanges.indexOf(exchange);
+    const removed = conversation.exchanges.splice(at);
+    const known = exchange.lanes.map((lane) => lane.model).filter((model) => this.models.includes(model));
+    this.begin(newExchange(prompt, known.length ? known : this.answering));
+    const undo = () => {
+      this.stop(conversation);
+      conversation.exchanges.splice(at, Infinity, ...removed);
+      this.keep(conversation);
+      if (conversation === this.conversation) this.show();
+    };
+    toast(t("replaced"), { label: t("undo"), run: undo });
   }
 
   begin(exchange) {
@@ -150,8 +168,13 @@ class App {
     return Promise.all(answers);
   }
 
+  /** Give another answer in a lane; where its model is no longer served, by one that is. */
   retry(exchange, lane) {
     const { temperature } = this.settings;
+    if (!this.models.includes(lane.model)) {
+      for (const answer of lane.answers) answer.model ??= lane.model;
+      lane.model = this.answering[exchange.lanes.indexOf(lane)] ?? this.answering[0];
+    }
     const done = this.run(exchange, lane, (temperature ?? this.served.temperature) > 0 ? temperature : FREER);
     this.show();
     return done;
@@ -209,25 +232,18 @@ class App {
   }
 
   async remove(conversation) {
-    this.removed.add(conversation);
-    this.stop(conversation);
-    await this.store.remove(conversation.id);
-    const undo = async () => {
-      this.removed.delete(conversation);
-      await this.keep(conversation);
-    };
-    toast(t("deleted"), { label: t("undo"), run: undo });
-    if (conversation === this.conversation) location.hash = "#/";
-    else this.showList();
+    const removed = this.store.remove(conversation.id);
+    this.leave(conversation);
+    await removed;
+    toast(t("deleted"), { label: t("undo"), run: () => (this.removed.delete(conversation), this.keep(conversation)) });
   }
 
-  /** Save conversations as rows that `heedful train` reads. */
-  export(conversations) {
-    const rows = conversations.map(toRow).filter(Boolean);
-    if (!rows.length) return toast(t("nothingToExport"));
-    const name = rows.length === 1 ? titleOf(conversations.find(toRow)).replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40) : "conversations";
-    download(`heedful-${name.replace(/^-|-$/g, "")}.json`, `${JSON.stringify(rows, null, 1)}\n`, "application/json");
-    return toast(t("exported"));
+  /** End what goes on in a conversation that was deleted, here or in another tab, and show it no longer. */
+  leave(conversation) {
+    this.removed.add(conversation);
+    this.stop(conversation);
+    if (conversation === this.conversation) location.hash = "#/";
+    else this.showList();
   }
 
   change(name, value) {
@@ -241,15 +257,6 @@ class App {
 
   tell(error) {
     toast(error.status === 0 ? t("unreachable") : t("failed", { reason: error.message }));
-  }
-
-  /** Answers that a closed tab left unfinished were stopped. */
-  mendUnfinished() {
-    for (const { exchanges } of this.store.list()) {
-      for (const lane of exchanges.flatMap((exchange) => exchange.lanes)) {
-        for (const answer of lane.answers) answer.finish ??= "stopped";
-      }
-    }
   }
 
   listen() {
@@ -267,14 +274,14 @@ class App {
     byId("skip").onclick = (event) => (event.preventDefault(), prompt.focus());
     byId("new").onclick = () => (location.hash === "#/" || location.hash === "" ? this.route() : (location.hash = "#/"));
     byId("open-run").onclick = () => (location.hash = "#/run");
-    byId("export").onclick = () => this.export([this.conversation]);
+    byId("export").onclick = () => exportRows([this.conversation]);
     byId("open-settings").onclick = () => openSettings({
       settings: this.settings,
       served: this.served,
       positions: Math.min(...this.positions.values()),
       conversation: this.conversation,
       change: (name, value) => this.change(name, value),
-      exportAll: () => this.export(this.store.list()),
+      exportAll: () => exportRows(this.store.list()),
     }); // prettier-ignore
   }
 

@@ -3,7 +3,8 @@
 // conversation  { id, updated, system, exchanges }
 // exchange      { id, prompt, lanes }            one prompt; a lane for each model that was asked
 // lane          { model, answers, shown }        the versions of its answer, and which is looked at
-// answer        { id, messages, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better }
+// answer        { id, messages, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better, model }
+//               `model` gave it, where the lane has gone on with another one;
 //               `trimmed` is how many of the oldest turns were left out; `messages` are those that the model saw; what stands before an answer may change later
 
 const id = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
@@ -27,6 +28,9 @@ export const shownAnswer = (lane) => lane.answers[lane.shown];
 
 /** Give what counts as said: the user's better answer before the model's own. */
 export const saidBy = (lane) => shownAnswer(lane)?.better ?? shownAnswer(lane)?.text ?? "";
+
+/** Give all answers of a conversation, in every version. */
+export const answersOf = ({ exchanges }) => exchanges.flatMap(({ lanes }) => lanes).flatMap(({ answers }) => answers);
 
 /** Choose the lane that a conversation goes on with: what the user liked, else the first. */
 export function preferredLane(exchange) {
@@ -75,13 +79,22 @@ export function toOpinion(conversation, exchange, lane) {
   const answer = shownAnswer(lane);
   return {
     id: answer.id,
-    model: lane.model,
+    model: answer.model ?? lane.model,
     messages: answer.messages ?? messagesFor(conversation, exchange, lane.model), // answers kept long ago lack them
     answer: answer.text,
     finish: answer.finish,
     rating: answer.rating,
     better: answer.better,
   };
+}
+
+/** Bring what another tab kept of a conversation into this tab's, in place: answers that are being written hold on to
+ * their exchange. Of what this tab has itself remains what `stays`. */
+export function merge(mine, theirs, stays) {
+  const own = new Map(mine.exchanges.filter(stays).map((exchange) => [exchange.id, exchange]));
+  const exchanges = theirs.exchanges.map((exchange) => own.get(exchange.id) ?? exchange);
+  const more = [...own.values()].filter(({ id }) => !theirs.exchanges.some((exchange) => exchange.id === id));
+  Object.assign(mine, theirs, { exchanges: [...exchanges, ...more] });
 }
 
 /** Name a conversation by its first words. */

@@ -32,7 +32,7 @@ function fill(dialog, context, redraw) {
     number("temperature", { min: 0, max: 2, step: 0.1, hint: t("temperatureHint") }),
     number("topP", { min: 0.05, max: 1, step: 0.05 }),
     number("repetition", { min: 1, max: 2, step: 0.05 }),
-    number("maxTokens", { min: Math.min(16, longest), max: longest, step: 16 }),
+    number("maxTokens", { min: held.maxTokens % 16 || 16, max: longest, step: 16 }), // in steps that meet what holds
     seedField(settings, change),
     h("h3", {}, t("appearance")),
     h("div.pair", {}, themeField(settings, change), languageField(settings, change, redraw)),

@@ -1,8 +1,8 @@
 // A conversation on the screen: its prompts, and beside or below each the answers.
 
-import { AnswerView, editForm } from "./answer.js";
+import { AnswerView, draftField, editForm } from "./answer.js";
 import { shownAnswer } from "./conversation.js";
-import { byId, copyText, fit, h, iconButton } from "./dom.js";
+import { byId, copyText, h, iconButton } from "./dom.js";
 import { t } from "./text.js";
 
 const NEAR_END = 120; // pixels from the end within which the thread follows an answer
@@ -13,6 +13,7 @@ export class Thread {
     this.app = app;
     this.element = byId("thread");
     this.views = new Map(); // lane -> AnswerView
+    this.drafts = new Map(); // id of an exchange or an answer -> what is being typed in its place
     this.follows = true;
     this.element.addEventListener("scroll", () => (this.follows = this.distance() < NEAR_END), { passive: true });
   }
@@ -25,13 +26,17 @@ export class Thread {
     if (this.follows) this.element.scrollTop = this.element.scrollHeight;
   }
 
-  /** Show a conversation from its data; nothing else is remembered. */
-  show(conversation) {
+  /** Show a conversation from its data and the drafts; nothing else is remembered but where one is typing. */
+  show(conversation, follows = true) {
+    const typing = document.activeElement;
     this.views.clear();
     this.element.classList.toggle("wide", conversation.exchanges.some((exchange) => exchange.lanes.length > 1));
     const parts = conversation.exchanges.map((exchange) => this.exchange(exchange));
     this.element.replaceChildren(...(parts.length ? parts : [this.welcome()]));
-    this.follows = true;
+    const field = typing?.dataset.draft && this.element.querySelector(`[data-draft="${typing.dataset.draft}"]`);
+    field?.focus({ preventScroll: true });
+    field?.setSelectionRange(typing.selectionStart, typing.selectionEnd);
+    this.follows = follows;
     this.follow();
   }
 
@@ -51,6 +56,7 @@ export class Thread {
     const view = new AnswerView(lane, {
       label: app.labelOf(lane.model),
       rates: app.rates,
+      drafts: this.drafts,
       isRunning: (answer) => app.isRunning(answer),
       act: {
         retry: () => app.retry(exchange, lane),
@@ -69,19 +75,20 @@ export class Thread {
     const edit = iconButton("pen", t("edit"), () => this.edit(exchange, article));
     const bubble = h("div.bubble", { dir: "auto" }, exchange.prompt);
     const article = h("article.prompt", { "aria-label": t("you") }, bubble, h("div.actions", {}, copy, edit));
+    if (this.drafts.has(exchange.id)) this.edit(exchange, article);
     return article;
   }
 
   edit(exchange, article) {
-    const field = h("textarea", { value: exchange.prompt, "aria-label": t("edit"), oninput: () => fit(field) });
-    const leave = () => article.replaceWith(this.prompt(exchange));
+    const field = draftField(this.drafts, exchange.id, exchange.prompt, t("edit"));
+    const leave = () => (this.drafts.delete(exchange.id), article.replaceWith(this.prompt(exchange)));
     const send = (event) => {
       event.preventDefault();
-      if (field.value.trim()) this.app.resend(exchange, field.value.trim());
+      if (!field.value.trim()) return;
+      this.drafts.delete(exchange.id);
+      this.app.resend(exchange, field.value.trim());
     };
     article.replaceChildren(editForm(field, t("editHint"), t("resend"), send, leave));
-    fit(field);
-    field.focus();
   }
 
   welcome() {
