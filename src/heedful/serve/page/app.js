@@ -150,7 +150,7 @@ class App {
     this.begin(newExchange(prompt, known.length ? known : this.answering));
     const undo = () => {
       this.stop(conversation);
-      conversation.exchanges.splice(at, Infinity, ...removed);
+      conversation.exchanges.splice(at, 1, ...removed); // what was sent since stays
       this.keep(conversation);
       if (conversation === this.conversation) this.show();
     };
