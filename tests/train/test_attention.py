@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pytest
 import torch
 from tests.models import tiny_model
@@ -74,10 +76,11 @@ def test_models_attend_by_it(kind: str) -> None:
 
 
 def test_a_window_of_places_instead_of_depths_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    bias = attention._bias.__wrapped__
-    monkeypatch.setattr(
-        attention, "_bias", lambda mask, window, depths: bias(mask, window, torch.arange(mask.shape[-1])[None])
-    )
+    def by_place(mask: torch.Tensor, dtype: torch.dtype, window: int | None, depths: object) -> torch.Tensor:
+        return right(mask, dtype, window, torch.arange(mask.shape[-1])[None])
+
+    right = attention._bias.__wrapped__
+    monkeypatch.setattr(attention, "_bias", lru_cache(by_place))
     assert not attend_by_tree(tiny_model("mistral"), 60)
 
 

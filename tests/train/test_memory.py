@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests import processes
 from tests.models import ALIBI, EXPERTS, byte_tokenizer, tiny_model
 from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
+from heedful import machine
 from heedful.config import TrainConfig
+from heedful.encode import batch
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
-from heedful.records import TokenizedExample
+from heedful.records import Batch, TokenizedExample
 from heedful.train import learner
+from heedful.train.attention import QUERIES
 from heedful.train.estimate import estimate, fit_to_memory, heaviest, predicting
 from heedful.train.learner import Learner
 from heedful.train.memory import halved
+from heedful.train.probe import attend_by_tree
 
 KINDS = [
     torch.OutOfMemoryError("CUDA out of memory"),
@@ -44,12 +51,69 @@ def test_what_is_held_is_what_was_estimated(
     assert (need.masters, need.weights - extra) == (masters, own)
 
 
+def long_row(tokens: int, number: int = 0) -> TokenizedExample:
+    """Return a row whose last token alone is learned."""
+    ids = np.random.default_rng(number).integers(0, 256, tokens, dtype=np.int32)
+    return TokenizedExample(str(number), ids, np.arange(tokens) == tokens - 1)
+
+
+def train_on_a_long_row(tokens: int, probed: bool) -> None:
+    """Print the bytes by which the peak grew."""
+    model = tiny_model("llama", max_position_embeddings=tokens)
+    made = Learner(model, Collator("tree", 0, 0.0, tokens), TrainConfig(precision="fp32"), 1)
+    before = machine.peak_memory()
+    assert attend_by_tree(model, tokens if probed else 8)
+    made.accumulate([long_row(tokens)], 0)
+    print(machine.peak_memory() - before)
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_long_row_takes_what_was_estimated(probed: bool, tmp_path: Path) -> None:
+    """Most of it are masks, whose size is the square of the row's; those of the probe before training are larger."""
+    tokens = 6016
+    need = estimate(tiny_model("llama").config, TrainConfig(precision="fp32"))
+    masks = need.probe if probed else need.pair
+    block = 3 * QUERIES * 4 * 4  # at a node: the scores of attention's backward pass, of four heads
+    process = processes.Process(tmp_path, train_on_a_long_row, tokens, probed)
+    assert process.wait() == 0, process.stderr
+    grown = int(process.stdout.splitlines()[-1])
+    assert masks * tokens**2 < grown < 1.2 * (masks * tokens**2 + (need.node + block) * tokens) + 2**25
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
+def test_room_is_what_fits(kind: str) -> None:
+    need = estimate(tiny_model(kind).config, TrainConfig(precision="fp32"))
+    for nodes in (10, 1_000, 100_000):
+        assert need.room(need.at(nodes, 0.5), 0.5) in (nodes - 1, nodes)
+
+
+def test_the_masks_of_a_forward_are_gone_before_the_next_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an update of many forwards holds the masks of all of them."""
+    masks: list[weakref.ref[torch.Tensor]] = []
+    layout = batch.tree_batch
+
+    def watched(*arguments: Any) -> Batch:
+        assert [mask() for mask in masks] == [None] * len(masks)
+        made = layout(*arguments)
+        masks.append(weakref.ref(made.attention))
+        return made
+
+    monkeypatch.setitem(batch.LAYOUTS, "tree", watched)
+    model = tiny_model("llama")
+    assert attend_by_tree(model, 40)
+    made = Learner(model, Collator("tree", 0, 0.0, 40), TrainConfig(precision="fp32"), 1)
+    rows = [long_row(40, number) for number in range(4)]
+    made.accumulate(rows, 0)
+    made.validate(rows)
+    assert len(masks) == 2 + 4 + 4 - 1
+
+
 def test_too_much_is_refused_with_the_nearest_setting_that_fits(tmp_path: Path) -> None:
     made = session(tmp_path)
     model, config, ready = tiny_model("llama").config, made.config, made.ready
     need = estimate(model, config.train)
     assert fit_to_memory(config, model, ready, 2**40).encode.batch_tokens == 4096
-    some = fit_to_memory(config, model, ready, need.fixed + 200 * (need.node + need.logits)).encode.batch_tokens
+    some = fit_to_memory(config, model, ready, need.at(200, 1.0)).encode.batch_tokens
     assert isinstance(some, int) and 200 <= some < 4096
     with pytest.raises(RunError, match=r"GiB are free.*(method=lora|max_tokens|smaller model)"):
         fit_to_memory(config, model, ready, need.fixed)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from heedful.records import TokenizedExample
 
+ROWS = 512  # of the visibility that are worked out together: what is between takes no memory to speak of
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
@@ -37,7 +39,11 @@ class Tree:
     def visibility(self) -> NDArray[np.bool_]:
         """Return [nodes, nodes]: row i marks the nodes that node i sees."""
         nodes = np.arange(len(self.tokens))
-        return (nodes[None, :] <= nodes[:, None]) & (nodes[:, None] < self.ends[None, :])
+        visible = np.empty((len(nodes), len(nodes)), np.bool_)
+        for start in range(0, len(nodes), ROWS):
+            some = nodes[start : start + ROWS, None]
+            visible[start : start + ROWS] = (nodes <= some) & (some < self.ends)
+        return visible
 
     def filled_up(self, multiple: int, token: int) -> Tree:
         """Add nodes up to a multiple: each sees itself alone, is seen by none and predicts nothing."""

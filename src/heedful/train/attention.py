@@ -116,13 +116,13 @@ def _bias(mask: torch.Tensor, dtype: torch.dtype, window: int | None, depths: to
     """Return [nodes, nodes] to add to scores: 0 where a node sees the other, elsewhere enough to weigh nothing."""
     visible = mask[0, 0]
     if window is not None and depths is not None:
-        visible = visible & (depths[0][:, None] - depths[0][None, :] < window)
-    bias = torch.zeros(visible.shape, dtype=dtype, device=mask.device)
-    return bias.masked_fill_(~visible, torch.finfo(dtype).min)
+        visible = visible & (depths[0][:, None] - window < depths[0][None, :])
+    seen = torch.zeros((), dtype=dtype, device=mask.device)
+    return torch.where(visible, seen, torch.finfo(dtype).min)
 
 
 def forget_masks() -> None:
-    """Let go of the last masks: of a long tree they are a hundred megabytes."""
+    """Let go of the last forward's masks: those of a long tree are gigabytes."""
     _bias.cache_clear()
 
 

@@ -1,12 +1,14 @@
 """The memory that a training will need, from the model's configuration alone: before a weight is read.
 
 Held to the end: fp32 masters and their two moments, the working copy, a gradient. Held in a forward: what autograd
-keeps at each node, counted by running the model without numbers (torch's meta device), and the logits. All of it is
-told for one rank: each holds the whole, or under `train.sharding=full` its share and the layers at work.
+keeps at each node, counted by running the model without numbers (torch's meta device), the logits, and at each pair of
+nodes the masks: what sees what, and the same in numbers to add to scores. All of it is told for one rank: each holds
+the whole, or under `train.sharding=full` its share and the layers at work.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,9 +40,11 @@ class Need:
     masters: int  # in fp32, with AdamW's two moments
     gradients: int
     node: int  # what autograd keeps at a node
+    pair: int  # the masks, at each pair of nodes
     logits: int  # at a node that predicts, with their gradient
     workspace: int  # of the loss's pieces
     loading: int  # in fp32, before training begins; a GPU's memory sees nothing of it
+    probe: int  # at a pair, then: two rows that share a half have 1.5 times the nodes of one, and 2.25 times the pairs
 
     @property
     def fixed(self) -> int:
@@ -48,12 +52,15 @@ class Need:
 
     def at(self, nodes: int, predicting: float) -> int:
         """Return the most that is held at once, where so many nodes are in a forward and a share of them predicts."""
-        return max(self.loading, self.fixed + int(nodes * (self.node + predicting * self.logits)))
+        training = self.fixed + int(nodes * (self.node + predicting * self.logits)) + self.pair * nodes**2
+        return max(self.loading + self.probe * nodes**2, training)
 
     def room(self, free: int, predicting: float) -> int:
         """Return how many nodes a forward may have within so many bytes."""
-        left = free - self.fixed if free >= self.loading else 0
-        return int(left / (self.node + predicting * self.logits))
+        left, node = max(0, free - self.fixed), self.node + predicting * self.logits
+        training = 2 * left / (node + math.sqrt(node**2 + 4 * self.pair * left))  # node * n + pair * n^2 = left
+        probed = math.sqrt(max(0, free - self.loading) / self.probe) if self.probe else math.inf
+        return int(min(training, probed))
 
 
 def estimate(
@@ -61,7 +68,7 @@ def estimate(
 ) -> Need:
     """Count what one of the ranks that train a model of this configuration holds."""
     dtype = dtype or precision.resolve(config.precision)
-    wide = BYTES[dtype]
+    wide, gpu = BYTES[dtype], torch.cuda.is_available()
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(model, dtype=torch.float32 if dtype == "fp32" else torch.bfloat16)
     parameters = sum(p.numel() for p in empty.parameters())
@@ -76,9 +83,11 @@ def estimate(
         masters=master * trained,
         gradients=wide * trained,
         node=_kept_with_checkpointing(empty) if config.activation_checkpointing else _kept_at_a_node(empty),
+        pair=1 + wide * _masks(empty, gpu and not config.activation_checkpointing),
         logits=2 * wide * vocabulary,
         workspace=2 * 4 * NODES * vocabulary,
-        loading=0 if torch.cuda.is_available() else 4 * (parameters - packed) + packed * 33 // 64,
+        loading=0 if gpu else 4 * (parameters - packed) + packed * 33 // 64,
+        probe=0 if gpu else (1 + 4 * _masks(empty)) * 9 // 4,
     )
     return _share(need, empty, wide * (parameters - trained + adapters), ranks) if config.sharding == "full" else need
 
@@ -157,6 +166,14 @@ def _linears(model: PreTrainedModel) -> list[torch.nn.Linear | Conv1D]:
 def _blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
     """List the repeated layers of a model."""
     return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
+
+
+def _masks(model: PreTrainedModel, in_every_layer: bool = False) -> int:
+    """Count the masks in numbers: one for each kind of layer, unless each layer keeps its own, as torch's attention on
+    a GPU does."""
+    if in_every_layer:
+        return max(1, len(_blocks(model)))
+    return len(set(getattr(model.config.get_text_config(), "layer_types", None) or ("full_attention",)))
 
 
 def _kept_with_checkpointing(model: PreTrainedModel) -> int:

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from heedful.config import TrainConfig
 from heedful.encode.batch import Collator
 from heedful.errors import ModelError, RunError
-from heedful.records import Batch, Predictions, TokenizedExample
+from heedful.records import Batch, Predictions, SupervisedTokens, TokenizedExample
 from heedful.train import precision
+from heedful.train.attention import forget_masks
 from heedful.train.deal import assign_rows
 from heedful.train.eight_bit import EightBitAdamW
 from heedful.train.embedding import RowGradient
@@ -107,29 +108,30 @@ class Learner:
         torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
         nll = torch.zeros((), device=self.ranks.device)
         mine = assign_rows(examples, self.ranks.count, self.collator)[self.ranks.rank]
-        batches = list(self._batches(self.collator, [examples[i] for i in mine], examples[0]))
-        each_nll: list[torch.Tensor] = []
-        for i, (batch, contributes) in enumerate(batches):
+        done: list[tuple[SupervisedTokens, torch.Tensor]] = []
+        for batch, contributes in self._batches(self.collator, [examples[i] for i in mine], examples[0]):
+            if done and not self.sharded:
+                self.optimizer.fold()
             moved = self._move(batch)
             each = prediction_nll(self.model, moved)
-            each_nll.append(each.detach())
             part = (each * moved.predictions.weight).sum() * contributes
-            self._backward(part, weight, last=i == len(batches) - 1)
+            self._backward(part, weight)
             nll += part.detach()
-        rows: dict[str, float] = {}
-        for (batch, contributes), each in zip(batches, each_nll, strict=True):  # now: a GPU would have had to wait
             if contributes:
-                rows |= zip(batch.supervised.ids, example_nll(batch.supervised, each), strict=True)
+                done.append((batch.supervised, each.detach()))
+            del batch, moved  # with its mask, before the next is laid out
+            forget_masks()
+        rows: dict[str, float] = {}
+        for supervised, each in done:  # now: a GPU would have had to wait
+            rows |= zip(supervised.ids, example_nll(supervised, each), strict=True)
         return _Nll(float(nll), [rows.get(example.id, 0.0) for example in examples])
 
-    def _backward(self, part: torch.Tensor, weight: float, last: bool) -> None:
+    def _backward(self, part: torch.Tensor, weight: float) -> None:
         """Add the gradient of one forward's part of the loss to the group's."""
         # FSDP gives the mean of the ranks' gradients; the loss is a sum over them.
         (part * ((self.ranks.count if self.sharded else 1) / weight)).backward()  # type: ignore[no-untyped-call]
         if self.embedding is not None:
             self.embedding.add()
-        if not self.sharded and not last:
-            self.optimizer.fold()
 
     def update(self, step: int, loss: float) -> float:
         """Clip, step and clear the gradient; give its norm. A loss or norm that is not finite changes nothing."""
@@ -143,6 +145,7 @@ class Learner:
     def _clear(self) -> None:
         """Forget the gradient, and what a forward that was broken off left of it."""
         self.optimizer.clear()
+        forget_masks()
         if self.embedding is not None:
             self.embedding.seen.clear()
 
@@ -159,6 +162,8 @@ class Learner:
                     nll += float(summed_nll(self.model, self._move(batch))) * contributes
                     weight += batch.weight * contributes
                     targets += batch.targets * contributes
+                    del batch  # with its mask, before the next is laid out
+                    forget_masks()
         nll, weight, total = self.ranks.all_reduce_sum(nll, weight, targets)
         return nll / weight, int(total)
 
@@ -179,7 +184,8 @@ class Learner:
     ) -> Iterator[tuple[Batch, int]]:
         """Return this rank's forwards, each with 1; sharded ranks compute in step, so one with fewer repeats with 0."""
         if not self.sharded:
-            yield from ((batch, 1) for batch in (collator.batches(mine) if mine else ()))
+            laid_out = collator.batches(mine) if mine else ()
+            yield from map(lambda batch: (batch, 1), laid_out)  # noqa: C417 (it would keep one until the next is there)
             return
         batches = list(collator.batches(mine)) if mine else []
         # Before the first forward, in which ranks wait for each other.

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
-from heedful.train.attention import TREE
+from heedful.train.attention import TREE, forget_masks
 from heedful.train.loss import logits_at
 from heedful.train.memory import is_out_of_memory
 
@@ -52,6 +52,8 @@ def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERA
             problem = f"Memory ran out while probing whether the model computes trees of {length} tokens."
             raise RunError(problem, "Lower encode.max_tokens, or choose a smaller model.") from error
         return False  # the model refuses the mask
+    finally:
+        forget_masks()
     return bool((together - apart).abs().max() <= tolerance * apart.abs().max())
 
 

@@ -20,7 +20,6 @@ from heedful.model import Loaded
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run, holds_run, write_json
 from heedful.train import checkpoint
-from heedful.train.attention import forget_masks
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.display import Bar, Display
 from heedful.train.learner import Learner
@@ -106,9 +105,7 @@ class Session:
         with self.display.bar(self.learner.steps, self.progress.step) as self.bar, listen() as self.stop:
             if self.progress.step == 0:
                 self.validate(self.progress)
-            signal = fit(self)
-        forget_masks()
-        return signal
+            return fit(self)
 
     def keep_row_losses(self, epoch: int, rows: list[int], nll: list[float], tokens: list[int]) -> None:
         """Keep what each row of an update cost."""
