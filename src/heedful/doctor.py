@@ -22,9 +22,11 @@ from heedful.live import terminal_display
 from heedful.report import screen
 from heedful.run import Run
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
+from heedful.train.gpu import check_gpu
 from heedful.train.pace import measure, tokens_per_update
-from heedful.train.precision import native_bf16, resolve
-from heedful.train.session import Session
+from heedful.train.precision import dtype_of, native_bf16, resolve
+from heedful.train.ranks import single_rank
+from heedful.train.session import Session, check
 
 GIB = 2**30
 
@@ -90,18 +92,24 @@ def expects(
 ) -> None:
     """Put into `told` the memory by method and precision, then measure a few updates: tokens/s and minutes.
 
-    RunError if the training does not fit into memory, with the nearest setting that does.
+    RunError if the training does not fit into memory, with the nearest setting that does; what train refuses is refused
+    in the same words.
     """
-    config = configure(recipe, settings, data, model)
+    config, ranks = configure(recipe, settings, data, model), single_rank()
+    resolve(config.train.precision)
+    check_gpu(config.train)
+    ranks.check(config.train)
     ready, model_config = prepare_data(config)
+    check(config, ready)
     nodes, share = heaviest(config, ready)
     needs = told["memory_needed_gib"] = {}
     for method in ("full", "lora"):
         chosen = config.train.model_copy(update={"method": method})
         for dtype in ("fp32", "bf16"):
             needs[f"{method}_{dtype}"] = round(estimate(model_config, chosen, dtype).at(nodes, share) / GIB, 2)
-    config = fit_to_memory(config, model_config, ready, machine.free_memory())
-    loaded = models.load(config.model.name, config.model.dropout)
+    config = fit_to_memory(config, model_config, ready, ranks.free_memory())
+    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
+    loaded = models.load(config.model.name, config.model.dropout, nf4)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Run(Path(folder)), config, ready, loaded, terminal_display(config, ready))
         costs = measure(session)

@@ -48,7 +48,7 @@ class Session:
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, loaded.origin
         models.fit_vocabulary(loaded, self.tokenizer)
-        _check(config, ready)
+        check(config, ready)
         self.weights = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
@@ -254,7 +254,7 @@ class Session:
         self.settle({"encode.batch_tokens": tokens})
 
 
-def _check(config: Config, ready: Prepared) -> None:
+def check(config: Config, ready: Prepared) -> None:
     """Refuse new tokens under adapters, and rows that do not fill an update."""
     added = ready.encoder.template.added
     if added and config.train.method == "lora":
