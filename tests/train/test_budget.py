@@ -36,6 +36,18 @@ def test_the_largest_total_that_ends_in_time() -> None:
     assert Budget(5.0, time.perf_counter() + 5, Costs(step=1.0, export=10.0), most=9).fit(TRAIN, 400, 0) == 0
 
 
+@pytest.mark.parametrize("done", [0, 3, 30])
+@pytest.mark.parametrize("validation", [0.5, 10, 40])
+def test_a_longer_run_that_validates_less_often_may_be_the_one_that_fits(validation: float, done: int) -> None:
+    """8 steps validate four times, every 2; 9 only three times, every 3."""
+    train = load_config(None, {"train.batch_size": 4}).train
+    costs = Costs(step=1.0, validation=validation, sample=0.5, save=1.0, export=2.0)
+    for seconds in (4.5, 10.5, 20.5, 30.5, 60.5, 100.5, 200.5, 250.5):
+        fitting = (n for n in range(done + 1, 41) if costs.remaining(train, 80, done, n) <= seconds)
+        budget = Budget(seconds, time.perf_counter() + seconds + 0.2, costs, most=40)
+        assert budget.fit(train, 80, done) == max(fitting, default=done)
+
+
 def test_a_slower_run_shortens_itself_and_a_faster_one_grows_to_what_was_asked() -> None:
     def after(seconds: float) -> int:
         budget = Budget(100.0, time.perf_counter() + 100, Costs(step=1.0), most=120)

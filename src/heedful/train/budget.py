@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from heedful.config import TrainConfig
 from heedful.train.loop import evaluate_every, steps_per_epoch
 
+UNEVEN = 12  # steps: up to here a longer run may validate less often, and so cost less
 TOLERATED = 0.02  # of the budget: a smaller miss is not worth another total
 FEWEST_BETWEEN_LOOKS = 5  # updates; in long runs a sixteenth of all
 
@@ -67,7 +68,11 @@ class Budget:
         def cost(steps: int) -> float:
             return self.costs.remaining(config, rows, done, steps)
 
-        return done + bisect.bisect_right(range(done + 1, self.most + 1), left, key=cost)
+        totals = range(max(done, UNEVEN) + 1, self.most + 1)
+        if fitting := bisect.bisect_right(totals, left, key=cost):
+            return totals[fitting - 1]
+        few = range(done + 1, min(UNEVEN, self.most) + 1)
+        return max((steps for steps in few if cost(steps) <= left), default=done)
 
     def look(self, config: TrainConfig, rows: int, done: int, total: int, seconds: float) -> int:
         """Learn from one more update; give the total, which changes where the end would be missed by it."""
