@@ -18,8 +18,9 @@ from heedful.data import sources
 from heedful.errors import DataError, UsageError
 from heedful.evaluate.held_back import describe_rows
 from heedful.provenance import provenance
-from heedful.run import Run, read_json, write_json
+from heedful.run import Run
 from heedful.sweep import sweep
+from heedful.whole import read_json, write_json
 
 SECRET = "HTTPS://h.example/a/d.json?token=hunter2"
 

@@ -8,7 +8,7 @@ import pytest
 
 from heedful.commands.demo import show_scores
 from heedful.report.facts import Facts
-from heedful.run import read_json, write_json
+from heedful.whole import read_json, write_json
 from tests.report.runs import finished_run
 
 

@@ -15,16 +15,8 @@ import pytest
 from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.provenance import provenance
-from heedful.run import (
-    Run,
-    atomic_write,
-    lock,
-    make_directory,
-    open_run,
-    read_json,
-    write_json,
-)
-from heedful.whole import replace_directory, whole_folder
+from heedful.run import Run, lock, make_directory, open_run
+from heedful.whole import atomic_write, read_json, replace_directory, whole_folder, write_json
 
 
 def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Path) -> None:

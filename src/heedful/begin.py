@@ -12,7 +12,6 @@ from heedful.address import redacted
 from heedful.config import Config, Settings, leaves, load_config
 from heedful.errors import RunError, UsageError
 from heedful.run import (
-    EVALUATIONS,
     LOCK,
     Run,
     holds_run,
@@ -137,17 +136,11 @@ def newest_run(out: Path | str | None) -> Run:
     return Run(configs[-1].parent)
 
 
-def is_scored(run: Run) -> bool:
-    """Say whether any score of a run is known, be it of an earlier model: what decides is chosen before."""
-    known = run.evaluation_file.exists() or any(run.path.glob(f"{EVALUATIONS}/*/evaluation.json"))
-    return known or "scored" in run.provenance()
-
-
 def _continued(run: Run, asked: Config) -> Config:
     """Return the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     named, at_first = leaves(asked, only_named=True), run.provenance().get("asked", {})
     settled = {leaf for leaf in named.keys() & at_first.keys() if named[leaf] == at_first[leaf]}  # by the run, since
-    may_change = MAY_CHANGE - ({"evaluate.decides"} if is_scored(run) else set())
+    may_change = MAY_CHANGE - ({"evaluate.decides"} if run.is_scored else set())
     wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
     typed, before = leaves(run.config()), leaves(run.located(run.config()))
     refused = [

@@ -20,8 +20,9 @@ from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
 from heedful.report import screen
 from heedful.report.bars import TERMINAL
-from heedful.run import slug, write_json
+from heedful.run import slug
 from heedful.store import cache_home
+from heedful.whole import write_json
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -17,8 +17,9 @@ from heedful.errors import ModelError
 from heedful.generate.engine import Engine
 from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
-from heedful.run import Run, read_json
+from heedful.run import Run
 from heedful.train.precision import resolve
+from heedful.whole import read_json
 
 
 def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:

@@ -51,7 +51,7 @@ from heedful.report.bars import TERMINAL
 from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, lock, open_run, run_at, write_json
+from heedful.run import Run, holds_run, lock, open_run, run_at
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.precision import dtype_of, resolve
@@ -59,6 +59,7 @@ from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.result import write_model
 from heedful.train.resume import restore
 from heedful.train.session import Session
+from heedful.whole import write_json
 
 
 def train(

@@ -7,7 +7,6 @@ its reader drops a half line; `feedback.sqlite` keeps itself whole.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -24,7 +23,7 @@ from typing import Any, TextIO
 from heedful.address import redacted
 from heedful.config import Config, Settings, dump_config, load_config, override
 from heedful.errors import RunError, UsageError
-from heedful.whole import sync, sync_directory
+from heedful.whole import atomic_write, read_json, sync
 
 LOCK = "run.lock"
 EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back
@@ -131,6 +130,12 @@ class Run(Results):
     def has_model(self) -> bool:
         """Say whether training came to a model."""
         return (self.model / "config.json").is_file()
+
+    @property
+    def is_scored(self) -> bool:
+        """Say whether any score of the run is known, be it of an earlier model: what decides is chosen before."""
+        known = self.evaluation_file.exists() or any(self.path.glob(f"{EVALUATIONS}/*/evaluation.json"))
+        return known or "scored" in self.provenance()
 
     def config(self, settings: Settings = ()) -> Config:
         """Read the settings, with those asked for now over them; names in them are as they were typed."""
@@ -262,31 +267,3 @@ def _open_lock(run: Run) -> TextIO:
     if os.access(run.path, os.W_OK):
         return open(file, "a+", encoding="utf-8")
     return open(file if file.exists() else run.config_file, encoding="utf-8")
-
-
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is either the old one or the new one, whole, whatever happens."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            sync(file)
-        os.replace(temporary, path)
-        sync_directory(path.parent)
-    except OSError as error:
-        with suppress(OSError):  # where nothing can be written it is not there
-            temporary.unlink()
-        fix = "Free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
-        raise RunError(f"Cannot write {path}: {error.strerror}.", fix) from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    atomic_write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"Cannot read {path}: {error}.", "The stage that writes it has to run again.") from error

@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.errors import RunError
-from heedful.run import write_json
-from heedful.whole import list_files, sha256, sync, sync_files
+from heedful.whole import list_files, sha256, sync, sync_files, write_json
 
 MANIFEST = "MANIFEST.json"
 UNUSED_DAYS = 30  # what nobody opened for so long is removed

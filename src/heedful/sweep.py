@@ -29,8 +29,9 @@ from heedful.evaluate.rows import Cell, RowScores, read_rows
 from heedful.evaluate.stats import SIGNIFICANCE
 from heedful.evaluate.summary import names, paired, score
 from heedful.report import screen
-from heedful.run import Run, atomic_write, holds_run, make_directory, read_json, slug, write_json
+from heedful.run import Run, holds_run, make_directory, slug
 from heedful.train.learner import DEFAULT_LR
+from heedful.whole import atomic_write, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",

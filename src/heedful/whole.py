@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from heedful.errors import RunError
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whole, whatever happens."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            sync(file)
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):  # where nothing can be written it is not there
+            temporary.unlink()
+        fix = "Free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
+        raise RunError(f"Cannot write {path}: {error.strerror}.", fix) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    atomic_write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"Cannot read {path}: {error}.", "The stage that writes it has to run again.") from error
 
 
 @contextmanager

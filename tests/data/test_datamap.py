@@ -20,8 +20,9 @@ from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import prepare
 from heedful.model import Loaded
 from heedful.records import Conversation, Message, Place, Splits
-from heedful.run import Run, read_json, write_json
+from heedful.run import Run
 from heedful.train.session import Session
+from heedful.whole import read_json, write_json
 
 SWAPPED = 0.03  # of the rows
 LIFT = 8  # times what chance would find

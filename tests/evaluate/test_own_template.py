@@ -15,7 +15,8 @@ from heedful.evaluate.endpoint import Endpoint
 from heedful.report import screen
 from heedful.report.console import Screen
 from heedful.report.labels import label
-from heedful.run import Run, read_json, write_json
+from heedful.run import Run
+from heedful.whole import read_json, write_json
 
 OWN = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

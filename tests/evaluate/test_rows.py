@@ -19,7 +19,7 @@ from heedful.evaluate.rows import Cell, RowScores
 from heedful.evaluate.score import Answers, Likelihood, responses, score_rows
 from heedful.evaluate.summary import evaluation
 from heedful.records import Check, Completion, Conversation, Message, Place
-from heedful.run import write_json
+from heedful.whole import write_json
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "birds", "near", "an", "old", "tree"]
 RNG = np.random.default_rng(3)

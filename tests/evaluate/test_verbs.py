@@ -27,7 +27,8 @@ from heedful.evaluate.held_back import evaluation_rows
 from heedful.evaluate.judging import is_answered
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.report import screen
-from heedful.run import Run, lock, read_json, write_json
+from heedful.run import Run, lock
+from heedful.whole import read_json, write_json
 
 QUICK = {
     "train.epochs": 1, "encode.template": "chatml", "generate.max_tokens": 6, "train.precision": "fp32",
@@ -464,7 +465,7 @@ def test_a_comparison_is_shown_even_where_its_page_cannot_be_written(
 
     expected = heedful.compare(run, copy)
     capsys.readouterr()
-    monkeypatch.setattr("heedful.run.open", closed, raising=False)
+    monkeypatch.setattr("heedful.whole.open", closed, raising=False)
     monkeypatch.setattr(Path, "unlink", closed)  # which refuses to remove even what is not there
     with pytest.raises(SystemExit) as end:
         main(["compare", str(run.path), str(copy.path), "--json"])

@@ -16,7 +16,8 @@ from heedful.encode.receipt import FILE, prompt_receipt
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.export import llama_cpp
-from heedful.run import Run, write_json
+from heedful.run import Run
+from heedful.whole import write_json
 
 GEMMA = (
     "{{ bos_token }}{% for m in messages %}"

@@ -10,7 +10,8 @@ from heedful.data.row_losses import RowLosses
 from heedful.evaluate.metrics import rouge_l
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.provenance import provenance
-from heedful.run import Run, write_json
+from heedful.run import Run
+from heedful.whole import write_json
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -13,7 +13,8 @@ from heedful.config import load_config
 from heedful.report import card
 from heedful.report.page import write_report
 from heedful.report.scores import formatted, score_table, verdict
-from heedful.run import Run, read_json, write_json
+from heedful.run import Run
+from heedful.whole import read_json, write_json
 
 
 def _card(run: Run) -> Path:

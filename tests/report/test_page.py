@@ -15,7 +15,8 @@ from tests.report.runs import EVIL, evaluation, finished_run
 
 from heedful.config import load_config
 from heedful.report.page import compare_page, report, write_report
-from heedful.run import Run, write_json
+from heedful.run import Run
+from heedful.whole import write_json
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from heedful.report import screen
 from heedful.report.answers import side_by_side
 from heedful.report.facts import Facts
 from heedful.report.page import compare_page
-from heedful.run import write_json
+from heedful.whole import write_json
 
 
 def unpacked(part: Any) -> list[dict[str, Any]]:

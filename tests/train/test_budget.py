@@ -14,10 +14,10 @@ from heedful.begin import claim_folder, configure, resolve_run
 from heedful.config import dump_config, load_config
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
-from heedful.run import read_json
 from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.resume import restore
+from heedful.whole import read_json
 
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 

@@ -17,12 +17,12 @@ from heedful.engines import base_of, open_tuned
 from heedful.errors import RunError
 from heedful.model import load, save
 from heedful.records import Progress
-from heedful.run import write_json
 from heedful.train import learner as learners
 from heedful.train.learner import schedule
 from heedful.train.loop import BAD_STEPS, total_steps, upcoming
 from heedful.train.result import write_model
 from heedful.train.resume import restore
+from heedful.whole import write_json
 
 
 def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from heedful.model import fingerprint
 from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
-from heedful.run import write_json
+from heedful.whole import write_json
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data
 Kept = tuple[dict[int, str], Callable[[int, str], None]]

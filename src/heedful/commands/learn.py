@@ -131,7 +131,7 @@ def train(
     from heedful.begin import newest_run
     from heedful.checking import precheck_training
     from heedful.report import screen
-    from heedful.run import read_json
+    from heedful.whole import read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
     overrides = merge_overrides(

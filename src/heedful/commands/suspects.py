@@ -11,7 +11,8 @@ from heedful.clean import clean
 from heedful.data.datamap import KINDS, losses_in_words
 from heedful.errors import UsageError
 from heedful.report import screen
-from heedful.run import open_run, read_json
+from heedful.run import open_run
+from heedful.whole import read_json
 
 LONGEST = 200  # characters of a text
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from heedful import model as models
-from heedful.begin import is_scored
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
@@ -19,7 +18,8 @@ from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
 from heedful.records import Conversation, Reporter
-from heedful.run import EVALUATIONS, Results, Run, write_json
+from heedful.run import EVALUATIONS, Results, Run
+from heedful.whole import write_json
 
 
 def score_both(
@@ -90,5 +90,5 @@ def forget(run: Run) -> None:
 
 def _remember_scored(run: Run) -> None:
     """Note that a score of the run is known, before the file that tells it goes."""
-    if is_scored(run):
+    if run.is_scored:
         write_json(run.provenance_file, run.provenance() | {"scored": True})

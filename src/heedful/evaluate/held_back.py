@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful.address import redacted
-from heedful.begin import is_scored
 from heedful.config import Config, DataConfig, Settings, by_leaf, differences, load_config, override
 from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import SILENT, Conversation, Reporter
-from heedful.run import Run, read_json
+from heedful.run import Run
+from heedful.whole import read_json
 
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
 
@@ -68,7 +68,7 @@ def record_decider(run: Run, decides: str) -> None:
     chosen = run.config().evaluate.decides
     if decides == chosen:
         return
-    if is_scored(run):
+    if run.is_scored:
         raise UsageError(
             f"{run.path} chose {chosen} to decide before any score was known, and that cannot be changed.",
             f"The other scores are shown beside it; to let {decides} decide, train with that setting.",

@@ -11,7 +11,8 @@ from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
 from heedful.evaluate.rows import key_of, read_rows, response_key, write_rows
 from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation, Reporter
-from heedful.run import Results, read_json, write_json
+from heedful.run import Results
+from heedful.whole import read_json, write_json
 
 JudgeBy = Literal["grade", "pairs", "both"]
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from heedful.errors import RunError
 from heedful.records import Conversation
-from heedful.run import EVALUATIONS, Results, atomic_write, read_json
+from heedful.run import EVALUATIONS, Results
+from heedful.whole import atomic_write, read_json
 
 Values = Mapping[str, float]
 BASE_AND_TUNED = "base", "tuned"

@@ -14,7 +14,8 @@ from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_bet
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
 from heedful.evaluate.stats import corpus_comparison, corpus_interval, interval, paired_comparison, ratio_interval
 from heedful.records import CHECK_PREFIX, Comparison, Score
-from heedful.run import Results, Run, read_json
+from heedful.run import Results, Run
+from heedful.whole import read_json
 
 if TYPE_CHECKING:
     from heedful.evaluate.judge import Verdicts

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.errors import ExportError, UsageError
-from heedful.run import EXPORT_RECEIPT, Run, read_json
-from heedful.whole import sha256
+from heedful.run import EXPORT_RECEIPT, Run
+from heedful.whole import read_json, sha256
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from heedful.report import facts as told
 from heedful.report.facts import Facts
 from heedful.report.labels import label
 from heedful.report.scores import on_rows, score_table, verdict
-from heedful.run import Run, atomic_write
+from heedful.run import Run
+from heedful.whole import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHARES = {"train": "learned from", "validation": "for the validation loss", "test": "for the scores"}

@@ -13,7 +13,8 @@ from typing import Any
 from heedful.address import redacted
 from heedful.config import Config, changed, differences, override
 from heedful.evaluate.rows import RowScores, read_rows
-from heedful.run import Results, Run, read_json
+from heedful.run import Results, Run
+from heedful.whole import read_json
 
 Lines = list[tuple[str, str]]
 MACHINE = {"data.path", "encode.batch_tokens"}  # settings that a reproduction names by itself or finds out

@@ -28,7 +28,8 @@ from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
 from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
 from heedful.report.screen import data_lines, encoding_lines
-from heedful.run import Run, atomic_write, slug
+from heedful.run import Run, slug
+from heedful.whole import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = {

@@ -8,10 +8,10 @@ from typing import Any
 
 from heedful.errors import RunError, UsageError
 from heedful.records import Progress
-from heedful.run import read_json
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.session import Session
+from heedful.whole import read_json
 
 
 def restore(session: Session) -> None:

@@ -18,7 +18,7 @@ from heedful.errors import RunError, UsageError
 from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
 from heedful.records import Progress, StepMetrics, TokenizedExample
-from heedful.run import Run, holds_run, write_json
+from heedful.run import Run, holds_run
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.display import Bar, Display
@@ -28,7 +28,7 @@ from heedful.train.pace import measure, tokens_per_update
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
-from heedful.whole import remove_leftovers
+from heedful.whole import remove_leftovers, write_json
 
 
 class Session:
