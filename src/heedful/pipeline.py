@@ -33,7 +33,7 @@ from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
 from heedful.engines import open_base, open_tuned
 from heedful.errors import HeedfulError, Interrupted, UsageError
-from heedful.evaluate.both import forget, score_both
+from heedful.evaluate.both import remove_scores, score_both
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_config, evaluation_rows, record_decider
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
@@ -74,7 +74,7 @@ def train(
 ) -> Run:
     """Turn a file of instructions and a pretrained model into a tuned one; give its run.
 
-    With a `budget`, in seconds from here to the exported model, the run is shortened to what this machine can do.
+    With a `budget`, in seconds from here to the written model, the run is shortened to what this machine can do.
     Under torchrun all ranks train the same run, and rank 0 alone evaluates it.
     """
     started = time.perf_counter()
@@ -90,7 +90,7 @@ def train(
             _check(config, ranks, resume, budget)
             if ranks.is_leader:
                 held.enter_context(claim_folder(run, resume))
-            rows = _train_and_export(run, config, ranks, resume, budget, started)
+            rows = _train_and_write(run, config, ranks, resume, budget, started)
         if ranks.is_leader:
             if config.evaluate.after_training and rows and not is_answered(run, rows):
                 score_both(run, config, rows, None, TERMINAL)
@@ -103,7 +103,7 @@ def _was_begun(out: Path | str | None, ranks: Ranks) -> bool:
     return out is not None and ranks.has_begun(run_at(out).path) and holds_run(out)
 
 
-def _train_and_export(
+def _train_and_write(
     run: Run, config: Config, ranks: Ranks, resume: bool, budget: float | None, started: float
 ) -> Sequence[Conversation]:
     """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
@@ -116,17 +116,17 @@ def _train_and_export(
     if ranks.is_leader:
         may_settle = (*FITTED, *(BUDGETED if budget is not None else ()))
         _write_origin(session, {} if resume else {"asked": {leaf: leaves(config)[leaf] for leaf in may_settle}})
-    exported = ranks.broadcast(run.exported)
+    made = ranks.broadcast(run.updates_in_model)
     signal = session.fit()
     if ranks.is_leader:
         _write_course(session)
     if signal:
         raise Interrupted(signal, run.path)
-    if session.progress.step == exported:
+    if session.progress.step == made:
         early = ", as validations were no better (train.patience)" if session.ends_early else ""
         screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
     else:
-        _export(session)
+        _replace_model(session)
     test = session.ready.splits.test
     del session
     give_back_pages()
@@ -165,13 +165,13 @@ def _write_course(session: Session) -> None:
     write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
 
 
-def _export(session: Session) -> None:
+def _replace_model(session: Session) -> None:
     """Write the run's model folder; just before it replaces an earlier one, that one's scores and pages are deleted."""
     run = session.run
-    write_model(session, {PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: forget(run))
+    write_model(session, {PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: remove_scores(run))
     if session.ranks.is_leader:
-        exported = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
-        write_json(run.provenance_file, run.provenance() | exported)
+        told = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
+        write_json(run.provenance_file, run.provenance() | told)
 
 
 def evaluate(

@@ -170,7 +170,7 @@ class Run(Results):
         except ValueError as error:
             raise RunError(f"{self.metrics_file} holds a line that is not JSON: {error}.", "Remove it.") from error
 
-    def exported(self) -> int | None:
+    def updates_in_model(self) -> int | None:
         """Tell after how many updates the run's model was written, if there is one."""
         return self.provenance().get("updates") if self.has_model else None
 

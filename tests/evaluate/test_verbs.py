@@ -173,7 +173,7 @@ def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_type
     (tmp_path / rows.name).write_text(json.dumps(make_rows(9)))
     longer = {"train.epochs": 2, "evaluate.after_training": False}
     pipeline.train(out=copy.path, settings=longer, resume=True)
-    assert copy.exported() == 14
+    assert copy.updates_in_model() == 14
     assert load_config(copy.config_file) == load_config(copy.config_file, {**named, **longer})
     resolve_run(configure(None, (), home / rows.name, None), copy.path, True)  # another name for the same
     with pytest.raises(UsageError, match=f"data.path was {home / rows.name}, now {rows.name}"):

@@ -24,16 +24,16 @@ TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "t
 
 def test_what_remains_is_counted_part_by_part() -> None:
     """10 steps of 4 rows out of 20: validations at 4, 8, 10 and before; epochs end at 5, 10; one save; the export."""
-    costs = Costs(step=1.0, validation=100.0, sample=1_000.0, save=10_000.0, export=100_000.0)
+    costs = Costs(step=1.0, validation=100.0, sample=1_000.0, save=10_000.0, model=100_000.0)
     assert costs.remaining(TRAIN, 20, 0, 10) == 10 + 400 + 2_000 + 10_000 + 100_000
     assert costs.remaining(TRAIN, 20, 8, 10) == 2 + 100 + 1_000 + 10_000 + 100_000
 
 
 def test_the_largest_total_that_ends_in_time() -> None:
-    budget = Budget(50.0, time.perf_counter() + 50, Costs(step=1.0, export=10.5), most=1000)
+    budget = Budget(50.0, time.perf_counter() + 50, Costs(step=1.0, model=10.5), most=1000)
     assert budget.fit(TRAIN, 4000, 0) == 39
     assert budget.fit(TRAIN, 4000, 30) == 69
-    assert Budget(5.0, time.perf_counter() + 5, Costs(step=1.0, export=10.0), most=9).fit(TRAIN, 400, 0) == 0
+    assert Budget(5.0, time.perf_counter() + 5, Costs(step=1.0, model=10.0), most=9).fit(TRAIN, 400, 0) == 0
 
 
 @pytest.mark.parametrize("done", [0, 3, 30])

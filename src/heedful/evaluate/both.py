@@ -74,7 +74,7 @@ def _write(
     write_json(results.evaluation_file, scores)
 
 
-def forget(run: Run) -> None:
+def remove_scores(run: Run) -> None:
     """Remove what tells of a model that another replaces; that it was scored is remembered.
 
     A judge's replies stay: they are found by what was asked.

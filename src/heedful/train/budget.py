@@ -28,7 +28,7 @@ class Costs:
     validation: float = 0.0
     sample: float = 0.0
     save: float = 0.0
-    export: float = 0.0
+    model: float = 0.0
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -38,7 +38,7 @@ class Costs:
         setattr(self, part, time.perf_counter() - started)
 
     def remaining(self, config: TrainConfig, rows: int, done: int, steps: int) -> float:
-        """Return the seconds from after `done` steps to the end of a run of `steps`, its export included."""
+        """Return the seconds from after `done` steps to the end of a run of `steps`, when its model is written."""
         every, per_epoch = evaluate_every(steps, config), max(1, steps_per_epoch(rows, config))
         return (
             (steps - done) * self.step
@@ -46,7 +46,7 @@ class Costs:
             + _due(done, steps, per_epoch) * self.sample
             + _due(done, steps, config.save_every) * self.save
             + (done == 0) * self.validation  # the one before training
-            + self.export
+            + self.model
         )
 
 

@@ -30,10 +30,10 @@ def measure(session: Session) -> Costs:
     with costs.timed("sample"):
         session.display.sample(learner.model)
     folder = session.run.checkpoints / f".measure.tmp-{os.getpid()}"  # `Session.begin` removes what a kill left
-    with costs.timed("export"):
+    with costs.timed("model"):
         checkpoint.write(folder, learner.optimizer.masters)
     shutil.rmtree(folder)
-    costs.save = 3 * costs.export  # the masters and their two moments
+    costs.save = 3 * costs.model  # the masters and their two moments
     return costs
 
 

@@ -29,7 +29,7 @@ from heedful import machine
 from heedful.config import TrainConfig
 from heedful.errors import Follow, RunError, UsageError
 
-PATIENCE = timedelta(days=1)  # for a rank that prepares data or exports; one that ended is noticed at once
+PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once
 ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
 BUCKET = 2**23  # numbers of gradients that are added up in one go
 MEETINGS = itertools.count()  # of this process with others: a program may train several times

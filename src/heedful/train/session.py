@@ -82,7 +82,7 @@ class Session:
             self._write_totals()
 
     def fit_into(self, seconds: float, started: float) -> None:
-        """Shorten the run, and its schedule, to end `seconds` after `started` (in time.perf_counter()), exported."""
+        """Shorten the run, and its schedule: its model is written `seconds` after `started` (in `perf_counter`)."""
         train, rows, most = self.config.train, len(self.ready.train), self.learner.steps
         self.costs = measure(self)
         self.budget = Budget(seconds, started + seconds, self.costs, most)
