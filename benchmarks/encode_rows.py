@@ -52,8 +52,8 @@ def measure(path: str, model: str, template: str) -> dict[str, Any]:
     """Read, curate and encode in this process."""
     from heedful import data
     from heedful import model as models
-    from heedful.config import load_config
     from heedful.encode.prepare import prepare
+    from heedful.settings import load_config
 
     config = load_config(None, {"data.path": path, "model.name": model, "encode.template": template})
     tokenizer, model_config, _ = models.load_tokenizer(model)

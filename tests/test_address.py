@@ -13,12 +13,12 @@ import pytest
 import heedful
 from heedful.address import names_user, redacted, scheme_of
 from heedful.begin import resolve_run
-from heedful.config import load_config
 from heedful.data import sources
 from heedful.errors import DataError, UsageError
 from heedful.evaluate.held_back import describe_rows
 from heedful.provenance import provenance
 from heedful.run import Run
+from heedful.settings import load_config
 from heedful.sweep import sweep
 from heedful.whole import read_json, write_json
 

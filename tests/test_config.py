@@ -11,10 +11,12 @@ import pytest
 
 import heedful
 from heedful.commands.explain import explain
-from heedful.config import LEAVES, SECTIONS, Config, changed, dump_config, load_config, split_override
+from heedful.config import Config
 from heedful.errors import UsageError
+from heedful.settings import LEAVES, changed, dump_config, load_config, split_override
 
 SOURCES = Path(heedful.__file__).parent
+SETTINGS = (SOURCES / "config.py", SOURCES / "settings.py")  # which hold all of them
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
 # How code holds a section: `config.train.lr` anywhere, or `config.lr` in its own stage.
@@ -31,7 +33,7 @@ def accesses(file: Path) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_every_setting_is_read_by_code(leaf: str) -> None:
-    """Invariant 12: as an attribute of what holds its section, outside config.py, or by GenerateConfig.sampling."""
+    """Invariant 12: as an attribute of what holds its section, outside SETTINGS, or by GenerateConfig.sampling."""
     section, key = leaf.split(".")
     short = SHORT.get(section, {"config"})
     found = []
@@ -43,7 +45,7 @@ def test_every_setting_is_read_by_code(leaf: str) -> None:
             "model.py",
         )
         holders = {section, *(short if own else ())}
-        found += [file.name for holder in holders if (holder, key) in accesses(file) and file.name != "config.py"]
+        found += [file.name for holder in holders if (holder, key) in accesses(file) and file not in SETTINGS]
     handed_on = section == "generate" and ("self", key) in accesses(SOURCES / "config.py")
     assert found or handed_on, f"{leaf} is read nowhere"
 
@@ -117,6 +119,24 @@ def test_an_impossible_value_names_its_setting(setting: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("word", ["true", "no"])
+def test_what_is_true_or_false_is_no_number(tmp_path: Path, word: str) -> None:
+    """Else `train.epochs=true` trained one epoch, and `train.seed=no` had the seed 0."""
+    numbers = [leaf for leaf, _, permitted, _ in explain() if "number" in permitted]
+    recipe = tmp_path / "recipe.yaml"
+    for leaf in numbers:
+        section, key = leaf.split(".")
+        recipe.write_text(f"{section}:\n  {key}: {word}\n")
+        for given in ((None, [f"{leaf}={word}"]), (recipe,)):
+            with pytest.raises(UsageError, match=rf"^{leaf}=(True|False) cannot be: input should be"):
+                load_config(*given)
+    with pytest.raises(
+        UsageError, match=r"^train\.lr=True cannot be: input should be a number, neither true nor false"
+    ):
+        load_config(None, {"train.lr": True})
+    assert len(numbers) > 20 and load_config(None, ["train.drop_last=yes"]).train.drop_last
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("train:\n  lr: -1\n  epocs: 2\nnope:\n  x: 1\n")
@@ -181,4 +201,3 @@ def test_an_override_is_a_key_and_a_value() -> None:
 def test_the_configuration_is_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Config().train.lr = 1.0  # type: ignore[misc]
-    assert set(SECTIONS) == set(Config.model_fields)

@@ -20,7 +20,7 @@ from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.checking import longest_row
 from heedful.commands.shelf import pull
-from heedful.config import EncodeConfig, load_config
+from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, RunError, UsageError
 from heedful.export.gguf_file import write_gguf
@@ -35,6 +35,7 @@ from heedful.model import (
     save,
 )
 from heedful.run import open_run
+from heedful.settings import load_config
 from heedful.whole import sha256
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, Settings, leaves, load_config
+from heedful.config import Config
 from heedful.errors import RunError, UsageError
 from heedful.run import (
     LOCK,
@@ -23,6 +23,7 @@ from heedful.run import (
     run_at,
     slug,
 )
+from heedful.settings import Settings, leaves, load_config
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 # What chooses an answer's tokens; of generate the other settings say how fast they come.

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from heedful.begin import Name, configure
 from heedful.catalogue import locate
-from heedful.config import Config, Settings, load_config
+from heedful.config import Config
 from heedful.data import load_splits
 from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
 from heedful.report import screen
 from heedful.report.bars import TERMINAL
 from heedful.run import slug
+from heedful.settings import Settings, load_config
 from heedful.store import cache_home
 from heedful.whole import write_json
 

@@ -1,30 +1,35 @@
-"""The typed tree of settings: defaults < recipe file < overrides, every leaf described under it, intervals in steps.
+"""The typed tree of settings, every leaf with its default and described under it. All intervals are in steps.
 
-What enters: a recipe's path and `section.key=value` strings. What leaves: a frozen `Config`, or one UsageError of all
-that is wrong. A section is named for the folder that reads it (`model`: model.py; `run`: report/track.py).
+A section is named for the folder that reads it (`model`: model.py; `run`: report/track.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import PydanticCustomError
 
-from heedful.errors import UsageError, did_you_mean
-from heedful.recipe import read_recipe
 from heedful.records import Sampling
 
 BATCH_SIZE = 8  # what `auto` is too
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator of numbers takes
+PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
 
 
 class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_number_is_true(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Refuse true and false where a number stands, which would be 1 and 0."""
+        taken = handler(value)
+        if isinstance(value, bool) and not isinstance(taken, bool):
+            raise PydanticCustomError("number", "Input should be a number, neither true nor false")
+        return taken
 
 
 class ModelConfig(Section):
@@ -183,117 +188,3 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
-
-
-SECTIONS: dict[str, type[Section]] = {
-    "model": ModelConfig,
-    "data": DataConfig,
-    "encode": EncodeConfig,
-    "train": TrainConfig,
-    "generate": GenerateConfig,
-    "evaluate": EvaluateConfig,
-    "run": RunConfig,
-}
-PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
-LEAVES = tuple(f"{section}.{key}" for section, cls in SECTIONS.items() for key in cls.model_fields)
-Settings = Mapping[str, Any] | Sequence[str]  # leaf -> value, or `section.key=value` strings
-
-
-def load_config(recipe: Path | str | None = None, *settings: Settings) -> Config:
-    """Merge defaults, a recipe file and settings, the later over the earlier."""
-    tree: dict[str, dict[str, Any]] = {}
-    for part in (read_recipe(Path(recipe)) if recipe is not None else {}, *settings):
-        for leaf, value in by_leaf(part).items():
-            _set(tree, leaf, value)
-    problems = [_unknown(leaf) for leaf in _leaves(tree) if leaf not in LEAVES]
-    config = Config()
-    try:
-        config = Config.model_validate({s: tree[s] for s in tree if s in SECTIONS})
-    except ValidationError as error:
-        problems += [_describe(detail) for detail in error.errors() if detail["type"] != "extra_forbidden"]
-    problems = problems or _conflicts(config)
-    if problems:
-        raise UsageError(" ".join(problems), "See `heedful train --settings` for every setting.")
-    return config
-
-
-def override(config: Config, *settings: Settings) -> Config:
-    """Return the settings with others over them."""
-    return load_config(None, leaves(config), *settings)
-
-
-def by_leaf(settings: Settings) -> dict[str, Any]:
-    """Return settings as {"section.key": value}, be the leaves known or not."""
-    return dict(settings if isinstance(settings, Mapping) else map(split_override, settings))
-
-
-def dump_config(config: Config) -> str:
-    """Return the whole tree as YAML that `load_config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def leaves(config: Config, only_named: bool = False) -> dict[str, Any]:
-    """Return every setting, or those that were named, as {"section.key": value}, in values that JSON has."""
-    tree = config.model_dump(mode="json", exclude_unset=only_named)
-    return {f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()}
-
-
-def changed(config: Config) -> dict[str, Any]:
-    """Return the leaves that differ from the defaults."""
-    return {leaf: value for leaf, (_, value) in differences(Config(), config).items()}
-
-
-def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """Return the leaves that differ, each with both values."""
-    values, others = leaves(one), leaves(other)
-    return {leaf: (value, others[leaf]) for leaf, value in values.items() if value != others[leaf]}
-
-
-def _conflicts(config: Config) -> list[str]:
-    """Say which settings contradict each other; one that another leaves idle, as temperature 0 does top_p, does not."""
-    problems = []
-    if config.encode.supervise == "all" and config.encode.prompt_weight:
-        problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")
-    if config.data.test_share + config.data.validation_share >= 1:
-        problems.append("data.test_share and data.validation_share leave nothing to train on.")
-    if config.train.quantize == "nf4" and config.train.method == "full":
-        problems.append("train.quantize=nf4 freezes the weights, so it needs train.method=lora.")
-    if config.train.sharding == "full":
-        packed = [(k, v) for k, v in PACKED.items() if getattr(config.train, k) == v]
-        problems += [f"train.{k}={v} cannot be shared out by train.sharding=full." for k, v in packed]
-    if config.train.method == "full":
-        adapters = [leaf for leaf in changed(config) if leaf.startswith("train.lora_")]
-        problems += [f"{leaf} has no meaning with train.method=full." for leaf in adapters]
-    return problems
-
-
-def split_override(text: str) -> tuple[str, Any]:
-    leaf, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--set {text} has no value.", "Write it as section.key=value, as in --set train.lr=1e-4.")
-    try:
-        return leaf.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        return leaf.strip(), value
-
-
-def _set(tree: dict[str, dict[str, Any]], leaf: str, value: Any) -> None:
-    section, _, key = leaf.partition(".")
-    tree.setdefault(section, {})[key] = value
-
-
-def _leaves(tree: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [f"{section}.{key}".removesuffix(".") for section, leaves in tree.items() for key in leaves]
-
-
-def _unknown(leaf: str) -> str:
-    """Suggest the nearest setting of the same key, or of any if there is none."""
-    same_key = [known for known in LEAVES if known.split(".")[1] == leaf.rpartition(".")[2]]
-    hint = did_you_mean(leaf, same_key or LEAVES) or (f"Did you mean '{same_key[0]}'?" if same_key else "")
-    return f"There is no setting '{leaf}'. {hint}".strip()
-
-
-def _describe(detail: Any) -> str:
-    leaf = ".".join(str(part) for part in detail["loc"][:2])
-    message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{leaf}={detail['input']} cannot be: {message}."

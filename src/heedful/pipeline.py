@@ -27,7 +27,7 @@ from heedful.begin import (
     resolve_run,
 )
 from heedful.checking import prepare_data
-from heedful.config import Config, Settings, by_leaf, leaves, load_config, override
+from heedful.config import Config
 from heedful.data.datamap import write_data_map
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
@@ -52,6 +52,7 @@ from heedful.report.card import write_card
 from heedful.report.page import write_report
 from heedful.report.plots import loss_plot
 from heedful.run import Run, holds_run, lock, open_run, run_at
+from heedful.settings import Settings, by_leaf, leaves, load_config, override
 from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.precision import dtype_of, resolve

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from heedful.address import redacted
-from heedful.config import Config, Settings, dump_config, load_config, override
+from heedful.config import Config
 from heedful.errors import RunError, UsageError
+from heedful.settings import Settings, dump_config, load_config, override
 from heedful.whole import atomic_write, read_json, sync
 
 LOCK = "run.lock"

@@ -21,7 +21,7 @@ import yaml
 from heedful import pipeline
 from heedful.address import redacted
 from heedful.begin import FITTED, configure
-from heedful.config import LEAVES, Config, DataConfig, Settings, dump_config, leaves, override
+from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
@@ -30,6 +30,7 @@ from heedful.evaluate.stats import SIGNIFICANCE
 from heedful.evaluate.summary import names, paired, score
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
+from heedful.settings import LEAVES, Settings, dump_config, leaves, override
 from heedful.train.learner import DEFAULT_LR
 from heedful.whole import atomic_write, read_json, write_json
 

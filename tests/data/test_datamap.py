@@ -13,7 +13,6 @@ from tests.train.sessions import POSITIONS, Screen
 
 from heedful import pipeline
 from heedful.catalogue import CATALOGUE, wheel_file
-from heedful.config import load_config
 from heedful.data import load_splits
 from heedful.data.datamap import data_map, why, write_data_map
 from heedful.data.row_losses import RowLosses
@@ -21,6 +20,7 @@ from heedful.encode.prepare import prepare
 from heedful.model import Loaded
 from heedful.records import Conversation, Message, Place, Splits
 from heedful.run import Run
+from heedful.settings import load_config
 from heedful.train.session import Session
 from heedful.whole import read_json, write_json
 

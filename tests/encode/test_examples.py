@@ -19,13 +19,14 @@ from tests.encode.test_tokenise import conversation, gpt2_tokenizer
 from tests.models import byte_tokenizer, gapped_tokenizer
 from tests.processes import Process
 
-from heedful.config import Config, load_config
+from heedful.config import Config
 from heedful.data import load_splits
 from heedful.encode import examples as on_disk
 from heedful.encode.examples import Examples, write_examples
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.records import Conversation, Message, Place, Reporter
+from heedful.settings import load_config
 
 CHUNK = 16
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tests.models import byte_tokenizer
 from torch.utils.data import DataLoader
 
-from heedful.config import load_config
 from heedful.encode.batch import Collator
 from heedful.encode.order import Order, group_families
 from heedful.encode.prepare import Prepared, prepare
 from heedful.records import Conversation, Message, Place, Splits
+from heedful.settings import load_config
 
 
 @pytest.mark.parametrize(("rows", "size", "drop_last"), [(935, 8, True), (10, 4, False), (10, 4, True), (3, 8, False)])

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from tests.models import byte_tokenizer
 
-from heedful.config import load_config
 from heedful.encode.examples import Examples
 from heedful.encode.prepare import prepare
 from heedful.encode.receipt import FILE, open_encoder, prompt_receipt
@@ -19,6 +18,7 @@ from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import DataError, ModelError
 from heedful.records import Conversation, Message, Place, Splits
+from heedful.settings import load_config
 
 NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"

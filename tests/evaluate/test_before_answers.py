@@ -8,10 +8,10 @@ import pytest
 
 from heedful import pipeline
 from heedful.cli import main
-from heedful.config import load_config
 from heedful.errors import RunError, UsageError
 from heedful.evaluate.held_back import evaluation_config
 from heedful.run import Run
+from heedful.settings import load_config
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import heedful
 from heedful import pipeline, sweep
 from heedful.begin import configure, resolve_run
 from heedful.cli import main
-from heedful.config import load_config
 from heedful.engines import base_of
 from heedful.errors import DataError, HeedfulError, ModelError, UsageError
 from heedful.evaluate.endpoint import Endpoint
@@ -28,6 +27,7 @@ from heedful.evaluate.judging import is_answered
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.report import screen
 from heedful.run import Run, lock
+from heedful.settings import load_config
 from heedful.whole import read_json, write_json
 
 QUICK = {

@@ -13,12 +13,12 @@ from tests.models import byte_tokenizer, sentencepiece_tokenizer, trained_tokeni
 from transformers import PreTrainedTokenizerBase
 
 from heedful import pipeline
-from heedful.config import load_config
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import ExportError
 from heedful.export.modelfile import around_of, go_template, modelfile, quoted
 from heedful.records import Message
+from heedful.settings import load_config
 
 # Ollama hands its template the conversation, the system message's text beside it. In a Modelfile, a value that begins
 # with quotes goes on until it ends with them; nothing in it is an escape, and what does not print is dropped.

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from heedful.config import Config, load_config
+from heedful.config import Config
 from heedful.errors import UsageError
 from heedful.report.track import TRACKERS, Follower, check, tracking
 from heedful.run import Run
+from heedful.settings import load_config
 
 
 def run_of(path: Path, steps: int) -> Run:

@@ -17,7 +17,6 @@ from tests.serve.conftest import CHAT, Make, asking
 
 from heedful.address import is_loopback
 from heedful.commands import speaking, talk
-from heedful.config import load_config
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Sampling
@@ -25,6 +24,7 @@ from heedful.run import Run
 from heedful.serve.key import API_KEY, check_host, read_key
 from heedful.serve.limits import Limits
 from heedful.serve.server import listen
+from heedful.settings import load_config
 
 KEY = "long-and-s3cret"
 Serve = Callable[..., tuple[str, Process]]

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from tests.models import byte_tokenizer, tiny_model
 
-from heedful.config import Config, load_config
+from heedful.config import Config
 from heedful.encode.prepare import prepare
 from heedful.model import Loaded
 from heedful.records import Conversation, Message, Place, Splits, StepMetrics
 from heedful.run import Run
+from heedful.settings import load_config
 from heedful.train.display import Display
 from heedful.train.session import Session
 

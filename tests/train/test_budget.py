@@ -11,9 +11,9 @@ from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
 from heedful.begin import claim_folder, configure, resolve_run
-from heedful.config import dump_config, load_config
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
+from heedful.settings import dump_config, load_config
 from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.resume import restore

@@ -10,8 +10,9 @@ from tests.models import tiny_model
 
 from heedful import model as models
 from heedful import pipeline
-from heedful.config import TrainConfig, load_config
+from heedful.config import TrainConfig
 from heedful.errors import UsageError
+from heedful.settings import load_config
 from heedful.train import gpu
 from heedful.train.estimate import estimate
 from heedful.train.optimizer import MasterAdamW

@@ -11,12 +11,13 @@ import torch
 from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import Screen, log, session, state
 
-from heedful.config import TrainConfig, load_config
+from heedful.config import TrainConfig
 from heedful.encode.order import Order
 from heedful.engines import base_of, open_tuned
 from heedful.errors import RunError
 from heedful.model import load, save
 from heedful.records import Progress
+from heedful.settings import load_config
 from heedful.train import learner as learners
 from heedful.train.learner import schedule
 from heedful.train.loop import BAD_STEPS, total_steps, upcoming

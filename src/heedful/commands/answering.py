@@ -18,7 +18,6 @@ from typing import Any
 
 from heedful import pipeline
 from heedful.begin import SAMPLING, refuse_others
-from heedful.config import load_config
 from heedful.data.prompts import AskedRow, prompts
 from heedful.errors import DataError, RunError, UsageError
 from heedful.generate.engine import Engine
@@ -27,6 +26,7 @@ from heedful.model import fingerprint
 from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
+from heedful.settings import load_config
 from heedful.whole import write_json
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data

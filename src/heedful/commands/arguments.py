@@ -45,7 +45,7 @@ TemplateName = Annotated[
 
 def merge_overrides(settings: list[str] | None, **leaves: Any) -> dict[str, Any]:
     """Merge --set with the options that have a name of their own, which win; `data__split` stands for data.split."""
-    from heedful.config import split_override
+    from heedful.settings import split_override
 
     overrides = dict(split_override(text) for text in settings or [])
     return overrides | {leaf.replace("__", "."): value for leaf, value in leaves.items() if value is not None}

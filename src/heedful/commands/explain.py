@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from heedful.config import SECTIONS
+from heedful.config import Config
 from heedful.report import screen
 
 KINDS = {
@@ -22,10 +22,11 @@ ALSO = {"train.batch_size": " | auto"}  # what becomes a number before it is che
 def explain() -> list[tuple[str, str, str, str]]:
     """List (leaf, default, permitted, description) of every setting, in order."""
     rows = []
-    for section, cls in SECTIONS.items():
+    for section, defaults in Config():
+        cls = type(defaults)
         schemas = cls.model_json_schema()["properties"]
         for key, info in cls.model_fields.items():
-            leaf, default = f"{section}.{key}", getattr(cls(), key)
+            leaf, default = f"{section}.{key}", getattr(defaults, key)
             shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
             rows.append((leaf, shown, permitted(schemas[key]) + ALSO.get(leaf, ""), info.description or ""))
     return rows

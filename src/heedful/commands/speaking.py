@@ -11,11 +11,11 @@ from typing import Any
 from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean, is_unicode
-from heedful.config import changed
 from heedful.errors import UsageError, install
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import holds_run, open_run
+from heedful.settings import changed
 
 
 @dataclass(frozen=True)

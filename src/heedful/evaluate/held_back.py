@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, DataConfig, Settings, by_leaf, differences, load_config, override
+from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import SILENT, Conversation, Reporter
 from heedful.run import Run
+from heedful.settings import Settings, by_leaf, differences, load_config, override
 from heedful.whole import read_json
 
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read

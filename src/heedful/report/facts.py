@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.config import Config, changed, differences, override
+from heedful.config import Config
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.run import Results, Run
+from heedful.settings import changed, differences, override
 from heedful.whole import read_json
 
 Lines = list[tuple[str, str]]

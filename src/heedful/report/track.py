@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from heedful.config import Config, leaves
+from heedful.config import Config
 from heedful.errors import RunError, UsageError, install
 from heedful.report import screen
 from heedful.run import Run
+from heedful.settings import leaves
 
 EVENTS = ("step", "validation")
 

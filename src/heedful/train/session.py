@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from heedful import model as models
-from heedful.config import Config, override
+from heedful.config import Config
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
@@ -19,6 +19,7 @@ from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run, holds_run
+from heedful.settings import override
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.display import Bar, Display

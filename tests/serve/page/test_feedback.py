@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from heedful import data
 from heedful.cli import main
-from heedful.config import load_config
 from heedful.errors import RunError, UsageError
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, Opinion, export_feedback
+from heedful.settings import load_config
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

@@ -13,10 +13,10 @@ from tests.serve.page.pages import Page
 from tests.serve.page.standin import Script
 
 from heedful import data
-from heedful.config import load_config
 from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, export_feedback
+from heedful.settings import load_config
 
 Open = Callable[..., Page]
 
