@@ -33,7 +33,7 @@ def accesses(file: Path) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_every_setting_is_read_by_code(leaf: str) -> None:
-    """Invariant 12: as an attribute of what holds its section, outside SETTINGS, or by GenerateConfig.sampling."""
+    """Invariant 12: as an attribute of what holds its section, outside SETTINGS, or by a method of its section."""
     section, key = leaf.split(".")
     short = SHORT.get(section, {"config"})
     found = []
@@ -46,7 +46,7 @@ def test_every_setting_is_read_by_code(leaf: str) -> None:
         )
         holders = {section, *(short if own else ())}
         found += [file.name for holder in holders if (holder, key) in accesses(file) and file not in SETTINGS]
-    handed_on = section == "generate" and ("self", key) in accesses(SOURCES / "config.py")
+    handed_on = section in ("train", "generate") and ("self", key) in accesses(SOURCES / "config.py")
     assert found or handed_on, f"{leaf} is read nowhere"
 
 

@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from heedful.records import Sampling
 
-BATCH_SIZE = 8  # what `auto` is too
+ROWS_AN_UPDATE = 8  # what `auto` is too
+ANSWERS_AT_ONCE = 128  # more are hardly faster, and reading new prompts in groups keeps a batch full
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator of numbers takes
 PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
 
@@ -83,8 +84,8 @@ class TrainConfig(Section):
     """Passes over the training rows."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after this many updates."""
-    batch_size: Annotated[int, BeforeValidator(lambda rows: BATCH_SIZE if rows == "auto" else rows)] = Field(
-        BATCH_SIZE, ge=1
+    batch_size: Annotated[int, BeforeValidator(lambda rows: ROWS_AN_UPDATE if rows == "auto" else rows)] = Field(
+        ROWS_AN_UPDATE, ge=1
     )
     """Rows an update. Where memory is short an update takes more forwards (encode.batch_tokens), its rows stay."""
     group_by_beginning: bool = True
@@ -134,6 +135,11 @@ class TrainConfig(Section):
     lora_alpha: float = Field(32, gt=0)
     """Scale of the adapters: alpha / rank."""
 
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate that is set, or else the method's."""
+        return self.lr or {"full": 1e-4, "lora": 1e-3}[self.method]
+
 
 class GenerateConfig(Section):
     max_tokens: int = Field(256, ge=1)
@@ -150,7 +156,7 @@ class GenerateConfig(Section):
     """Decides what is sampled."""
     stop: list[str] = Field(default_factory=list)
     """Texts that end an answer, besides the stop token."""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(ANSWERS_AT_ONCE, ge=1)
     """Answers decoded together."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the weights are multiplied in; auto is bf16 where this machine does that faster."""

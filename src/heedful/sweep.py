@@ -31,7 +31,6 @@ from heedful.evaluate.summary import names, paired, score
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
 from heedful.settings import LEAVES, Settings, dump_config, leaves, override
-from heedful.train.learner import DEFAULT_LR
 from heedful.whole import atomic_write, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why
@@ -215,7 +214,7 @@ def _is_default(variant: Variant, base: Config) -> bool:
 
 def _learned_with(config: Config) -> dict[str, Any]:
     """Return the settings with the learning rate that the method takes where none is set."""
-    return leaves(config) | {"train.lr": config.train.lr or DEFAULT_LR[config.train.method]}
+    return leaves(config) | {"train.lr": config.train.peak_lr}
 
 
 def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from heedful.encode.batch import Collator
 from heedful.records import TokenizedExample
 from heedful.train.loss import example_nll, prediction_nll
-from heedful.train.probe import tree_is_exact
+from heedful.train.probe import TOLERANCE, tree_is_exact
 
 BATCH_TOKENS = 2048  # in a padded forward
 TREE_NODES = 1024  # in a forward by tree
-TOLERANCE, NARROW_TOLERANCE = 1e-3, 5e-2  # of the largest logit, in fp32 and in narrower types
+NARROW_TOLERANCE = 5e-2  # of the largest logit, in types narrower than fp32
 
 
 def summed(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> list[float]:

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.config import ANSWERS_AT_ONCE
 from heedful.errors import ModelError, UsageError
 from heedful.generate.asked import messages_of, samplings_of
 from heedful.generate.decoder import Decoder, build
@@ -34,7 +35,6 @@ GREEDY = Sampling()
 # At least twice the most that batch shape changed in a logit of a real model (SmolLM2-135M): 5e-5 in fp32, 0.5 in bf16
 # (fp16 has an eighth of its rounding). In bf16 two choices in five are then recomputed: fp32 is the better bargain.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.125, torch.bfloat16: 1.0}
-BATCH_SIZE = 128  # rows; more are hardly faster, and reading new ones in groups keeps it full
 CACHE_TOKENS = 2**15  # most tokens, answers at their longest, that a batch may put into the cache
 
 
@@ -123,7 +123,7 @@ class Engine:
         self.positions = max_positions(model.config)
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.sampling = GREEDY  # where no other is asked for
-        self.batch_size = BATCH_SIZE  # the same
+        self.batch_size = ANSWERS_AT_ONCE  # the same
         self.prefix_cache: PrefixCache | None = None  # where `decode` finds what earlier prompts read, if it is to
         self.decoder = verified_decoder(model, dtype or model.dtype)
 

@@ -6,17 +6,13 @@ from importlib.util import find_spec
 
 import torch
 
-from heedful.config import TrainConfig
+from heedful.config import PACKED, TrainConfig
 from heedful.errors import UsageError, install
 
 
 def check_gpu(config: TrainConfig) -> None:
     """Refuse what this machine cannot train for want of a GPU or of bitsandbytes."""
-    settings = {
-        "train.quantize=nf4": config.quantize == "nf4",
-        "train.optimizer=adamw_8bit": config.optimizer == "adamw_8bit",
-    }
-    wanted = " and ".join(setting for setting, asked in settings.items() if asked)
+    wanted = " and ".join(f"train.{key}={value}" for key, value in PACKED.items() if getattr(config, key) == value)
     if wanted and not torch.cuda.is_available():
         raise UsageError(
             f"{wanted} needs an NVIDIA GPU, which this machine does not have (or torch does not see).",

@@ -26,7 +26,6 @@ from heedful.train.optimizer import MasterAdamW, Tensors
 from heedful.train.ranks import Ranks, shard, single_rank
 
 VALIDATED = 512  # examples that are laid out together; those that begin alike share nodes
-DEFAULT_LR = {"full": 1e-4, "lora": 1e-3}
 
 
 class _Nll(NamedTuple):
@@ -65,7 +64,7 @@ class Learner:
 
     def lr(self, step: int) -> float:
         """Return the learning rate of update `step` (from 0)."""
-        peak = self.config.lr or DEFAULT_LR[self.config.method]
+        peak = self.config.peak_lr
         return peak * schedule(self.config, step, self.steps)
 
     def accumulate(self, examples: Sequence[TokenizedExample], step: int) -> tuple[float, list[float]]:
