@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 from heedful.errors import ModelError, UsageError
 from heedful.generate import forward
-from heedful.generate.engine import Engine, Row, RunningBatch
+from heedful.generate.engine import Engine, RunningBatch
 from heedful.generate.forward import Padded
+from heedful.generate.row import Row
 from heedful.generate.text import TextStream
 from heedful.records import Completion, Message, Sampling
 

@@ -15,7 +15,8 @@ from fastapi.testclient import TestClient
 from tests.generate.conftest import Bytes
 from tests.models import tiny_model
 
-from heedful.generate.engine import Engine, Row
+from heedful.generate.engine import Engine
+from heedful.generate.row import Row
 from heedful.generate.sampling import recorded
 from heedful.serve.app import create_app
 from heedful.serve.limits import Limits

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -23,11 +22,12 @@ from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.probe import is_batch_invariant, matches_model
+from heedful.generate.row import Event, Row
 from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
 from heedful.model import max_positions
-from heedful.records import Choice, Completion, FinishReason, Message, Sampling
+from heedful.records import Completion, Message, Sampling
 
 Prompt = str | Sequence[Message | Mapping[str, str]]  # a mapping holds `role` and `content`
 GREEDY = Sampling()
@@ -48,63 +48,6 @@ class Prompter(Protocol):
     def stop_ids(self) -> frozenset[int]: ...  # any of these ends an answer
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A row took one more token: the text that became certain, the answer if it is whole, and the choices behind
-    that text where the row records them."""
-
-    row: int
-    text: str
-    completion: Completion | None
-    choices: tuple[Choice, ...] = ()
-
-
-@dataclass(eq=False)
-class Row:
-    """One answer in the making; `index` is its place among the prompts."""
-
-    index: int
-    tokens: list[int]  # prompt and answer
-    prompt_tokens: int
-    sampling: Sampling
-    limit: int  # most tokens of the answer
-    text: TextStream
-    started: float = 0.0  # when it joined a batch
-    choices: list[Choice] = field(default_factory=list)  # not told yet
-
-    @property
-    def answered(self) -> int:
-        return len(self.tokens) - self.prompt_tokens
-
-    @property
-    def longest(self) -> int:
-        """The tokens it can come to."""
-        return self.prompt_tokens + self.limit
-
-    def accept(self, token: int, stop_ids: frozenset[int]) -> tuple[str, FinishReason | None]:
-        """Take the next token; give the text that became certain, and why the answer ends if it does."""
-        if token in stop_ids:
-            return self.text.flush(), "stop"
-        self.tokens.append(token)
-        piece = self.text.push(token)
-        if self.text.stopped:
-            return piece, "stop"
-        if self.answered < self.limit:
-            return piece, None
-        piece += self.text.flush()
-        return piece, "stop" if self.text.stopped else "length"
-
-    def told(self) -> tuple[Choice, ...]:
-        """Return the choices whose text has begun to be given out, each once."""
-        count = sum(choice.start < len(self.text.text) for choice in self.choices)
-        told, self.choices = self.choices[:count], self.choices[count:]
-        return tuple(told)
-
-    def completion(self, reason: FinishReason) -> Completion:
-        answer, seconds = tuple(self.tokens[self.prompt_tokens :]), time.perf_counter() - self.started
-        return Completion(self.text.text, answer, reason, self.prompt_tokens, seconds)
 
 
 class Engine:

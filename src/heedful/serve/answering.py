@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from heedful.generate.engine import Event
+from heedful.generate.row import Event
 from heedful.records import Choice, Completion
 from heedful.serve.asking import Generation
 from heedful.serve.counters import Counters

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from heedful.errors import HeedfulError
-from heedful.generate.engine import Engine, Row
+from heedful.generate.engine import Engine
+from heedful.generate.row import Row
 from heedful.records import COLDEST, Sampling
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, refused

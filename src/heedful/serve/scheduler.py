@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from heedful.generate.engine import Engine, Event, Row, RunningBatch
+from heedful.generate.engine import Engine, RunningBatch
 from heedful.generate.prefix_cache import PrefixCache
+from heedful.generate.row import Event, Row
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, broken, full, late, leave_trace, leaving
 
