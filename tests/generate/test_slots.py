@@ -16,6 +16,7 @@ from heedful.generate.forward import unbatched_logits
 from heedful.generate.linear import Linear, blocks, same_bits
 from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.slots import UNIT, Slots, Unit, batches, fill_gaps
+from heedful.generate.spans import COLUMNS
 
 OURS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -196,6 +197,6 @@ def test_a_batch_that_shrank_grows_for_those_that_stay_alone() -> None:
     batch.join([LONG[:5]] * 12)
     assert batch._cache.shape[1] == 12
     batch.leave([False] + [True] * 11)
-    while batch._cache.shape[2] == slots.COLUMNS:
+    while batch._cache.shape[2] == COLUMNS:
         batch.step([7])
     assert batch._cache.shape[1] == 2

@@ -1,8 +1,7 @@
 """A running batch of a Decoder: rows join with a prompt, take tokens, and leave; none notices the others.
 
-A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Attention runs over as many
-columns as a row itself needs, rounded up to COLUMNS; those behind its last weigh exactly nothing. Prompts are read in
-units of UNIT tokens; a beginning that rows share, up to whole units, is computed once and written to all their slots.
+A row lives in a slot of the cache; its tokens stand in columns 0, 1, ... without padding. Prompts are read in units of
+UNIT tokens; a beginning that rows share, up to whole units, is computed once and written to all their slots.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import torch.nn.functional as F
 from heedful import kernels
 from heedful.generate.decoder import Decoder
 from heedful.generate.linear import blocks
-from heedful.generate.operations import attend_in_place, grouped_attention
+from heedful.generate.operations import attend_in_place
 from heedful.generate.prefix_cache import PrefixCache, prefix_key
+from heedful.generate.spans import COLUMNS, Span, attend_by_span, round_up, spans_of
 
-COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to differ between widths below 48
 UNIT = 16  # tokens of a prompt that are read, and shared, together
 PREFILL_TOKENS = 1024  # most tokens of one forward of prefill
 ROOM_TOKENS = 2**16  # most columns of all slots that are kept although the rows of the moment do not need them
@@ -40,25 +39,6 @@ class Unit:
     @property
     def start(self) -> int:
         return self.level * UNIT
-
-
-@dataclass(frozen=True, eq=False)
-class Span:
-    """Those queries of a forward that see equally many columns: over other widths a kernel adds up in another order."""
-
-    members: torch.Tensor | slice  # their places among the forward's
-    slots: torch.Tensor | slice | int  # the slot in which each stands, or all do
-    mask: torch.Tensor  # [members, 1, group * tokens, columns]: 0 or -inf
-
-    def context(self, cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the keys and the values that each sees of a layer's cache, [members, kv_heads, columns, width]."""
-        count, *_, columns = self.mask.shape
-        if isinstance(self.slots, int):
-            seen = cache[self.slots, :columns].expand(count, -1, -1, -1, -1)
-        else:
-            seen = cache[:, :columns][self.slots]
-        keys, values = seen.permute(2, 0, 3, 1, 4)
-        return keys, values
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +64,7 @@ class Slots:
         self._lengths: list[int] = []
         self._compiled = kernels.kind(decoder.dtype, decoder.device) is not None
         self._cache = self._room(0, 0)
+        self._rope_table = decoder.rope_table(0)
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -112,14 +93,14 @@ class Slots:
         self._lengths = [length + 1 for length in self._lengths]
         where = self._tensor(range(total)) * self._cache.shape[2] + positions
         ends = [*self._lengths, *[self._lengths[0]] * len(filling)]
-        spans = [] if self._compiled else self._spans(ends, range(total), positions[:, None])
+        spans = [] if self._compiled else spans_of(self.decoder, ends, range(total), positions[:, None])
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
             if self._compiled:
                 return attend_in_place(heads, self._cache[layer], positions, sizes.heads, sizes.scale)
             q, k, v = self._parts(heads)
             self._write(layer, where, k, v)
-            return self._attend(layer, q[:, None], spans)
+            return attend_by_span(q[:, None], self._cache[layer], spans, sizes.scale)
 
         states = self.decoder.forward(ids, positions, self._rope_table, rows, attend)
         return self.decoder.logits(states, rows)[: len(tokens)].float().cpu()
@@ -174,12 +155,12 @@ class Slots:
     def _prefill(self, units: Sequence[Unit]) -> torch.Tensor:
         """Run units through the model, each after what stands before it in its slot; give [units * UNIT, width]."""
         rows = blocks(len(units) * UNIT, self.decoder.prefill_sizes)
-        layout = self._lay_out(units, sum(rows) // UNIT)
+        layout, scale = self._lay_out(units, sum(rows) // UNIT), self.decoder.attention.scale
 
         def attend(layer: int, heads: torch.Tensor) -> torch.Tensor:
             q, k, v = self._parts(heads)
             self._write(layer, layout.where, k[layout.source], v[layout.source])
-            return self._attend(layer, q.reshape(-1, UNIT, *q.shape[1:]), layout.spans)
+            return attend_by_span(q.reshape(-1, UNIT, *q.shape[1:]), self._cache[layer], layout.spans, scale)
 
         return self.decoder.forward(layout.tokens, layout.positions, self._rope_table, rows, attend)
 
@@ -189,34 +170,11 @@ class Slots:
         tokens = self._tensor([(*unit.tokens, *[0] * (UNIT - len(unit.tokens))) for unit in filled])
         inside = self._tensor(range(UNIT))
         positions = self._tensor([unit.start for unit in filled])[:, None] + inside  # [units, UNIT]
-        spans = self._spans([unit.start + UNIT for unit in filled], [unit.slots[0] for unit in filled], positions)
+        ends, slots = [unit.start + UNIT for unit in filled], [unit.slots[0] for unit in filled]
+        spans = spans_of(self.decoder, ends, slots, positions)
         writes = [(i * UNIT, slot * self._cache.shape[2] + u.start) for i, u in enumerate(units) for slot in u.slots]
         source, where = (self._tensor(writes).T[..., None] + inside).flatten(1)
         return PrefillLayout(tokens.flatten(), positions.flatten(), source, where, spans)
-
-    def _spans(self, ends: Sequence[int], slots: Sequence[int], positions: torch.Tensor) -> list[Span]:
-        """Part queries, each in a slot and seeing its columns up to an end; `positions` are [queries, tokens]."""
-        group, spans = self.decoder.attention.heads // self.decoder.attention.kv_heads, []
-        for width in sorted({round_up(end, COLUMNS) for end in ends}):
-            members = [i for i, end in enumerate(ends) if round_up(end, COLUMNS) == width]
-            mask = self._mask(positions[members], width)[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
-            stand = [slots[i] for i in members]
-            where = stand[0] if len(set(stand)) == 1 else self._index(stand)
-            spans.append(Span(self._index(members), where, mask))
-        return spans
-
-    def _index(self, places: list[int]) -> torch.Tensor | slice:
-        """Return what selects these places, without a copy if they are the first."""
-        return slice(len(places)) if places == list(range(len(places))) else self._tensor(places)
-
-    def _attend(self, layer: int, q: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-        """Let queries, [queries, tokens, heads, width], attend span by span; give [queries * tokens, heads * width]."""
-        cache, scale = self._cache[layer], self.decoder.attention.scale
-        seen = q.new_empty(len(q), q.shape[1], q.shape[2] * q.shape[3])
-        for span in spans:
-            attended = grouped_attention(q[span.members], *span.context(cache), span.mask, scale)
-            seen[span.members] = attended.view(-1, *seen.shape[1:])
-        return seen.flatten(0, 1)
 
     def _logits(self, states: torch.Tensor) -> torch.Tensor:
         rows = blocks(len(states), self.decoder.decode_sizes)
@@ -233,13 +191,6 @@ class Slots:
         flat = self._cache[layer].flatten(0, 1)
         flat[:, 0].index_copy_(0, where, k)
         flat[:, 1].index_copy_(0, where, v)
-
-    def _mask(self, positions: torch.Tensor, width: int) -> torch.Tensor:
-        """Let each token see the columns up to its own position: 0 or -inf, [*positions, columns]."""
-        hidden = self._tensor(range(width)) > positions[..., None]
-        return torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=positions.device).masked_fill_(
-            hidden, -torch.inf
-        )
 
     def _copy(self, old: int, new: int, columns: slice) -> None:
         self._cache[:, new, columns] = self._cache[:, old, columns]
@@ -291,8 +242,3 @@ def fill_gaps(going: Sequence[bool]) -> list[int]:
     count = sum(going)
     movers = [i for i in range(len(going) - 1, count - 1, -1) if going[i]]
     return [i if going[i] else movers.pop(0) for i in range(count)]
-
-
-def round_up(number: int, step: int) -> int:
-    """Return the next multiple: 65 by 64 -> 128."""
-    return -(-number // step) * step
