@@ -28,7 +28,6 @@ POWER = 0.8
 RESAMPLES = 9_999  # up to 13 rows that differ have fewer sign flips than this: their test is exact
 DRAWS = 5_000_000  # values drawn for one interval: over 500 rows resample less often, but never less than
 FEWEST_RESAMPLES = 999
-CORPUS_RESAMPLES = 1_999  # BLEU of each is Python; up to 10 rows that differ have fewer ways to swap their answers
 BATCH = 1_000_000  # values in memory at a time
 FEWEST_ROWS = 6  # 2 / 2**6 is the first p-value of a sign-flip test under 0.05
 MOST_ROWS = 1_000_000
@@ -78,46 +77,10 @@ def paired_comparison(
     low, high = _newcombe(before, after) if counted else _bootstrap(differences, weights)
     p_value = _permutation_test(differences)
     if p_value < SIGNIFICANCE:
-        verdict = _direction(difference, higher_is_better)
+        verdict = direction(difference, higher_is_better)
     else:
-        verdict = _within_noise(differences.size, int(np.count_nonzero(differences)), rows_needed(differences, weights))
+        verdict = within_noise(differences.size, int(np.count_nonzero(differences)), rows_needed(differences, weights))
     return Comparison(difference, min(low, difference), max(high, difference), p_value, verdict)
-
-
-def corpus_interval(counts: Sequence[Sequence[float]], score: Callable[[Values], float]) -> Score:
-    """Return `score` of the counts summed over rows, [rows, counts], with its 95 % interval: rows drawn whole."""
-    table = np.asarray(counts, dtype=np.float64)
-    value = score(table.sum(axis=0))
-    low, high, _ = _corpus_bootstrap(table, score)
-    return Score(value, min(low, value), max(high, value), len(table))
-
-
-def corpus_comparison(
-    base: Sequence[Sequence[float]], tuned: Sequence[Sequence[float]], score: Callable[[Values], float]
-) -> Comparison:
-    """Compare two models by a score of summed counts, higher being better; the p-value is that of `paired_comparison`.
-
-    The rows that would be needed follow from the bootstrap's standard error, which shrinks with their square root.
-    """
-    before, after = np.asarray(base, dtype=np.float64), np.asarray(tuned, dtype=np.float64)
-    size, width = before.shape
-
-    def difference(sums: Values) -> float:
-        return score(sums[width:]) - score(sums[:width])
-
-    both = np.hstack([before, after])
-    seen = difference(both.sum(axis=0))
-    low, high, error = _corpus_bootstrap(both, difference)
-    changed = (before != after).any(axis=1)
-    swapped = (after - before)[changed]  # what a row whose answers are swapped adds to base, and takes off tuned
-    p_value = _corpus_permutation_test(both.sum(axis=0), np.hstack([swapped, -swapped]), difference)
-    if p_value < SIGNIFICANCE:
-        verdict = _direction(seen, True)
-    else:
-        z = scipy.stats.norm.ppf(1 - SIGNIFICANCE / 2) + scipy.stats.norm.ppf(POWER)
-        needed = size * float((z * error / seen) ** 2) if seen else math.inf
-        verdict = _within_noise(size, int(changed.sum()), needed)
-    return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict)
 
 
 def rows_needed(differences: Values, weights: Values) -> float:
@@ -131,18 +94,23 @@ def rows_needed(differences: Values, weights: Values) -> float:
     if ratio == 0 or differences.size == 1:
         return math.inf
     spread = float(np.std((differences - ratio * weights) / weights.mean(), ddof=1))
-    z = scipy.stats.norm.ppf(1 - SIGNIFICANCE / 2) + scipy.stats.norm.ppf(POWER)
-    return float((z * spread / ratio) ** 2)
+    return float((visible_effect() * spread / ratio) ** 2)
 
 
-def _direction(difference: float, higher_is_better: bool | None) -> str:
+def visible_effect() -> float:
+    """Return how many standard errors an effect must be away from 0 to be seen, with the power that is asked for."""
+    effect: float = scipy.stats.norm.ppf(1 - SIGNIFICANCE / 2) + scipy.stats.norm.ppf(POWER)
+    return effect
+
+
+def direction(difference: float, higher_is_better: bool | None) -> str:
     """Name a difference that is no noise; of a score that has no better end, only where it went."""
     if higher_is_better is None:
         return "higher" if difference > 0 else "lower"
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
-def _within_noise(rows: int, changed: int, needed: float) -> str:
+def within_noise(rows: int, changed: int, needed: float) -> str:
     if not changed:
         return "within noise; no row differs"
     if rows == 1:
@@ -221,54 +189,6 @@ def _permutation_test(differences: Values) -> float:
         (changed,), mean, permutation_type="samples", vectorized=True, **_effort(changed.size)
     )
     return float(found.pvalue)
-
-
-def _corpus_bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[float, float, float]:
-    """Return the 95 % percentile bootstrap interval of a score of summed rows, and its standard error.
-
-    How often each row is drawn, times the table, gives the sums of a draw: no drawn row is copied.
-    """
-    rows = len(table)
-    if rows == 1:
-        return score(table[0]), score(table[0]), 0.0
-
-    def scores(drawn: Any, axis: int) -> Values:
-        counts = np.apply_along_axis(np.bincount, axis, drawn, minlength=rows)
-        return np.apply_along_axis(score, axis, counts @ table)
-
-    found = scipy.stats.bootstrap(
-        (np.arange(rows),),
-        scores,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        n_resamples=CORPUS_RESAMPLES,
-        batch=max(BATCH // rows, 1),
-        rng=np.random.default_rng(SEED),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high), float(found.standard_error)
-
-
-def _corpus_permutation_test(sums: Values, swaps: Values, score: Callable[[Values], float]) -> float:
-    """Return the two-sided p-value of a score of `sums`, to which each row adds its line of `swaps` or does not.
-
-    As scipy.stats.permutation_test has it: all ways to swap, where they are fewer than the resamples, or else drawn
-    ones, to which what was seen is added; and values are equal up to a hundred units in their last place.
-    """
-    rows = len(swaps)
-    if rows < 2:  # the one swap is as far from 0 as what was seen
-        return 1.0
-    exact = 2**rows <= CORPUS_RESAMPLES
-    null: list[float] = []
-    rng, resamples = np.random.default_rng(SEED), 2**rows if exact else CORPUS_RESAMPLES
-    while len(null) < resamples:
-        size = min(max(BATCH // rows, 1), resamples - len(null))
-        ways = np.arange(len(null), len(null) + size)[:, None] >> np.arange(rows) & 1 if exact else None
-        drawn = rng.integers(0, 2, (size, rows), np.int8) if ways is None else ways
-        null += map(score, sums + drawn @ swaps)
-    seen = score(sums)
-    equal = 100 * np.finfo(np.float64).eps * abs(seen)
-    tails = (np.array(null) <= seen + equal).sum(), (np.array(null) >= seen - equal).sum()
-    return min(1.0, 2 * float((min(tails) + (not exact)) / (resamples + (not exact))))
 
 
 def _effort(rows: int) -> dict[str, Any]:

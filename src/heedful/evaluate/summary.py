@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from heedful.address import redacted
 from heedful.config import Config
 from heedful.errors import UsageError
+from heedful.evaluate.corpus import corpus_comparison, corpus_interval
 from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better, is_share
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
-from heedful.evaluate.stats import corpus_comparison, corpus_interval, interval, paired_comparison, ratio_interval
+from heedful.evaluate.stats import interval, paired_comparison, ratio_interval
 from heedful.records import CHECK_PREFIX, Comparison, Score
 from heedful.run import Results, Run
 from heedful.settings import differences
