@@ -1,39 +1,20 @@
-"""One function per verb: the table of contents. `checking` and `comparing` have the two that need no model."""
+"""One function per verb: the table of contents.
+
+Three stand apart: `training` has the longest, `checking` and `comparing` have the two that need no model.
+"""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from heedful import machine
-from heedful import model as models
 from heedful.address import redacted
-from heedful.begin import (
-    BUDGETED,
-    FITTED,
-    SAMPLING,
-    Name,
-    answer_config,
-    check_name,
-    check_writable,
-    claim_folder,
-    configure,
-    refuse_others,
-    resolve_run,
-)
-from heedful.checking import prepare_data
-from heedful.config import Config
-from heedful.data.datamap import write_data_map
-from heedful.encode.receipt import FILE as PROMPT_RECEIPT
-from heedful.encode.receipt import prompt_receipt
+from heedful.begin import SAMPLING, Name, answer_config, check_name, check_writable, refuse_others
 from heedful.engines import open_base, open_tuned
-from heedful.errors import HeedfulError, Interrupted, UsageError
-from heedful.evaluate.both import remove_scores, score_both
+from heedful.errors import HeedfulError
+from heedful.evaluate.both import score_both
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_config, evaluation_rows, record_decider
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
@@ -42,137 +23,13 @@ from heedful.export.job import plan
 from heedful.export.reference import questions
 from heedful.generate.engine import Engine, Prompt
 from heedful.generate.sampling import seeded_per_prompt
-from heedful.heap import give_back_pages
-from heedful.live import terminal_display
-from heedful.provenance import provenance
-from heedful.records import Completion, Conversation
-from heedful.report import screen, track
+from heedful.records import Completion
+from heedful.report import screen
 from heedful.report.bars import TERMINAL
-from heedful.report.card import write_card
-from heedful.report.page import write_report
-from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, lock, open_run, run_at
-from heedful.settings import Settings, by_leaf, leaves, load_config, override
-from heedful.train.estimate import fit_to_memory
-from heedful.train.gpu import check_gpu
-from heedful.train.precision import dtype_of, resolve
-from heedful.train.ranks import Ranks, join_ranks
-from heedful.train.result import write_model
-from heedful.train.resume import restore
-from heedful.train.session import Session
-from heedful.whole import write_json
-
-
-def train(
-    data: Name = None,
-    *,
-    model: Name = None,
-    recipe: Name = None,
-    settings: Settings = (),
-    out: Path | str | None = None,
-    resume: bool = False,
-    budget: float | None = None,
-) -> Run:
-    """Turn a file of instructions and a pretrained model into a tuned one; give its run.
-
-    With a `budget`, in seconds from here to the written model, the run is shortened to what this machine can do.
-    Under torchrun all ranks train the same run, and rank 0 alone evaluates it.
-    """
-    started = time.perf_counter()
-    with ExitStack() as held:  # the run is ours until its last file is written; the other ranks may leave before
-        with join_ranks() as ranks:
-            if not ranks.is_leader:
-                screen.mute()
-            config = configure(recipe, settings, data, model)
-            resume = ranks.broadcast(lambda: resume or _was_begun(out, ranks))
-            path, tree = ranks.broadcast(lambda: resolve_run(config, out, resume))
-            run, config = Run(Path(path)), Config.model_validate(tree)
-            track.check(config)
-            _check(config, ranks, resume, budget)
-            if ranks.is_leader:
-                held.enter_context(claim_folder(run, resume))
-            rows = _train_and_write(run, config, ranks, resume, budget, started)
-        if ranks.is_leader:
-            if config.evaluate.after_training and rows and not is_answered(run, rows):
-                score_both(run, config, rows, None, TERMINAL)
-            write_pages(run)
-    return run
-
-
-def _was_begun(out: Path | str | None, ranks: Ranks) -> bool:
-    """Say whether torchrun starts ranks again that had begun a run."""
-    return out is not None and ranks.has_begun(run_at(out).path) and holds_run(out)
-
-
-def _train_and_write(
-    run: Run, config: Config, ranks: Ranks, resume: bool, budget: float | None, started: float
-) -> Sequence[Conversation]:
-    """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
-    session = _open_session(run, config, ranks)
-    if resume:
-        restore(session)
-    if budget is not None:
-        session.fit_into(budget, started)
-    session.begin()
-    if ranks.is_leader:
-        may_settle = (*FITTED, *(BUDGETED if budget is not None else ()))
-        _write_origin(session, {} if resume else {"asked": {leaf: leaves(config)[leaf] for leaf in may_settle}})
-    made = ranks.broadcast(run.updates_in_model)
-    signal = session.fit()
-    if ranks.is_leader:
-        _write_course(session)
-    if signal:
-        raise Interrupted(signal, run.path)
-    if session.progress.step == made:
-        early = ", as validations were no better (train.patience)" if session.ends_early else ""
-        screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
-    else:
-        _replace_model(session)
-    test = session.ready.splits.test
-    del session
-    give_back_pages()
-    return test
-
-
-def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
-    """Read the data and the model, and fit the forwards to the memory that there is."""
-    here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
-    with ranks.local_leader_first():
-        ready, model_config = prepare_data(here)
-    ranks.check_rows(len(ready.train))
-    config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
-    config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)
-    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
-    loaded = models.load(here.model.name, config.model.dropout, nf4)
-    display = terminal_display(config, ready, run if ranks.is_leader else None)
-    return Session(run, config, ready, loaded, display, ranks)
-
-
-def _write_origin(session: Session, asked: dict[str, Any]) -> None:
-    """Write what became of each row, and what the run comes from."""
-    run, receipt = session.run, session.ready.receipt
-    write_json(run.receipt_file, receipt)
-    origin = os.path.abspath(session.origin) if os.path.isdir(session.origin) else session.origin  # else a hub's id
-    facts = {"model": origin, "data": receipt["data"]["sha256"], "fingerprint": session.fingerprint}
-    facts |= {"ranks": session.ranks.count} | asked
-    write_json(run.provenance_file, provenance(run, session.progress.step, facts))
-
-
-def _write_course(session: Session) -> None:
-    """Write how the training went: its loss curves, and what each row cost."""
-    run, ready = session.run, session.ready
-    loss_plot(run.metrics(), run.loss_plot)
-    orders = [ready.order.epoch(epoch).rows for epoch in range(session.progress.epochs_begun)]
-    write_data_map(run, orders, lambda k: ready.splits.train[ready.train.number(k)], len(ready.train))
-
-
-def _replace_model(session: Session) -> None:
-    """Write the run's model folder; just before it replaces an earlier one, that one's scores and pages are deleted."""
-    run = session.run
-    write_model(session, {PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: remove_scores(run))
-    if session.ranks.is_leader:
-        told = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
-        write_json(run.provenance_file, run.provenance() | told)
+from heedful.report.page import write_pages
+from heedful.run import Run, holds_run, lock, open_run
+from heedful.settings import Settings, by_leaf, load_config
+from heedful.training import train as train
 
 
 def evaluate(
@@ -203,16 +60,10 @@ def evaluate(
         if judge is not None:
             scores = judge_run(results, rows, judge, judge_by, TERMINAL)
         if on is None:
-            write_pages(run)
+            screen.say(f"The report: {write_pages(run)}")
         else:
             screen.say(f"The results on {redacted(on)}: {results.evaluation_file}")
     return scores
-
-
-def write_pages(run: Run) -> None:
-    """Write what people read of a run: report.html, and the model's card."""
-    screen.say(f"The report: {write_report(run)}")
-    write_card(run)
 
 
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
@@ -279,16 +130,3 @@ def export(
     with lock(run):  # its files must be those of one model, from the first to the last that is read
         job = plan(run, to, quantize, adapter, out, force)
         return carry_out(job, questions(run.located(run.config()).data), TERMINAL)
-
-
-def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:
-    """Refuse, before any work, what this machine or so many ranks cannot train."""
-    resolve(config.train.precision)
-    check_gpu(config.train)
-    ranks.check(config.train)
-    if budget is not None and ranks.count > 1:
-        raise UsageError(
-            "--budget works in a single process only: each rank would measure time by its own clock.", "Leave it out."
-        )
-    if budget is not None and resume:
-        raise UsageError("--budget is fixed when a run starts.", "Leave it out: a resumed run keeps its budget.")

@@ -16,7 +16,7 @@ from tests.evaluate.fake_judge import Judge, serving
 from transformers import PreTrainedModel
 
 import heedful
-from heedful import pipeline, sweep
+from heedful import pipeline, sweep, training
 from heedful.begin import configure, resolve_run
 from heedful.cli import main
 from heedful.engines import base_of
@@ -26,6 +26,7 @@ from heedful.evaluate.held_back import evaluation_rows
 from heedful.evaluate.judging import is_answered
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.report import screen
+from heedful.report.page import write_pages
 from heedful.run import Run, lock
 from heedful.settings import load_config
 from heedful.whole import read_json, write_json
@@ -118,7 +119,7 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
             pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
     assert [file.stat().st_mtime_ns for file in files] == before
     assert (copy.path / "compare-b.html").exists() and copy.report_file.exists()
-    monkeypatch.setattr(pipeline, "score_both", crash)
+    monkeypatch.setattr(training, "score_both", crash)
     with pytest.raises(KeyboardInterrupt):
         pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
     assert files[0].stat().st_mtime_ns > before[0]
@@ -248,7 +249,7 @@ def test_a_run_that_is_in_use_is_neither_evaluated_nor_exported(copy: Run, rows:
         for work in (pipeline.evaluate, lambda run: pipeline.evaluate(run, str(rows)), pipeline.export):
             with pytest.raises(UsageError, match=rf"{copy.path} is in use by process {os.getpid()} on"):
                 work(copy)
-        pipeline.write_pages(copy)  # reading goes on
+        write_pages(copy)  # reading goes on
         assert heedful.load(copy).generate(["One?"])
     assert files.keys() == {*copy.path.rglob("*")}
     held: list[str] = []
@@ -531,7 +532,7 @@ def test_a_sweep_is_trained_once_and_compared(
         "out": tmp_path / "sweep",
     }  # fmt: skip
     for name in ("loss_plot", "write_pages"):  # pictures, pages and probes have tests of their own
-        monkeypatch.setattr(pipeline, name, lambda *arguments: None)
+        monkeypatch.setattr(training, name, lambda *arguments: None)
     monkeypatch.setattr("heedful.evaluate.both.probe", lambda *arguments: [])
     found = sweep.sweep(str(rows), **asked)
     assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from heedful import pipeline
+from heedful import training
 from heedful.cli import main
 from heedful.train import learner, precision
 
@@ -66,6 +66,6 @@ def perform_all(plan: Path) -> None:
     faulthandler.dump_traceback_later(240, exit=True)  # ranks that wait for each other say where
     torch.set_num_threads(1)
     # Pictures and pages take longer than these trainings do, and have tests of their own.
-    pipeline.loss_plot = pipeline.write_pages = lambda *arguments: None
+    training.loss_plot = training.write_pages = lambda *arguments: None
     for one in json.loads(plan.read_text()):
         perform(one, plan.parent)

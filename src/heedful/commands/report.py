@@ -26,8 +26,7 @@ def report(
     if not watch:
         refuse_ignored("without --watch", {"--port": port is not None})
     from heedful.report import screen
-    from heedful.report.card import write_card
-    from heedful.report.page import write_report
+    from heedful.report.page import write_pages
     from heedful.run import open_run
 
     found = open_run(run)
@@ -38,6 +37,4 @@ def report(
             screen.out.print(f"The report is at {server.url} and follows the run; Ctrl-C ends it.", soft_wrap=True)
             server.serve_forever()
         return
-    path = write_report(found)
-    write_card(found)
-    screen.out.print(str(path), soft_wrap=True)
+    screen.out.print(str(write_pages(found)), soft_wrap=True)

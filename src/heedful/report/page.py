@@ -22,6 +22,7 @@ from heedful.data.datamap import KINDS, LIMITS, losses_in_words
 from heedful.data.row_losses import RowLosses
 from heedful.report import facts as told
 from heedful.report.answers import answered, side_by_side
+from heedful.report.card import write_card
 from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
@@ -43,6 +44,13 @@ def write_report(run: Run) -> Path:
     """Write the run's report.html; give its path."""
     atomic_write(run.report_file, report(run))
     return run.report_file
+
+
+def write_pages(run: Run) -> Path:
+    """Write what people read of a run, report.html and the model's card; give the path of the first."""
+    path = write_report(run)
+    write_card(run)
+    return path
 
 
 def report(run: Run, live: str = "") -> str:
