@@ -60,6 +60,17 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "attn_implementation": "eager"},
     "mixtral": {**_WIDE, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
+    **dict.fromkeys(("bert", "electra", "roberta"), _WIDE),
+    "prophetnet": {
+        "hidden_size": 32,
+        "num_decoder_layers": 2,
+        "num_decoder_attention_heads": 4,
+        "decoder_ffn_dim": 64,
+        "max_position_embeddings": POSITIONS,
+        "pad_token_id": 0,
+        "attn_implementation": "eager",
+        "init_std": 0.3,
+    },
 }
 
 

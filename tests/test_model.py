@@ -460,3 +460,24 @@ def test_a_recurrent_model_is_refused_before_any_work(tmp_path: Path) -> None:
     byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"mamba models carry a state"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_a_model_that_sees_the_answer_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = folder_of(tmp_path, kind, is_decoder=False)
+    with pytest.raises(ModelError, match=f"{kind} models .* no causal language models: their earlier tokens see later"):
+        load(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "is_decoder": True}))
+    load(str(folder))
+
+
+def test_positions_that_count_from_elsewhere_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "roberta", is_decoder=True, pad_token_id=1)
+    with pytest.raises(ModelError, match="roberta models .* count positions otherwise than from 0"):
+        load(str(folder))
+
+
+def test_a_model_whose_rows_depend_on_what_follows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="prophetnet models .* compute a row that is padded otherwise than alone"):
+        load(str(folder_of(tmp_path, "prophetnet")))

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ import torch
 import transformers  # imports what is asked of it when it is asked: a tokenizer alone needs no code of models
 from safetensors import SafetensorError
 
+from heedful import causal
 from heedful.catalogue import Location, locate
 from heedful.config import TrainConfig
 from heedful.errors import ModelError, loading
@@ -59,15 +58,11 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
             trust_remote_code=False,
             **(quantised(nf4) if nf4 else {}),
         )
-    if getattr(model, "_is_stateful", False):  # transformers' word for a recurrence
-        raise ModelError(
-            f"{name}: {config.model_type} models carry a state from token to token, so rows cannot be padded.",
-            "Choose a transformer, which attends to its tokens instead.",
-        )
     rows = model.get_input_embeddings().weight.shape[0]
     if (needed := embeddings_of(tokenizer)) > rows:
         raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")
-    return Loaded(model.eval(), tokenizer, origin)
+    causal.check(model.eval(), name)
+    return Loaded(model, tokenizer, origin)
 
 
 def quantised(compute: torch.dtype) -> dict[str, Any]:
@@ -242,15 +237,3 @@ def _set_dropout(config: Any, dropout: float) -> None:
         for key, value in part.to_dict().items():
             if type(value) in (int, float) and key.endswith(("dropout", "_pdrop")):
                 setattr(part, key, dropout)
-
-
-def takes(model: torch.nn.Module, parameter: str) -> bool:
-    """Say whether the architecture's forward has this parameter (adapters around it pass everything on)."""
-    base: Any = model
-    kind: Any = type(base.get_base_model() if hasattr(model, "get_base_model") else base)
-    return parameter in _parameters(kind)
-
-
-@cache
-def _parameters(kind: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)

@@ -212,7 +212,8 @@ def test_the_probe_sees_models_that_go_by_the_row(
 
 
 def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    from heedful.model import adapt, takes
+    from heedful.causal import takes
+    from heedful.model import adapt
 
     monkeypatch.setattr(precision, "native_bf16", lambda: True)
     for model in (tiny_model("llama"), adapt(tiny_model("llama"), TrainConfig(method="lora"))):

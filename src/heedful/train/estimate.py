@@ -16,11 +16,11 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from heedful.causal import takes
 from heedful.config import Config, TrainConfig
 from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
-from heedful.model import takes
 from heedful.settings import override
 from heedful.train import precision
 from heedful.train.loss import NODES

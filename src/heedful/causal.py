@@ -1,0 +1,82 @@
+"""Is this a causal language model as it is used here: earlier tokens see no later ones, positions count from 0?
+
+Asked of the model itself, on a few tokens, when it is loaded: an architecture's name does not tell (BERT's family is
+causal only with is_decoder), and a model that saw its own answers would learn to copy them without an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heedful.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOKENS = 8  # in a row
+DRAWS = 3  # of tokens, all of which must fail: rounding may turn a router's choice, but not thrice
+TOLERANCE, NARROW_TOLERANCE = 1e-3, 5e-2  # of the largest logit, in fp32 and where layers compute in narrower types
+
+
+def check(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model that no loss or answer here would be right for, saying why."""
+    kind = model.config.model_type
+    if getattr(model, "_is_stateful", False):  # transformers' word for a recurrence
+        raise ModelError(
+            f"{name}: {kind} models carry a state from token to token, so rows cannot be padded.",
+            "Choose a transformer, which attends to its tokens instead.",
+        )
+    try:
+        problems = [_problem(model, 0)]
+        while problems[-1] and len(problems) < DRAWS:
+            problems.append(_problem(model, len(problems)))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"{name}: {kind} cannot read tokens as a causal language model: {reason}", "Choose another model."
+        ) from error
+    if problem := problems[-1]:
+        raise ModelError(
+            f"{name}: {kind} models of this configuration {problem}.",
+            'Choose another model; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its '
+            "config.json.",
+        )
+
+
+def _problem(model: PreTrainedModel, seed: int) -> str:
+    """Say what is wrong with the logits of a row, of the same with another last token, and of the same with padding
+    in its place; nothing if they are right."""
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    ids = torch.randint(vocabulary, (1, TOKENS), generator=torch.Generator().manual_seed(seed)).repeat(3, 1)
+    ids[1:, -1] = (ids[0, -1] + 1) % vocabulary
+    ids = ids.to(model.device)
+    positions, real = torch.arange(TOKENS, device=ids.device).expand_as(ids), torch.ones_like(ids)
+    real[2, -1] = 0
+    with torch.inference_mode():
+        own = model(input_ids=ids, use_cache=False).logits.float()
+        ours = model(input_ids=ids, position_ids=positions, attention_mask=real, use_cache=False).logits.float()
+        alone = model(input_ids=ids[:1, :-1], use_cache=False).logits.float()
+    most = (NARROW_TOLERANCE if getattr(model, "is_quantized", False) else TOLERANCE) * own.abs().max()
+    if (own[0, :-1] - own[1, :-1]).abs().max() > most:
+        return "are no causal language models: their earlier tokens see later ones"
+    if (ours[:2] - own[:2]).abs().max() > most:
+        return "count positions otherwise than from 0, as every batch here does"
+    if (ours[2, :-1] - alone[0]).abs().max() > most:
+        return "compute a row that is padded otherwise than alone"
+    return ""
+
+
+def takes(model: torch.nn.Module, parameter: str) -> bool:
+    """Say whether the architecture's forward has this parameter (adapters around it pass everything on)."""
+    base: Any = model
+    kind: Any = type(base.get_base_model() if hasattr(model, "get_base_model") else base)
+    return parameter in _parameters(kind)
+
+
+@cache
+def _parameters(kind: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
