@@ -26,6 +26,7 @@ KINDS = ("gpt2", "llama", "qwen2", "qwen3", "gpt_neox")
 ALIBI = "bloom"  # takes no position_ids
 EXPERTS = "mixtral"  # routes each token to some of its parts
 WINDOWED = "mistral"  # a sliding window of 8 tokens in every layer
+SPARSE = "deepseek_v32"  # each token attends to 16 that it chose
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CORPUS = [
     f"{begin} the {thing} in {year}, please: {thing}s and {year + 11} more.\n"
@@ -61,6 +62,13 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "mixtral": {**_WIDE, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
     **dict.fromkeys(("bert", "electra", "roberta"), _WIDE),
+    "deepseek_v32": {
+        **_WIDE,
+        "num_key_value_heads": 4,
+        "moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1,
+        "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+        "index_n_heads": 32, "index_head_dim": 16, "index_topk": 16,  # few heads would leave ties at 0
+    },
     "prophetnet": {
         "hidden_size": 32,
         "num_decoder_layers": 2,

@@ -474,10 +474,10 @@ def test_a_model_that_sees_the_answer_is_refused(tmp_path: Path, kind: str) -> N
 
 def test_positions_that_count_from_elsewhere_are_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "roberta", is_decoder=True, pad_token_id=1)
-    with pytest.raises(ModelError, match="roberta models .* count positions otherwise than from 0"):
+    with pytest.raises(ModelError, match=r"roberta models .* count positions otherwise than from 0"):
         load(str(folder))
 
 
 def test_a_model_whose_rows_depend_on_what_follows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="prophetnet models .* compute a row that is padded otherwise than alone"):
+    with pytest.raises(ModelError, match=r"prophetnet models .* compute a row that is padded otherwise than alone"):
         load(str(folder_of(tmp_path, "prophetnet")))

@@ -6,13 +6,14 @@ from functools import lru_cache
 
 import pytest
 import torch
-from tests.models import tiny_model
+from tests.models import SPARSE, tiny_model
 from tests.train.test_loss import rows_that_share
+from transformers import AttentionInterface
 
 from heedful import kernels
 from heedful.encode.tree import build_tree
 from heedful.train import attention
-from heedful.train.attention import tree_attention
+from heedful.train.attention import TREE, tree_attention
 from heedful.train.probe import attend_by_tree, tree_is_exact
 
 
@@ -73,6 +74,22 @@ def test_models_attend_by_it(kind: str) -> None:
     model = tiny_model(kind)
     assert attend_by_tree(model, 60)
     assert tree_is_exact(model, 60)
+
+
+def test_what_sparse_attention_leaves_out_is_left_out_of_a_tree_too() -> None:
+    """Under an attention that it does not know, the model masks nothing: neither in a tree nor in rows."""
+    model = tiny_model(SPARSE)
+    usual = model.config._attn_implementation
+    assert not attend_by_tree(model, 60)
+    assert model.config._attn_implementation == usual
+
+
+def test_the_rows_that_a_tree_is_held_against_have_the_models_own_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(*inputs: torch.Tensor, indices: torch.Tensor, **options: object) -> object:
+        return tree_attention(*inputs, **options)
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, TREE, forgetful)
+    assert not attend_by_tree(tiny_model(SPARSE), 60)
 
 
 def test_a_window_of_places_instead_of_depths_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,8 @@ def tree_attention(
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
         )
-    if any(other.get(name) is not None for name in ("softcap", "s_aux")):
-        raise NotImplementedError("scores that are capped, or have sinks")
+    if any(other.get(name) is not None for name in ("softcap", "s_aux", "indices")):
+        raise NotImplementedError("scores that are capped, or have sinks, or of some keys alone")
     if sliding_window is not None and position_ids is None:
         raise NotImplementedError("a sliding window without the depths of the nodes")
     bias = _bias(attention_mask, query.dtype, sliding_window, position_ids if sliding_window is not None else None)

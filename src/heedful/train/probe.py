@@ -26,32 +26,33 @@ def attend_by_tree(model: PreTrainedModel, length: int) -> bool:
     usual = model.config._attn_implementation
     if torch.cuda.is_available():
         return False
-    try:
-        model.set_attn_implementation(TREE)
-    except (ValueError, AttributeError):  # attention of its own, which cannot be exchanged
-        return False
-    if model.config._attn_implementation == TREE and tree_is_exact(model, length):
+    if tree_is_exact(model, length, by=TREE) and model.config._attn_implementation == TREE:
         return True
-    model.set_attn_implementation(usual)
+    if model.config._attn_implementation != usual:
+        model.set_attn_implementation(usual)
     return False
 
 
-def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERANCE) -> bool:
+def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERANCE, by: str | None = None) -> bool:
     """Say whether two branches on a shared trunk, `length` tokens long in all, give the logits of the same rows apart.
 
-    Weights in bf16 round to about 1e-2: for such a model, pass a `tolerance` between that and a wrong mask.
+    With `by`, the tree is computed by that attention, which the model keeps; the rows never are, as a model may leave
+    something out under an attention that it does not know (the tokens that sparse attention chose). Weights in bf16
+    round to about 1e-2: for such a model, pass a `tolerance` between that and a wrong mask.
     """
     rows = _branches(length, int(model.get_input_embeddings().weight.shape[0]))
     model.eval()
     try:
         with torch.inference_mode():
-            together = _logits(model, "tree", rows)
             apart = torch.cat([_logits(model, "padded", [row]) for row in rows])
-    except (MemoryError, RuntimeError, ValueError, TypeError, IndexError) as error:  # also NotImplementedError
+            if by:
+                model.set_attn_implementation(by)
+            together = _logits(model, "tree", rows)
+    except (MemoryError, RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         if is_out_of_memory(error):
             problem = f"Memory ran out while probing whether the model computes trees of {length} tokens."
             raise RunError(problem, "Lower encode.max_tokens, or choose a smaller model.") from error
-        return False  # the model refuses the mask
+        return False  # the model refuses the mask, or has an attention of its own
     finally:
         forget_masks()
     return bool((together - apart).abs().max() <= tolerance * apart.abs().max())
