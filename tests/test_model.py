@@ -221,7 +221,7 @@ def test_padding_for_other_tools_is_the_end_of_text(tmp_path: Path) -> None:
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == 258
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "biogpt"])
 def test_dropout_is_as_configured(tmp_path: Path, kind: str) -> None:
     folder = folder_of(tmp_path, kind)
     for dropout in (0.0, 0.25):

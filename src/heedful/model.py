@@ -143,7 +143,7 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
-    """Freeze the weights and put low-rank adapters beside every linear layer but the head."""
+    """Freeze the weights and put low-rank adapters beside every linear layer but the head and routers."""
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
@@ -152,6 +152,7 @@ def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         target_modules="all-linear",
+        exclude_modules=[name for name, module in model.named_modules() if _routes(module)] or None,
         fan_in_fan_out=transposed,
         task_type="CAUSAL_LM",
     )
@@ -160,6 +161,15 @@ def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
         warnings.simplefilter("ignore")
         adapted: PreTrainedModel = get_peft_model(model, adapters)
     return adapted
+
+
+def _routes(module: torch.nn.Module) -> bool:
+    """Say whether a linear layer of the architecture's own gives more than its product: a choice of experts."""
+    kind = type(module)
+    if not isinstance(module, torch.nn.Linear) or not kind.__module__.startswith("transformers.models."):
+        return False
+    with torch.no_grad():
+        return not isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:
@@ -232,8 +242,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
-    """Set every dropout that the architecture has, by whatever name."""
+    """Set every dropout that the architecture has, by whatever name; whole layers are never dropped."""
     for part in {id(c): c for c in (config, config.get_text_config())}.values():
         for key, value in part.to_dict().items():
-            if type(value) in (int, float) and key.endswith(("dropout", "_pdrop")):
+            if type(value) in (int, float) and ("dropout" in key or key.endswith("_pdrop")):
                 setattr(part, key, dropout)
+            elif type(value) in (int, float) and key.endswith("layerdrop"):
+                setattr(part, key, 0.0)

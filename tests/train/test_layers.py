@@ -79,6 +79,12 @@ def test_a_module_that_computes_something_else_is_left_alone() -> None:
     assert "forward" not in vars(module)
 
 
+def test_experts_that_share_a_matrix_are_left_alone() -> None:
+    model = tiny_model("inkling_text")
+    fuse_layers(model)
+    assert torch.isfinite(model(torch.arange(9)[None]).logits).all()
+
+
 def test_without_a_compiler_only_the_kernel_that_torch_has_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "compiled", lambda: None)
     model, rows = tiny_model("llama"), rows_that_share(1)

@@ -40,6 +40,13 @@ def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:
     assert [event["step"] for event in log(trained) if event["event"] == "sample"] == [6, 12, 18, 24]
 
 
+def test_a_model_that_scales_its_embeddings_in_place_learns(tmp_path: Path) -> None:
+    trained = session(tmp_path / "run", "train.lr=0.01", kind="ctrl")
+    trained.fit()
+    losses = [event["loss"] for event in log(trained) if event["event"] == "step"]
+    assert losses[-1] < losses[0] / 2
+
+
 def test_steps_between_are_not_logged_but_the_last_is(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.log_every=5")
     trained.fit()
@@ -223,10 +230,10 @@ def test_a_run_without_validation_rows_keeps_the_last(tmp_path: Path) -> None:
 
 
 def test_adapters_alone_learn_and_merge(tmp_path: Path) -> None:
-    for kind in ("llama", "gpt2"):
+    for kind in ("llama", "gpt2", "llama4_text"):  # the last has routers, which are linear layers of another kind
         trained = session(tmp_path / kind, "train.method=lora", "train.lr=0.05", "train.keep=last", kind=kind)
         assert all("lora_" in name for name in trained.learner.parameters)
-        assert not any("lm_head" in name for name in trained.learner.parameters)
+        assert not any("lm_head" in name or "router" in name for name in trained.learner.parameters)
         model = trained.learner.model
         frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
         before = {n: p.clone() for n, p in trained.learner.parameters.items()}

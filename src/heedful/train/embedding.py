@@ -36,4 +36,5 @@ class RowGradient:
         if torch.is_grad_enabled():
             found.requires_grad_()
             found.register_hook(lambda gradient: self.seen.append((ids, gradient)))  # type: ignore[no-untyped-call]
+            return found.clone()  # some models multiply it in place, which a leaf forbids
         return found

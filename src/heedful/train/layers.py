@@ -89,7 +89,9 @@ def _norm(module: Any) -> tuple[Function, int] | None:
 def _gated(module: Any) -> tuple[Function, int] | None:
     """Return the compiled forward of a gated layer, and the width of its input."""
     parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if None in parts or not isinstance(getattr(module, "act_fn", None), nn.SiLU | SiLUActivation):
+    if not all(isinstance(part, nn.Module) for part in parts):  # where experts share a matrix, it is a Parameter
+        return None
+    if not isinstance(getattr(module, "act_fn", None), nn.SiLU | SiLUActivation):
         return None
     usual = module.forward
 
