@@ -26,6 +26,8 @@ KINDS = ("gpt2", "llama", "qwen2", "qwen3", "gpt_neox")
 ALIBI = "bloom"  # takes no position_ids
 EXPERTS = "mixtral"  # routes each token to some of its parts
 WINDOWED = "mistral"  # a sliding window of 8 tokens in every layer
+LEARNED = "blenderbot"  # learned positions, counted by columns
+CACHELESS = "openai-gpt"  # reads every token again
 SPARSE = "deepseek_v32"  # each token attends to 16 that it chose
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CORPUS = [
@@ -63,6 +65,16 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
     **dict.fromkeys(("bert", "electra", "roberta", "biogpt"), _WIDE),
     "ctrl": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS, "dff": 64},
+    "blenderbot": {
+        "forced_eos_token_id": None,
+        "d_model": 32,
+        "decoder_layers": 2,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 64,
+        "init_std": 0.3,
+        "max_position_embeddings": POSITIONS,
+    },
+    "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS, "attn_implementation": "eager"},
     "llama4_text": {**_WIDE, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4},
     "inkling_text": {
         **_WIDE,

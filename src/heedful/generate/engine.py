@@ -21,7 +21,7 @@ from heedful.generate.asked import messages_of, samplings_of
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
-from heedful.generate.probe import is_batch_invariant, matches_model
+from heedful.generate.probe import batch_kind, is_batch_invariant, matches_model
 from heedful.generate.row import Event, Row
 from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots
@@ -69,6 +69,7 @@ class Engine:
         self.batch_size = ANSWERS_AT_ONCE  # the same
         self.prefix_cache: PrefixCache | None = None  # where `decode` finds what earlier prompts read, if it is to
         self.decoder = verified_decoder(model, dtype or model.dtype)
+        self.batch_kind = Padded if self.decoder else batch_kind(model)  # of rows that the model itself reads
 
     def generate(
         self,
@@ -186,7 +187,8 @@ class RunningBatch:
     def __init__(self, engine: Engine, prefix_cache: PrefixCache | None = None) -> None:
         self.engine = engine
         self.rows: list[Row] = []
-        self._batch = Padded(engine.model) if engine.decoder is None else Slots(engine.decoder, prefix_cache)
+        decoder = engine.decoder
+        self._batch = Slots(decoder, prefix_cache) if decoder else engine.batch_kind(engine.model)
 
     def join(self, rows: Sequence[Row]) -> list[Event]:
         """Read the prompts of new rows; give their first tokens' events."""

@@ -2,7 +2,8 @@
 
 `prefill` a batch, `step` it; `unbatched_logits` for one row by itself. Rows are padded on the left; the mask says which
 columns are real and every token carries its position, so padding is never recognised by an id. Equal beginnings of a
-batch's prompts are computed once.
+batch's prompts are computed once. Models for which that is wrong (`probe.batch_kind` asks) keep their rows `Apart`, or
+have each `Recomputed`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,38 @@ class Padded:
             order += [start + row for row in kept]
             start += rows
         self._groups = groups
+        return order
+
+
+class Apart(Padded):
+    """A running batch of a model that counts padding as positions: each row has a cache of its own."""
+
+    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts of new rows; give the logits after each, [rows, vocabulary]."""
+        return torch.cat([super(Apart, self).join([prompt]) for prompt in prompts])
+
+
+class Recomputed(Padded):
+    """A running batch of a model that has no cache, or one of its own: every token reads its row again."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        self._rows: list[list[int]] = []
+
+    def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts of new rows; give the logits after each, [rows, vocabulary]."""
+        self._rows += map(list, prompts)
+        return torch.stack([unbatched_logits(self.model, prompt) for prompt in prompts])
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Append a token to each row; give the logits after it, [rows, vocabulary]."""
+        self._rows = [[*row, token] for row, token in zip(self._rows, tokens, strict=True)]
+        return torch.stack([unbatched_logits(self.model, row) for row in self._rows])
+
+    def leave(self, gone: Sequence[bool]) -> list[int]:
+        """Remove rows; give the old numbers of those that stay, in their new order."""
+        order = fill_gaps([not is_gone for is_gone in gone])
+        self._rows = [self._rows[old] for old in order]
         return order
 
 

@@ -1,6 +1,7 @@
-"""Before a Decoder is used it must compute what the model computes, and each row as if it were alone.
+"""Before a Decoder is used it must compute what the model computes, and each row as if it were alone; where there is
+none, the model itself is asked what its rows may share.
 
-Both are asked of the actual weights on this machine: kernels differ between processors, and models between versions.
+All is asked of the actual weights on this machine: kernels differ between processors, and models between versions.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful.generate.decoder import Decoder
-from heedful.generate.forward import unbatched_logits
+from heedful.generate.forward import Apart, Padded, Recomputed, unbatched_logits
 from heedful.generate.slots import UNIT, Slots
 
 PROMPT = 3 * UNIT // 2  # tokens: more than one unit
 COMPANY = 37  # rows: more than the blocks that kernels like
 LONG = (300, 1000)  # tokens: kernels add up so many columns block by block
+
+NOISE, NARROW_NOISE = {torch.float32: 1e-3, torch.float64: 1e-3}, 5e-2  # of a row's spread, by the model's numbers
 
 
 def matches_model(decoder: Decoder, model: PreTrainedModel) -> bool:
@@ -62,6 +65,29 @@ def is_batch_invariant(decoder: Decoder) -> bool:
         together = _logits(decoder, parts)
         if not all(torch.equal(together[i], by_itself[i]) for i in chosen if i < len(together)):
             return False
+    return True
+
+
+def batch_kind(model: PreTrainedModel) -> type[Padded]:
+    """Return the quickest kind of batch in which two rows have the logits that they have alone."""
+    return next((kind for kind in (Padded, Apart) if _is_exact(kind, model)), Recomputed)
+
+
+def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    tokens = torch.randint(vocabulary, (COMPANY,), generator=torch.Generator().manual_seed(0)).tolist()
+    rows, following = [tokens[:3], tokens[4:15]], [tokens[20:22], tokens[22:24]]
+    try:
+        batch = kind(model)
+        ours = [batch.join(rows), *(batch.step(step) for step in following)]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError):
+        return False  # no cache, or one of its own
+    for logits, step in zip(ours, [*following, []], strict=True):
+        alone = torch.stack([unbatched_logits(model, row) for row in rows])
+        spread = (alone - alone.mean(-1, keepdim=True)).norm(dim=-1)
+        if not bool(((logits - alone).norm(dim=-1) <= NOISE.get(model.dtype, NARROW_NOISE) * spread).all()):
+            return False
+        rows = [[*row, token] for row, token in zip(rows, step, strict=False)]
     return True
 
 
