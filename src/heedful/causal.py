@@ -17,7 +17,7 @@ from heedful.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TOKENS = 8  # in a row
+TOKENS = 5  # in a row
 DRAWS = 3  # of tokens, all of which must fail: rounding may turn a router's choice, but not thrice
 TOLERANCE, NARROW_TOLERANCE = 1e-3, 5e-2  # of the largest logit, in fp32 and where layers compute in narrower types
 
@@ -57,13 +57,13 @@ def _problem(model: PreTrainedModel, seed: int) -> str:
     positions, real = torch.arange(TOKENS, device=ids.device).expand_as(ids), torch.ones_like(ids)
     real[2, -1] = 0
     with torch.inference_mode():
-        own = model(input_ids=ids, use_cache=False).logits.float()
+        own = model(input_ids=ids[:2], use_cache=False).logits.float()
         ours = model(input_ids=ids, position_ids=positions, attention_mask=real, use_cache=False).logits.float()
         alone = model(input_ids=ids[:1, :-1], use_cache=False).logits.float()
     most = (NARROW_TOLERANCE if getattr(model, "is_quantized", False) else TOLERANCE) * own.abs().max()
     if (own[0, :-1] - own[1, :-1]).abs().max() > most:
         return "are no causal language models: their earlier tokens see later ones"
-    if (ours[:2] - own[:2]).abs().max() > most:
+    if (ours[:2] - own).abs().max() > most:
         return "count positions otherwise than from 0, as every batch here does"
     if (ours[2, :-1] - alone[0]).abs().max() > most:
         return "compute a row that is padded otherwise than alone"
