@@ -23,7 +23,7 @@ TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "t
 
 
 def test_what_remains_is_counted_part_by_part() -> None:
-    """10 steps of 4 rows out of 20: validations at 4, 8, 10 and before; epochs end at 5, 10; one save; the export."""
+    """10 steps of 4 rows out of 20: validations at 4, 8, 10 and before; epochs end at 5, 10; one save; the model."""
     costs = Costs(step=1.0, validation=100.0, sample=1_000.0, save=10_000.0, model=100_000.0)
     assert costs.remaining(TRAIN, 20, 0, 10) == 10 + 400 + 2_000 + 10_000 + 100_000
     assert costs.remaining(TRAIN, 20, 8, 10) == 2 + 100 + 1_000 + 10_000 + 100_000
@@ -41,7 +41,7 @@ def test_the_largest_total_that_ends_in_time() -> None:
 def test_a_longer_run_that_validates_less_often_may_be_the_one_that_fits(validation: float, done: int) -> None:
     """8 steps validate four times, every 2; 9 only three times, every 3."""
     train = load_config(None, {"train.batch_size": 4}).train
-    costs = Costs(step=1.0, validation=validation, sample=0.5, save=1.0, export=2.0)
+    costs = Costs(step=1.0, validation=validation, sample=0.5, save=1.0, model=2.0)
     for seconds in (4.5, 10.5, 20.5, 30.5, 60.5, 100.5, 200.5, 250.5):
         fitting = (n for n in range(done + 1, 41) if costs.remaining(train, 80, done, n) <= seconds)
         budget = Budget(seconds, time.perf_counter() + seconds + 0.2, costs, most=40)
