@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import heedful
 from heedful import pipeline
@@ -103,3 +106,32 @@ def test_rows_to_evaluate_on_are_a_file(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     with pytest.raises(UsageError, match="data must be a name or a path, not a list"):
         heedful.evaluate(tmp_path, [{"instruction": "a"}])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"settings": None}, r"settings must be a mapping or a list, not None\."),
+        ({"settings": "train.lr=2"}, r"settings must be a mapping or a list, not a text\. Write"),
+        ({"out": 5}, r"out must be a name or a path, not a int\."),
+        ({"budget": "10m"}, r"budget must be a number of seconds, not a str\. Write 600 for 10m\."),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(wrong: dict[str, Any], told: str, rows_file: Path) -> None:
+    with pytest.raises(UsageError, match=told):
+        heedful.train(rows_file, **wrong)
+
+
+def test_a_training_leaves_the_callers_random_numbers_alone(tiny_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.random()), float(torch.rand(()))
+
+    def seed() -> None:
+        random.seed(5), np.random.seed(5), torch.manual_seed(5)
+
+    seed()
+    expected = drawn()
+    seed()
+    quick = {"train.max_steps": 1, "train.method": "lora", "generate.max_tokens": 2, "evaluate.after_training": False}
+    heedful.train(rows_file, model=tiny_folder, settings=quick, out=tmp_path / "run")
+    assert drawn() == expected

@@ -192,6 +192,7 @@ def test_errors_have_exit_codes_and_a_fix() -> None:
     assert [error("x").exit_code for error in (HeedfulError, UsageError, RunError)] == [1, 2, 1]
     assert Interrupted(signal.SIGTERM, Path("runs")).exit_code == 143
     assert "heedful train --resume --out 'my runs/a' continues" in str(Interrupted(signal.SIGINT, Path("my runs/a")))
+    assert "--out ./-a continues" in str(Interrupted(signal.SIGINT, Path("-a")))
     assert did_you_mean("trane", ["train", "encode"]) == "Did you mean 'train'?"
     assert did_you_mean("qqq", ["train"]) == ""
     assert stat.S_ISDIR(os.stat(".").st_mode)

@@ -21,6 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def typed(path: Path | str) -> str:
+    """Return a path as a shell takes it, and no command takes it for an option."""
+    name = str(path)
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)
+
+
 class HeedfulError(Exception):
     """What the user did or has, said in a sentence; `fix` says what to do about it."""
 
@@ -76,7 +82,7 @@ class Follow(SystemExit):
 
 def resuming(run: Path) -> str:
     """Return the command that goes on with a run."""
-    return f"heedful train --resume --out {shlex.quote(str(run))}"
+    return f"heedful train --resume --out {typed(run)}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

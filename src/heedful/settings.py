@@ -45,6 +45,11 @@ def override(config: Config, *settings: Settings) -> Config:
 
 def by_leaf(settings: Settings) -> dict[str, Any]:
     """Return settings as {"section.key": value}, be the leaves known or not."""
+    if settings is None or isinstance(settings, str):
+        raise UsageError(
+            f"settings must be a mapping or a list, not {'None' if settings is None else 'a text'}.",
+            'Write {"train.lr": 1e-4} or ["train.lr=1e-4"].',
+        )
     return dict(settings if isinstance(settings, Mapping) else map(split_override, settings))
 
 

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from heedful import machine
 from heedful import model as models
-from heedful.begin import BUDGETED, FITTED, Name, claim_folder, configure, resolve_run
+from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, configure, resolve_run
 from heedful.checking import prepare_data
 from heedful.config import Config
 from heedful.data.datamap import write_data_map
@@ -56,7 +58,11 @@ def train(
     Under torchrun all ranks train the same run, and rank 0 alone evaluates it.
     """
     started = time.perf_counter()
+    check_name("out", out)
+    if not isinstance(budget, int | float | None):
+        raise UsageError(f"budget must be a number of seconds, not a {type(budget).__name__}.", "Write 600 for 10m.")
     with ExitStack() as held:  # the run is ours until its last file is written; the other ranks may leave before
+        held.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))  # the caller's numbers stay its own
         with join_ranks() as ranks:
             if not ranks.is_leader:
                 screen.mute()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from heedful.checking import check
+from heedful.errors import typed
 from heedful.report import screen
 from heedful.report.answers import questions
 from heedful.report.facts import Facts
@@ -34,7 +34,7 @@ def tell(out: Path | None, settings: Mapping[str, Any]) -> Run:
     _title("5  Yours now")
     screen.out.print(f"The run is in {run.path} (model/, receipt.json, loss-plot.pdf, responses.json, ...).")
     screen.out.print(f"Look at it:        {run.report_file}")
-    screen.out.print(f"Talk to it:        heedful chat {shlex.quote(str(run.path))}")
+    screen.out.print(f"Talk to it:        heedful chat {typed(run.path)}")
     screen.out.print("Train on your own: heedful train YOUR-FILE.json")
     screen.out.print(f"All of this took {(time.monotonic() - started) / 60:.1f} minutes.", style="dim")
     return run

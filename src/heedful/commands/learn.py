@@ -6,7 +6,6 @@ What needs torch is imported inside them.
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,7 +26,7 @@ from heedful.commands.arguments import (
     refuse_ignored,
     seconds_of,
 )
-from heedful.errors import UsageError
+from heedful.errors import UsageError, typed
 
 
 def demo(
@@ -166,7 +165,7 @@ def train(
     if evaluation:
         screen.show_evaluation(evaluation)
     screen.out.print(
-        f"The report: {run.report_file}; chat with the run: heedful chat {shlex.quote(str(run.path))}", soft_wrap=True
+        f"The report: {run.report_file}; chat with the run: heedful chat {typed(run.path)}", soft_wrap=True
     )
     return None
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heedful.errors import RunError
+from heedful.errors import RunError, typed
 from heedful.records import Conversation
 from heedful.run import EVALUATIONS, Results
 from heedful.whole import atomic_write, read_json
@@ -99,12 +98,12 @@ def read_rows(path: Path) -> list[RowScores]:
 def _scoring(results: Path) -> str:
     """Return the command that writes these results; those on other rows lie in their run's `evaluations`."""
     if results.parent.name != EVALUATIONS:
-        return f"heedful evaluate {shlex.quote(str(results))}"
+        return f"heedful evaluate {typed(results)}"
     try:
         data = str(read_json(Results(results).evaluation_file)["of"]["data"])
     except (RunError, KeyError, TypeError):
         data = "FILE"
-    return f"heedful evaluate {shlex.quote(str(results.parent.parent))} --data {shlex.quote(data)}"
+    return f"heedful evaluate {typed(results.parent.parent)} --data {typed(data)}"
 
 
 def _row(line: Mapping[str, Any]) -> RowScores:

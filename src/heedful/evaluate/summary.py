@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from heedful.address import redacted
 from heedful.config import Config
-from heedful.errors import UsageError
+from heedful.errors import UsageError, typed
 from heedful.evaluate.corpus import corpus_comparison, corpus_interval
 from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better, is_share
 from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
@@ -164,10 +163,8 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
 def _evaluated(run: Run, data: str | None) -> Results:
     results = run.results(data)
     if not results.evaluation_file.is_file():
-        on, option = (f" on {data}", f" --data {shlex.quote(data)}") if data else ("", "")
-        raise UsageError(
-            f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {shlex.quote(str(run.path))}{option}."
-        )
+        on, option = (f" on {data}", f" --data {typed(data)}") if data else ("", "")
+        raise UsageError(f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {typed(run.path)}{option}.")
     return results
 
 

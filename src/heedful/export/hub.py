@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.errors import ExportError, UsageError
+from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run
 from heedful.whole import read_json, sha256
 
@@ -68,7 +67,7 @@ def _export_of(place: Path) -> Path:
         return found[0]
     if found:
         raise UsageError(f"{place} has several exports.", f"Name one: {', '.join(map(str, found))}.")
-    command = f"heedful export {shlex.quote(str(place))} --to hf"
+    command = f"heedful export {typed(place)} --to hf"
     raise UsageError(f"{place} has no exported folder to push.", f"Make one: {command}.")
 
 

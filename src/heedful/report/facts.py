@@ -12,6 +12,7 @@ from typing import Any
 
 from heedful.address import redacted
 from heedful.config import Config
+from heedful.errors import typed
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.run import Results, Run
 from heedful.settings import changed, differences, override
@@ -99,7 +100,7 @@ def progress(facts: Facts) -> dict[str, str]:
     """Say how far a run came that has no scores."""
     steps = facts.events_of("step")
     if facts.run.model.is_dir():
-        command = f"heedful evaluate {shlex.quote(str(facts.run.path))}"
+        command = f"heedful evaluate {typed(facts.run.path)}"
         return {"word": "Trained", "sentence": f"There are no scores yet: {command} gives them."}
     if not steps:
         return {"word": "Begun", "sentence": "No update was made yet."}

@@ -8,7 +8,6 @@ off is never a lesson, even if it was liked.
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heedful.data.turns import check_turns, message
-from heedful.errors import DataError, RunError, UsageError
+from heedful.errors import DataError, RunError, UsageError, typed
 from heedful.run import Run, open_run
 from heedful.whole import write_json
 
@@ -136,7 +135,7 @@ def export_feedback(run_path: Path, out: Path | None) -> tuple[Path, int, int]:
     if not rows:
         raise UsageError(
             f"The feedback on {run_path} holds nothing to learn yet.",
-            f"Rate answers up or write better ones on the page of `heedful serve {shlex.quote(str(run_path))}`.",
+            f"Rate answers up or write better ones on the page of `heedful serve {typed(run_path)}`.",
         )
     file = out or run.path / "feedback.json"
     write_json(file, rows)
