@@ -215,7 +215,7 @@ def test_long_work_is_counted_and_a_used_cache_is_said(tmp_path: Path, monkeypat
 MEASURE = """
 import resource, sys
 from heedful import data
-from heedful.config import load_config
+from heedful.settings import load_config
 from heedful.encode.prepare import prepare
 from tests.encode.test_tokenise import gpt2_tokenizer
 def peak():
