@@ -27,6 +27,8 @@ ALIBI = "bloom"  # takes no position_ids
 EXPERTS = "mixtral"  # routes each token to some of its parts
 WINDOWED = "mistral"  # a sliding window of 8 tokens in every layer
 LEARNED = "blenderbot"  # learned positions, counted by columns
+LOCAL = "gpt_neo"  # a window of 8 tokens in every second layer, which its cache does not tell
+CONVOLVED = "lfm2"  # a cache that no single row can leave
 CACHELESS = "openai-gpt"  # reads every token again
 SPARSE = "deepseek_v32"  # each token attends to 16 that it chose
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -63,6 +65,16 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "attn_implementation": "eager"},
     "mixtral": {**_WIDE, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
+    "gpt_neo": {
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 8,
+        "max_position_embeddings": POSITIONS,
+        "attn_implementation": "eager",
+    },
+    "lfm2": {**_WIDE, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},
     **dict.fromkeys(("bert", "electra", "roberta", "biogpt"), _WIDE),
     "ctrl": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS, "dff": 64},
     "blenderbot": {

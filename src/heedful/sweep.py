@@ -176,10 +176,10 @@ def _check_data(data: DataConfig, runs: Iterable[Path]) -> None:
 def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run was asked for, before it fitted some to its machine.
 
-    One that was killed before it wrote what it was asked for counts as asked for the same.
+    What an earlier version or a killed run wrote of that may be less: the rest counts as asked for alike.
     """
     kept, at_first = leaves(run.config()), run.provenance().get("asked", asked)
-    return kept | {leaf: at_first[leaf] for leaf in FITTED if leaf in at_first}
+    return kept | {leaf: at_first.get(leaf, asked[leaf]) for leaf in FITTED}
 
 
 def _finish(run: Run, config: Config) -> None:

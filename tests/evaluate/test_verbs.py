@@ -28,7 +28,7 @@ from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.report import screen
 from heedful.report.page import write_pages
 from heedful.run import Run, lock
-from heedful.settings import load_config
+from heedful.settings import dump_config, load_config, override
 from heedful.whole import read_json, write_json
 
 QUICK = {
@@ -698,3 +698,11 @@ def test_p_values_of_many_variants_are_adjusted() -> None:
         "within noise, counting that 3 variants were tried", "better",
         "within noise, counting that 3 variants were tried",
     ]  # fmt: skip
+
+
+def test_a_sweep_of_an_earlier_version_goes_on_after_its_runs_were_resumed(tmp_path: Path) -> None:
+    """It did not write which precision was asked for; a resume settles one."""
+    asked, run = load_config(None, ()), Run(tmp_path)
+    run.config_file.write_text(dump_config(override(asked, {"train.precision": "fp32"})), encoding="utf-8")
+    write_json(run.provenance_file, {"asked": {"encode.batch_tokens": "auto"}})
+    sweep._check_earlier({tmp_path: asked}, asked.data)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.generate.conftest import Bytes, shared_engine
-from tests.models import ALIBI, CACHELESS, KINDS, LEARNED, POSITIONS, WINDOWED, tiny_model
+from tests.models import ALIBI, CACHELESS, CONVOLVED, KINDS, LEARNED, LOCAL, POSITIONS, WINDOWED, tiny_model
 from transformers import PreTrainedModel
 
 from heedful.errors import ModelError, UsageError
@@ -33,7 +33,7 @@ def reference(model: PreTrainedModel, ids: list[int], **options: object) -> list
     return answer[:-1] if answer[-1] == 258 else answer
 
 
-@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI, LEARNED, CACHELESS])
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI, LEARNED, CACHELESS, LOCAL, CONVOLVED])
 @pytest.mark.parametrize("prompts", [PROMPTS, PREAMBLE], ids=["different", "shared beginning"])
 def test_greedy_answers_are_transformers_own(kind: str, prompts: list[str]) -> None:
     engine = shared_engine(kind)
@@ -52,7 +52,7 @@ def test_penalised_answers_are_transformers_own() -> None:
     assert list(answer.token_ids) != reference(engine.model, ids, max_new_tokens=20)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI, LEARNED, CACHELESS])
+@pytest.mark.parametrize("kind", [*KINDS, WINDOWED, ALIBI, LEARNED, CACHELESS, LOCAL, CONVOLVED])
 @pytest.mark.parametrize("sampling", [Sampling(max_tokens=12), SAMPLED], ids=["greedy", "sampled"])
 def test_an_answer_is_the_same_alone_in_any_batch_and_streamed(kind: str, sampling: Sampling) -> None:
     engine = shared_engine(kind)
@@ -118,7 +118,7 @@ def test_rows_leave_when_they_stop(kind: str, monkeypatch: pytest.MonkeyPatch) -
         assert answer.token_ids == alone.token_ids
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox", LEARNED, CACHELESS])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox", LEARNED, CACHELESS, LOCAL, CONVOLVED])
 @pytest.mark.parametrize("sampling", [Sampling(max_tokens=12), SAMPLED], ids=["greedy", "sampled"])
 def test_rows_may_join_late_and_be_dropped(kind: str, sampling: Sampling) -> None:
     engine = shared_engine(kind)

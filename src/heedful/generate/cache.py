@@ -64,9 +64,12 @@ def new_cache(model: PreTrainedModel) -> DynamicCache:
     return cache
 
 
-def attends_to_all(cache: DynamicCache) -> bool:
+def attends_to_all(model: PreTrainedModel, cache: DynamicCache) -> bool:
     """Say whether every layer sees every earlier token, so that a gap of padding among them does no harm."""
-    return all(isinstance(layer, GrowingLayer) for layer in cache.layers)
+    windows = "local" in str(
+        getattr(model.config, "attention_types", "")
+    )  # of GPT-Neo, of which its cache knows nothing
+    return not windows and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
 
 
 def _grown(old: torch.Tensor, new: torch.Tensor, start: int) -> torch.Tensor:

@@ -112,7 +112,8 @@ class Recomputed(Padded):
 def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, State]:
     """Read the prompts; give the logits after each, [rows, vocabulary]."""
     rows, cache = len(prompts), new_cache(model)
-    shared = shared_prefix(list(map(list, prompts))) if attends_to_all(cache) and takes(model, "position_ids") else 0
+    may_share = attends_to_all(model, cache) and takes(model, "position_ids")
+    shared = shared_prefix(list(map(list, prompts))) if may_share else 0
     if shared:
         prefix = torch.tensor([prompts[0][:shared]], device=model.device)
         read(model, prefix, torch.arange(shared, device=model.device)[None], torch.ones_like(prefix), cache)

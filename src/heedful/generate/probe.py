@@ -74,21 +74,23 @@ def batch_kind(model: PreTrainedModel) -> type[Padded]:
 
 
 def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
+    """Ask two rows: after joining, after a token more, and after the first has left the other behind."""
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     tokens = torch.randint(vocabulary, (COMPANY,), generator=torch.Generator().manual_seed(0)).tolist()
-    rows, following = [tokens[:3], tokens[4:15]], [tokens[20:22], tokens[22:24]]
+    one, other = tokens[:3], tokens[4:15]
     try:
         batch = kind(model)
-        ours = [batch.join(rows), *(batch.step(step) for step in following)]
+        joined, stepped = batch.join([one, other]), batch.step(tokens[20:22])
+        batch.leave([True, False])
+        left = batch.step(tokens[22:23])
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError):
         return False  # no cache, or one of its own
-    for logits, step in zip(ours, [*following, []], strict=True):
-        alone = torch.stack([unbatched_logits(model, row) for row in rows])
-        spread = (alone - alone.mean(-1, keepdim=True)).norm(dim=-1)
-        if not bool(((logits - alone).norm(dim=-1) <= NOISE.get(model.dtype, NARROW_NOISE) * spread).all()):
-            return False
-        rows = [[*row, token] for row, token in zip(rows, step, strict=False)]
-    return True
+    further = [*other, tokens[21]]
+    read = [one, other, [*one, tokens[20]], further, [*further, tokens[22]]]
+    alone = torch.stack([unbatched_logits(model, row) for row in read])
+    spread = (alone - alone.mean(-1, keepdim=True)).norm(dim=-1)
+    noise = (torch.cat([joined, stepped, left]) - alone).norm(dim=-1)
+    return bool((noise <= NOISE.get(model.dtype, NARROW_NOISE) * spread).all())
 
 
 def _with_few_layers(decoder: Decoder) -> Decoder:
