@@ -111,8 +111,10 @@ def test_rows_to_evaluate_on_are_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"settings": None}, r"settings must be a mapping or a list, not None\."),
-        ({"settings": "train.lr=2"}, r"settings must be a mapping or a list, not a text\. Write"),
+        ({"settings": None}, r"settings must be a mapping or a list of texts, not None\."),
+        ({"settings": "train.lr=2"}, r"settings must be a mapping or a list of texts, not 'train\.lr=2'\. Write"),
+        ({"settings": [1]}, r"settings must be .* not \[1\]\."),
+        ({"settings": {1: 2}}, r"settings must be .* not \{1: 2\}\."),
         ({"out": 5}, r"out must be a name or a path, not a int\."),
         ({"budget": "10m"}, r"budget must be a number of seconds, not a str\. Write 600 for 10m\."),
     ],
@@ -135,3 +137,9 @@ def test_a_training_leaves_the_callers_random_numbers_alone(tiny_folder: Path, r
     quick = {"train.max_steps": 1, "train.method": "lora", "generate.max_tokens": 2, "evaluate.after_training": False}
     heedful.train(rows_file, model=tiny_folder, settings=quick, out=tmp_path / "run")
     assert drawn() == expected
+
+
+@pytest.mark.parametrize("verb", [heedful.evaluate, heedful.load, lambda run: heedful.generate(run, ["a"])])
+def test_what_is_no_name_of_a_run_is_refused(verb: Callable[[Any], Any]) -> None:
+    with pytest.raises(UsageError, match=r"A run or a model must be a name or a path, not a int\."):
+        verb(5)

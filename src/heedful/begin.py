@@ -140,7 +140,11 @@ def newest_run(out: Path | str | None) -> Run:
 def _continued(run: Run, asked: Config) -> Config:
     """Return the interrupted run's settings with what may change changed; refuse the rest, each by name."""
     named, at_first = leaves(asked, only_named=True), run.provenance().get("asked", {})
-    settled = {leaf for leaf in named.keys() & at_first.keys() if named[leaf] == at_first[leaf]}  # by the run, since
+    settled = {  # by the run, since
+        leaf
+        for leaf in named.keys() & at_first.keys()
+        if named[leaf] == at_first[leaf] and (leaf not in FITTED or named[leaf] == "auto")
+    }
     may_change = MAY_CHANGE - ({"evaluate.decides"} if run.is_scored else set())
     wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
     typed, before = leaves(run.config()), leaves(run.located(run.config()))

@@ -220,6 +220,8 @@ def open_run(run: Run | Path | str) -> Run:
 
 def run_at(run: Run | Path | str) -> Run:
     """Return the run of a folder, be it there or not."""
+    if not isinstance(run, (Run, Path, str)):
+        raise UsageError(f"A run or a model must be a name or a path, not a {type(run).__name__}.")
     return run if isinstance(run, Run) else Run(Path(os.path.expanduser(run)))
 
 

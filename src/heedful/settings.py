@@ -45,9 +45,10 @@ def override(config: Config, *settings: Settings) -> Config:
 
 def by_leaf(settings: Settings) -> dict[str, Any]:
     """Return settings as {"section.key": value}, be the leaves known or not."""
-    if settings is None or isinstance(settings, str):
+    named = isinstance(settings, Mapping | list | tuple) and all(isinstance(setting, str) for setting in settings)
+    if not named:
         raise UsageError(
-            f"settings must be a mapping or a list, not {'None' if settings is None else 'a text'}.",
+            f"settings must be a mapping or a list of texts, not {settings!r}.",
             'Write {"train.lr": 1e-4} or ["train.lr=1e-4"].',
         )
     return dict(settings if isinstance(settings, Mapping) else map(split_override, settings))

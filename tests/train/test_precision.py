@@ -74,6 +74,15 @@ def test_a_run_says_what_it_was_computed_in_and_may_go_on_in_another(
     assert (run.config().train.precision, run.provenance()["updates"]) == ("bf16", 4)
 
 
+def test_a_precision_that_was_asked_for_first_may_be_asked_for_again(
+    native: dict[str, float], tiny_folder: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    for steps, chosen in ((2, "fp32"), (3, "bf16"), (4, "fp32")):
+        asked = {**QUICK, "train.max_steps": steps, "train.precision": chosen}
+        run = heedful.train(rows_file, model=tiny_folder, settings=asked, out=tmp_path / "run", resume=steps > 2)
+        assert run.config().train.precision == chosen
+
+
 def test_a_run_in_bf16_goes_on_without_it_as_the_refusal_says(
     native: dict[str, float], tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

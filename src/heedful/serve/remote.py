@@ -18,7 +18,8 @@ from heedful.serve.chat import TooLong
 
 SILENCE_SECONDS = 120.0  # longest wait for a next word
 UNKNOWN_CONTEXT = 4096  # tokens of a conversation, where a server does not tell its context
-MOST_BYTES = 8  # of a token, on the average of any text: English has between four and five
+BYTES = 4  # of a token: English has between four and five
+FRAME = 4  # tokens that a template puts around a message
 DONE: dict[str, Any] = {"choices": [{"finish_reason": "stop"}]}  # what [DONE] says where nothing else said it before
 
 
@@ -68,9 +69,11 @@ class Remote:
         return {name: written.get(name, getattr(sampling, name)) for name in sorted(self.named)}
 
     def count(self, messages: Sequence[Message]) -> int:
-        """Return the least tokens that a prompt can have. Where it has more than fit the server refuses them, and the
-        oldest turns go; a guess that is too high would let them go for nothing."""
-        return sum(len(message.content.encode()) // MOST_BYTES + 1 for message in messages)
+        """Guess the tokens of a prompt, as English has them, so that turns go when the answer needs their room.
+
+        Where there are more than fit, the server refuses them, and the oldest turns go as well.
+        """
+        return sum(len(message.content.encode()) // BYTES + FRAME for message in messages)
 
 
 def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:

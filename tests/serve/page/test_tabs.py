@@ -81,6 +81,44 @@ def test_a_tab_answers_on_while_another_one_writes(page: Page, script: Script) -
     page.wait(lambda: page.answers() == whole)
 
 
+def test_a_better_answer_stays_while_another_tab_asks_again(page: Page, script: Script) -> None:
+    with second_tab(page):
+        script.say, script.pause = lambda body: ["slow "] * 600, 0.1
+        page.press("Try again", 0)
+        page.wait(lambda: "slow" in page.answers()[0])
+        second = page.browser.current_window_handle
+        (first,) = {*page.browser.window_handles} - {second}
+        page.browser.switch_to.window(first)
+        page.press("Write a better answer", 0)
+        page.replace(".answer .edit textarea", "A better one")
+        page.click(".answer .edit .primary")
+        page.wait(lambda: page.texts(".tag"))
+        page.browser.switch_to.window(second)
+        script.pause = 0.0
+        page.rest()
+    page.browser.refresh()
+    page.wait(lambda: page.texts(".number") == ["2 / 2"])
+    page.press("Previous answer", 0)
+    page.wait(lambda: page.texts(".tag"))
+
+
+def test_a_rating_on_its_way_stays_when_another_tab_writes(page: Page) -> None:
+    page.js(
+        "const send = window.fetch; window.held = new Promise((done) => { window.letGo = done; });"
+        "window.fetch = async (...asked) => { if (`${asked[0]}`.includes('feedback')) await window.held;"
+        " return send(...asked); };"
+    )
+    page.press("Good answer", 0)
+    with second_tab(page):
+        page.send("Two")
+    page.wait(lambda: page.texts(".bubble") == ["One", "Two"])
+    page.js("window.letGo()")
+    page.rest()
+    page.browser.refresh()
+    page.wait(lambda: page.texts(".bubble") == ["One", "Two"])
+    page.wait(lambda: page.all("button[aria-pressed=true]"))
+
+
 def test_what_one_tab_deletes_stays_away_in_all(page: Page) -> None:
     with second_tab(page):
         page.browser.execute_script("arguments[0].focus()", page.one(".list a"))

@@ -50,7 +50,9 @@ export class AnswerView {
 
   headParts() {
     const { answers, shown } = this.lane;
-    const parts = this.label ? [h("span.label", { title: this.lane.model }, this.label)] : [];
+    const by = this.answer?.model ?? this.lane.model; // an old version may be another model's
+    const label = by === this.lane.model ? this.label : by;
+    const parts = this.label ? [h("span.label", { title: by }, label)] : [];
     if (answers.length < 2 || this.isRunning(this.answer)) return parts;
     const go = (step) => {
       this.lane.shown += step;

@@ -216,6 +216,7 @@ class App {
     this.thread.changed(lane);
     try {
       await api.sendFeedback(toOpinion(conversation, exchange, lane));
+      Object.assign(answer, opinion); // what another tab kept meanwhile knows nothing of it
       if (answer.better && opinion.better) toast(t("thanks"));
     } catch (error) {
       Object.assign(answer, before);

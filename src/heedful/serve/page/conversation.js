@@ -88,13 +88,35 @@ export function toOpinion(conversation, exchange, lane) {
   };
 }
 
-/** Bring what another tab kept of a conversation into this tab's, in place: answers that are being written hold on to
- * their exchange. Of what this tab has itself remains what `stays`. */
+/** Bring what another tab kept of a conversation into this tab's, in place: views and answers that are being written
+ * hold on to theirs. An exchange that `stays` gives nothing up. */
 export function merge(mine, theirs, stays) {
-  const own = new Map(mine.exchanges.filter(stays).map((exchange) => [exchange.id, exchange]));
-  const exchanges = theirs.exchanges.map((exchange) => own.get(exchange.id) ?? exchange);
-  const more = [...own.values()].filter(({ id }) => !theirs.exchanges.some((exchange) => exchange.id === id));
+  const own = new Map(mine.exchanges.map((exchange) => [exchange.id, exchange]));
+  const more = mine.exchanges.filter((one) => stays(one) && !theirs.exchanges.some(({ id }) => id === one.id));
+  const exchanges = theirs.exchanges.map((exchange) => {
+    const known = own.get(exchange.id);
+    return known ? joined(known, exchange, stays(known)) : exchange;
+  });
   Object.assign(mine, theirs, { exchanges: [...exchanges, ...more] });
+}
+
+/** Take another tab's answers into an exchange: all of them as they are there, or if it `stays` what is new in them. */
+function joined(exchange, theirs, stays) {
+  for (const [i, lane] of exchange.lanes.entries()) {
+    const [own, others] = [new Map(lane.answers.map((answer) => [answer.id, answer])), theirs.lanes[i]?.answers ?? []];
+    if (!stays) {
+      const answers = others.map((answer) => Object.assign(own.get(answer.id) ?? {}, answer));
+      Object.assign(lane, theirs.lanes[i], { answers });
+      continue;
+    }
+    for (const answer of others.filter(({ finish }) => finish)) {
+      const known = own.get(answer.id);
+      if (!known) lane.answers.push(answer);
+      else if (!known.finish) Object.assign(known, answer);
+      else Object.assign(known, { rating: answer.rating ?? known.rating, better: answer.better ?? known.better });
+    }
+  }
+  return exchange;
 }
 
 /** Name a conversation by its first words. */
