@@ -11,7 +11,6 @@ import torch
 from heedful import machine, store
 from heedful.config import TrainConfig
 from heedful.errors import RunError, UsageError
-from heedful.machine import STEP
 
 PAYS = 1.25  # times the speed of fp32, which rounds less
 TIMES = 3
@@ -58,5 +57,6 @@ def bf16_pays() -> bool:
 
 def _measure() -> dict[str, Any]:
     """Compare the two in turn, a few times: what else the machine does may slow down one of them."""
-    ratios = [machine.matmul_rate("bf16", STEP) / machine.matmul_rate("fp32", STEP) for _ in range(TIMES)]
+    rate, shape = machine.matmul_rate, machine.STEP
+    ratios = [rate("bf16", shape) / rate("fp32", shape) for _ in range(TIMES)]
     return {"pays": statistics.median(ratios) > PAYS, "bf16_to_fp32": ratios}
