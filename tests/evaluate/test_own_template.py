@@ -12,7 +12,7 @@ from heedful.begin import configure
 from heedful.encode.receipt import open_encoder
 from heedful.engines import base_of, engine_of
 from heedful.evaluate.endpoint import Endpoint
-from heedful.report import screen
+from heedful.report import screen, tables
 from heedful.report.console import Screen
 from heedful.report.labels import label
 from heedful.run import Run
@@ -67,5 +67,5 @@ def test_the_page_keeps_a_score_that_one_of_the_models_lacks(
     page = run.report_file.read_text(encoding="utf-8")
     assert label("judge_wins") in page
     monkeypatch.setattr(screen, "out", Screen(width=160))
-    screen.show_evaluation(found)
+    tables.show_evaluation(found)
     assert label("judge_wins") in capsys.readouterr().out

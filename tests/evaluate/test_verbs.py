@@ -25,7 +25,7 @@ from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.evaluate.judging import is_answered
 from heedful.evaluate.rows import Cell, RowScores, write_rows
-from heedful.report import screen
+from heedful.report import tables
 from heedful.report.page import write_pages
 from heedful.run import Run, lock
 from heedful.settings import dump_config, load_config, override
@@ -422,7 +422,7 @@ def test_answers_written_under_other_settings_are_not_compared_in_silence(
     assert said(["compare", run.path, copy.path], capsys)[0] == 0
     (page,) = copy.path.glob("compare-*.html")
     assert "generate.max_tokens" in page.read_text(encoding="utf-8").split('id="settings"')[1]
-    screen.show_evaluation(found)
+    tables.show_evaluation(found)
     assert "answered with generate.max_tokens=99, generate.stop=['[/b]']" in " ".join(capsys.readouterr().out.split())
 
 

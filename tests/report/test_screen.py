@@ -1,7 +1,8 @@
-"""What the terminal shows of an example and of a sweep."""
+"""What the terminal shows: examples, scores, a sweep."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.report.runs import evaluation, receipt, score
 
 from heedful.records import Segment
-from heedful.report import screen
+from heedful.report import screen, tables
 from heedful.report.console import Screen
 
 SEGMENTS = [Segment("user\nName a bird.\n", False), Segment("An owl.", True), Segment("<end>", True)]
@@ -43,7 +44,7 @@ def test_a_sweep_says_what_its_variants_are_compared_with(
         "rows": 9, "seeds": 1, "decides": "rouge_l", "default": default, "compared_with": "lr=1e-4",
         "winner": "lr=2e-4", "variants": variants, "recipe": "winner.yaml",
     }  # fmt: skip
-    screen.show_sweep(result)
+    tables.show_sweep(result)
     told = capsys.readouterr().out
     assert ("lr=1e-4 (default)" in told) == ("- default" in told) == bool(default)
     assert ("each is compared with the first, lr=1e-4." in told) == ("- first" in told) == (not default)
@@ -73,5 +74,30 @@ def test_a_score_that_one_model_alone_has_is_shown(
 ) -> None:
     monkeypatch.setattr(screen, "out", Screen(width=160))
     judge = {"rows": 9, "models": {"base": {}, "tuned": {"judge_score": score(57.0)}}, "paired": {}}
-    screen.show_evaluation(evaluation() | {"judge": judge})
-    assert "57.000 [56.950, 57.050]" in capsys.readouterr().out
+    tables.show_evaluation(evaluation() | {"judge": judge})
+    assert "57.0 [57.0, 57.0]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "exact_match"),
+    [(80, ["Exact match", "10.0 %", "30.0 %", "+20.0 % [+10.0, +30.0]", "within noise"]),
+     (110, ["Exact match", "10.0 % [5.0, 15.0]", "30.0 % [25.0, 35.0]", "+20.0 % [+10.0, +30.0]", "within noise"])],
+)  # fmt: skip
+def test_a_score_is_one_line_of_the_terminal(
+    columns: int, exact_match: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=columns))
+    tables.show_evaluation(evaluation(verdict="within noise; about 210 rows would be needed to tell"))
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = (line for line in lines if line.startswith("Exact match  "))
+    assert re.split(r"\s{2,}", told.strip()) == exact_match
+    assert "Exact match: about 210 rows would be needed to tell." in lines
+
+
+def test_a_score_that_decides_is_marked_and_the_verdicts_have_colours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=80, force_terminal=True, color_system="standard"))
+    tables.show_evaluation(evaluation(verdict="worse"))
+    (decides,) = (line for line in capsys.readouterr().out.splitlines() if "ROUGE-L" in line)
+    assert "\x1b[1mROUGE-L *" in decides and "31mworse" in decides

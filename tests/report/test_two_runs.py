@@ -12,7 +12,7 @@ import pytest
 from tests.report.runs import evaluation, finished_run, responses, scored
 
 from heedful.evaluate.rows import write_rows
-from heedful.report import screen
+from heedful.report import tables
 from heedful.report.answers import side_by_side
 from heedful.report.facts import Facts
 from heedful.report.page import compare_page
@@ -52,7 +52,7 @@ def test_a_deciding_score_that_two_tokenizers_do_not_share(tmp_path: Path, capsy
     found = evaluation(names=("first", "second")) | {"decides": "nll", "runs": ["first", "second"], "differences": {}}
     del found["paired"]["nll"]
     told = "second and first cannot be compared by NLL of the reference, which decides: their tokens differ."
-    screen.show_comparison(found)
+    tables.show_comparison(found)
     assert told in capsys.readouterr().out
     page = compare_page(finished_run(tmp_path / "first"), finished_run(tmp_path / "second"), found)
     assert told in page.read_text(encoding="utf-8")

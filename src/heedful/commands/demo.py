@@ -11,7 +11,7 @@ from rich.text import Text
 
 from heedful.checking import check
 from heedful.errors import typed
-from heedful.report import screen
+from heedful.report import screen, tables
 from heedful.report.answers import questions
 from heedful.report.facts import Facts
 from heedful.run import Run
@@ -50,7 +50,7 @@ def show_scores(facts: Facts) -> None:
     rows = [(*texts, row["base_response"], row["model_response"]) for texts, row in asked]
     screen.show_answers([row for row in rows if row[2].strip() != row[3].strip()][:SHOWN_ANSWERS])
     _title("4  The scores, and how sure we are")
-    screen.show_evaluation(facts.evaluation)
+    tables.show_evaluation(facts.evaluation)
 
 
 def _title(text: str) -> None:

@@ -129,7 +129,7 @@ def train(
         return list_settings()
     from heedful.begin import newest_run
     from heedful.checking import precheck_training
-    from heedful.report import screen
+    from heedful.report import screen, tables
     from heedful.whole import read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
@@ -163,7 +163,7 @@ def train(
         screen.show_json({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
         return None
     if evaluation:
-        screen.show_evaluation(evaluation)
+        tables.show_evaluation(evaluation)
     screen.out.print(
         f"The report: {run.report_file}; chat with the run: heedful chat {typed(run.path)}", soft_wrap=True
     )

@@ -65,13 +65,13 @@ def evaluate(
     overrides = merge_overrides(settings, data__format=format, data__columns=columns_of(columns))
     evaluation_config(open_run(run), overrides, data)  # before the libraries are imported, which takes seconds
     from heedful import pipeline
-    from heedful.report import screen
+    from heedful.report import screen, tables
 
     scores = pipeline.evaluate(run, data, settings=overrides, judge=endpoint, judge_by=judge_by or "grade")
     if json:
         screen.show_json(scores)
     else:
-        screen.show_evaluation(scores)
+        tables.show_evaluation(scores)
 
 
 def compare(
@@ -85,13 +85,13 @@ def compare(
 ) -> None:
     """Compare two runs on the same rows, score by score, and write the comparison as a page into the second."""
     from heedful import comparing
-    from heedful.report import screen
+    from heedful.report import screen, tables
 
     result = comparing.compare(run_a, run_b, common=common, data=data)
     if json:
         screen.show_json(result)
     else:
-        screen.show_comparison(result)
+        tables.show_comparison(result)
 
 
 def sweep(
@@ -113,13 +113,13 @@ def sweep(
     overrides = merge_overrides(settings)
     precheck_training(data, model, recipe, overrides)
     from heedful import sweep as grid
-    from heedful.report import screen
+    from heedful.report import screen, tables
 
     result = grid.sweep(data, vary=vary or [], seeds=seeds, model=model, recipe=recipe, settings=overrides, out=out)
     if json:
         screen.show_json(result)
     else:
-        screen.show_sweep(result)
+        tables.show_sweep(result)
 
 
 def endpoint_of(url: str | None, model: str | None, key_file: Path | None) -> Endpoint | None:

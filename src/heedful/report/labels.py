@@ -1,10 +1,11 @@
-"""What scores are called, in the terminal, on the page and on the model card."""
+"""What scores are called and how they are written, in the terminal, on the page and on the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from heedful.evaluate.metrics import is_share
 from heedful.records import CHECK_PREFIX
 
 LABELS = {  # score -> its name, and what there is to know
@@ -16,8 +17,8 @@ LABELS = {  # score -> its name, and what there is to know
     "rouge_l": ("ROUGE-L", ""),
     "chrf": ("chrF", "0 to 100"),
     "bleu": ("BLEU", "0 to 100"),
-    "corpus_bleu": ("BLEU of all rows together", "0 to 100"),
-    "corpus_chrf": ("chrF of all rows together", "0 to 100"),
+    "corpus_bleu": ("BLEU over all rows", "0 to 100"),
+    "corpus_chrf": ("chrF over all rows", "0 to 100"),
     "judge_score": ("Judge's grade", "0 to 100"),
     "judge_wins": ("Judge prefers it", "share of the rows, both orders asked"),
     "distinct_1": ("Different words", "share of an answer's words"),
@@ -30,10 +31,22 @@ LABELS = {  # score -> its name, and what there is to know
     "chosen": ("Right answer likeliest", "share of the questions"),
 }
 
+HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
+
 
 def label(metric: str) -> str:
     """Name a score; one that has no name here is called by its key, and a check by its constraint."""
     return LABELS.get(metric, (metric.removeprefix(CHECK_PREFIX).replace("_", " ").capitalize(), ""))[0]
+
+
+def formatted(metric: str, value: float, sign: bool = False) -> str:
+    """Write a score as it is read: 25.5 %, 63.4, 0.647."""
+    plus = "+" if sign else ""
+    if is_share(metric):
+        text = f"{value * 100:{plus}.1f}\u00a0%"
+    else:
+        text = f"{value:{plus}.1f}" if metric in HUNDREDS else f"{value:{plus}.3f}"
+    return text.replace("-", "−")
 
 
 def metrics_of(models: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedful.evaluate.metrics import LOWER_IS_BETTER, is_share
+from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
-from heedful.report.labels import LABELS, answered_with, incomparable, label, metrics_of
+from heedful.report.labels import HUNDREDS, LABELS, answered_with, formatted, incomparable, label, metrics_of
 
-HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
 OPEN = {"nll", "bits_per_byte", "length_ratio"}  # without an upper end
 NAMES = {"base": "Before", "tuned": "After", "base_own_template": "Before, in its own template"}
 FIGURES = ("exact_match", "stopped")  # told at the top of the page, beside the one that decides
 DECIDED = {"better": "Better", "worse": "Worse", "within": "Within noise"}
-
-
-def formatted(metric: str, value: float, sign: bool = False) -> str:
-    """Write a score as it is read: 25.5 %, 63.4, 0.647."""
-    plus = "+" if sign else ""
-    if is_share(metric):
-        text = f"{value * 100:{plus}.1f}\u00a0%"
-    else:
-        text = f"{value:{plus}.1f}" if metric in HUNDREDS else f"{value:{plus}.3f}"
-    return text.replace("-", "−")
 
 
 def probability(p: float) -> str:

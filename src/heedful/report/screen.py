@@ -17,12 +17,7 @@ from heedful.records import Segment
 from heedful.report.console import Screen
 from heedful.report.console import err as err
 from heedful.report.console import out as out
-from heedful.report.labels import answered_with, incomparable, label, metrics_of
 from heedful.streams import knows_unicode
-
-ON_THE_PAGE = {  # alone: scores that would be too many here
-    "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
-}  # fmt: skip
 
 
 def say(text: str) -> None:
@@ -117,104 +112,6 @@ def show_answers(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def show_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Print the scores of every model with their intervals, and what may be said of the difference."""
-    of = evaluation["of"]
-    what = "test rows" if of["rows"] == "held back" else f"rows of {clean(of['data'])}"
-    how = clean(answered_with(evaluation))
-    _show_scores(f"Scores on {evaluation['rows']} {what}{how}", evaluation, "tuned - base")
-    _show_parts(evaluation, "tuned - base")
-    out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
-
-
-def show_comparison(result: Mapping[str, Any]) -> None:
-    """Print two runs' scores side by side, and which of their settings differ."""
-    for leaf, (first, second) in result["differences"].items():
-        out.print(Text(clean(f"{leaf}: {first} and {second}"), style="dim"))
-    _show_scores(f"Scores on {result['rows']} rows that both answered", result, "second - first")
-    _show_parts(result, "second - first")
-    if "note" in result:
-        out.print(Text(clean(result["note"])))
-    out.print(Text(clean(_decided(result))), soft_wrap=True)
-
-
-def _decided(result: Mapping[str, Any]) -> str:
-    """Say what the score that decides says of two runs."""
-    first, second = result["runs"]
-    pair = result["paired"].get(result["decides"])
-    if pair is None:
-        return incomparable(second, first, result["decides"])
-    verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
-    rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
-    return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."
-
-
-def show_sweep(result: Mapping[str, Any]) -> None:
-    """Print one line a variant: its scores, and how it compares with the default, or else with the first."""
-    decides = result["decides"]
-    of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
-    table = Table(title=f"Sweep on {result['rows']} test rows{of_seeds}", title_justify="left")
-    shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
-    beside = "- default" if result["default"] else "- first"
-    for name in ("variant", *map(label, shown), beside, "p", "verdict"):
-        table.add_column(name)
-    for entry in result["variants"]:
-        marks = [entry["name"] == result[role] for role in ("default", "winner")]
-        variant = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
-        pair = entry["paired"].get(decides)
-        told = [f"{pair['difference']:+.3f}", f"{pair['p_value']:.3f}", pair["verdict"]] if pair else ["", "", ""]
-        table.add_row(Text(clean(variant)), *(f"{entry['scores'][m]['value']:.3f}" for m in shown), *told)
-    out.print(table)
-    if not result["default"]:
-        out.print(f"None of them is the default: each is compared with the first, {result['compared_with']}.")
-    out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
-    caution = "another training may differ by its seed alone"
-    out.print(f"p and verdict are of these trainings, on other rows like these; {caution}.", style="dim")
-
-
-def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
-    """Print what an evaluation holds besides the scores of the answers."""
-    if "checks" in evaluation:
-        part = evaluation["checks"]
-        _show_scores(f"Constraints kept, on the {part['rows']} rows that declare some", part, difference)
-    if "judge" in evaluation:
-        part = evaluation["judge"]
-        _show_scores(f"Judged by {clean(part['model'])}" if "model" in part else "Judged", part, difference)
-        if "asked" in part:
-            tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
-            text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
-            out.print(text, style="dim" if not part["unscored"] else "yellow")
-        for entry in part.get("unscored_examples", ()):
-            told = entry.get("reason") or f"the reply {entry['reply']!r}"
-            out.print(Text(clean(f"  {entry['place']}, {entry['model']}: {shorten(told, 120)}"), style="dim"))
-    if "forgetting" in evaluation:
-        part = evaluation["forgetting"]
-        _show_scores(f"Forgetting, by {part['rows']} questions with four answers to choose from", part, difference)
-
-
-def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
-    """Print one part: a line a score."""
-    models = part["models"]
-    if not models:
-        return
-    table = Table(title=f"{title}, with 95 % intervals", title_justify="left")
-    for name in ("", *map(clean, models), difference, "verdict"):
-        table.add_column(name)
-    for metric in metrics_of(models):
-        if metric in ON_THE_PAGE:
-            continue
-        pair = part["paired"].get(metric)
-        told = f"{pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair else ""
-        cells = [_interval(scores.get(metric)) for scores in models.values()]
-        decides = " *" if metric == part.get("decides") else ""
-        table.add_row(label(metric) + decides, *cells, told, pair["verdict"] if pair else "")
-    out.print(table)
-
-
-def _interval(score: Mapping[str, float] | None) -> str:
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" if score else ""
 
 
 def mute() -> None:

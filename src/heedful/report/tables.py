@@ -1,0 +1,150 @@
+"""Scores in the terminal: a line a score, narrow enough for 80 columns, with the intervals where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from heedful.clean import clean
+from heedful.report import screen
+from heedful.report.labels import answered_with, formatted, incomparable, label, metrics_of
+from heedful.report.screen import shorten
+
+ON_THE_PAGE = {  # alone: scores that would be too many here
+    "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
+}  # fmt: skip
+SPACIOUS = 110  # columns in which each model's own intervals have room beside that of the difference
+COLOURS = {"better": "green", "worse": "red", "within noise": "dim"}
+
+
+def show_evaluation(evaluation: Mapping[str, Any]) -> None:
+    """Print the scores of every model with their intervals, and what may be said of the difference."""
+    of = evaluation["of"]
+    what = "test rows" if of["rows"] == "held back" else f"rows of {clean(of['data'])}"
+    how = clean(answered_with(evaluation))
+    _show_scores(f"Scores on {evaluation['rows']} {what}{how}", evaluation, "tuned - base")
+    _show_parts(evaluation, "tuned - base")
+    screen.out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
+
+
+def show_comparison(result: Mapping[str, Any]) -> None:
+    """Print two runs' scores side by side, and which of their settings differ."""
+    for leaf, (first, second) in result["differences"].items():
+        screen.out.print(Text(clean(f"{leaf}: {first} and {second}"), style="dim"))
+    _show_scores(f"Scores on {result['rows']} rows that both answered", result, "second - first")
+    _show_parts(result, "second - first")
+    if "note" in result:
+        screen.out.print(Text(clean(result["note"])))
+    screen.out.print(Text(clean(_decided(result))), soft_wrap=True)
+
+
+def show_sweep(result: Mapping[str, Any]) -> None:
+    """Print one line a variant: its scores, and how it compares with the default, or else with the first."""
+    out, decides = screen.out, result["decides"]
+    of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
+    shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
+    beside = "- default" if result["default"] else "- first"
+    table = _table(f"Sweep on {result['rows']} test rows{of_seeds}", ["variant", *map(label, shown), beside, "p"])
+    table.add_column("verdict")
+    for entry in result["variants"]:
+        marks = [entry["name"] == result[role] for role in ("default", "winner")]
+        variant = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
+        pair = entry["paired"].get(decides)
+        told = [_written(decides, pair["difference"], True), f"{pair['p_value']:.3f}"] if pair else ["", ""]
+        scores = (_written(metric, entry["scores"][metric]["value"]) for metric in shown)
+        table.add_row(Text(clean(variant)), *scores, *told, pair["verdict"] if pair else "")
+    out.print(table)
+    if not result["default"]:
+        out.print(f"None of them is the default: each is compared with the first, {result['compared_with']}.")
+    out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
+    caution = "another training may differ by its seed alone"
+    out.print(f"p and verdict are of these trainings, on other rows like these; {caution}.", style="dim")
+
+
+def _decided(result: Mapping[str, Any]) -> str:
+    """Say what the score that decides says of two runs."""
+    first, second = result["runs"]
+    pair = result["paired"].get(result["decides"])
+    if pair is None:
+        return incomparable(second, first, result["decides"])
+    verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
+    rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
+    return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."
+
+
+def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
+    """Print what an evaluation holds besides the scores of the answers."""
+    if "checks" in evaluation:
+        part = evaluation["checks"]
+        _show_scores(f"Constraints kept, on the {part['rows']} rows that declare some", part, difference)
+    if "judge" in evaluation:
+        part = evaluation["judge"]
+        _show_scores(f"Judged by {clean(part['model'])}" if "model" in part else "Judged", part, difference)
+        if "asked" in part:
+            tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
+            text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
+            screen.out.print(text, style="dim" if not part["unscored"] else "yellow")
+        for entry in part.get("unscored_examples", ()):
+            told = entry.get("reason") or f"the reply {entry['reply']!r}"
+            screen.out.print(Text(clean(f"  {entry['place']}, {entry['model']}: {shorten(told, 120)}"), style="dim"))
+    if "forgetting" in evaluation:
+        part = evaluation["forgetting"]
+        _show_scores(f"Forgetting, by {part['rows']} questions with four answers each", part, difference)
+
+
+def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
+    """Print one part: a line a score, and below what it would take to tell what cannot be told."""
+    models, spacious = part["models"], screen.out.width >= SPACIOUS
+    if not models:
+        return
+    table = _table(f"{title}, with 95 % intervals", ["", *map(_column, models), difference])
+    table.add_column("verdict")
+    open_questions = []
+    for metric in metrics_of(models):
+        if metric in ON_THE_PAGE:
+            continue
+        pair = part["paired"].get(metric, {"verdict": ""})
+        verdict, _, to_tell = pair["verdict"].partition("; ")
+        if to_tell:
+            open_questions.append(f"{label(metric)}: {to_tell}.")
+        decides = metric == part.get("decides")
+        cells = [_cell(metric, scores.get(metric), spacious) for scores in models.values()]
+        cells.append(_cell(metric, pair | {"value": pair["difference"]}, True, True) if "difference" in pair else "")
+        told = Text(verdict, style=COLOURS.get(verdict, ""))
+        table.add_row(label(metric) + " *" * decides, *cells, told, style="bold" if decides else "")
+    screen.out.print(table)
+    for text in open_questions:
+        screen.out.print(text, style="dim")
+    screen.out.print()
+
+
+def _column(model: str) -> str:
+    """Head a model's column, in words that a narrow terminal can wrap."""
+    return "base in its own template" if model == "base_own_template" else clean(model)
+
+
+def _table(title: str, columns: list[str]) -> Table:
+    """Make a table whose first column is a name, and the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
+    table.padding = (0, 1, 0, 0)
+    for k, name in enumerate(columns):
+        table.add_column(name, justify="right" if k else "left", no_wrap=k == len(columns) - 1)
+    return table
+
+
+def _cell(metric: str, score: Mapping[str, float] | None, interval: bool, sign: bool = False) -> str:
+    """Write a score, and its interval in the same unit: 23.6 % [16.7, 32.4]."""
+    if score is None:
+        return ""
+    text = _written(metric, score["value"], sign)
+    ends = (_written(metric, score[end], sign).removesuffix(" %") for end in ("low", "high"))
+    return f"{text} [{', '.join(ends)}]" if interval else text
+
+
+def _written(metric: str, value: float, sign: bool = False) -> str:
+    """Write a score in characters that can be typed."""
+    return formatted(metric, value, sign).replace("\u2212", "-").replace("\u00a0", " ")
