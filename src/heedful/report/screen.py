@@ -19,6 +19,8 @@ from heedful.report.console import err as err
 from heedful.report.console import out as out
 from heedful.streams import knows_unicode
 
+LINES_AN_ANSWER = 6  # of the table of answers
+
 
 def say(text: str) -> None:
     """Tell about progress in one line on stderr, which the terminal wraps: a path in it can be copied whole."""
@@ -103,10 +105,11 @@ def show_answers(rows: Sequence[tuple[str, str, str, str]]) -> None:
     table = Table(title="Before and after, on rows it never saw", title_justify="left", show_lines=True)
     for name in ("question", "reference", "before", "after"):
         table.add_column(name, ratio=1, overflow="fold")
+    most = LINES_AN_ANSWER * max(12, out.width // 4 - 3)  # characters, before a column's words are wrapped
     for question, reference, before, after in rows:
         right = "green" if after.strip() == reference.strip() else ""
-        cells = [Text(shorten(clean(text), 220)) for text in (question, reference, before)]
-        table.add_row(*cells, Text(shorten(clean(after), 220), style=right))
+        cells = [Text(shorten(clean(text), most)) for text in (question, reference, before)]
+        table.add_row(*cells, Text(shorten(clean(after), most), style=right))
     out.print(table)
 
 
