@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,14 @@ from heedful.report import screen
 from heedful.report.console import Screen
 from heedful.train.ranks import Ranks
 
+OFFERED = {
+    "processor": "A processor", "cores": 2, "memory_gib": 23.5, "free_memory_gib": 15.8,
+    "memory_bandwidth_gb_per_s": 20.1, "fp32_gflops": 336, "fp32_gflops_in_a_step": 300, "bf16_gflops": 174,
+    "bf16_gflops_in_a_step": 160, "instructions": "AVX512", "gpu": None, "native_bf16": True, "compiled_kernels": True,
+    "precision": "fp32", "torch": "2.13.0", "transformers": "5.0", "python": "3.11", "models_on_this_machine": [],
+}  # fmt: skip
+TAKES = {"minutes": 1.5, "steps": 30, "seconds_per_step": 3.0, "tokens_per_s": 1900, "tokens_per_forward": 4096}
+
 
 @pytest.mark.parametrize("arguments", [[], ["--set", "train.method=lora"], ["--recipe", "mine.yaml"]])
 def test_settings_alone_name_a_training(
@@ -22,23 +31,25 @@ def test_settings_alone_name_a_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("train: {epochs: 1}")
-    monkeypatch.setattr(doctor, "offers", lambda: {"cores": 2})
-    monkeypatch.setattr(doctor, "expects", lambda told, *named: told.update(minutes=1.5))
+    monkeypatch.setattr(doctor, "offers", lambda: OFFERED)
+    monkeypatch.setattr(doctor, "expects", lambda told, *named: told.update(TAKES))
     with pytest.raises(SystemExit):
         main(["doctor", *arguments])
-    assert ("minutes" in capsys.readouterr().out) == bool(arguments)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "processor A processor, 2 cores, AVX512, with instructions for bf16 memory 23.5 GiB, of which 15.8" in told
+    assert ("takes 1.5 minutes: 30 updates of 3.0 s, 1,900 tokens/s" in told) == bool(arguments)
 
 
 def test_what_does_not_fit_is_told_with_what_it_would_need(
     rows_file: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "offers", lambda: {"cores": 2})
+    monkeypatch.setattr(doctor, "offers", lambda: OFFERED)
     monkeypatch.setattr(machine, "free_memory", lambda: 2**20)
     with pytest.raises(SystemExit) as end:
         main(["doctor", str(rows_file), "--model", str(tiny_folder)])
     told = capsys.readouterr()
     assert end.value.code == 1
-    assert "full_fp32" in told.out
+    assert re.search(r"training needs\s+full [\d.]+ GiB in fp32, [\d.]+ in bf16; lora", told.out)
     assert "GiB" in told.err
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
@@ -67,7 +78,7 @@ def test_what_train_refuses_is_refused_in_its_words(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(doctor, "offers", lambda: {"cores": 2})
+    monkeypatch.setattr(doctor, "offers", lambda: OFFERED)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     told = []
     for verb in (["doctor"], ["train", "--out", str(tmp_path / "run")]):

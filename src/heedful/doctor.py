@@ -29,6 +29,8 @@ from heedful.train.ranks import single_rank
 from heedful.train.session import Session, check
 
 GIB = 2**30
+METHODS = "full", "lora"
+KINDS = "fp32", "bf16"
 
 
 def examine(
@@ -51,12 +53,46 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    training = facts.pop("training", {})
-    for key, value in {**facts, **training}.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        table.add_row(key.replace("_", " "), ", ".join(shown) if isinstance(shown, list) else str(shown))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    for name, text in (*in_words(facts), *training_in_words(facts.get("training", {}))):
+        table.add_row(name, text)
     screen.out.print(table)
+
+
+def in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tell what the machine offers as a person would."""
+    f = facts
+    products = (f"{kind} {f[f'{kind}_gflops']} GFLOP/s, {f[f'{kind}_gflops_in_a_step']} in an update" for kind in KINDS)
+    bf16 = "with instructions for bf16" if f["native_bf16"] else "without instructions for bf16"
+    memory = f"{f['memory_gib']} GiB, of which {f['free_memory_gib']} are free"
+    compiled = "compiled" if f["compiled_kernels"] else "not compiled, as no C compiler works here: torch's are used"
+    return [
+        ("processor", f"{f['processor']}, {f['cores']} cores, {f['instructions']}, {bf16}"),
+        ("memory", f"{memory}; {f['memory_bandwidth_gb_per_s']} GB/s"),
+        ("products", "; ".join(products)),
+        ("trains in", f"{f['precision']}, unless train.precision says otherwise"),
+        ("loops", compiled),
+        ("GPU", f["gpu"] or "none"),
+        ("models here", ", ".join(f["models_on_this_machine"]) or "none; a name of `heedful models` is fetched"),
+        ("versions", f"Python {f['python']}, torch {f['torch']}, transformers {f['transformers']}"),
+    ]
+
+
+def training_in_words(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tell what a training would take, as far as that was found out."""
+    lines = []
+    if needs := training.get("memory_needed_gib"):
+        methods = (
+            f"{method} {needs[f'{method}_fp32']} GiB in fp32, {needs[f'{method}_bf16']} in bf16" for method in METHODS
+        )
+        lines.append(("training needs", "; ".join(methods)))
+    if "minutes" in training:
+        t = training
+        updates = f"{t['steps']:,} updates of {t['seconds_per_step']} s, {t['tokens_per_s']:,} tokens/s"
+        forwards = f"at most {t['tokens_per_forward']:,} tokens a forward"
+        lines.append(("training takes", f"{t['minutes']} minutes: {updates}, {forwards}"))
+    return lines
 
 
 def offers() -> dict[str, Any]:
@@ -103,9 +139,9 @@ def expects(
     check(config, ready)
     nodes, share = heaviest(config, ready)
     needs = told["memory_needed_gib"] = {}
-    for method in ("full", "lora"):
+    for method in METHODS:
         chosen = config.train.model_copy(update={"method": method})
-        for dtype in ("fp32", "bf16"):
+        for dtype in KINDS:
             needs[f"{method}_{dtype}"] = round(estimate(model_config, chosen, dtype).at(nodes, share) / GIB, 2)
     config = fit_to_memory(config, model_config, ready, ranks.free_memory())
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None

@@ -22,15 +22,14 @@ def list_models(as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("name", "parameters", "licence", "on this machine", box=None, pad_edge=False)
+    table = Table("name", "size", "licence", "here", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Hugging Face id", overflow="fold")
     for row in rows:
-        offline = "yes" if row["offline"] else "needs the network"
-        table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), offline, str(row["hub_id"]))
+        here = "yes" if row["offline"] else "no"
+        table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), here, str(row["hub_id"]))
     screen.out.print(table)
-    screen.out.print(
-        "A folder, a .gguf file and any Hugging Face id of a causal language model work as well.", style="dim"
-    )
+    screen.out.print("Size is in parameters; what is not here is fetched when it is asked for.", style="dim")
+    screen.out.print("A folder, a .gguf file and any Hugging Face id of a causal model work as well.", style="dim")
 
 
 def pull(name: str) -> Path:
