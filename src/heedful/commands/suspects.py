@@ -27,12 +27,18 @@ def show(path: Path, count: int, as_json: bool) -> None:
         screen.show_json({**found, "look": found["look"][:count]})
         return
     kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in KINDS.values() if found.get(kind))
-    title = f"{found['rows']:,} training rows: {kinds}"
-    table = Table(title=f"{title}. Most worth a look:", title_justify="left", show_lines=True)
-    for name in ("where", "question", "answer in the data", "loss by epoch", "why"):
-        table.add_column(name, overflow="fold")
+    screen.out.print(f"{found['rows']:,} training rows: {kinds}. Most worth a look, with their loss by epoch:")
     for row in found["look"][:count]:
-        losses = losses_in_words(row["losses"])
-        texts = (screen.shorten(clean(row[name]), LONGEST) for name in ("question", "answer"))
-        table.add_row(*map(Text, (clean(row["place"]), *texts, losses, row["why"])))
-    screen.out.print(table)
+        screen.out.print()
+        screen.out.print(Text(clean(row["place"]), style="bold"), soft_wrap=True)
+        entry = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        entry.add_row(Text("  loss", style="dim"), Text(f"{losses_in_words(row['losses'])}: {row['why']}"))
+        entry.add_row(Text("  asked", style="dim"), _passage(row["question"]))
+        entry.add_row(Text("  answer", style="dim"), _passage(row["answer"]))
+        screen.out.print(entry)
+
+
+def _passage(text: str) -> Text:
+    """Show a text without its empty lines, and not all of a long one."""
+    lines = (line for line in clean(text).splitlines() if line.strip())
+    return Text(screen.shorten("\n".join(lines), LONGEST))
