@@ -275,4 +275,4 @@ def _adjust(entries: Sequence[dict[str, Any]], decides: str) -> None:
         largest = max(largest, min(1.0, pair["p_value"] * (len(pairs) - rank)))
         pair["p_value_of_all"] = largest
         if pair["verdict"] in ("better", "worse") and largest >= SIGNIFICANCE:
-            pair["verdict"] = f"within noise, counting that {len(pairs)} variants were tried"
+            pair["verdict"] = f"within noise; of {len(pairs)} variants one may look so by chance"

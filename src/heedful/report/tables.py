@@ -50,14 +50,19 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     beside = "- default" if result["default"] else "- first"
     table = _table(f"Sweep on {result['rows']} test rows{of_seeds}", ["variant", *map(label, shown), beside, "p"])
     table.add_column("verdict")
+    open_questions = []
     for entry in result["variants"]:
         marks = [entry["name"] == result[role] for role in ("default", "winner")]
         variant = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
         pair = entry["paired"].get(decides)
-        told = [_written(decides, pair["difference"], True), f"{pair['p_value']:.3f}"] if pair else ["", ""]
         scores = (_written(metric, entry["scores"][metric]["value"]) for metric in shown)
-        table.add_row(Text(clean(variant)), *scores, *told, pair["verdict"] if pair else "")
+        told = [_written(decides, pair["difference"], True), _probability(pair["p_value"])] if pair else ["", ""]
+        verdict, to_tell = _parts(pair["verdict"] if pair else "")
+        open_questions += [f"{entry['name']}: {to_tell}."] if to_tell else []
+        table.add_row(Text(clean(variant)), *scores, *told, verdict)
     out.print(table)
+    for text in open_questions:
+        out.print(Text(clean(text), style="dim"))
     if not result["default"]:
         out.print(f"None of them is the default: each is compared with the first, {result['compared_with']}.")
     out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
@@ -73,7 +78,7 @@ def _decided(result: Mapping[str, Any]) -> str:
         return incomparable(second, first, result["decides"])
     verdict = {"better": "is better than", "worse": "is worse than"}.get(pair["verdict"], "and")
     rest = "" if pair["verdict"] in ("better", "worse") else f": {pair['verdict']}"
-    return f"{second} {verdict} {first}{rest}, by {result['decides']}, which decides."
+    return f"{second} {verdict} {first}{rest}, by {label(result['decides'])}, which decides."
 
 
 def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
@@ -108,18 +113,26 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
         if metric in ON_THE_PAGE:
             continue
         pair = part["paired"].get(metric, {"verdict": ""})
-        verdict, _, to_tell = pair["verdict"].partition("; ")
-        if to_tell:
-            open_questions.append(f"{label(metric)}: {to_tell}.")
+        verdict, to_tell = _parts(pair["verdict"])
+        open_questions += [f"{label(metric)}: {to_tell}."] if to_tell else []
         decides = metric == part.get("decides")
         cells = [_cell(metric, scores.get(metric), spacious) for scores in models.values()]
         cells.append(_cell(metric, pair | {"value": pair["difference"]}, True, True) if "difference" in pair else "")
-        told = Text(verdict, style=COLOURS.get(verdict, ""))
-        table.add_row(label(metric) + " *" * decides, *cells, told, style="bold" if decides else "")
+        table.add_row(label(metric) + " *" * decides, *cells, verdict, style="bold" if decides else "")
     screen.out.print(table)
     for text in open_questions:
         screen.out.print(text, style="dim")
     screen.out.print()
+
+
+def _parts(verdict: str) -> tuple[Text, str]:
+    """Part a verdict from what it would take to tell."""
+    word, _, to_tell = verdict.partition("; ")
+    return Text(word, style=COLOURS.get(word, "")), to_tell
+
+
+def _probability(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _column(model: str) -> str:
@@ -132,7 +145,8 @@ def _table(title: str, columns: list[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
     table.padding = (0, 1, 0, 0)
     for k, name in enumerate(columns):
-        table.add_column(name, justify="right" if k else "left", no_wrap=k == len(columns) - 1)
+        last = k == len(columns) - 1
+        table.add_column(name, justify="right" if k else "left", no_wrap=last, overflow="ellipsis" if k else "fold")
     return table
 
 
