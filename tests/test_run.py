@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 from contextlib import nullcontext
@@ -172,6 +173,26 @@ def test_the_run_that_was_written_to_last_is_resumed(tmp_path: Path, monkeypatch
         os.utime(other.path, (1_000_000, 1_000_000))
         os.utime(last.path, (2_000_000, 2_000_000))
         assert newest_run(None).path == last.path
+
+
+def test_a_run_that_was_killed_before_it_began_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another, older one would be resumed without a word."""
+    monkeypatch.chdir(tmp_path)
+    older, killed = Run(Path("runs/a-001")), Run(Path("runs/a-002"))
+    older.path.mkdir(parents=True)
+    older.write_config(configure(None, [], "rows.json", "gpt2"))
+    with claim_folder(killed, resume=False):
+        (tmp_path / "a-002").mkdir()
+        shutil.copy(killed.path / "run.lock", tmp_path / "a-002")
+    (tmp_path / "a-002").rename(killed.path)
+    os.utime(older.path, (1_000_000, 1_000_000))
+    for out in (None, killed.path):
+        with pytest.raises(UsageError, match="a-002 has not begun to train, so there is nothing to resume"):
+            newest_run(out)
+    with claim_folder(killed, resume=False):
+        pass
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -130,11 +130,21 @@ def new_run(out: Path | str | None, stem: str) -> Run:
 def newest_run(out: Path | str | None) -> Run:
     """Open the run to resume: `out`, or the one of runs/ that was written to last."""
     if out is not None:
-        return open_run(out)
-    configs = sorted(Path("runs").glob("*/config.yaml"), key=lambda file: file.parent.stat().st_mtime)
-    if not configs:
+        return _begun(run_at(out))
+    folders = {file.parent for name in ("config.yaml", LOCK) for file in Path("runs").glob(f"*/{name}")}
+    if not folders:
         raise UsageError("There is no run to resume in runs/.", "Name it with --out.")
-    return Run(configs[-1].parent)
+    return _begun(Run(max(folders, key=lambda folder: folder.stat().st_mtime)))
+
+
+def _begun(run: Run) -> Run:
+    """Return a run that can be resumed; refuse one that was killed before it had anything to resume from."""
+    if not holds_run(run) and (run.path / LOCK).is_file():
+        raise UsageError(
+            f"{run.path} has not begun to train, so there is nothing to resume.",
+            "Give its command again without --resume, or name another run with --out.",
+        )
+    return open_run(run)
 
 
 def _continued(run: Run, asked: Config) -> Config:

@@ -210,16 +210,18 @@ def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
     assert not trained.ends_early
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_model_that_is_kept(tmp_path: Path, keep: str) -> None:
-    settings = ("train.lr=0.3", "train.epochs=3", "train.evaluate_every=1", "train.warmup=0.3", f"train.keep={keep}")
-    trained = session(tmp_path / "run", *settings)
+@pytest.mark.parametrize(("keep", "lr"), [("best", 0.3), ("last", 0.3), ("best", 9.0)])
+def test_the_model_that_is_kept(tmp_path: Path, keep: str, lr: float) -> None:
+    """The best that was trained, also where the one before training is better than all."""
+    settings = (f"train.lr={lr}", "train.epochs=3", "train.evaluate_every=1", "train.warmup=0.3", f"train.keep={keep}")
+    trained = session(tmp_path / "run", *settings, screen=(screen := Screen()))
     trained.fit()
     losses = [event["validation_loss"] for event in log(trained) if event["event"] == "validation"]
     assert losses[-1] != min(losses[1:])
     write_model(trained, {})
     loss, _ = trained.learner.validate(trained.ready.validation)
-    assert loss == pytest.approx(losses[-1] if keep == "last" or min(losses) == losses[0] else min(losses))
+    assert loss == pytest.approx(losses[-1] if keep == "last" else min(losses[1:]))
+    assert any("before training" in said for said in screen.said) == (min(losses) == losses[0]) == (lr == 9.0)
 
 
 def test_a_run_without_validation_rows_keeps_the_last(tmp_path: Path) -> None:

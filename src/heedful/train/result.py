@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,11 @@ def write_model(session: Session, extra: dict[str, Any], before: Callable[[], No
     give_back_pages()  # of activations and gradients, before the weights are written in fp32
     run, keep = session.run, session.config.train.keep
     best = checkpoint.best(run.checkpoints)
-    if keep == "best" and best is None and session.losses:
-        session.display.say("No validation was better than the one before training: the last weights are kept.")
+    losses = session.losses
+    if keep == "best" and losses and min(losses[1:], default=math.inf) >= losses[0]:
+        session.display.say(
+            "No validation was better than the one before training: lower train.lr, or look at the data."
+        )
     if keep == "best" and best is not None:
         checkpoint.verify(best)
         masters = load_file(best / "model.safetensors")

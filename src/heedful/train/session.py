@@ -216,7 +216,8 @@ class Session:
         self.log(event)
         self.bar.validation = loss
         self.display.say(f"step {progress.step}: validation loss {loss:.4f}")
-        if progress.step and loss < min(self.losses, default=math.inf) and self.config.train.keep == "best":
+        trained = self.losses[1:]  # without the one before training
+        if progress.step and loss < min(trained, default=math.inf) and self.config.train.keep == "best":
             self._write_best(progress.step)
         self.losses.append(loss if math.isfinite(loss) else math.inf)
         if self.is_stale and progress.step < self.learner.steps:
