@@ -127,7 +127,7 @@ class TrainConfig(Section):
     patience: int | None = Field(None, ge=1)
     """Stop after this many validations in a row without a new best."""
     keep: Literal["best", "last"] = "best"
-    """Which weights become the run's model: of the lowest validation loss, or of the last step."""
+    """Which weights become the run's model: those of the lowest validation loss that training reached, or the last."""
     seed: Seed = 123
     """Decides the order of the rows, the adapters' first weights and dropout."""
     lora_rank: int = Field(16, ge=1)
@@ -151,7 +151,8 @@ class GenerateConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     """Sample among the likeliest tokens that together reach this probability."""
     repetition_penalty: float = Field(1.0, ge=1, le=5)
-    """Divide the logits of tokens seen before by this."""
+    """Make tokens of the prompt and the answer so far less likely: a positive logit is divided by this, a negative one
+    multiplied."""
     seed: Seed = 0
     """Decides what is sampled."""
     stop: list[str] = Field(default_factory=list)
