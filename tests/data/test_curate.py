@@ -75,6 +75,14 @@ def test_what_a_message_holds_besides_its_text_is_named_as_not_read(tmp_path: Pa
     assert receipt.not_read == ("tools", "talk[].name", "talk[].reasoning_content", "talk[].annotations")
 
 
+def test_what_a_message_says_with_false_or_zero_is_named_as_not_read_too(tmp_path: Path) -> None:
+    asks, says = {"role": "user", "content": "a", "name": ""}, {"role": "assistant", "content": "b"}
+    more = {"learn": False, "score": 0, "tool_calls": [], "audio": None}
+    (tmp_path / "d.json").write_text(json.dumps([{"messages": [asks, says | more]}] * 2))
+    receipt = load_splits(DataConfig(path=str(tmp_path / "d.json")))[1]
+    assert receipt.not_read == ("messages[].learn", "messages[].score")
+
+
 def test_of_two_answers_the_one_that_is_not_read_is_named(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": "a", "completion": "b", "response": ["c", "d"]}] * 2
     (tmp_path / "both.json").write_text(json.dumps(rows))

@@ -14,6 +14,7 @@ SYSTEM, ASK, SAY = Message("system", "Be brief."), Message("user", "Hi?"), Messa
 NEXT, LAST = Message("user", "And?"), Message("assistant", "Bye.")
 S, U = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}
 A = {"role": "assistant", "content": "Hello."}
+HUMAN, GPT = {"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}
 
 GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
     ("alpaca", {"instruction": "Hi?", "output": "Hello."}, [ASK, SAY]),
@@ -124,6 +125,37 @@ GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
         },
         [SYSTEM, ASK, Message("assistant", "call()"), Message("tool", "a"), SAY],
     ),
+    ("sharegpt", {"conversations": [S, U, A]}, [SYSTEM, ASK, SAY]),
+    ("messages", {"messages": [HUMAN, GPT]}, [ASK, SAY]),
+    ("messages", {"messages": [HUMAN, A]}, [ASK, SAY]),
+    ("prompt_completion", {"prompt": [HUMAN], "completion": [GPT]}, [ASK, SAY]),
+    (
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief.", "weight": None},
+                HUMAN | {"weight": 0.0},
+                GPT | {"weight": 1.0},
+            ]
+        },
+        [SYSTEM, ASK, Message("assistant", "Hello.", True)],
+    ),
+    (
+        "sharegpt",
+        {
+            "conversations": [
+                HUMAN | {"train": False},
+                GPT | {"train": False, "weight": None},
+                {"role": "user", "content": "And?"},
+                {"from": "gpt", "value": "Bye.", "train": True, "weight": 1},
+            ]
+        },
+        [ASK, Message("assistant", "Hello.", False), NEXT, Message("assistant", "Bye.", True)],
+    ),
+    *(
+        ("alpaca", {"instruction": "Hi?", "output": "Hello.", "history": blank}, [ASK, SAY])
+        for blank in ("", " ", None)
+    ),
 ]
 
 
@@ -223,6 +255,12 @@ BAD: list[tuple[str, Any, str]] = [
         {"messages": [{"role": "user", "content": "a", "weight": 1}]},
         "messages, message 1 (user) has the weight the number 1.",
     ),
+    (
+        "messages",
+        {"messages": [U, A | {"weight": 1, "train": False}]},
+        'messages, message 2 has a "weight" and a "train" that differ. Keep one of them.',
+    ),
+    ("messages", {"messages": [{"role": "user", "value": "a"}]}, 'messages, message 1 has no "content" (it has "role"'),
     (
         "messages",
         {"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]},

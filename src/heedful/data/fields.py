@@ -17,7 +17,9 @@ from heedful.records import Message, Role
 
 Fields = Mapping[str, Any]
 ABOUT = ("input", "context")
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # says nothing, as False and 0 may
 CALLS = ("tool_calls", "function_call")  # an answer that is no text
+WEIGHTS = ("weight", "train")  # two names of whether an answer is learned
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Dialect:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.role, self.text, "weight")
+        return (self.role, self.text, *WEIGHTS)
 
 
 OPENAI_ROLES: dict[str, Role] = {
@@ -142,7 +144,8 @@ def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
     """Yield the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
     for field in (field for field in form.fields_in(row) if field in TURNS):
         for turn in row[field] if _is_list(row[field]) else ():
-            yield from ((field, key) for key, value in turn.items() if value and key not in TURNS[field].keys)
+            read = dialect_of(turn, field).keys
+            yield from ((field, key) for key, value in turn.items() if key not in read and value not in EMPTY)
 
 
 def _system(row: Fields) -> list[Message]:
@@ -171,6 +174,8 @@ def _is_list(value: Any) -> bool:
 
 def _sequence(row: Fields, field: str) -> Sequence[Any]:
     value = row.get(field)
+    if isinstance(value, str) and not value.strip():  # an empty cell of a table
+        return ()
     if value is not None and not _is_list(value):
         raise BadRow(f'field "{field}" is {described(value)}, not a list', "", f'field "{field}" is not a list')
     return value or ()
@@ -178,7 +183,7 @@ def _sequence(row: Fields, field: str) -> Sequence[Any]:
 
 def _turns(row: Fields, field: str) -> list[Message]:
     """Read a list of objects with a role and a text each."""
-    value, dialect = row[field], TURNS[field]
+    value = row[field]
     if not _is_list(value) or not value:
         raise BadRow(
             f'field "{field}" is {described(value)}, not a list of messages', "", f'field "{field}" is not a list'
@@ -193,6 +198,7 @@ def _turns(row: Fields, field: str) -> list[Message]:
                 "Write the call into the text of the message, or remove the row: learned without, it would stop there."
             )
             raise BadRow(f'{where} has "{call}", which heedful does not learn', fix, f'message with "{call}"')
+        dialect = dialect_of(turn, field)
         absent = [key for key in (dialect.role, dialect.text) if key not in turn]
         if absent:
             problem = f'{where} has no "{absent[0]}" (it has {listed(turn)})'
@@ -204,8 +210,21 @@ def _turns(row: Fields, field: str) -> list[Message]:
             raise BadRow(f"{where} has the unknown role {described(name)}", known, "unknown role")
         if role == "system" and text in ("", None):
             continue  # many exports write an empty one into each row; it says nothing
-        found.append(message(role, text, where, turn.get("weight")))
+        found.append(message(role, text, where, _weight(turn, where)))
     return found
+
+
+def dialect_of(turn: Any, field: str) -> Dialect:
+    """Find the dialect of one turn: that of its field, or the other where the turn is whole in that one."""
+    own = TURNS[field]
+    return next((known for known in (own, OPENAI, SHAREGPT) if known.role in turn and known.text in turn), own)
+
+
+def _weight(turn: Fields, where: str) -> Any:
+    given = [turn[name] for name in WEIGHTS if turn.get(name) is not None]
+    if any(other != given[0] for other in given):
+        raise BadRow(f'{where} has a "weight" and a "train" that differ', "Keep one of them.", "two weights")
+    return given[0] if given else None
 
 
 def listed(names: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from heedful.encode.tokenise import CHUNK, Chunk, Encoder, EncodingReceipt
 from heedful.records import Conversation, Done, TokenizedExample
 from heedful.store import Bytes, Facts
 
-VERSION = 3  # goes up when the same conversations would be encoded or laid down otherwise
+VERSION = 4  # goes up when the same conversations would be encoded or laid down otherwise
 FILES = ("examples.bin", "index.bin")
 SMALL = 1 << 16  # ids below fit in two bytes
 
