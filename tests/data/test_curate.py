@@ -83,6 +83,13 @@ def test_what_a_message_says_with_false_or_zero_is_named_as_not_read_too(tmp_pat
     assert receipt.not_read == ("messages[].learn", "messages[].score")
 
 
+def test_a_skipped_row_of_another_format_is_counted_wherever_it_stands(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"instruction": text, "output": "yes"} for text in distinct(30)]
+    (tmp_path / "d.json").write_text(json.dumps([{"prompt": "a", "completion": "b"}, *rows]))
+    receipt = load_splits(DataConfig(path=str(tmp_path / "d.json"), on_bad_row="skip"))[1]
+    assert (receipt.format, receipt.kept, receipt.skipped) == ("alpaca", 30, {"another format": 1})
+
+
 def test_of_two_answers_the_one_that_is_not_read_is_named(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": "a", "completion": "b", "response": ["c", "d"]}] * 2
     (tmp_path / "both.json").write_text(json.dumps(rows))

@@ -156,6 +156,14 @@ GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
         ("alpaca", {"instruction": "Hi?", "output": "Hello.", "history": blank}, [ASK, SAY])
         for blank in ("", " ", None)
     ),
+    *(
+        (
+            "alpaca",
+            {"instruction": "Hi?", "output": "Hello.", "messages": none, "question": none, "answer": none},
+            [ASK, SAY],
+        )
+        for none in (None, "")
+    ),
 ]
 
 
@@ -411,6 +419,57 @@ def test_a_misspelt_column_leads_to_the_nearest_format(row: dict[str, Any], name
     assert choice.name == name
     with pytest.raises(BadRow, match=r'is missing \(the row has "\w+"; did you mean'):
         to_conversation(raw(row), choice)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"id": "1", "system_prompt": "Be kind.", "question": "Hi?", "response": "Hello."},
+            'field "prompt" is missing (the row has "question"; did you mean "prompt"?). '
+            "Rename the column, or name it with --columns prompt=question.",
+        ),
+        ({"instruction": "Hi?", "answer": "Hello."}, 'field "output" is missing (the row has "answer"; did you mean'),
+        (
+            {"context": "c", "question": "Hi?", "answers": {"text": ["Hello."]}},
+            'field "answer" is missing (the row has "context", "question" and "answers"). Rename the column, or',
+        ),
+        (
+            {"output": "Hello.", "meta_instruction": "Be kind."},
+            'field "instruction" is missing (the row has "output" and',
+        ),
+    ],
+)
+def test_the_column_that_is_proposed_is_one_to_learn_from(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRow) as caught:
+        to_conversation(raw(row), choose([raw(row)], "auto", {}))
+    assert str(caught.value).startswith(f"d.json:12 (row 3): {said}")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"message_id": "1", "parent_id": None, "text": "Hi?", "role": "prompter"},
+        {"conversation_id": 1, "meta_instruction": "Be kind.", "chat": {"turn_1": {}}},
+    ],
+)
+def test_an_id_or_a_system_prompt_makes_no_format(row: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="The rows are of no known format: they have"):
+        choose([raw(row)], "auto", {})
+
+
+@pytest.mark.parametrize("strays", [1, 5, 6])
+def test_where_bad_rows_are_skipped_a_few_of_other_formats_are_too(strays: int) -> None:
+    rows = [raw({"messages": [U, A]} if k % 16 == 0 and k // 16 < strays else ALPACA, k + 1) for k in range(100)]
+    several = r"of different formats: messages at .* and alpaca at .* or name it with --format and"
+    with pytest.raises(DataError, match=several):
+        choose(rows, "auto", {})
+    if strays <= 5:
+        choice = choose(rows, "auto", {}, on_bad_row="skip")
+        assert (choice.name, choice.why) == ("alpaca", 'most rows have "instruction" and "output"')
+    else:
+        with pytest.raises(DataError, match=several):
+            choose(rows, "auto", {}, on_bad_row="skip")
 
 
 @pytest.mark.parametrize("late", [999, 1000, 1500])

@@ -35,6 +35,8 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[Message, ...], dict[str, Any]]] = {
     "turns of another name": (
         {"messages": [{"from": "human", "value": "Hi"}]}, (ASKED,), {"columns": {"conversations": "messages"}},
     ),
+    "turns as other fields hold them": ({"messages": [{"from": "human", "value": "Hi"}]}, (ASKED,), {}),
+    "beside an empty column": ({"instruction": "Hi", "messages": None}, (ASKED,), {}),
     "a format that is named": ({"instruction": "Hi"}, (ASKED,), {"format": "dolly"}),
 }  # fmt: skip
 

@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 
 from heedful.address import redacted
 from heedful.config import DataConfig
-from heedful.data.formats import Column, FormatChoice, choose, columns_in, columns_read, columns_told, to_conversation
+from heedful.data.formats import (
+    MOST_SKIPPED,
+    Column,
+    FormatChoice,
+    choose,
+    columns_in,
+    columns_read,
+    columns_told,
+    to_conversation,
+)
 from heedful.data.near import TextIndex, clusters, index_texts, near_any
 from heedful.data.rows import Rows
 from heedful.data.sources import Source, read, unread
@@ -33,8 +42,7 @@ from heedful.errors import DataError
 from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
 from heedful.store import Items, Writer, kept, numbers
 
-VERSION = 7  # goes up when the same rows would be split or told of otherwise
-MOST_SKIPPED = 0.05  # of the rows
+VERSION = 8  # goes up when the same rows would be split or told of otherwise
 SKIPPED_SHOWN = 10  # skipped rows that the receipt names
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 HELD_BACK: tuple[Part, ...] = ("validation", "test")
@@ -76,7 +84,8 @@ def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits
     if not any(len(source.rows) for source in sources):
         raise DataError(f"{redacted(config.path)} holds no rows.", "Each row should hold an instruction and an output.")
     _refuse_empty_parts(sources)
-    choice = choose((row for source in sources for row in source.rows), config.format, config.columns)
+    rows = (row for source in sources for row in source.rows)
+    choice = choose(rows, config.format, config.columns, config.on_bad_row)
     key = {
         "sources": [(source.name, source.sha256, source.part) for source in sources],
         "config": config.model_dump(mode="json"),

@@ -7,6 +7,8 @@ is kept with it and not read.
 from __future__ import annotations
 
 import difflib
+import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,13 +16,14 @@ from itertools import chain, islice
 from pathlib import PurePath
 
 from heedful.data.checks import FIELD, read_checks
-from heedful.data.fields import FORMATS, Fields, Format, listed, refuse_unread, unread_of_turns
+from heedful.data.fields import EMPTY, FORMATS, Fields, Format, listed, refuse_unread, unread_of_turns
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, check_turns, described
 from heedful.errors import DataError, did_you_mean
 from heedful.records import Conversation, Message, Place
 
 Column = tuple[str, str | None]  # its name, and the field that is read of it
+MOST_SKIPPED = 0.05  # of the rows
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,29 @@ class FormatChoice:
         return FORMATS[self.name].fields
 
 
-def detect(rows: Iterable[tuple[Fields, Place]]) -> tuple[str, str]:
-    """Name the format of the first rows and say why; raise DataError for two formats or none."""
+def detect(rows: Iterable[tuple[Fields, Place]], strays: float) -> tuple[str, str]:
+    """Name the format of the first rows and say why; raise DataError for none, or if more than the share `strays` are
+    of others."""
     first: dict[str, Place] = {}
+    count: Counter[str] = Counter()
     columns: dict[str, None] = {}
     for fields, place in rows:
         columns.update(dict.fromkeys(fields))
         if name := _format_of(fields):
             first.setdefault(name, place)
-    if len(first) > 1:
+            count[name] += 1
+    name, most = max(count.items(), key=lambda item: item[1], default=("", 0))
+    if count.total() - most > strays * count.total():
         where = " and ".join(f"{name} at {place}" for name, place in first.items())
-        raise DataError(f"The rows are of different formats: {where}.", "Keep one format in a file.")
-    if first:
-        (name,) = first
-        return name, f"each row has {listed(_needed(FORMATS[name], columns))}"
+        fix = "Keep one format in a file, or name it with --format and leave the others out with --on-bad-row skip."
+        raise DataError(f"The rows are of different formats: {where}.", fix)
+    if name:
+        have = "each row has" if len(first) == 1 else "most rows have"
+        return name, f"{have} {listed(_needed(FORMATS[name], columns))}"
     return _nearest_format(columns)
 
 
-def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> FormatChoice:
+def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str], on_bad_row: str = "error") -> FormatChoice:
     """Decide how the rows are read, by the settings or by looking at the first thousand; a column that is
     named is looked for in all."""
     usable = ((row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem)
@@ -65,7 +73,8 @@ def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str]) -> F
         return FormatChoice(wanted, "it is set by data.format", columns, detected=False)
     if not seen:  # every row is bad, each for a reason of its own
         return FormatChoice("alpaca", "no row could be read", columns)
-    name, why = detect((renamed(fields, columns), place) for fields, place in seen)
+    strays = MOST_SKIPPED if on_bad_row == "skip" else 0.0
+    name, why = detect(((renamed(fields, columns), place) for fields, place in seen), strays)
     _refuse_unknown_fields(columns, (name,))
     return FormatChoice(name, why, columns)
 
@@ -141,26 +150,43 @@ def _missing(form: Format, fields: Fields, choice: FormatChoice) -> BadRow:
     if other and other != choice.name:
         fix = "Keep one format in a file." if choice.detected else "Check data.format."
         return BadRow(f"the row is of the format {other}, not {choice.name}", fix, "another format")
-    names = next(names for names in form.needs if not any(name in fields for name in names))
-    known = set(form.fields)
-    near = difflib.get_close_matches(names[0], [key for key in fields if key not in known], n=1, cutoff=0.6)
-    has = f'the row has "{near[0]}"; did you mean "{names[0]}"?' if near else f"the row has {listed(fields)}"
-    fix = f"Rename the column, or name it with --columns {names[0]}={near[0] if near else 'COLUMN'}."
-    return BadRow(f'field "{names[0]}" is missing ({has})', fix, f'field "{names[0]}" is missing')
+    at = next(at for at, names in enumerate(form.needs) if not any(name in fields for name in names))
+    lacks, near = form.needs[at][0], _meant(form, at, fields)
+    has = f'the row has "{near}"; did you mean "{lacks}"?' if near else f"the row has {listed(fields)}"
+    fix = f"Rename the column, or name it with --columns {lacks}={near or 'COLUMN'}."
+    return BadRow(f'field "{lacks}" is missing ({has})', fix, f'field "{lacks}" is missing')
+
+
+def _meant(form: Format, at: int, fields: Fields) -> str | None:
+    """Find the column that may hold what a row lacks: named as in another format, or nearly as in this one."""
+    kind = list if len(form.needs) == 1 else str
+    free = [key for key in _telling(fields) if isinstance(fields[key], kind) and key not in form.fields]
+    others = [name for other in FORMATS.values() if len(other.needs) == len(form.needs) for name in other.needs[at]]
+    near = difflib.get_close_matches(form.needs[at][0], free, n=1, cutoff=0.6)
+    return next(filter(free.__contains__, [*others, *near]), None)
+
+
+def _telling(columns: Iterable[str]) -> list[str]:
+    """Leave out columns whose names are like a field's and hold something else: "message_id", "system_prompt"."""
+    other = re.compile(r"system|meta|(_id|Id)$")
+    return [column for column in columns if not other.search(column)]
 
 
 def _format_of(fields: Fields) -> str | None:
-    return next((name for name, form in FORMATS.items() if form.fits(fields)), None)
+    """Name the first format all of whose fields hold something: tables that were joined have empty ones of others."""
+    held = {field: value for field, value in fields.items() if value not in EMPTY}
+    return next((name for name, form in FORMATS.items() if form.fits(held)), None)
 
 
 def _nearest_format(columns: Iterable[str]) -> tuple[str, str]:
     """Take the format with most fields among the columns, so that the first row can say what it lacks."""
     columns = list(columns)
+    telling = _telling(columns)
 
     def likeness(name: str) -> float:
         fields = FORMATS[name].fields
-        named = sum(field in columns for field in fields)
-        return named + 0.5 * sum(bool(difflib.get_close_matches(f, columns, 1, 0.75)) for f in fields) / len(fields)
+        named = sum(field in telling for field in fields)
+        return named + 0.5 * sum(bool(difflib.get_close_matches(f, telling, 1, 0.75)) for f in fields) / len(fields)
 
     best = max(FORMATS, key=lambda name: (likeness(name), name == "alpaca"))
     if not likeness(best):

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.address import redacted
 from heedful.config import Config, TrainConfig
-from heedful.data.curate import MOST_SKIPPED
+from heedful.data.formats import MOST_SKIPPED
 from heedful.data.rows import Rows
 from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.encode.examples import VERSION, Examples, ids_type, write_examples
