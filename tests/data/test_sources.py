@@ -194,6 +194,11 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.json", '{"instruction": ["a"], "output": ["b"]}', "d.json:1:1: an object of columns, not an array"),
         ("d.json", '{"a": ["b"], "c": ["d"]}', "d.json:1:1: an object of columns, not an array of rows. Save the rows"),
         ("d.json", "{}", "d.json:1:1: an object, not an array of rows. Rows stand in an array: [{...}, {...}]."),
+        (
+            "d.json",
+            '{"error": "Repository not found"}',
+            'd.json:1:1: an object, not an array of rows; it has "error". Rows stand in an array: [{...}, {...}].',
+        ),
         ("d.json", "<!DOCTYPE html>", "d.json is a web page, not rows. Give the address of the raw file"),
         ("d.csv", "\ufeff\n<!-- x -->\n<HTML><body>a,b</body>", "d.csv is a web page, not rows."),
         ("d.parquet", "<?xml version='1.0'?><!DOCTYPE html><html>", "d.parquet is a web page, not rows."),

@@ -22,8 +22,10 @@ def not_rows(value: Fields) -> tuple[str, str]:
         return f"{problem}; its {listed(lists)} hold lists", "Save what each of them holds as a file of its own."
     if value and all(isinstance(held, dict) and any(not key.isdigit() for key in held) for held in inner):
         return f"{problem}; it holds {len(value)} by name", "Save them without the names: [{...}, {...}]."
-    is_row = any(isinstance(held, str) for held in inner)
-    return problem, "Put [ before it and ] after it." if is_row else "Rows stand in an array: [{...}, {...}]."
+    if any(key in form.fields for form in FORMATS.values() for key in value):
+        return problem, "Put [ before it and ] after it."
+    has = f"; it has {listed(value)}" if value else ""
+    return problem + has, "Rows stand in an array: [{...}, {...}]."
 
 
 def _is_column(held: Any) -> bool:
