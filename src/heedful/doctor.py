@@ -24,13 +24,13 @@ from heedful.run import Run
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
 from heedful.train.gpu import check_gpu
 from heedful.train.pace import measure, tokens_per_update
-from heedful.train.precision import dtype_of, native_bf16, resolve
+from heedful.train.precision import Precision, dtype_of, native_bf16, resolve
 from heedful.train.ranks import single_rank
 from heedful.train.session import Session, check
 
 GIB = 2**30
 METHODS = "full", "lora"
-KINDS = "fp32", "bf16"
+KINDS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def examine(
