@@ -31,36 +31,47 @@ EVALUATIONS = "evaluations"  # of a run: its results on other rows than those he
 EXPORT_RECEIPT = "export_receipt.json"  # of an exported folder
 
 
+class _Inside:
+    """A file or a folder by its name in the folder that it is asked of: `run.model` is `run.path / "model"`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: Results, owner: type[Results]) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class Results:
     """The folder of one evaluation by its path."""
 
     path: Path
 
-    @property
-    def evaluation_file(self) -> Path:
-        return self.path / "evaluation.json"
-
-    @property
-    def responses_file(self) -> Path:
-        return self.path / "responses.json"
-
-    @property
-    def scores_file(self) -> Path:
-        return self.path / "scores.jsonl"
-
-    @property
-    def probes_file(self) -> Path:
-        return self.path / "forgetting.jsonl"
-
-    @property
-    def judge_file(self) -> Path:
-        return self.path / "judge.jsonl"
+    evaluation_file = _Inside("evaluation.json")
+    responses_file = _Inside("responses.json")
+    scores_file = _Inside("scores.jsonl")
+    probes_file = _Inside("forgetting.jsonl")
+    judge_file = _Inside("judge.jsonl")
 
 
 @dataclass(frozen=True)
 class Run(Results):
     """A run directory by its path; holds no state of its own. The results in it are those on the rows held back."""
+
+    config_file = _Inside("config.yaml")
+    receipt_file = _Inside("receipt.json")
+    provenance_file = _Inside("provenance.json")
+    budget_file = _Inside("budget.json")
+    metrics_file = _Inside("metrics.jsonl")
+    row_losses_file = _Inside("row-losses.bin")
+    data_map_file = _Inside("data-map.json")
+    checkpoints = _Inside("checkpoints")
+    model = _Inside("model")
+    adapter = _Inside("adapter")
+    exports = _Inside("export")
+    feedback_file = _Inside("feedback.sqlite")
+    report_file = _Inside("report.html")
+    loss_plot = _Inside("loss-plot.pdf")
 
     def results(self, data: str | None) -> Results:
         """Tell where the results on all rows of `data` lie; without any, those on the rows held back."""
@@ -70,62 +81,6 @@ class Run(Results):
         whole = os.path.realpath(local) if os.path.exists(local) else data
         place = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
         return Results(self.path / EVALUATIONS / f"{slug(Path(redacted(data)).name)}-{place}")
-
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def receipt_file(self) -> Path:
-        return self.path / "receipt.json"
-
-    @property
-    def provenance_file(self) -> Path:
-        return self.path / "provenance.json"
-
-    @property
-    def budget_file(self) -> Path:
-        return self.path / "budget.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def row_losses_file(self) -> Path:
-        return self.path / "row-losses.bin"
-
-    @property
-    def data_map_file(self) -> Path:
-        return self.path / "data-map.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def adapter(self) -> Path:
-        return self.path / "adapter"
-
-    @property
-    def exports(self) -> Path:
-        return self.path / "export"
-
-    @property
-    def feedback_file(self) -> Path:
-        return self.path / "feedback.sqlite"
-
-    @property
-    def report_file(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def loss_plot(self) -> Path:
-        return self.path / "loss-plot.pdf"
 
     @property
     def has_model(self) -> bool:
@@ -247,7 +202,10 @@ def leave_directory(run: Run) -> None:
 
 @contextmanager
 def lock(run: Run) -> Iterator[None]:
-    """Hold the run for this process; the lock dies with the process. One who may only read holds off writers alone."""
+    """Hold the run for this process; the lock dies with the process.
+
+    Without write permission it takes a shared lock, which keeps only writers out.
+    """
     with _open_lock(run) as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if file.writable() else fcntl.LOCK_SH) | fcntl.LOCK_NB)
