@@ -47,7 +47,6 @@ class Product:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.out, width = weight.shape
         narrow = weight.dtype == torch.bfloat16
-        self.name = "product_bf16" if narrow else "product_fp32"
         panel = TILE if narrow else kernels.number("panel")
         self.missing = -width % TILE if narrow else 0  # inputs that must be filled up
         weight = F.pad(weight, (0, self.missing, 0, -self.out % panel))
@@ -62,7 +61,7 @@ class Product:
         """Return [rows, out] for contiguous x and `more`."""
         x = F.pad(x, (0, self.missing)) if self.missing else x
         y = x.new_empty(len(x), self.out)
-        kernels.call(self.name, x, self.weight, self.bias, more, y, len(x), x.shape[1], self.out)
+        kernels.call("product", x, self.weight, self.bias, more, y, len(x), x.shape[1], self.out)
         return y
 
 

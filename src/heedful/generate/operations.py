@@ -27,12 +27,11 @@ def norm(module: Any, dtype: torch.dtype) -> Function:
     weight = module.weight.detach().to(dtype, copy=True)
     bias = module.bias.detach().to(dtype, copy=True) if centred else None
     eps = float(module.eps if centred else module.variance_epsilon)
-    name = kernels.kind(dtype, weight.device)
-    if name is not None:
+    if kernels.has(dtype, weight.device):
 
         def normalise(x: torch.Tensor) -> torch.Tensor:
             y, width = torch.empty_like(x), x.shape[-1]
-            kernels.call(f"norm_{name}", x, weight, bias, y, len(x), 1, width, width, eps, int(centred))
+            kernels.call("norm", x, weight, bias, y, len(x), 1, width, width, eps, int(centred))
             return y
 
         return normalise
@@ -43,15 +42,15 @@ def norm(module: Any, dtype: torch.dtype) -> Function:
 
 def norm_heads(weight: torch.Tensor, eps: float) -> InPlace:
     """Normalise the first heads of [tokens, heads, width], each by its row of weight, [those heads, width]."""
-    name = kernels.kind(weight.dtype, weight.device)
+    compiled = kernels.has(weight.dtype, weight.device)
     count, width = weight.shape
 
     def normalise(heads: torch.Tensor) -> None:
-        if name is None:
+        if not compiled:
             heads[:, :count] = F.rms_norm(heads[:, :count], (width,), eps=eps) * weight
             return
         tokens, stride = len(heads), heads.shape[1] * width
-        kernels.call(f"norm_{name}", heads, weight, None, heads, tokens, count, stride, width, eps, 0)
+        kernels.call("norm", heads, weight, None, heads, tokens, count, stride, width, eps, 0)
 
     return normalise
 
@@ -61,7 +60,7 @@ def rope_table(rotary: nn.Module | None, positions: int, dtype: torch.dtype, dev
     if rotary is None:
         return None
     position_ids = torch.arange(positions, device=device)[None]
-    compiled = kernels.kind(dtype, device) is not None
+    compiled = kernels.has(dtype, device)
     cos, sin = rotary(torch.empty(0, dtype=torch.float32 if compiled else dtype, device=device), position_ids)
     half = sin.shape[-1] // 2
     if compiled:  # [positions, width / 2]: the other half is the same
@@ -75,9 +74,8 @@ def apply_rope(heads: torch.Tensor, count: int, table: RopeTable, positions: tor
     if table is None:
         return
     tokens, all_heads, width = heads.shape
-    name = kernels.kind(heads.dtype, heads.device)
-    if name is not None:
-        kernels.call(f"rotate_{name}", heads, *table, positions, tokens, count, all_heads * width, width)
+    if kernels.has(heads.dtype, heads.device):
+        kernels.call("rotate", heads, *table, positions, tokens, count, all_heads * width, width)
         return
     turned = heads[:, :count]
     cos, sin = table[0][positions], table[1][positions]
@@ -86,10 +84,9 @@ def apply_rope(heads: torch.Tensor, count: int, table: RopeTable, positions: tor
 
 def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
     """Return act(gate) * up of [rows, gate and up]."""
-    name = kernels.kind(x.dtype, x.device)
-    if name is not None and isinstance(act, nn.SiLU | SiLUActivation):
+    if kernels.has(x.dtype, x.device) and isinstance(act, nn.SiLU | SiLUActivation):
         y = x.new_empty(len(x), x.shape[1] // 2)
-        kernels.call(f"gate_{name}", x, x[:, y.shape[1] :], y, len(y), y.shape[1], x.shape[1])
+        kernels.call("gate", x, x[:, y.shape[1] :], y, len(y), y.shape[1], x.shape[1])
         return y
     gate, up = x.chunk(2, -1)
     return act(gate) * up
@@ -102,8 +99,7 @@ def attend_in_place(
     attend to all up to there; give [rows, queries * width]."""
     rows, _, width = heads.shape
     y = heads.new_empty(rows, queries * width)
-    name = f"attend_{kernels.KINDS[heads.dtype]}"
-    kernels.call(name, heads, cache, positions, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
+    kernels.call("attend", heads, cache, positions, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)
     return y
 
 

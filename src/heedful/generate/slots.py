@@ -62,7 +62,7 @@ class Slots:
         self._prefix_cache = prefix_cache  # read by rows that may have left
         self._prompts: list[Sequence[int]] = []
         self._lengths: list[int] = []
-        self._compiled = kernels.kind(decoder.dtype, decoder.device) is not None
+        self._compiled = kernels.has(decoder.dtype, decoder.device)
         self._cache = self._room(0, 0)
         self._rope_table = decoder.rope_table(0)
 

@@ -1,7 +1,7 @@
 """Inner loops in C, made by the machine's own compiler for its own processor at first use, and kept.
 
-Without a compiler `compiled` gives None; `kind` gives it too for work that is not on a CPU. torch's operations then do
-the same work.
+Most functions exist twice, for bf16 and for fp32. Where `has` says no, as without a compiler or off the CPU, torch's
+operations do the same work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from heedful.errors import RunError
 
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
-SECONDS = 120  # a compiler is given
+SECONDS = 120  # time limit for each run of the compiler
 LIBRARY = "kernels.so"
 SIGNATURES = {  # p: address, i: whole number, f: fraction; the number of threads comes last; beside: the names in C
     "product": "pppppiii",  # x w bias more y | rows in out
@@ -38,7 +38,7 @@ SIGNATURES = {  # p: address, i: whole number, f: fraction; the number of thread
     "squares": "pipi",  # g | wide | sums | n
     "adamw": "ppipppifffffff",  # w g | wide | m v shown | n | keep rate beta1 beta2 root epsilon scale
 }
-KINDS = {torch.bfloat16: "bf16", torch.float32: "fp32"}  # of numbers, and what functions on them are called after
+SUFFIXES = {torch.bfloat16: "_bf16", torch.float32: "_fp32"}  # of functions that exist for both types
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_long, "f": ctypes.c_float}
 
 
@@ -62,9 +62,9 @@ def compiled() -> ctypes.CDLL | None:
         return None
 
 
-def kind(dtype: torch.dtype, device: torch.device) -> str | None:
-    """Name the kind of number that the compiled functions take for this type; None where torch must do."""
-    return KINDS.get(dtype) if device.type == "cpu" and compiled() is not None else None
+def has(dtype: torch.dtype, device: torch.device) -> bool:
+    """Say whether the functions can be called with tensors of this type on this device."""
+    return dtype in SUFFIXES and device.type == "cpu" and compiled() is not None
 
 
 def multiplies_bf16() -> bool:
@@ -74,24 +74,30 @@ def multiplies_bf16() -> bool:
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Call a function of the library with tensors, which must be contiguous, as their addresses; in torch's threads."""
-    library = compiled()
-    assert library is not None
+    """Call a function of the library with tensors, which must be contiguous, as their addresses; in torch's threads.
+
+    Where it exists for both types, the first tensor's type decides.
+    """
     given = [argument.data_ptr() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
-    getattr(library, name)(*given, torch.get_num_threads())
+    _function(name, arguments[0].dtype)(*given, torch.get_num_threads())
 
 
 def number(name: str) -> int:
     """Return what a function without arguments returns."""
-    library = compiled()
-    assert library is not None
-    return int(getattr(library, name)())
+    return int(getattr(compiled(), name)())
+
+
+@cache
+def _function(name: str, dtype: torch.dtype) -> Any:
+    """Find a function by its name with the type's suffix, or by its name alone."""
+    library, typed = compiled(), name + SUFFIXES.get(dtype, "")
+    return getattr(library, typed if hasattr(library, typed) else name)
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """Tell ctypes what the functions take."""
     for name, letters in SIGNATURES.items():
-        for function in (name, *(f"{name}_{kind}" for kind in KINDS.values())):
+        for function in (name, *(name + suffix for suffix in SUFFIXES.values())):
             if hasattr(library, function):
                 getattr(library, function).argtypes = [*(TYPES[letter] for letter in letters), ctypes.c_long]
                 getattr(library, function).restype = None

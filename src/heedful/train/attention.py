@@ -90,19 +90,18 @@ class _TreeAttention(torch.autograd.Function):
 def _softmax(scores: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
     """Return softmax(scores * scale + bias), in place; it adds up in fp32 whatever the numbers' type."""
     queries, keys = bias.shape
-    if kind := kernels.kind(scores.dtype, scores.device):
+    if kernels.has(scores.dtype, scores.device):
         heads, stride = scores.numel() // bias.numel(), bias.stride(0)
-        kernels.call(f"softmax_{kind}", scores, bias, heads, queries, keys, stride, scale)
+        kernels.call("softmax", scores, bias, heads, queries, keys, stride, scale)
         return scores
     return (scores.view(-1, queries, keys).mul_(scale).add_(bias)).softmax(-1).view_as(scores)
 
 
 def _softmax_back(to_weights: torch.Tensor, weights: torch.Tensor, scale: float) -> torch.Tensor:
     """Return the gradient of the scores before their scaling."""
-    if kind := kernels.kind(weights.dtype, weights.device):
+    if kernels.has(weights.dtype, weights.device):
         keys = weights.shape[-1]
-        call = f"softmax_back_{kind}"
-        kernels.call(call, to_weights, weights, weights.numel() // keys, keys, scale)
+        kernels.call("softmax_back", to_weights, weights, weights.numel() // keys, keys, scale)
         return to_weights
     return torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(scale)
 

@@ -38,8 +38,7 @@ class Norm(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.eps, width, y = eps, x.shape[-1], torch.empty_like(x)
-        call = f"norm_{kernels.KINDS[x.dtype]}"
-        kernels.call(call, x, weight, None, y, x.numel() // width, 1, width, width, eps, 0)
+        kernels.call("norm", x, weight, None, y, x.numel() // width, 1, width, width, eps, 0)
         return y
 
     @staticmethod
@@ -47,8 +46,7 @@ class Norm(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_y, width = gradients[0].contiguous(), x.shape[-1]
         to_x, to_weight, rows = torch.empty_like(x), torch.empty_like(weight), x.numel() // width
-        call = f"norm_back_{kernels.KINDS[x.dtype]}"
-        kernels.call(call, x, weight, to_y, to_x, to_weight, torch.empty(rows), rows, width, ctx.eps)
+        kernels.call("norm_back", x, weight, to_y, to_x, to_weight, torch.empty(rows), rows, width, ctx.eps)
         return to_x, to_weight, None
 
 
@@ -60,15 +58,14 @@ class Gate(torch.autograd.Function):
         gate, up = gate.contiguous(), up.contiguous()
         ctx.save_for_backward(gate, up)
         y, width = torch.empty_like(gate), gate.shape[-1]
-        kernels.call(f"gate_{kernels.KINDS[gate.dtype]}", gate, up, y, gate.numel() // width, width, width)
+        kernels.call("gate", gate, up, y, gate.numel() // width, width, width)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         gate, up = ctx.saved_tensors
         to_gate, to_up = torch.empty_like(gate), torch.empty_like(up)
-        call = f"gate_back_{kernels.KINDS[gate.dtype]}"
-        kernels.call(call, gate, up, gradients[0].contiguous(), to_gate, to_up, gate.numel())
+        kernels.call("gate_back", gate, up, gradients[0].contiguous(), to_gate, to_up, gate.numel())
         return to_gate, to_up
 
 
@@ -79,7 +76,7 @@ def _norm(module: Any) -> tuple[Function, int] | None:
     usual, eps = module.forward, float(module.variance_epsilon)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        if kernels.kind(x.dtype, x.device) is None or x.dtype != module.weight.dtype:
+        if not kernels.has(x.dtype, x.device) or x.dtype != module.weight.dtype:
             return usual(x)  # type: ignore[no-any-return]
         return Norm.apply(x, module.weight, eps)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -97,7 +94,7 @@ def _gated(module: Any) -> tuple[Function, int] | None:
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         gate, up = module.gate_proj(x), module.up_proj(x)
-        if kernels.kind(gate.dtype, gate.device) is None or gate.dtype != up.dtype:
+        if not kernels.has(gate.dtype, gate.device) or gate.dtype != up.dtype:
             return usual(x)  # type: ignore[no-any-return]
         mixed: torch.Tensor = Gate.apply(gate, up)  # type: ignore[no-untyped-call]
         return module.down_proj(mixed)  # type: ignore[no-any-return]
@@ -108,7 +105,7 @@ def _gated(module: Any) -> tuple[Function, int] | None:
 def _same(module: Any, forward: Function, width: int) -> bool:
     """Say whether a module computes what a compiled function does, up to rounding."""
     weight = next(module.parameters())
-    if kernels.kind(weight.dtype, weight.device) is None:
+    if not kernels.has(weight.dtype, weight.device):
         return False
     x = torch.linspace(-2, 2, 2 * width, dtype=weight.dtype, device=weight.device).reshape(1, 2, width)
     with torch.no_grad():

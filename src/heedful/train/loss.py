@@ -44,9 +44,9 @@ class _NodeNll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, of: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if kind := kernels.kind(logits.dtype, logits.device):
+        if kernels.has(logits.dtype, logits.device):
             logits, z = logits.contiguous(), torch.empty(len(logits))
-            kernels.call(f"logsumexp_{kind}", logits, z, *logits.shape)
+            kernels.call("logsumexp", logits, z, *logits.shape)
         else:
             z = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, NODES)])
         ctx.save_for_backward(logits, z, of, target)
@@ -59,11 +59,10 @@ class _NodeNll(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         of_node = torch.zeros_like(z).index_add_(0, of, gradient)
         to_logits = torch.empty_like(logits)
-        if kind := kernels.kind(logits.dtype, logits.device):
+        if kernels.has(logits.dtype, logits.device):
             ordered, order = of.sort()
             starts = torch.searchsorted(ordered, torch.arange(len(logits) + 1))
-            call = f"nll_back_{kind}"
-            kernels.call(call, logits, z, of_node, starts, order, target, gradient, to_logits, *logits.shape)
+            kernels.call("nll_back", logits, z, of_node, starts, order, target, gradient, to_logits, *logits.shape)
             return to_logits, None, None
         for start in range(0, len(logits), NODES):
             some = slice(start, start + NODES)
