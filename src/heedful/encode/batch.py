@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heedful.encode.tree import build_tree, common_prefix
+from heedful.encode.tree import build_tree, by_beginning, common_prefix
 from heedful.records import Batch, Predictions, SupervisedTokens, TokenizedExample
 
 NODES = 32  # a tree's size is a multiple of it: matrices fit the processor's tiles, and blocks of memory are used again
@@ -39,7 +39,7 @@ class Collator:
     def parts(self, examples: Sequence[TokenizedExample]) -> Iterator[tuple[list[TokenizedExample], int]]:
         """Cut a group into as few forwards as fit, each with its places."""
         if self.layout == "tree":  # rows that begin alike stay neighbours when a group is cut
-            examples = sorted(examples, key=lambda example: example.ids.tolist())
+            examples = [examples[k] for k in by_beginning(examples)]
         return split_into_forwards(examples, self.batch_tokens, self.layout)
 
     def batches(self, examples: Sequence[TokenizedExample]) -> Iterator[Batch]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from heedful.records import TokenizedExample
 
-ROWS = 512  # of the visibility that are worked out together: what is between takes no memory to speak of
+ROWS = 512  # rows of the visibility computed at a time, so that the temporaries stay small
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +58,12 @@ class Tree:
 
 def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[np.float32]]) -> Tree:
     """Merge examples into their prefix tree; `weights[k][t]` is what predicting token t of example k counts."""
-    order = sorted(range(len(examples)), key=lambda k: examples[k].ids.tolist())
     tokens, depths, sources, targets, counts, owners, flags = [], [], [], [], [], [], []
     ends = np.zeros(sum(len(example) for example in examples), dtype=np.int64)
     path = np.zeros(0, dtype=np.int64)  # the nodes of the example before
     before = np.zeros(0, dtype=np.int32)
     nodes = 0
-    for k in order:
+    for k in by_beginning(examples):
         ids = examples[k].ids
         shared = common_prefix(before, ids[:-1])
         ends[path[shared:]] = nodes
@@ -85,6 +84,11 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
     supervised = np.concatenate(flags)
     runs = np.concatenate(owners)[supervised], edge[supervised]
     return Tree(np.concatenate(tokens).astype(np.int64), np.concatenate(depths), ends[:nodes], *edges, *runs)
+
+
+def by_beginning(examples: Sequence[TokenizedExample]) -> list[int]:
+    """Give the order in which examples that begin alike stand side by side: by tokens, as a dictionary's is by letters."""
+    return sorted(range(len(examples)), key=lambda k: examples[k].ids.tolist())
 
 
 def common_prefix(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from heedful.encode.batch import Collator
-from heedful.encode.tree import common_prefix
+from heedful.encode.tree import by_beginning, common_prefix
 from heedful.records import TokenizedExample
 
 
@@ -42,7 +42,7 @@ def shared_out(work: Sequence[int], count: int) -> list[list[int]]:
 
 def _assign_neighbours(examples: Sequence[TokenizedExample], count: int) -> list[list[int]]:
     """Cut the rows, in the order in which those that begin alike stand side by side, into stretches of equal work."""
-    order = sorted(range(len(examples)), key=lambda i: examples[i].ids.tolist())
+    order = by_beginning(examples)
     rows = [examples[i].ids for i in order]
     fresh = [len(rows[0]), *(len(row) - common_prefix(before, row) for before, row in pairwise(rows))]
     shares: list[list[int]] = [[] for _ in range(count)]
