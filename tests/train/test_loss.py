@@ -176,6 +176,11 @@ def test_the_probe_lets_exact_models_use_the_tree(kind: str) -> None:
     assert tree_is_exact(tiny_model(kind), 60)
 
 
+def test_the_probe_tells_the_rounding_of_bf16_from_a_wrong_mask() -> None:
+    assert tree_is_exact(tiny_model("llama").bfloat16(), 60)
+    assert not tree_is_exact(tiny_model(WINDOWED).bfloat16(), 60)
+
+
 @pytest.mark.parametrize("length", [12, 60])
 def test_the_probe_sees_a_sliding_window(length: int) -> None:
     """Its paths are longer than the window of 8."""

@@ -12,23 +12,23 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful.encode.batch import Collator
+from heedful.encode.tree import by_beginning
 from heedful.records import TokenizedExample
 from heedful.train.loss import example_nll, prediction_nll
-from heedful.train.probe import TOLERANCE, tree_is_exact
+from heedful.train.probe import tree_is_exact
 
 BATCH_TOKENS = 2048  # in a padded forward
 TREE_NODES = 1024  # in a forward by tree
-NARROW_TOLERANCE = 5e-2  # of the largest logit, in types narrower than fp32
 
 
 def summed(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> list[float]:
     """Measure every example, in order: nats over its supervised tokens."""
     longest = max(len(example) for example in examples)
-    by_tree = tree_is_exact(model, longest, TOLERANCE if model.dtype == torch.float32 else NARROW_TOLERANCE)
+    by_tree = tree_is_exact(model, longest)
     layout, limit = ("tree", TREE_NODES) if by_tree else ("padded", BATCH_TOKENS)
     collator = Collator(layout, pad_id=0, prompt_weight=0.0, batch_tokens=limit)
     # The order in which the collator takes them: trees by their tokens, padded rows as given.
-    order = sorted(range(len(examples)), key=lambda i: examples[i].ids.tolist() if by_tree else len(examples[i]))
+    order = by_beginning(examples) if by_tree else sorted(range(len(examples)), key=lambda i: len(examples[i]))
     with torch.inference_mode():
         batches = collator.batches([examples[i] for i in order])
         nll = [each for batch in batches for each in example_nll(batch.supervised, prediction_nll(model, batch))]

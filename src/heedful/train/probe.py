@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from heedful.causal import tolerance
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
@@ -18,7 +19,6 @@ from heedful.train.loss import logits_at
 from heedful.train.memory import is_out_of_memory
 
 BEHIND_THE_FORK = 8  # nodes: a wrong window shows where branch and trunk meet, and may be forgotten at the end
-TOLERANCE = 1e-3  # of the largest logit; rounding stays below 1e-5, a wrong mask is above 1e-1
 
 
 def attend_by_tree(model: PreTrainedModel, length: int) -> bool:
@@ -33,12 +33,11 @@ def attend_by_tree(model: PreTrainedModel, length: int) -> bool:
     return False
 
 
-def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERANCE, by: str | None = None) -> bool:
+def tree_is_exact(model: PreTrainedModel, length: int, by: str | None = None) -> bool:
     """Say whether two branches on a shared trunk, `length` tokens long in all, give the logits of the same rows apart.
 
     With `by`, the tree is computed by that attention, which the model keeps; the rows never are, as a model may leave
-    something out under an attention that it does not know (the tokens that sparse attention chose). Weights in bf16
-    round to about 1e-2: for such a model, pass a `tolerance` between that and a wrong mask.
+    something out under an attention that it does not know (the tokens that sparse attention chose).
     """
     rows = _branches(length, int(model.get_input_embeddings().weight.shape[0]))
     model.eval()
@@ -55,7 +54,7 @@ def tree_is_exact(model: PreTrainedModel, length: int, tolerance: float = TOLERA
         return False  # the model refuses the mask, or has an attention of its own
     finally:
         forget_masks()
-    return bool((together - apart).abs().max() <= tolerance * apart.abs().max())
+    return bool((together - apart).abs().max() <= tolerance(model) * apart.abs().max())
 
 
 def _branches(length: int, vocabulary: int) -> list[TokenizedExample]:
