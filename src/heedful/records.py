@@ -9,8 +9,7 @@ Standard library only: every stage and every test may import this in a milliseco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +47,7 @@ class Message:
     input: str = ""
 
 
-CHECK_PREFIX = "check_"  # of the score that a check gives, which is named for its kind
+CHECK_PREFIX = "check_"  # a check of kind max_words gives the score check_max_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,29 +259,3 @@ class Comparison:
     high: float
     p_value: float
     verdict: str
-
-
-Done = Callable[[int], None]  # takes how many are done
-
-
-@contextmanager
-def _uncounted(what: str, total: int) -> Iterator[Done]:
-    yield lambda done: None
-
-
-PROGRESS_ROWS, PROGRESS_MIB = 50_000, 32  # rows and MiB that make somebody wait
-
-
-@dataclass(frozen=True, slots=True)
-class Reporter:
-    """Who is told of work that takes long: in lines, and by counting up to a total."""
-
-    say: Callable[[str], None] = lambda text: None
-    count: Callable[[str, int], AbstractContextManager[Done]] = _uncounted
-
-    def counting(self, what: str, total: int, least: int) -> AbstractContextManager[Done]:
-        """Count, unless the work is so small that nobody waits for it."""
-        return (self.count if total >= least else _uncounted)(what, total)
-
-
-SILENT = Reporter()

@@ -17,7 +17,8 @@ from heedful.config import DataConfig
 from heedful.data import DataReceipt, load_splits, near, split
 from heedful.data.split import Shares
 from heedful.errors import DataError
-from heedful.records import Reporter, Splits
+from heedful.records import Splits
+from heedful.reporter import Reporter
 
 WORDS = [a + b for a in ("ba", "ke", "lo", "mi", "zu", "shra", "tem") for b in ("nd", "pling", "rgo", "sk", "wen", "x")]
 

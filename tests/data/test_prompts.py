@@ -11,7 +11,8 @@ import pytest
 from heedful.config import DataConfig
 from heedful.data.prompts import prompts
 from heedful.errors import DataError
-from heedful.records import Message, Reporter
+from heedful.records import Message
+from heedful.reporter import Reporter
 
 HI = {"role": "user", "content": "Hi"}
 HELLO = {"role": "assistant", "content": "Hello"}

@@ -22,7 +22,7 @@ from heedful.config import DataConfig
 from heedful.data import download, load_splits, sources
 from heedful.data.readers import READERS
 from heedful.errors import DataError, HeedfulError
-from heedful.records import Reporter
+from heedful.reporter import Reporter
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in ("één", "zwei", "三", "four")]
 JSON = json.dumps(ROWS, ensure_ascii=False, indent=1)

@@ -24,7 +24,7 @@ from heedful.config import DataConfig
 from heedful.data import json_text, load_splits, readers, sources
 from heedful.data.readers import read_rows
 from heedful.errors import DataError
-from heedful.records import Reporter
+from heedful.reporter import Reporter
 
 FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

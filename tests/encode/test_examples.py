@@ -25,7 +25,8 @@ from heedful.encode import examples as on_disk
 from heedful.encode.examples import Examples, write_examples
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.tokenise import Encoder, build_encoder
-from heedful.records import Conversation, Message, Place, Reporter
+from heedful.records import Conversation, Message, Place
+from heedful.reporter import Reporter
 from heedful.settings import load_config
 
 CHUNK = 16

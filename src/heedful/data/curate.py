@@ -39,7 +39,8 @@ from heedful.data.split import SPLITS, Numbers, Part, Parts, Shares
 from heedful.data.turns import BadRow
 from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
-from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
+from heedful.records import Conversation, Splits
+from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
 from heedful.store import Items, Writer, kept, numbers
 
 VERSION = 8  # goes up when the same rows would be split or told of otherwise

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from heedful.address import names_user, redacted, scheme_of
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
-from heedful.records import PROGRESS_MIB, Reporter
+from heedful.reporter import PROGRESS_MIB, Reporter
 from heedful.store import writable_home
 from heedful.whole import sha256, sync
 

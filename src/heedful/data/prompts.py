@@ -14,7 +14,8 @@ from heedful.data.readers import RawRow
 from heedful.data.sources import read
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
-from heedful.records import SILENT, Message, Reporter
+from heedful.records import Message
+from heedful.reporter import SILENT, Reporter
 
 ANSWER = "-"  # stands for a missing answer while a row's format is found and the row is checked
 AskedRow = tuple[Mapping[str, Any], tuple[Message, ...]]  # as it was read, and the messages to be answered

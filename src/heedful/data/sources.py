@@ -28,7 +28,8 @@ from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open
 from heedful.errors import DataError, did_you_mean, install
-from heedful.records import PROGRESS_MIB, SILENT, Place, Reporter
+from heedful.records import Place
+from heedful.reporter import PROGRESS_MIB, SILENT, Reporter
 
 BUILTIN = {"builtin": "en", "builtin:en": "en", "builtin:zh": "zh"}
 

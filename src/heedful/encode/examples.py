@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.encode.tokenise import CHUNK, Chunk, Encoder, EncodingReceipt
-from heedful.records import Conversation, Done, TokenizedExample
+from heedful.records import Conversation, TokenizedExample
+from heedful.reporter import Done
 from heedful.store import Bytes, Facts
 
 VERSION = 4  # goes up when the same conversations would be encoded or laid down otherwise

@@ -24,7 +24,8 @@ from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encod
 from heedful.encode.view import token_view
 from heedful.errors import DataError
 from heedful.model import embeddings_of
-from heedful.records import PROGRESS_ROWS, SILENT, Conversation, Reporter, Splits
+from heedful.records import Conversation, Splits
+from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
 from heedful.store import Facts, kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more

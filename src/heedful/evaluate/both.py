@@ -17,7 +17,8 @@ from heedful.evaluate.rows import RowScores, write_rows
 from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
-from heedful.records import Conversation, Reporter
+from heedful.records import Conversation
+from heedful.reporter import Reporter
 from heedful.run import EVALUATIONS, Results, Run
 from heedful.whole import write_json
 

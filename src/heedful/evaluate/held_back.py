@@ -9,7 +9,8 @@ from heedful.address import redacted
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
-from heedful.records import SILENT, Conversation, Reporter
+from heedful.records import Conversation
+from heedful.reporter import SILENT, Reporter
 from heedful.run import Run
 from heedful.settings import Settings, by_leaf, differences, load_config, override
 from heedful.whole import read_json

@@ -10,7 +10,8 @@ from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
 from heedful.evaluate.rows import key_of, read_rows, response_key, write_rows
 from heedful.evaluate.summary import evaluation, with_verdicts
-from heedful.records import Conversation, Reporter
+from heedful.records import Conversation
+from heedful.reporter import Reporter
 from heedful.run import Results
 from heedful.whole import read_json, write_json
 

@@ -22,7 +22,7 @@ from heedful.export.job import Job
 from heedful.export.modelfile import write_modelfile
 from heedful.export.reference import Messages, Reference, refer
 from heedful.heap import give_back_pages
-from heedful.records import Reporter
+from heedful.reporter import Reporter
 from heedful.run import EXPORT_RECEIPT
 from heedful.whole import list_files, remove_leftovers, replace_directory, sync_directory, sync_files, write_json
 

@@ -10,9 +10,10 @@ from functools import partial
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from heedful.records import Reporter, StepMetrics
+from heedful.records import StepMetrics
 from heedful.report.console import err
 from heedful.report.screen import say
+from heedful.reporter import Reporter
 
 _text = partial(TextColumn, markup=False)  # a file's name may hold brackets
 QUIET = 20.0  # seconds after which a log should tell that the work goes on
