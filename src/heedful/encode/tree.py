@@ -87,7 +87,7 @@ def build_tree(examples: Sequence[TokenizedExample], weights: Sequence[NDArray[n
 
 
 def by_beginning(examples: Sequence[TokenizedExample]) -> list[int]:
-    """Give the order in which examples that begin alike stand side by side: by tokens, as a dictionary's is by letters."""
+    """Order examples by their tokens, as words are in a dictionary: those that begin alike stand side by side."""
     return sorted(range(len(examples)), key=lambda k: examples[k].ids.tolist())
 
 

@@ -14,6 +14,7 @@ from heedful.catalogue import CATALOGUE, Entry
 from heedful.report import facts as told
 from heedful.report.facts import Facts
 from heedful.report.labels import label
+from heedful.report.receipt import truncated
 from heedful.report.scores import on_rows, score_table, verdict
 from heedful.run import Run
 from heedful.whole import atomic_write
@@ -104,7 +105,6 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         sizes["train"] = f"{facts.rows_learned:,} of {sizes['train']}"
     used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
-    cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
     unlearned = len(encoding["unlearned"])
     return [
         ("file", f"`{_line(facts.names[1])}`, sha256 `{data['sha256']}`"),
@@ -112,7 +112,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         ("split", f"{data['split']}: {used}"),
         ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near"),
         ("questions of held-back rows that stand in the training rows", leaks or "none"),
-        ("rows too long to be encoded whole", f"{cut}; dropped for it: {len(encoding['dropped'])}"),
+        ("rows too long to be encoded whole", f"{truncated(encoding)}; dropped for it: {len(encoding['dropped'])}"),
         *([("rows dropped, as every answer has the weight 0", f"{unlearned:,}")] if unlearned else []),
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 from heedful.evaluate.metrics import is_share
 from heedful.records import CHECK_PREFIX
 
-LABELS = {  # score -> its name, and what there is to know
+LABELS = {  # score -> (name, hint shown beside it)
     "nll": ("NLL of the reference", "nats per token, lower is better"),
     "bits_per_byte": ("Bits per byte", "of the reference, lower is better"),
     "exact_match": ("Exact match", "share of the rows"),
@@ -60,6 +60,6 @@ def incomparable(one: str, other: str, metric: str) -> str:
 
 
 def answered_with(evaluation: Mapping[str, Any]) -> str:
-    """Go on from what scores are on: with which settings the answers were written, if not with the run's."""
+    """Return ", answered with LEAF=VALUE" for settings that differ from the run's, else ""."""
     changed = ", ".join(f"{leaf}={value}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items())
     return f", answered with {changed}" if changed else ""

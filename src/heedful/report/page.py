@@ -26,8 +26,8 @@ from heedful.report.card import write_card
 from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
 from heedful.report.plots import loss_pictures
+from heedful.report.receipt import data_lines, encoding_lines
 from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
-from heedful.report.screen import data_lines, encoding_lines
 from heedful.run import Run, slug
 from heedful.settings import dump_config
 from heedful.whole import atomic_write

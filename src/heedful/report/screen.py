@@ -17,6 +17,7 @@ from heedful.records import Segment
 from heedful.report.console import Screen
 from heedful.report.console import err as err
 from heedful.report.console import out as out
+from heedful.report.receipt import data_lines, encoding_lines
 from heedful.streams import knows_unicode
 
 LINES_AN_ANSWER = 6  # of the table of answers
@@ -42,51 +43,6 @@ def show_receipt(receipt: Mapping[str, Any]) -> None:
     for name, value in data_lines(data) + encoding_lines(encoding):
         table.add_row(name, Text(clean(value)))
     out.print(table)
-
-
-def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    skipped = sum(data["skipped"].values())
-    reasons = f" ({', '.join(f'{count} {reason}' for reason, count in data['skipped'].items())})" if skipped else ""
-    leaks = ", ".join(f"{part}: {count['exact']} exact, {count['near']} near" for part, count in data["leaks"].items())
-    near = "character 3-gram cosine >= 0.9" + (", by MinHash: a few may be missed" if data["approximate"] else "")
-    lines = [
-        ("format", f"{data['format']}: {data['why']}"),
-        ("rows", f"{data['read']:,} read = {data['kept']:,} kept + {skipped:,} skipped{reasons}"),
-        ("split", f"{data['split']}: " + ", ".join(f"{count:,} {part}" for part, count in data["sizes"].items())),
-        ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near ({near})"),
-        ("leaks from train", leaks or "none"),
-        *(("skipped", row) for row in data["first_skipped"]),
-        *(("note", note) for note in data["notes"]),
-    ]
-    return [*lines, ("columns not read", ", ".join(data["not_read"]))] if data["not_read"] else lines
-
-
-def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows, unlearned = encoding["rows"], len(encoding["unlearned"])
-    limit = f"at most {encoding['limit']:,} tokens"
-    cut = ", ".join(f"{count} in the {name}" for name, count in encoding["truncated"].items()) or "none"
-    return [
-        ("template", f"{encoding['template']}, stop token {encoding['stop_token']}, {limit}"),
-        *((f"{part} tokens", _spread(encoding[f"{part}_tokens"])) for part in ("prompt", "answer")),
-        ("rows with a target", f"{encoding['rows_with_target']:,} / {rows:,}"),
-        ("stop token supervised", f"{encoding['stop_supervised']:,} / {rows:,}"),
-        ("truncated", cut),
-        ("dropped as too long", str(len(encoding["dropped"]))),
-        *([("dropped, all answers of weight 0", str(unlearned))] if unlearned else []),
-        ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
-        *([("shared beginnings", _shared(alike))] if (alike := encoding.get("shared_beginnings")) else []),
-        ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
-    ]
-
-
-def _shared(alike: Mapping[str, int]) -> str:
-    return (
-        f"{alike['rows']:,} rows begin as others do for long ({alike['beginnings']:,} beginnings): they train together"
-    )
-
-
-def _spread(numbers: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:,.0f}" for name, value in numbers.items())
 
 
 def show_segments(place: str, segments: Sequence[Segment]) -> None:
