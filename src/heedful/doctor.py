@@ -13,7 +13,6 @@ from typing import Any
 from rich.table import Table
 
 from heedful import kernels, machine
-from heedful import model as models
 from heedful.begin import configure
 from heedful.catalogue import CATALOGUE, works_offline
 from heedful.checking import prepare_data
@@ -22,11 +21,10 @@ from heedful.live import terminal_display
 from heedful.report import screen
 from heedful.run import Run
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
-from heedful.train.gpu import check_gpu
 from heedful.train.pace import measure, tokens_per_update
-from heedful.train.precision import Precision, dtype_of, native_bf16, resolve
+from heedful.train.precision import Precision, native_bf16, resolve
 from heedful.train.ranks import single_rank
-from heedful.train.session import Session, check
+from heedful.train.session import Session, check, check_machine, load_model
 
 GIB = 2**30
 METHODS = "full", "lora"
@@ -132,9 +130,7 @@ def expects(
     in the same words.
     """
     config, ranks = configure(recipe, settings, data, model), single_rank()
-    resolve(config.train.precision)
-    check_gpu(config.train)
-    ranks.check(config.train)
+    check_machine(config.train, ranks)
     ready, model_config = prepare_data(config)
     check(config, ready)
     nodes, share = heaviest(config, ready)
@@ -144,8 +140,7 @@ def expects(
         for dtype in KINDS:
             needs[f"{method}_{dtype}"] = round(estimate(model_config, chosen, dtype).at(nodes, share) / GIB, 2)
     config = fit_to_memory(config, model_config, ready, ranks.free_memory())
-    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
-    loaded = models.load(config.model.name, config.model.dropout, nf4)
+    loaded = load_model(config, config.model.name)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Run(Path(folder)), config, ready, loaded, terminal_display(config, ready))
         costs = measure(session)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from heedful import machine
-from heedful import model as models
 from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, configure, resolve_run
 from heedful.checking import prepare_data
 from heedful.config import Config
@@ -33,12 +32,11 @@ from heedful.report.plots import loss_plot
 from heedful.run import Run, holds_run, run_at
 from heedful.settings import Settings, leaves, override
 from heedful.train.estimate import fit_to_memory
-from heedful.train.gpu import check_gpu
-from heedful.train.precision import dtype_of, resolve
+from heedful.train.precision import resolve
 from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.result import write_model
 from heedful.train.resume import restore
-from heedful.train.session import Session
+from heedful.train.session import Session, check_machine, load_model
 from heedful.whole import write_json
 
 
@@ -118,10 +116,8 @@ def _train_and_write(
 
 
 def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:
-    """Refuse, before any work, what this machine or so many ranks cannot train."""
-    resolve(config.train.precision)
-    check_gpu(config.train)
-    ranks.check(config.train)
+    """Refuse, before any work, what cannot be trained here, or not with a budget."""
+    check_machine(config.train, ranks)
     if budget is not None and ranks.count > 1:
         raise UsageError(
             "--budget works in a single process only: each rank would measure time by its own clock.", "Leave it out."
@@ -138,8 +134,7 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
     config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)
-    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
-    loaded = models.load(here.model.name, config.model.dropout, nf4)
+    loaded = load_model(config, here.model.name)
     display = terminal_display(config, ready, run if ranks.is_leader else None)
     return Session(run, config, ready, loaded, display, ranks)
 

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from heedful import model as models
-from heedful.config import Config
+from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
@@ -23,9 +23,11 @@ from heedful.settings import override
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.display import Bar, Display
+from heedful.train.gpu import check_gpu
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, epoch_of, evaluate_every, fit, total_steps, upcoming
 from heedful.train.pace import measure, tokens_per_update
+from heedful.train.precision import dtype_of, resolve
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
@@ -41,11 +43,11 @@ class Session:
         config: Config,
         ready: Prepared,
         loaded: Loaded,
-        around: Display,
+        display: Display,
         ranks: Ranks | None = None,
     ) -> None:
         keep_freed_pages()
-        self.run, self.config, self.ready, self.display = run, config, ready, around
+        self.run, self.config, self.ready, self.display = run, config, ready, display
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, loaded.origin
         models.fit_vocabulary(loaded, self.tokenizer)
@@ -254,6 +256,19 @@ class Session:
         if holds_run(self.run):
             self.log({"event": "memory", "batch_tokens": tokens})
         self.settle({"encode.batch_tokens": tokens})
+
+
+def load_model(config: Config, name: str) -> Loaded:
+    """Load the model to be trained, by its name as it reads from here; in 4 bits where train.quantize says so."""
+    nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
+    return models.load(name, config.model.dropout, nf4)
+
+
+def check_machine(config: TrainConfig, ranks: Ranks) -> None:
+    """Refuse what this machine or so many ranks cannot train."""
+    resolve(config.precision)
+    check_gpu(config)
+    ranks.check(config)
 
 
 def check(config: Config, ready: Prepared) -> None:
