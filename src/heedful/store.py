@@ -26,9 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.errors import RunError
-from heedful.whole import list_files, sha256, sync, sync_files, write_json
+from heedful.whole import MANIFEST, list_files, sha256, sync, sync_files, write_json
 
-MANIFEST = "MANIFEST.json"
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
 READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "Free some space, or set HEEDFUL_HOME to another folder."

@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from heedful.errors import RunError
+
+MANIFEST = "MANIFEST.json"  # of a folder: what `list_files` lists, written last
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -105,7 +107,20 @@ def replace_directory(new: Path, old: Path) -> None:
 def list_files(place: Path) -> dict[str, Any]:
     """List the files of a folder, or the one file, with the size and hash by which they are known again."""
     files = sorted(place.iterdir()) if place.is_dir() else [place]
-    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+    return {file.name: _described(file) for file in files}
+
+
+def changed_file(folder: Path, listed: Mapping[str, Any]) -> str | None:
+    """Name the first file that is not any more as `list_files` listed it; None if all are."""
+    for name, described in listed.items():
+        file = folder / name
+        if not file.is_file() or _described(file) != described:
+            return name
+    return None
+
+
+def _described(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
 def sha256(path: Path) -> str:

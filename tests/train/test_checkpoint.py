@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -146,8 +146,7 @@ def test_a_crash_at_any_call_leaves_the_old_checkpoint(
 
 
 def failing(target: str, k: int, failure: BaseException) -> Callable[..., Any]:
-    module, _, name = target.rpartition(".")
-    real = getattr(os if module == "os" else checkpoint, name)
+    real = pkgutil.resolve_name(target)
     count = iter(range(k + 1))
 
     def call(*arguments: Any, **options: Any) -> Any:

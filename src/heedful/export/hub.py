@@ -10,7 +10,7 @@ from pathlib import Path
 
 from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run
-from heedful.whole import read_json, sha256
+from heedful.whole import changed_file, read_json
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
         raise UsageError(f"--to {repository} is not a repository.", "Write it as owner/name.")
     folder = _export_of(place)
     receipt = read_json(folder / EXPORT_RECEIPT)
-    for name, file in receipt["files"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != file["sha256"]:
-            raise ExportError(f"{folder / name} is not the file that was verified.", "Export again with --force.")
+    if changed := changed_file(folder, receipt["files"]):
+        raise ExportError(f"{folder / changed} is not the file that was verified.", "Export again with --force.")
     names = [*receipt["files"], EXPORT_RECEIPT]
     return Shipment(folder, {name: (folder / name).stat().st_size for name in names}, repository, public)
 

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from heedful.errors import RunError
 from heedful.records import Progress
-from heedful.whole import list_files, remove_leftovers, sha256, whole_folder
+from heedful.whole import MANIFEST, changed_file, list_files, remove_leftovers, whole_folder
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged
-MANIFEST = "MANIFEST.json"
+NEEDED = ("model.safetensors", "state.json")  # whatever the manifest lists
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -92,9 +92,8 @@ def verify(folder: Path) -> None:
     """Compare every file with the manifest, or say which one is bad."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version = int(manifest["format"])
-        files = {name: (file["bytes"], file["sha256"]) for name, file in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        version, files = int(manifest["format"]), dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(
             f"The checkpoint {folder} is incomplete: {MANIFEST} cannot be read.", f"Remove {folder}."
         ) from error
@@ -102,10 +101,8 @@ def verify(folder: Path) -> None:
         raise RunError(
             f"The checkpoint {folder} has format {version}; this heedful reads up to {FORMAT}.", "Use a newer heedful."
         )
-    for name in {*files, "model.safetensors", "state.json"}:
-        file = folder / name
-        if not file.is_file() or (file.stat().st_size, sha256(file)) != files.get(name):
-            raise Damaged(f"The checkpoint {folder} is damaged: {name} is not what was written.", f"Remove {folder}.")
+    if changed := changed_file(folder, dict.fromkeys(NEEDED) | files):
+        raise Damaged(f"The checkpoint {folder} is damaged: {changed} is not what was written.", f"Remove {folder}.")
 
 
 def restore(folder: Path) -> Checkpoint:
@@ -122,7 +119,7 @@ def restore(folder: Path) -> Checkpoint:
 
 
 def prune(checkpoints: Path, kept_steps: int = KEPT_CHECKPOINTS) -> None:
-    """Remove old checkpoints, and best weights but for the last and those of the time of each checkpoint that stays."""
+    """Keep the newest checkpoints, the weights that were best when each was saved, and the best; remove the rest."""
     steps, bests = _in_order(checkpoints, "step"), _in_order(checkpoints, "best")
     kept = {*steps[-kept_steps:], *bests[-1:]}
     for saved in map(_step, steps[-kept_steps:]):
