@@ -41,20 +41,21 @@ def limit_threads_to_quota() -> None:
 
 def processor() -> str:
     """Name the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return _cpuinfo("model name").strip() or platform.processor() or "unknown"
 
 
 def instructions() -> str:
-    """Name what the processor can do, which its model's name alone does not tell on virtual machines."""
+    """List the processor's instruction sets: on virtual machines its name alone does not tell them."""
+    return _cpuinfo("flags", "Features")
+
+
+def _cpuinfo(*fields: str) -> str:
+    """Return the first of these fields as /proc/cpuinfo has it, or "" where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
-    return next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return next((line.partition(":")[2] for line in lines if line.startswith(fields)), "")
 
 
 def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -90,7 +91,7 @@ def _product_rate(precision: Literal["fp32", "bf16"], shape: Shape, flops: int) 
     import torch
 
     m, k, n = shape
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
     times = max(1, round(flops / (2 * m * k * n)))  # small products many times, or the clock would be measured
@@ -98,8 +99,6 @@ def _product_rate(precision: Literal["fp32", "bf16"], shape: Shape, flops: int) 
     def work() -> None:
         for _ in range(times):
             torch.mm(a, b)
-        if device == "cuda":
-            torch.cuda.synchronize()
 
     return 2 * m * k * n * times / _median_seconds(work)
 
@@ -108,26 +107,28 @@ def bandwidth() -> float:
     """Measure the bytes/s that a copy reads and writes."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    source = torch.ones(STREAMED // 4, device=device)
+    source = torch.ones(STREAMED // 4, device=_device())
     target = torch.empty_like(source)
-
-    def work() -> None:
-        target.copy_(source)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return 2 * STREAMED / _median_seconds(work)
+    return 2 * STREAMED / _median_seconds(lambda: target.copy_(source))
 
 
-def _median_seconds(work: Callable[[], None]) -> float:
-    work()  # the first pays for pages and kernels
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    import torch
+
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(1 + REPEATS):
         started = time.perf_counter()
         work()
+        if torch.cuda.is_available():  # a GPU works on when the call has returned
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    return statistics.median(seconds[1:])  # the first pays for pages and kernels
 
 
 def allowed_cores() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.table import Table
@@ -20,7 +19,7 @@ def list_models(as_json: bool) -> None:
         for n, e in CATALOGUE.items()
     ]
     if as_json:
-        print(json.dumps(rows, indent=1))
+        screen.show_json(rows)
         return
     table = Table("name", "size", "licence", "here", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Hugging Face id", overflow="fold")

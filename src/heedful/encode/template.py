@@ -135,8 +135,8 @@ class Template:
         return shape
 
     def plain_texts(self, messages: Sequence[Message]) -> list[str] | None:
-        """Return the messages' texts as the template gets them, or None if one holds a special token's name."""
-        texts = [m.content + self.joint + m.input if m.input else m.content for m in messages]
+        """Return the messages' texts, or None if one holds a special token's name."""
+        texts = list(map(self._text, messages))
         firsts, pattern = self._not_plain
         for text in texts:
             if (not text.isascii() or any(map(text.__contains__, firsts))) and pattern.search(text):
@@ -166,8 +166,12 @@ class Template:
             return None
         return shape_of(self.render_pieces(placeholders(messages)))
 
+    def _text(self, message: Message) -> str:
+        """Return a message's text with its input, as the template gets it."""
+        return message.content + self.joint + message.input if message.input else message.content
+
     def _hide(self, message: Message) -> dict[str, str]:
-        content = message.content + self.joint + message.input if message.input else message.content
+        content = self._text(message)
         if not content.isascii():
             content = re.sub(self._hidden, chr(HIDDEN) + r"\g<0>", content)
         for i, token in enumerate(self.special, 1):

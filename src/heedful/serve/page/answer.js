@@ -122,7 +122,7 @@ export class AnswerView {
 
   how() {
     const { temperature, seed } = this.answer;
-    return temperature > 0 ? t("factsFree", { temperature, seed }) : t("factsFree", { temperature, seed: "-" });
+    return t("factsFree", { temperature, seed: temperature > 0 ? seed : "-" });
   }
 
   turn(mode) {
