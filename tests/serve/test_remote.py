@@ -104,6 +104,24 @@ def test_other_servers_write_other_streams() -> None:
     assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == (text, "length")
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"error": {"message": "no such\\npath", "code": 5}}', "no such path"),
+        ('{"error": "no such path"}', "no such path"),
+        ('{"detail": "Not Found"}', '{"detail": "Not Found"}'),
+        ("<h1>No such path</h1>", "<h1>No such path</h1>"),
+        ("", "nothing"),
+    ],
+)
+def test_an_error_of_whatever_shape_is_told_in_one_line(body: str, said: str) -> None:
+    app = FastAPI()
+    app.get("/v1/models")(lambda: Response(body, status_code=404))
+    with serving(app) as url, pytest.raises(UsageError) as refused:
+        connect(url, None, None)
+    assert refused.value.problem == f"The server at {url}/v1 says: {said}"
+
+
 def test_events_that_say_nothing_are_passed_over() -> None:
     """An empty one keeps a connection open; others have been seen of servers and of proxies before them."""
     nothing = "data:\n\ndata: \n\ndata: null\n\ndata: []\n\ndata: 3\n\n"

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
-from heedful.address import is_loopback
 from heedful.errors import HeedfulError, UsageError
+from heedful.openai_server import client_options, error_text
 
 ATTEMPTS = 4
 TIMEOUT = 60.0  # seconds without a byte
@@ -70,14 +70,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self.url = completions_url(self.url)
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        self._client = httpx2.Client(
-            headers=headers,
-            timeout=self.timeout,
-            follow_redirects=False,
-            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
-        )
-
+        self._client = httpx2.Client(**client_options(self.url, self.key, self.timeout))
         self._stopped = threading.Event()
         self._reasons = False  # whether the model refuses the usual fields, as OpenAI's that reason do
 
@@ -149,7 +142,7 @@ class Endpoint:
             if time.monotonic() > deadline:
                 raise _Passing(f"its answer took longer than {10 * self.timeout:g} s")
         if status != httpx2.codes.OK:
-            why = _reason(content).replace(self.key or "\0", "***")
+            why = error_text(content.decode("utf-8", "replace")).replace(self.key or "\0", "***")
             raise NoReply(f"{told}: {why}".rstrip(": "), refused=True, fatal=status in MUST_END)
         return content
 
@@ -183,17 +176,6 @@ def _reply(content: bytes) -> Reply:
     if not isinstance(text, str):
         raise _Passing("its answer holds no text")
     return Reply(text, *counts)
-
-
-def _reason(content: bytes) -> str:
-    """Return what an error's body says, in one line."""
-    try:
-        told = json.loads(content)
-        told = told.get("error", told)
-        told = told.get("message", told) if isinstance(told, dict) else told
-    except (ValueError, AttributeError, RecursionError):
-        told = content.decode("utf-8", "replace")
-    return " ".join(str(told).split())[:200]
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 
-from heedful.address import is_loopback
 from heedful.errors import ModelError, UsageError
+from heedful.openai_server import client_options, error_text
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
 
@@ -50,7 +49,7 @@ class Remote:
                     raise _refusal(reply)
                 for event in _events(reply.iter_text()):
                     if event.get("error"):
-                        raise ModelError(f"The server says: {_message(json.dumps(event))}")
+                        raise ModelError(f"The server says: {_said(json.dumps(event))}")
                     for choice in event.get("choices") or []:
                         reason = reason or choice.get("finish_reason")
                         if piece := (choice.get("delta") or {}).get("content"):
@@ -93,7 +92,7 @@ def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
 def _refusal(reply: httpx2.Response) -> ModelError:
     """Say why a server does not answer; each has its own name for what is too long, but all speak of the context."""
     too_long = reply.status_code == 413 or (reply.status_code == 400 and "context" in reply.text)
-    return (TooLong if too_long else ModelError)(f"The server says: {_message(reply.text)}")
+    return (TooLong if too_long else ModelError)(f"The server says: {_said(reply.text)}")
 
 
 def connect(url: str, model: str | None, key: str | None) -> Remote:
@@ -103,12 +102,10 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
         raise UsageError(f"{url} is not the URL of a server.", "Write it as http://127.0.0.1:8000.")
     url = url if url.endswith("/v1") else f"{url}/v1"
     try:
-        near = is_loopback(urlsplit(url).hostname or "")  # a proxy cannot reach this machine's own servers
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        options: dict[str, Any] = {"headers": headers, "timeout": SILENCE_SECONDS, "trust_env": not near}
+        options = client_options(url, key, SILENCE_SECONDS)
         reply = httpx2.get(f"{url}/models", **options)
         if reply.status_code != 200:
-            raise UsageError(f"The server at {url} says: {_message(reply.text)}")
+            raise UsageError(f"The server at {url} says: {_said(reply.text)}")
         listed = {entry["id"]: entry for entry in reply.json()["data"]}
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"No server answers at {url}: {error}.", "Is it running?") from error
@@ -119,9 +116,5 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
     return Remote(url, name, context if type(context) is int and context > 1 else None, options)
 
 
-def _message(text: str) -> str:
-    """Return the message of an error in OpenAI's shape, or the beginning of whatever it is."""
-    try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return text.strip()[:200] or "nothing"
+def _said(body: str) -> str:
+    return error_text(body) or "nothing"

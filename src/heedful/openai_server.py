@@ -1,0 +1,36 @@
+"""An OpenAI-compatible server, as each of its clients here meets it: how it is reached, and what its errors say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from heedful.address import is_loopback
+
+LONGEST = 500  # characters that are shown of an error
+
+
+def client_options(url: str, key: str | None, timeout: float) -> dict[str, Any]:
+    """Return an HTTP client's options; the timeout is in seconds without a byte.
+
+    The key goes to the one address that was named, so redirects are not followed. A proxy, if the environment names
+    one, cannot reach this machine's own servers.
+    """
+    return {
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "timeout": timeout,
+        "follow_redirects": False,
+        "trust_env": not is_loopback(urlsplit(url).hostname or ""),
+    }
+
+
+def error_text(body: str) -> str:
+    """Return the message of an error in OpenAI's shape, or whatever the body is instead, in one line."""
+    try:
+        told = json.loads(body)
+        told = told.get("error") or told
+        told = told["message"] if isinstance(told, dict) else told
+    except (ValueError, AttributeError, KeyError, RecursionError):
+        told = body
+    return " ".join(str(told).split())[:LONGEST]
