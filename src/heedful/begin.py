@@ -91,7 +91,7 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
 
 
 def _check_new(run: Run) -> None:
-    """Refuse a folder that holds anything, but for what a run leaves behind that was killed before it began."""
+    """Refuse a folder that is not empty; the leftovers of a run killed before it began do not count."""
     if holds_run(run):
         raise UsageError(f"{run.path} already holds a run.", "Add --resume to continue it, or choose another --out.")
     try:

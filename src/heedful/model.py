@@ -157,7 +157,7 @@ def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(config.seed)
-    with warnings.catch_warnings():  # of what peft asks of transformers
+    with warnings.catch_warnings():  # peft calls deprecated parts of transformers
         warnings.simplefilter("ignore")
         adapted: PreTrainedModel = get_peft_model(model, adapters)
     return adapted

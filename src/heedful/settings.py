@@ -80,7 +80,7 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _conflicts(config: Config) -> list[str]:
-    """Say which settings contradict each other; one that another leaves idle, as temperature 0 does top_p, does not."""
+    """List the settings that contradict each other. That temperature 0 leaves top_p without effect is none of that."""
     problems = []
     if config.encode.supervise == "all" and config.encode.prompt_weight:
         problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")

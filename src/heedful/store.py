@@ -43,10 +43,9 @@ def cache_home() -> Path:
 def kept(
     kind: str, key: Mapping[str, Any], make: Callable[[Path], Facts], hashed: bool = True
 ) -> tuple[Path, Facts, bool]:
-    """Open what was made from `key`, or let `make` fill its folder: the folder, the maker's facts, and whether it was
-    there already. Without `hashed`, what was made is known by its sizes: where reading it all would take long.
+    """Return (folder, facts, was there) for `key`, calling `make(folder)` for the facts if it is missing or damaged.
 
-    Raise RunError if it cannot be written.
+    `hashed=False` checks sizes only, for large files. Raise RunError if it cannot be written.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     try:

@@ -141,7 +141,7 @@ def refuse_unread(row: Fields, form: Format) -> None:
 
 
 def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
-    """Yield the field and the key of all that a row's turns hold besides what is read: ("messages", "name")."""
+    """Yield (field, key), as ("messages", "name"), for each key of a row's turns that has a value and is not read."""
     for field in (field for field in form.fields_in(row) if field in TURNS):
         for turn in row[field] if _is_list(row[field]) else ():
             read = dialect_of(turn, field).keys

@@ -122,7 +122,7 @@ class Truncator:
 
 
 def fewest(most: int, guess: int, fits: Callable[[int], bool]) -> int:
-    """Return the least of 1 ... `most` that fits, or `most` + 1; what is more than one that fits, fits too.
+    """Find the least n in 1..`most` with fits(n), or `most` + 1; `fits` is monotone.
 
     Steps from the guess grow until the border lies between two of them, which is then halved: a guess that is off by n
     costs some 2 log n trials. The last that does not fit was tried, if it is not 0, and so was what is given.

@@ -35,7 +35,7 @@ SEED = 123
 
 
 def interval(values: Sequence[float], share: bool = False) -> Score:
-    """Return the mean with its 95 % interval, which has no width where values without spread are not of a `share`.
+    """Return the mean with its 95 % interval. If all values are equal it has no width, except for a `share` (Wilson).
 
     Rows of a share that are averages over seeds, or half won, are resampled as those of any mean.
     """

@@ -61,7 +61,7 @@ def merged_as_adapter(reference: Reference, base: PreTrainedModel, adapter: Path
     """Compare the adapters beside their base with the run's merged weights."""
     from peft import PeftModel
 
-    with warnings.catch_warnings():  # of what peft asks of transformers
+    with warnings.catch_warnings():  # peft calls deprecated parts of transformers
         warnings.simplefilter("ignore")
         found = scores(PeftModel.from_pretrained(base, str(adapter)).eval(), reference)
     difference = largest_difference(reference, found)

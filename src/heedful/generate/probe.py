@@ -74,7 +74,7 @@ def batch_kind(model: PreTrainedModel) -> type[Padded]:
 
 
 def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
-    """Ask two rows: after joining, after a token more, and after the first has left the other behind."""
+    """Compare two rows together with each alone: after the prompt, after one more token, after one of them has left."""
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     tokens = torch.randint(vocabulary, (COMPANY,), generator=torch.Generator().manual_seed(0)).tolist()
     one, other = tokens[:3], tokens[4:15]

@@ -56,7 +56,7 @@ class Row:
         return piece, "stop" if self.text.stopped else "length"
 
     def told(self) -> tuple[Choice, ...]:
-        """Return the choices whose text has begun to be given out, each once."""
+        """Return and forget the recorded choices whose text has been given out, at least in part."""
         count = sum(choice.start < len(self.text.text) for choice in self.choices)
         told, self.choices = self.choices[:count], self.choices[count:]
         return tuple(told)

@@ -115,7 +115,8 @@ def nucleus(
     floor = min(floor, float(probabilities.max()))  # which rounding may have put below it
     ids = (maybe & (probabilities >= floor)).nonzero()[:, 0]
     low, high = mass_above(probabilities[ids], math.exp(noise))
-    top_p = max(sampling.top_p, torch.finfo(torch.float32).tiny)  # or it were 0 here, and nothing likely enough
+    # A tiny top_p would round to 0 in float32, and no token would be kept.
+    top_p = max(sampling.top_p, torch.finfo(torch.float32).tiny)
     kept = low - slack < top_p
     return ids[kept], (inside[ids] & (high + slack < top_p))[kept]
 

@@ -19,7 +19,8 @@ from heedful.settings import changed, differences, override
 from heedful.whole import read_json
 
 Lines = list[tuple[str, str]]
-MACHINE = {"data.path", "encode.batch_tokens"}  # settings that a reproduction names by itself or finds out
+# Not repeated as --set by the command that reproduces a run: it names the data, and each machine fits batch_tokens.
+MACHINE = {"data.path", "encode.batch_tokens"}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
 FEWEST = 16  # tokens of a forward that are worth asking for
 OUTSIDE = 4  # states of a node that are kept outside of layers
-FALLBACK = 2  # what a node keeps where that cannot be counted, in inputs and outputs of all matrices; llamas keep 1.2
+FALLBACK = 2  # assumed if counting fails: a node keeps 2 times the inputs and outputs of all matrices; llamas keep 1.2
 PROBE = (32, 96)  # nodes of two forwards, whose difference is what a node costs
 
 
@@ -45,7 +45,7 @@ class Need:
     logits: int  # at a node that predicts, with their gradient
     workspace: int  # of the loss's pieces
     loading: int  # in fp32, before training begins; a GPU's memory sees nothing of it
-    probe: int  # at a pair, then: two rows that share a half have 1.5 times the nodes of one, and 2.25 times the pairs
+    probe: int  # the masks while probe.py runs, at each pair of nodes of a row: its tree has 2.25 times as many pairs
 
     @property
     def fixed(self) -> int:
@@ -143,8 +143,8 @@ def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
 def predicting(config: Config, ready: Prepared) -> float:
     """Return the share of nodes whose logits are computed, at most: the rows of a tree may share their prompt."""
     encode = config.encode
-    if encode.supervise == "all" or encode.prompt_weight or encode.layout == "padded":  # there all, for the most part
-        return 1.0
+    if encode.supervise == "all" or encode.prompt_weight or encode.layout == "padded":
+        return 1.0  # (nearly) every node predicts
     answers, tokens = int(ready.train.answer_tokens.sum()), int(ready.train.tokens.sum())
     return answers / (answers + (tokens - answers) / config.train.batch_size)
 

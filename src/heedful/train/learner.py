@@ -29,7 +29,7 @@ VALIDATED = 512  # examples that are laid out together; those that begin alike s
 
 
 class _Nll(NamedTuple):
-    """What a group of examples cost, in nats: over all its (weighted) targets, and each over its supervised tokens."""
+    """What examples cost, in nats: `group` sums over all weighted targets, `rows` over each one's supervised tokens."""
 
     group: float
     rows: list[float]
@@ -181,7 +181,11 @@ class Learner:
     def _batches(
         self, collator: Collator, mine: Sequence[TokenizedExample], other: TokenizedExample
     ) -> Iterator[tuple[Batch, int]]:
-        """Return this rank's forwards, each with 1; sharded ranks compute in step, so one with fewer repeats with 0."""
+        """Yield (batch, 1) for each of this rank's forwards.
+
+        Sharded ranks must all run equally many, so one with fewer repeats its last (with none, it computes `other`) as
+        (batch, 0), which counts nothing.
+        """
         if not self.sharded:
             laid_out = collator.batches(mine) if mine else ()
             yield from map(lambda batch: (batch, 1), laid_out)  # noqa: C417 (it would keep one until the next is there)
