@@ -223,7 +223,7 @@ def lock(run: Run) -> Iterator[None]:
 
 
 def _open_lock(run: Run) -> TextIO:
-    """Open the file by which a run is held: to read, where nothing can be written, and any file if it is not there."""
+    """Open run.lock to write; without permission, to read, or config.yaml in its place if it is not there."""
     file = run.path / LOCK
     if os.access(run.path, os.W_OK):
         return open(file, "a+", encoding="utf-8")

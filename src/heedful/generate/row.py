@@ -39,7 +39,7 @@ class Row:
 
     @property
     def longest(self) -> int:
-        """The tokens it can come to."""
+        """The most tokens that the prompt and its answer can have."""
         return self.prompt_tokens + self.limit
 
     def accept(self, token: int, stop_ids: frozenset[int]) -> tuple[str, FinishReason | None]:

@@ -90,7 +90,8 @@ def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _refusal(reply: httpx2.Response) -> ModelError:
-    """Say why a server does not answer; each has its own name for what is too long, but all speak of the context."""
+    """Return the error to raise: TooLong for a conversation that is; servers have many codes for it, but all name the
+    context."""
     too_long = reply.status_code == 413 or (reply.status_code == 400 and "context" in reply.text)
     return (TooLong if too_long else ModelError)(f"The server says: {_said(reply.text)}")
 
