@@ -15,6 +15,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+import heedful
 from heedful import catalogue, from_gguf
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
@@ -34,6 +35,7 @@ from heedful.model import (
     max_positions,
     save,
 )
+from heedful.records import Message
 from heedful.run import open_run
 from heedful.settings import load_config
 from heedful.whole import sha256
@@ -205,6 +207,47 @@ def test_a_tokenizer_with_ids_beyond_the_model_is_refused(tmp_path: Path) -> Non
     gapped_tokenizer(300).save_pretrained(folder)
     with pytest.raises(ModelError, match="need 301 embeddings, but the model has only 259"):
         load(str(folder))
+
+
+def with_image_token(path: Path, pad: bool = False) -> Path:
+    """As Gemma 3's models of text: a special token that no text needs, and no embedding for it."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]} | ({"pad_token": "<image>"} if pad else {}))
+    tiny_model("llama").save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_a_special_token_that_no_template_writes_needs_no_embedding(tmp_path: Path, pad: bool) -> None:
+    loaded = load(str(with_image_token(tmp_path, pad)))
+    assert loaded.tokenizer.pad_token_id == 258
+    before = [table.weight.detach().clone() for table in tables(loaded.model)]
+    tokenizer, config, _ = load_tokenizer(str(tmp_path))
+    encoder = build_encoder(EncodeConfig(template="alpaca"), tokenizer, max_positions(config))
+    assert fit_vocabulary(loaded, tokenizer) == 0
+    assert [len(table.weight) for table in tables(loaded.model)] == [259, 259]
+    assert "<image>" in tokenizer.decode(encoder.prompt_ids([Message("user", "What is <image>?")]))
+    assert max(encoder.prompt_ids([Message("user", "What is <image>?")])) < 259
+    tokenizer.add_tokens(["<new>"])  # behind it
+    assert fit_vocabulary(loaded, tokenizer) == 1
+    for table, old in zip(tables(loaded.model), before, strict=True):
+        assert len(table.weight) == 261
+        assert torch.equal(table.weight[:259], old)
+        assert torch.equal(table.weight[260], old.mean(0))
+
+
+def test_a_template_that_writes_a_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    folder, rows = with_image_token(tmp_path / "model"), tmp_path / "rows.json"
+    tokenizer = load_tokenizer(str(folder))[0]
+    tokenizer.chat_template = "{% for m in messages %}<image>{{ m.content }}<|im_end|>{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    sentence = r"The template writes the token with the id 259, but the model has only 259 embeddings\. Choose"
+    with pytest.raises(ModelError, match=sentence):
+        heedful.load(folder).generate(["Hello"])
+    rows.write_text(json.dumps([{"instruction": f"Say {i}", "output": f"{i}."} for i in range(40)]))
+    with pytest.raises(ModelError, match=sentence):
+        heedful.train(rows, model=str(folder), out=tmp_path / "run")
 
 
 def test_a_tokenizer_without_end_of_text_is_refused(tmp_path: Path) -> None:

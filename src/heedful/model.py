@@ -59,7 +59,7 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
             **(quantised(nf4) if nf4 else {}),
         )
     rows = model.get_input_embeddings().weight.shape[0]
-    if (needed := embeddings_of(tokenizer)) > rows:
+    if (needed := _needed(tokenizer)) > rows:
         raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")
     causal.check(model.eval(), name)
     return Loaded(model, tokenizer, origin)
@@ -94,7 +94,8 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
         raise ModelError(f"{name}: the tokenizer has no fast version, which heedful needs for the offsets of tokens.")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: the tokenizer has no end-of-text token, so no answer could ever stop.")
-    if tokenizer.pad_token is None:  # for other tools; here padding is known by lengths
+    rows = getattr(config.get_text_config(), "vocab_size", None) or embeddings_of(tokenizer)
+    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:  # here padding is known by lengths
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, config, origin
 
@@ -123,6 +124,25 @@ def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
     return 1 + int(max(tokenizer.get_vocab().values()))
 
 
+def _needed(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many embeddings texts and ends need: a special token that no template writes needs none, as Gemma 3's
+    `<image_soft_token>` in models of text alone."""
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return 1 + int(
+        max({*tokenizer.get_vocab().values(), tokenizer.eos_token_id} - (special - {tokenizer.eos_token_id}))
+    )
+
+
+def check_ids(ids: Collection[int], model: PreTrainedModel) -> None:
+    """Refuse ids for which a model has no embeddings: of special tokens that its template writes nevertheless."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(ids, default=0) >= rows:
+        raise ModelError(
+            f"The template writes the token with the id {max(ids)}, but the model has only {rows} embeddings.",
+            "Choose another with --set encode.template=alpaca (or chatml).",
+        )
+
+
 def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     """Give each token that a template added an embedding, the mean of those in use; give their number.
 
@@ -131,11 +151,12 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     """
     model, known = loaded.model, set(loaded.tokenizer.get_vocab().values())
     added = set(tokenizer.get_vocab().values()) - known
-    rows, needed = model.get_input_embeddings().weight.shape[0], embeddings_of(tokenizer)
+    rows, needed = model.get_input_embeddings().weight.shape[0], 1 + max(added, default=-1)
+    known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
         model.resize_token_embeddings(needed, mean_resizing=False)
     fresh = sorted(added | set(range(rows, needed)))
-    used = slice(len(known)) if len(known) == embeddings_of(loaded.tokenizer) else sorted(known)  # a slice is no copy
+    used = slice(len(known)) if len(known) == 1 + max(known) else sorted(known)  # a slice is no copy
     for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
         if fresh:
             embeddings.weight.data[fresh] = embeddings.weight.data[used].mean(0)

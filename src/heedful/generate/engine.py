@@ -26,7 +26,7 @@ from heedful.generate.row import Event, Row
 from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
-from heedful.model import max_positions
+from heedful.model import check_ids, max_positions
 from heedful.records import Completion, Message, Sampling
 
 Prompt = str | Sequence[Message | Mapping[str, str]]  # a mapping holds `role` and `content`
@@ -176,6 +176,7 @@ class Engine:
                 f"A prompt of {len(tokens)} tokens leaves no room in a model of {self.positions} positions.",
                 "Shorten it.",
             )
+        check_ids(tokens, self.model)
         limit = min(sampling.max_tokens, self.positions - len(tokens))
         text = TextStream(self.prompter.tokenizer, sampling.stop)
         return Row(index, tokens, len(tokens), sampling, limit, text)

@@ -33,6 +33,8 @@ from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
 from heedful.whole import remove_leftovers, write_json
 
+LOOKED_AT = 100  # rows, for tokens that the template writes and the model does not have
+
 
 class Session:
     """Ties the learner to the run directory."""
@@ -52,6 +54,7 @@ class Session:
         model, self.origin = loaded.model, loaded.origin
         models.fit_vocabulary(loaded, self.tokenizer)
         check(config, ready)
+        models.check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
         self.weights = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
