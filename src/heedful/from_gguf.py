@@ -1,4 +1,8 @@
-"""A GGUF file as a folder of weights, as everything else reads them; made once and kept in the cache."""
+"""A GGUF file as a folder of weights, as everything else reads them; made once and kept in the cache.
+
+transformers reads it. What its reader leaves out is taken over where the file's header says it exactly, and a file of
+which something is left out still, or computed otherwise, is refused.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,35 @@ import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
+from tokenizers import pre_tokenizers
 
 from heedful import streams
 from heedful.catalogue import pinned
-from heedful.errors import UsageError, loading
+from heedful.errors import ModelError, UsageError, loading
 from heedful.store import Facts, kept
 from heedful.whole import sha256
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+VERSION = 2  # goes up when the same file would be read otherwise
+TAKE = "Take the Hugging Face folder that the file was made from."
+SCALED = {  # kinds of rotary scaling -> what a header may say of each, and transformers' name of it
+    "linear": {"factor": "factor"},
+    "yarn": {"factor": "factor", "original_context_length": "original_max_position_embeddings"},
+}
+UNSCALED = {"type", "finetuned"}  # of a scaling: its kind, and what changes no number
+SIZES = {
+    "head_dim": "attention.key_length",
+    "max_position_embeddings": "context_length",
+    "n_inner": "feed_forward_length",
+}
+BY_WIDTH = {"gemma2": 46, "gemma3_text": 62}  # layers of the one model whose scores are scaled by the heads' mean width
 
 
 def convert_gguf(path: Path) -> Path:
@@ -29,11 +52,8 @@ def convert_gguf(path: Path) -> Path:
             raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
         streams.tell(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...")
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
-        with loading(str(path), str(path)), quiet, _parsed_once():
-            # a bare name would be looked for in the folder that we are in first
-            folder_of, file = str(path.parent), str(path.resolve())
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder_of, gguf_file=file, dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of, gguf_file=file)
+        with quiet, _parsed_once():
+            model, tokenizer = _read(path)
         if _stamp(path) != found:  # it would be kept under the hash of what it was
             raise UsageError(f"{path} changed while it was read.", "Try again when it is whole.")
         del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
@@ -43,9 +63,117 @@ def convert_gguf(path: Path) -> Path:
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from error
         tokenizer.save_pretrained(folder)
+        _check_splitting(path, folder, tokenizer)
         return {"file": path.name}
 
-    return kept("models", {"gguf": content}, convert, hashed=False)[0]
+    return kept("models", {"gguf": content, "version": VERSION}, convert, hashed=False)[0]
+
+
+def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Let transformers read a file by a configuration that says all that its header does."""
+    import gguf
+
+    # a bare name would be looked for in the folder that we are in first
+    folder, file = str(path.parent), str(path.resolve())
+    with loading(str(path), str(path)):
+        config = transformers.AutoConfig.from_pretrained(folder, gguf_file=file)
+        reader: Any = gguf.GGUFReader(file)
+    tensors = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+    _take_over(path, config, _header(reader), set(tensors))
+    with loading(str(path), str(path)):
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            gguf_file=file,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    _check_weights(path, model, report, tensors)
+    _split_as_named(path, tokenizer, _header(reader))
+    return model, tokenizer
+
+
+def _header(reader: Any) -> dict[str, Any]:
+    """Return a header's entries but for long lists, each without its architecture's name in front."""
+    kind = reader.fields["general.architecture"].contents()
+    fields = {name: field for name, field in reader.fields.items() if len(field.data) == 1}
+    return {name.removeprefix(f"{kind}."): field.contents() for name, field in fields.items()}
+
+
+def _take_over(path: Path, config: PretrainedConfig, header: dict[str, Any], tensors: set[str]) -> None:
+    """Put into a configuration what the reader did not: sizes, biases, and scalings that the header tells whole."""
+    for name, key in SIZES.items():
+        if key in header and hasattr(config, name):
+            setattr(config, name, header[key])
+    if config.model_type in BY_WIDTH:  # of which no header tells; llama.cpp does the same
+        by_width = config.num_hidden_layers == BY_WIDTH[config.model_type]
+        width = config.hidden_size // config.num_attention_heads
+        config.query_pre_attn_scalar = width if by_width else config.head_dim
+    for name, tensor in (("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias")):
+        if tensor in tensors and hasattr(config, name):
+            setattr(config, name, True)
+    if _is_scaled(config, header) or any(name.startswith("rope_f") for name in tensors):  # rope_freqs, rope_factors_*
+        raise ModelError(
+            f"{path} scales its rotary embeddings in a way that cannot be read from a GGUF file exactly.", TAKE
+        )
+
+
+def _is_scaled(config: PretrainedConfig, header: dict[str, Any]) -> bool:
+    """Say whether a header scales rotary embeddings otherwise than the configuration, into which SCALED are put."""
+    scaling = {key.removeprefix("rope.scaling."): header[key] for key in header if key.startswith("rope.scaling.")}
+    kind, rope = scaling.get("type", "none"), getattr(config, "rope_parameters", None) or {}
+    if kind == "none" or rope.get("rope_type", "default") != "default":  # the reader took it over
+        return bool(header.get("rope.scale_linear", 1.0) != 1.0)
+    names = SCALED.get(kind, {})
+    if not names or scaling.keys() - UNSCALED != names.keys() or "rope_theta" not in rope:
+        return True
+    config.rope_parameters = {**rope, "rope_type": kind, **{name: scaling[key] for key, name in names.items()}}
+    return False
+
+
+def _check_weights(path: Path, model: PreTrainedModel, report: dict[str, Any], tensors: dict[str, int]) -> None:
+    """Refuse a file whose tensors are not the model's weights: by shape, by name, or by how many numbers they are."""
+    if report["mismatched_keys"]:
+        name, theirs, ours = sorted(report["mismatched_keys"])[0]
+        problem = f"{name} has the shape {list(theirs)} there, and {list(ours)} in the model that its header describes"
+        raise ModelError(f"{path} cannot be read: {problem}.", TAKE)
+    if report["missing_keys"]:
+        raise ModelError(f"{path} cannot be read: it has no {sorted(report['missing_keys'])[0]}.", TAKE)
+    if model.config.tie_word_embeddings:  # a head may be there in spite of it
+        tensors = {name: count for name, count in tensors.items() if name != "output.weight"}
+    unread = sum(tensors.values()) - sum(weight.numel() for weight in model.parameters())
+    if unread:
+        raise ModelError(f"{path} cannot be read: {unread:,} of its numbers are of no weight of the model.", TAKE)
+
+
+def _split_as_named(path: Path, tokenizer: PreTrainedTokenizerBase, header: dict[str, Any]) -> None:
+    """Split texts before merging as the header says by name, or refuse a name that the reader does not know."""
+    from transformers.integrations.gguf import gguf_tokenizer_mapping as known
+
+    if header["tokenizer.ggml.model"] == "llama":  # sentencepiece's, which splits no text
+        begins = tokenizer.tokenize("a")[0].startswith("\u2581")
+        if begins != header.get("tokenizer.ggml.add_space_prefix", True):
+            raise ModelError(f"{path} cannot be read: its tokenizer begins a text as the reader does not.", TAKE)
+    if header["tokenizer.ggml.model"] != "gpt2":
+        return
+    name, backend = header.get("tokenizer.ggml.pre"), tokenizer.backend_tokenizer
+    by_gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if name == "gpt-2":
+        backend.pre_tokenizer = by_gpt2
+    elif name == "smollm":
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_gpt2])
+    elif name not in known.GGUF_PRE_TOKENIZER_SPLITS:
+        raise ModelError(f"{path} cannot be read: its tokenizer splits texts as {name}, which is not known here.", TAKE)
+
+
+def _check_splitting(path: Path, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that splits otherwise when it is opened again, as its class does for all of a kind."""
+    again = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    ours, theirs = (str(each.backend_tokenizer.pre_tokenizer) for each in (tokenizer, again))
+    if ours != theirs:
+        raise ModelError(f"{path} cannot be read: {type(again).__name__} splits texts otherwise than it says.", TAKE)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,170 @@
+"""A GGUF file is read as its header says, or refused: what the reader leaves out is no weight or rotation less."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from heedful.config import EncodeConfig
+from heedful.encode.tokenise import build_encoder
+from heedful.errors import ModelError
+from heedful.export import architectures, vocabulary
+from heedful.export.architectures import ARCHITECTURES
+from heedful.export.gguf_file import write_gguf
+from heedful.model import load
+from tests.models import sentencepiece_tokenizer, tiny_model, trained_tokenizer
+
+TEXTS = ("In 1999 it  2 x\n\n 3y's", "naïve 你好🙂  12345", " lead")
+Described = Callable[[Any], None]
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(architectures, "_refuse_scaled_rotations", lambda config: None)  # others write such files
+
+
+def written(path: Path, kind: str, tokenizer: Any, described: Described | None = None, **changes: Any) -> tuple[
+    PreTrainedModel, Path
+]:  # fmt: skip
+    """Write a random model as a GGUF file, with `described` added to its header."""
+    model = tiny_model(kind, vocab_size=len(tokenizer), max_position_embeddings=512, **changes)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn_like(weight) * (weight.ndim == 1)  # biases and norms, which begin as 0 and 1
+    model.save_pretrained(path / "folder")
+    encoder = build_encoder(EncodeConfig(template="alpaca"), tokenizer, 512)
+    own = ARCHITECTURES[kind]
+
+    def describe(writer: Any, config: Any) -> None:
+        own.describe(writer, config)
+        if described:
+            described(writer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, kind, dataclasses.replace(own, describe=describe))
+        write_gguf(path / "m.gguf", path / "folder", model.config, encoder, "f32", "x")
+    return model, path / "m.gguf"
+
+
+def rope(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **settings}}
+
+
+def linear(writer: Any) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(4.0)
+
+
+def yarn(writer: Any) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(4.0)
+    writer.add_rope_scaling_orig_ctx_len(128)
+
+
+@pytest.mark.parametrize(
+    ("kind", "split", "described", "changes"),
+    [
+        ("llama", "smollm", None, {"tie_word_embeddings": True}),
+        ("llama", "smollm", linear, rope("linear", factor=4.0)),
+        ("qwen2", "qwen2", yarn, rope("yarn", factor=4.0, original_max_position_embeddings=128)),
+        ("llama", "llama-bpe", None, {"attention_bias": True, "mlp_bias": True}),
+        ("qwen3", "qwen2", None, {"head_dim": 16}),
+        ("gpt2", "gpt-2", None, {"n_positions": 512, "n_inner": 96}),
+        ("gemma3_text", None, None, {"head_dim": 16, "query_pre_attn_scalar": 16}),
+    ],
+)
+def test_what_is_read_computes_as_what_was_written(
+    tmp_path: Path, kind: str, split: str | None, described: Described | None, changes: dict[str, Any]
+) -> None:
+    tokenizer = trained_tokenizer(split) if split else sentencepiece_tokenizer()
+    model, file = written(tmp_path, kind, tokenizer, described, **changes)
+    loaded, ids = load(str(file)), torch.arange(200)[None] % len(tokenizer)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(ids).logits, model(ids).logits)
+    assert loaded.model.config.max_position_embeddings == 512
+    for text in TEXTS:
+        assert loaded.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_digits_split_the_spaces_before_them(tmp_path: Path) -> None:
+    """Which GPT-2's pattern does not: it leaves the last space to the digit."""
+    _, file = written(tmp_path, "llama", trained_tokenizer("smollm"))
+    pieces = load(str(file)).tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")
+    assert [piece for piece, _ in pieces] == ["a", "ĠĠ", "1", "2"]
+
+
+def other_scaling(writer: Any) -> None:
+    yarn(writer)
+    writer.add_rope_scaling_attn_factors(0.5)
+
+
+@pytest.mark.parametrize(
+    "described", [other_scaling, lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)]
+)
+def test_scalings_that_are_not_told_whole_are_refused(tmp_path: Path, described: Described) -> None:
+    _, file = written(tmp_path, "llama", trained_tokenizer("smollm"), described)
+    with pytest.raises(
+        ModelError, match=rf"{file} scales its rotary embeddings .* exactly\. Take the Hugging Face fol"
+    ):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("rope_freqs.weight", "scales its rotary embeddings"),
+        ("blk.0.ffn_norm.bias", "4 of its numbers are of no weight"),
+    ],
+)
+def test_tensors_that_nothing_reads_are_refused(tmp_path: Path, name: str, problem: str) -> None:
+    _, file = written(tmp_path, "llama", trained_tokenizer("smollm"))
+    more = copied(file, added={name: np.ones(4, np.float32)})
+    with pytest.raises(ModelError, match=f"{problem}.* Take the Hugging Face folder"):
+        load(str(more))
+
+
+def test_tensors_of_other_shapes_and_missing_ones_are_named(tmp_path: Path) -> None:
+    _, file = written(tmp_path, "llama", trained_tokenizer("smollm"))
+    with pytest.raises(ModelError, match=r"norm\.weight has the shape \[4\] there, and \[32\] in the model"):
+        load(str(copied(file, without="output_norm.weight", added={"output_norm.weight": np.ones(4, np.float32)})))
+    with pytest.raises(ModelError, match=r"it has no model\.norm\.weight\. Take"):
+        load(str(copied(file, without="output_norm.weight")))
+
+
+def test_a_way_to_split_that_is_not_known_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "SPLITS", dict.fromkeys(vocabulary.SPLITS, "other"))
+    _, file = written(tmp_path, "llama", trained_tokenizer("smollm"))
+    with pytest.raises(ModelError, match="its tokenizer splits texts as other, which is not known here"):
+        load(str(file))
+    monkeypatch.setattr(vocabulary, "SPLITS", dict.fromkeys(vocabulary.SPLITS, "gpt-2"))
+    (tmp_path / "qwen").mkdir()
+    _, file = written(tmp_path / "qwen", "qwen2", trained_tokenizer("gpt-2"))
+    with pytest.raises(ModelError, match="Qwen2Tokenizer splits texts otherwise than it says"):
+        load(str(file))
+
+
+def copied(file: Path, without: str = "", added: dict[str, Any] | None = None) -> Path:
+    """Copy a GGUF file of fp32 weights with other tensors."""
+    reader = gguf.GGUFReader(str(file))
+    writer = gguf.GGUFWriter(str(file.with_name("copy.gguf")), "llama")
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            kind = field.types[0]
+            writer.add_key_value(name, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
+    tensors = {t.name: np.array(t.data).reshape([int(n) for n in reversed(t.shape)]) for t in reader.tensors}
+    for name, data in ({k: v for k, v in tensors.items() if k != without} | (added or {})).items():
+        writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file.with_name("copy.gguf")
