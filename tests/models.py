@@ -64,6 +64,14 @@ _CONFIG: dict[str, dict[str, Any]] = {
     },
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "attn_implementation": "eager"},
     "mixtral": {**_WIDE, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {
+        **_WIDE,
+        "num_key_value_heads": 2,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 48,
+        "shared_expert_intermediate_size": 32,
+    },
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
     "gpt_neo": {
         "hidden_size": 32,
@@ -130,6 +138,10 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "init_std": 0.3,
     },
 }
+
+
+# one layer without experts, one with, and with an expert that all tokens share
+_CONFIG["deepseek_v3"] = {**_CONFIG["deepseek_v32"], "first_k_dense_replace": 1}
 
 
 def tiny_model(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:

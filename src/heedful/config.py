@@ -131,7 +131,7 @@ class TrainConfig(Section):
     seed: Seed = 123
     """Decides the order of the rows, the adapters' first weights and dropout."""
     lora_rank: int = Field(16, ge=1)
-    """Rank of the adapters, on every linear layer but the head."""
+    """Rank of the adapters, on every linear layer but the head and routers, and on each expert's matrices."""
     lora_alpha: float = Field(32, gt=0)
     """Scale of the adapters: alpha / rank."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers  # imports what is asked of it when it is asked: a tokenizer alone needs no code of models
 from safetensors import SafetensorError
+from transformers.pytorch_utils import Conv1D
 
 from heedful import causal
 from heedful.catalogue import Location, locate
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")  # by architecture
+ROUTERS = {"gate", "router"}  # in a model of experts, what chooses them
+# Layers that peft takes for experts in many such models, also where they are none: it is given their weights instead.
+RENAMED = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 BOUNDLESS = 1 << 20  # tokens: attention that knows distances alone (ALiBi, XLNet) has no last position
 
 transformers.logging.set_verbosity_error()
@@ -164,33 +168,41 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
-    """Freeze the weights and put low-rank adapters beside every linear layer but the head and routers."""
+    """Freeze the weights and put low-rank adapters beside the `adapted` ones."""
     from peft import LoraConfig, get_peft_model
-    from transformers.pytorch_utils import Conv1D
 
-    transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    layers, parameters = adapted(model)
     adapters = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        target_modules="all-linear",
-        exclude_modules=[name for name, module in model.named_modules() if _routes(module)] or None,
-        fan_in_fan_out=transposed,
+        target_modules=layers,
+        target_parameters=parameters or None,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(config.seed)
     with warnings.catch_warnings():  # peft calls deprecated parts of transformers
         warnings.simplefilter("ignore")
-        adapted: PreTrainedModel = get_peft_model(model, adapters)
-    return adapted
+        found: PreTrainedModel = get_peft_model(model, adapters)
+    return found
 
 
-def _routes(module: torch.nn.Module) -> bool:
-    """Say whether a linear layer of the architecture's own gives more than its product: a choice of experts."""
-    kind = type(module)
-    if not isinstance(module, torch.nn.Linear) or not kind.__module__.startswith("transformers.models."):
-        return False
-    with torch.no_grad():
-        return not isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
+def adapted(model: PreTrainedModel) -> tuple[list[str], list[str]]:
+    """Name what gets adapters: linear layers but the head and routers, and parameters that hold a matrix an expert."""
+    parts, head = dict(model.named_modules()), model.get_output_embeddings()
+    owners = {name: type(parts[name.rpartition(".")[0]]).__module__ for name, _ in model.named_parameters()}
+    sizes = {name: p.shape for name, p in model.named_parameters() if owners[name].startswith("transformers.models.")}
+    experts = [name for name, size in sizes.items() if len(size) == 3 and size[0] > 1]
+    routed = any("experts" in name.split(".") for name in parts)
+    layers = {
+        name: part
+        for name, part in parts.items()
+        if isinstance(part, torch.nn.Linear | Conv1D) and part is not head
+        if not (routed and ROUTERS & {*name.split(".")})
+    }
+    renamed = {name for name in layers if experts and name.rpartition(".")[2] in RENAMED}
+    whole = [f"{name}.weight" for name in layers if name in renamed and layers[name].weight.is_floating_point()]
+    return [name for name in layers if name not in renamed], experts + whole
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:

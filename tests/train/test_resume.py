@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
+from heedful import model as models
 from heedful.errors import RunError, UsageError
 from heedful.records import StepMetrics
 from heedful.train import checkpoint, precision
@@ -133,6 +134,18 @@ def test_other_data_or_another_model_cannot_be_resumed(tmp_path: Path, what: str
     other = session(tmp_path / "run", "train.method=lora", **changed)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="examples changed" if what == "rows" else "model changed"):
         restore(other)
+
+
+def test_adapters_of_other_layers_cannot_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those were that left experts alone."""
+    adapted = models.adapted
+    with monkeypatch.context() as once:
+        once.setattr(models, "adapted", lambda model: (adapted(model)[0], []))
+        stopped = session(tmp_path / "run", "train.method=lora", screen=signal_at(3), kind="llama4_text")
+    stopped.fit()
+    with pytest.raises(RunError, match=r"step-000003 holds adapters of other layers .* Start another run"):
+        restore(session(tmp_path / "run", "train.method=lora", kind="llama4_text"))
+    assert (stopped.run.checkpoints / "step-000003").is_dir()
 
 
 def test_losses_of_rows_that_are_trained_again_are_forgotten(tmp_path: Path) -> None:

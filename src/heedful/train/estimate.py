@@ -21,6 +21,7 @@ from heedful.config import Config, TrainConfig
 from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
+from heedful.model import adapted
 from heedful.settings import override
 from heedful.train import precision
 from heedful.train.loss import NODES
@@ -150,8 +151,10 @@ def predicting(config: Config, ready: Prepared) -> float:
 
 
 def _in_adapters(model: PreTrainedModel, rank: int) -> int:
-    """Count the numbers of low-rank adapters beside every linear layer but the head."""
-    return sum(rank * sum(layer.weight.shape) for layer in _linears(model))
+    """Count the numbers of low-rank adapters; the matrices of several experts are held as [experts, out, in]."""
+    layers, parameters = adapted(model)
+    shapes = [model.get_parameter(name).shape for name in [f"{layer}.weight" for layer in layers] + parameters]
+    return sum(rank * math.prod(shape[:-2]) * sum(shape[-2:]) for shape in shapes)
 
 
 def _in_linears(model: PreTrainedModel) -> int:

@@ -55,6 +55,12 @@ def _newest(session: Session) -> Checkpoint | None:
                 f"Cannot resume {run.path}: its {name} changed since {found.path.name} was saved.",
                 "Restore it, or start another run.",
             )
+    trained = {name: tuple(p.shape) for name, p in session.learner.parameters.items()}
+    if trained != {name: tuple(weight.shape) for name, weight in found.weights.items()}:
+        raise RunError(
+            f"Cannot resume {run.path}: {found.path.name} holds adapters of other layers or sizes than now.",
+            "Start another run.",
+        )
     checkpoint.forget_after(run.checkpoints, found.progress.step)
     run.cut_metrics(found.metrics_bytes)
     _forget_rows(session, found.progress)
