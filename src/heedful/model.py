@@ -175,7 +175,7 @@ def adapt(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
     adapters = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        target_modules=layers,
+        target_modules=_by_endings(layers, model),
         target_parameters=parameters or None,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
@@ -203,6 +203,13 @@ def adapted(model: PreTrainedModel) -> tuple[list[str], list[str]]:
     renamed = {name for name in layers if experts and name.rpartition(".")[2] in RENAMED}
     whole = [f"{name}.weight" for name in layers if name in renamed and layers[name].weight.is_floating_point()]
     return [name for name in layers if name not in renamed], experts + whole
+
+
+def _by_endings(names: Collection[str], model: PreTrainedModel) -> list[str]:
+    """Name layers by the last part of their names, as other tools expect it, where that tells them from all others."""
+    endings = {name.rpartition(".")[2] for name in names}
+    told = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in endings}
+    return sorted(endings if told == set(names) else names)
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:

@@ -281,6 +281,11 @@ def test_adapters_are_of_the_same_layers_in_all_models_of_experts(kind: str) -> 
     assert estimate(tiny_model(kind).config, config, "fp32").gradients == 4 * expected
 
 
+def test_an_adapter_names_its_layers_as_other_tools_expect() -> None:
+    found = adapt(tiny_model("llama"), TrainConfig(method="lora")).peft_config["default"].target_modules
+    assert found == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
 def test_the_saved_folder_stops_where_the_template_does(tmp_path: Path) -> None:
     """Whatever the base's own settings were, which may be such as transformers refuses to write."""
     trained = session(tmp_path / "run", "train.max_steps=1")
