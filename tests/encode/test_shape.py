@@ -242,7 +242,7 @@ def test_stretches_that_do_not_hold_are_dropped(monkeypatch: pytest.MonkeyPatch)
     tokenizer = gpt2_tokenizer()
     choose_template("chatml", tokenizer)  # adds its tokens
     template = Template("own", DOUBLE_LINE, "\n\n", tokenizer, special_tokens(tokenizer))
-    encoder, row = Encoder(template, frozenset(), 1000), conversation(["q", "a"])
+    encoder, row = Encoder(template, stop_ids(template), 1000), conversation(["q", "a"])
     for _ in range(2):
         assert encoder.encode([row])[0][0].ids.tolist() == encoder.without_shapes(row.messages)[0].tolist()
     assert encoder._stretches.encode([row.messages]) == [None]
@@ -251,7 +251,8 @@ def test_stretches_that_do_not_hold_are_dropped(monkeypatch: pytest.MonkeyPatch)
 def test_shapes_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("template", "stretches"):
         monkeypatch.setattr(f"heedful.encode.{module}.MOST_SHAPES", 2)
-    encoder = Encoder(choose_template("chatml", modern_tokenizer(r"\p{N}", False)), frozenset(), 1000)
+    template = choose_template("chatml", modern_tokenizer(r"\p{N}", False))
+    encoder = Encoder(template, stop_ids(template), 1000)
     rows = [conversation(["q", "a"] * turns) for turns in (1, 2, 3, 1)]
     examples, _ = encoder.encode(rows)
     assert [e.ids.tolist() for e in examples] == [encoder.without_shapes(row.messages)[0].tolist() for row in rows]

@@ -25,7 +25,7 @@ from heedful.records import Conversation, TokenizedExample
 from heedful.reporter import Done
 from heedful.store import Bytes, Facts
 
-VERSION = 4  # goes up when the same conversations would be encoded or laid down otherwise
+VERSION = 5  # goes up when the same conversations would be encoded or laid down otherwise
 FILES = ("examples.bin", "index.bin")
 SMALL = 1 << 16  # ids below fit in two bytes
 

@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from heedful.encode.opaque import is_opaque
-from heedful.encode.shape import MOST_MESSAGES, Roles, Shape, placeholders, roles_of, shape_of
+from heedful.encode.shape import MOST_MESSAGES, PLACE, Roles, Shape, placeholders, roles_of, shape_of
 from heedful.errors import ModelError
 from heedful.records import Message, Segment
 
@@ -102,7 +102,7 @@ class Template:
             answered = self._render(hidden[: i + 1], generation_prompt=False)
             self._check_prefix(done, prompt)
             self._check_prefix(prompt, answered)
-            end = len(prompt) + self._stop_end(answered[len(prompt) :], hidden[i]["content"])
+            end = self._stop_end(hidden[: i + 1], prompt, answered)
             pieces += [(prompt[len(done) :], False), (answered[len(prompt) : end], message.supervised is not False)]
             done = answered[:end]
         if add_generation_prompt:
@@ -158,6 +158,10 @@ class Template:
         return sorted({token[0] for token in self.special}), re.compile(pattern)
 
     @cached_property
+    def _any_special(self) -> re.Pattern[str]:
+        return re.compile("|".join(re.escape(token) for token in sorted(self.special, key=len, reverse=True)))
+
+    @cached_property
     def _hidden(self) -> str:
         return f"[{chr(HIDDEN)}-{chr(HIDDEN + len(self.special))}]"
 
@@ -200,16 +204,36 @@ class Template:
             ) from error
         return str(text)
 
-    def _stop_end(self, answer: str, content: str) -> int:
-        """Find where the answer's stop token ends: the first special token behind the content."""
-        start = answer.find(content.strip())
-        if start < 0:
+    def _stop_end(self, messages: Sequence[dict[str, str]], prompt: str, answered: str) -> int:
+        """Find where the last answer's stop token ends: the first special token behind the answer's text.
+
+        A short text may stand in the answer's header, or in the token's name, too. Where the first and the last place
+        at which it is found lead to different tokens, a placeholder tells what follows the text.
+        """
+        text, answer = messages[-1]["content"].strip(), answered[len(prompt) :]
+        first, last = answer.find(text), answer.rfind(text)
+        stop = self._special_end(answer, first + len(text))
+        if first >= 0 and stop != self._special_end(answer, last + len(text)):
+            tail = self._behind_text(messages, prompt)
+            body = answer.removesuffix(tail)
+            first = body.rfind(text) if answer == body + tail and body.rstrip().endswith(text) else -1
+            stop = self._special_end(answer, len(body))
+        if first < 0:
             raise ModelError(f"The template '{self.name}' changes or drops an answer's text.", _OTHER)
-        tokens = "|".join(re.escape(token) for token in sorted(self.special, key=len, reverse=True))
-        stop = re.compile(tokens).search(answer, start + len(content.strip())) if tokens else None
         if stop is None:
             raise ModelError(f"The template '{self.name}' ends an answer without a special token.", _OTHER)
-        return stop.end()
+        return len(prompt) + stop
+
+    def _special_end(self, text: str, start: int) -> int | None:
+        """Return where the first special token from `start` on ends."""
+        found = self._any_special.search(text, start) if self.special else None
+        return found.end() if found else None
+
+    def _behind_text(self, messages: Sequence[dict[str, str]], prompt: str) -> str:
+        """Return what the template writes behind the last answer's text."""
+        marked = self._render([*messages[:-1], {**messages[-1], "content": chr(PLACE)}], generation_prompt=False)
+        self._check_prefix(prompt, marked)
+        return marked[len(prompt) :].partition(chr(PLACE))[2]
 
     def _check_prefix(self, prefix: str, text: str) -> None:
         if not text.startswith(prefix):

@@ -251,12 +251,23 @@ class Encoder:
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt
     ) -> TokenizedExample:
+        self._check_stops(conversation, ids, flags)
         supervised = flags.copy() if self.supervise == "response" else np.ones(len(ids), np.bool_)
         supervised[:1] = False
         assert supervised.any(), conversation.place
         receipt.rows += 1
         receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
         return TokenizedExample(conversation.id, ids, supervised)
+
+    def _check_stops(self, conversation: Conversation, ids: Ids, flags: Flags) -> None:
+        """Refuse a row of which an answer is learned without its end; neither truncation nor weights take it away."""
+        last = ids[flags & ~np.append(flags[1:], False)].tolist()
+        if not self.stop_ids.issuperset(last):
+            token = next(i for i in last if i not in self.stop_ids)
+            raise DataError(
+                f"{conversation.place}: an answer ends in {self.tokenizer.decode([token])!r}, which is no stop token.",
+                "Choose another template with --set encode.template=alpaca (or chatml), or remove the row.",
+            )
 
 
 def build_encoder(config: EncodeConfig, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
