@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
+from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.stretches import Encoded, Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import Truncated, Truncator
@@ -158,6 +158,10 @@ class Encoder:
     def _stretches(self) -> Stretches:
         return Stretches(self.template, self.without_shapes)
 
+    @cached_property
+    def _segments(self) -> SegmentTokenizer:
+        return SegmentTokenizer(self.tokenizer, self.template.special)
+
     def _encode_one(self, pieces: Sequence[Sequence[Segment]]) -> Encoded:
         ids, flags, _ = self._encode([pieces])[0]
         return ids, flags
@@ -170,7 +174,7 @@ class Encoder:
         prompts then do the same.
         """
         stretches = [(row, end) for row in rows for end in _ends(row)]
-        tokenised = iter(self._tokenise([_joined(row[:end]) for row, end in stretches]))
+        tokenised = iter(self._segments.tokenise([_joined(row[:end]) for row, end in stretches]))
         encoded = []
         for row in rows:
             ids, flags = np.zeros(0, np.int32), np.zeros(0, np.bool_)
@@ -179,52 +183,11 @@ class Encoder:
                 longer, learned = next(tokenised)
                 if start and not _begins(longer, ids):
                     crossed = True
-                    rest, learned_rest = self._tokenise([_joined(row[start:end])])[0]
+                    rest, learned_rest = self._segments.tokenise([_joined(row[start:end])], begins=False)[0]
                     longer, learned = np.concatenate([ids, rest]), np.concatenate([flags, learned_rest])
                 ids, flags, start = longer, np.concatenate([flags, learned[len(flags) :]]), end
             encoded.append((ids, flags, crossed))
         return encoded
-
-    def _tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[Encoded]:
-        """Tokenise rows of segments; runs of ordinary segments together, literal ones apart and as plain text."""
-        runs = [
-            (k, literal, list(run))
-            for k, row in enumerate(rows)
-            for literal, run in groupby(row, key=lambda s: s.literal)
-        ]
-        parts: list[list[Encoded]] = [[] for _ in rows]
-        found = {
-            literal: iter(self._call([r for _, lit, r in runs if lit is literal], literal)) for literal in (False, True)
-        }
-        for k, literal, run in runs:
-            ids, starts = next(found[literal])
-            ends = np.cumsum([len(segment.text) for segment in run])
-            of = np.minimum(np.searchsorted(ends, starts, side="right"), len(run) - 1)
-            parts[k].append((ids, np.array([segment.supervised for segment in run])[of]))
-        empty = (np.zeros(0, np.int32), np.zeros(0, np.bool_))
-        joined = [part or [empty] for part in parts]
-        return [(np.concatenate([i for i, _ in part]), np.concatenate([f for _, f in part])) for part in joined]
-
-    def _call(self, runs: Sequence[Sequence[Segment]], literal: bool) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
-        """Call the tokenizer once for all texts; give ids and the character at which each token starts."""
-        if not runs:
-            return
-        texts = ["".join(segment.text for segment in run) for run in runs]
-        output = self.tokenizer(
-            texts,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            split_special_tokens=literal,
-            verbose=False,
-        )
-        control = set(self.tokenizer.convert_tokens_to_ids(list(self.template.special))) if literal else set()
-        for text, ids, offsets in zip(texts, output["input_ids"], output["offset_mapping"], strict=True):
-            if control.isdisjoint(ids):
-                yield np.asarray(ids, np.int32), np.asarray(offsets, np.int64).reshape(-1, 2)[:, 0]
-            else:  # a unigram vocabulary holds the name itself as a piece: spell it
-                letters = self.tokenizer(list(text), add_special_tokens=False, verbose=False)["input_ids"]
-                yield np.concatenate(letters).astype(np.int32), np.repeat(range(len(text)), [len(i) for i in letters])
 
     def _shorten(self, conversation: Conversation, ids: Ids, flags: Flags) -> Truncated | None:
         """Apply the policy for long rows: cut texts until the example fits, refuse it, or (None) drop it.
