@@ -258,3 +258,9 @@ def test_what_was_killed_before_it_began_is_begun_again(tmp_path: Path) -> None:
         (tmp_path / left).touch()
     with claim_folder(Run(tmp_path), resume=False):
         pass
+
+
+def test_a_look_whether_a_folder_can_be_written_leaves_its_files(tmp_path: Path) -> None:
+    (tmp_path / ".writable").touch()
+    make_directory(Run(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [".writable"]

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -184,8 +185,7 @@ def make_directory(run: Run) -> None:
     """Create the run's directory, or say why it cannot be."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        (run.path / ".writable").touch()
-        (run.path / ".writable").unlink()
+        tempfile.TemporaryFile(dir=run.path).close()
     except OSError as error:
         raise UsageError(
             f"Cannot write to {run.path}: {error.strerror}.", "Choose another folder with --out."

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -29,6 +30,7 @@ from heedful.errors import RunError
 from heedful.whole import MANIFEST, list_files, sha256, sync, sync_files, write_json
 
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
+OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept
 READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "Free some space, or set HEEDFUL_HOME to another folder."
 Facts = dict[str, Any]
@@ -37,7 +39,7 @@ Item = TypeVar("Item")
 
 def cache_home() -> Path:
     """Return the folder for what is made or downloaded once; HEEDFUL_HOME moves it."""
-    return Path(os.environ.get("HEEDFUL_HOME", "~/.cache/heedful")).expanduser()
+    return Path(os.environ.get("HEEDFUL_HOME") or "~/.cache/heedful").expanduser()
 
 
 def kept(
@@ -47,7 +49,7 @@ def kept(
 
     `hashed=False` checks sizes only, for large files. Raise RunError if it cannot be written.
     """
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]  # as in OURS
     try:
         folder = writable_home() / kind / name
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,8 +113,12 @@ def _whole(folder: Path, hashed: bool) -> Facts | None:
 
 
 def _remove_unused(parent: Path) -> None:
+    """Remove what nobody opened for long; others may keep folders of their own here, which have neither our names nor
+    our locks."""
     oldest = time.time() - UNUSED_DAYS * 86_400
     for folder in parent.iterdir():
+        if not (OURS.fullmatch(folder.name) and folder.with_suffix(".lock").is_file()):
+            continue
         manifest = folder / MANIFEST
         with suppress(OSError):
             if folder.is_dir() and (manifest if manifest.exists() else folder).stat().st_mtime < oldest:

@@ -70,8 +70,8 @@ def remove_leftovers(folder: Path, of: str = "*") -> None:
     goes back to its place."""
     for leftover in folder.glob(f".{of}.tmp-*"):
         name, _, process = leftover.name[1:].rpartition(".tmp-")
-        if is_alive(process.removeprefix("old-")):
-            continue
+        if not process.removeprefix("old-").isdecimal() or is_alive(process.removeprefix("old-")):
+            continue  # a name that is not ours, or of one who is still at work
         if process.startswith("old-") and not (folder / name).exists():
             os.rename(leftover, folder / name)
         else:

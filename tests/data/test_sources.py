@@ -524,10 +524,14 @@ def test_a_download_that_would_never_end_is_given_up(server: str, monkeypatch: p
 def test_what_a_killed_download_left_is_removed_by_the_next(server: str, tmp_path: Path) -> None:
     folder = tmp_path / "home" / "data"
     folder.mkdir(parents=True)
-    old, new = write(folder / ".aa.tmp-1", "["), write(folder / ".bb.tmp-1", "[")
+    key = hashlib.sha256(f"{server}/d.json".encode()).hexdigest()[:16]
+    names = (f".{key}.tmp-1", f".{key}.tmp-2", ".backup.tmp-1", f"{key}-notes.txt")
+    old, new, foreign, notes = (write(folder / name, "[") for name in names)
     os.utime(old, (0, 0))
+    os.utime(foreign, (0, 0))
     values(server + "/d.json")
     assert not old.exists() and new.exists()
+    assert foreign.exists() and notes.exists(), "they are not ours"
 
 
 def test_an_error_status_and_too_large_a_file_are_data_errors(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,5 +194,7 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
     leftover = tmp_path / ".step-000002.tmp-4194305"  # no process can have that number
     leftover.mkdir()
     (leftover / "model.safetensors").write_bytes(b"half")
+    mine = tmp_path / ".step-000002.tmp-mine"
+    mine.mkdir()
     newest(tmp_path)
-    assert not leftover.exists()
+    assert not leftover.exists() and mine.exists()

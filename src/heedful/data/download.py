@@ -78,7 +78,7 @@ def raw_url(url: str) -> str:
 
 def _kept(folder: Path, key: str) -> Path | None:
     """Find what was downloaded before; what is damaged, or no rows, is removed."""
-    for path in folder.glob(f"{key}-*"):
+    for path in folder.glob(f"{key}-{'[0-9a-f]' * 64}"):
         if path.name == f"{key}-{sha256(path)}" and not _instead_of_rows(path):  # its name holds its hash
             return path
         path.unlink()
@@ -87,7 +87,7 @@ def _kept(folder: Path, key: str) -> Path | None:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove what processes left that were killed; the pid in a name may be another machine's, so time tells."""
-    for path in folder.glob(".*.tmp-*"):
+    for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp-*"):
         with suppress(FileNotFoundError):  # its own process was faster
             if path.stat().st_mtime < time.time() - ABANDONED:
                 path.unlink()
