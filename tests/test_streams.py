@@ -25,6 +25,8 @@ Capsys = pytest.CaptureFixture[str]
         ("$ --help >&-", 1, "heedful: stdout: it is closed, so the result is lost.\n"),
         ("$ models --json >/dev/full", 1, "heedful: The system: No space left on device.\n"),
         ("$ check nope.json 2>&-", 3, ""),
+        ("$ check nope.json 2>/dev/full", 3, ""),
+        ("$ chek 2>/dev/full", 2, ""),
         ("$ check --out /dev/stdout", 2, "heedful: /dev/stdout exists and is not a receipt. Choose another --out.\n"),
         ("$ models <&- >/dev/null", 0, ""),
     ],
@@ -82,6 +84,29 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
+def test_the_help_may_be_left_in_the_middle() -> None:
+    """As by `heedful train --help | head -1`, which writes more than a pipe's reader takes."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "heedful", "train", "--help"]
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "last"),
+    [("UsageError('No.')", 2, "heedful: No."), ("DataError('No.')", 3, "heedful: No."),
+     ("KeyboardInterrupt", 130, "heedful: Interrupted.")],
+)  # fmt: skip
+def test_a_traceback_changes_no_exit_code(end: str, code: int, last: str) -> None:
+    script = f"from heedful import cli\nfrom heedful.errors import *\ndef verb(_): raise {end}\n"
+    script += "cli.app = verb\ncli.main(['--debug'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (code, last)
+    assert done.stderr.startswith("Traceback")
+
+
 WATCHED = """
 from heedful import cli
 from heedful import streams
@@ -99,10 +124,11 @@ cli.main([])
 """
 
 
+@pytest.mark.parametrize("lost", ["a pipe", "a disk"])
 @pytest.mark.parametrize("first", ["streams.tell('once')", "Talk(None, None).say('a note')", "pass"])
-def test_work_goes_on_when_nobody_watches_any_more(first: str) -> None:
+def test_work_goes_on_when_nobody_watches_any_more(first: str, lost: str) -> None:
     """As with `2>&1 >result | head`: results are lost with their reader, progress is not missed."""
-    reader, writer = os.pipe()
+    reader, writer = os.pipe() if lost == "a pipe" else (os.open(os.devnull, 0), os.open("/dev/full", os.O_WRONLY))
     os.close(reader)
     line = [sys.executable, "-c", WATCHED.format(first=first)]
     done = subprocess.run(line, stdout=subprocess.PIPE, stderr=writer, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
 from contextlib import nullcontext, suppress
 
 import typer
@@ -43,22 +44,17 @@ def main(argv: list[str] | None = None) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     limit_threads_to_quota()
     arguments = sys.argv[1:] if argv is None else argv
-    if "--debug" in arguments:
-        app([argument for argument in arguments if argument != "--debug"])
-        return
-    _quieten_libraries()
+    debug = "--debug" in arguments
+    if not debug:
+        _quieten_libraries()
     try:
-        _run(arguments)
-    except (HeedfulError, Interrupted) as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Interrupted.", INTERRUPTED)
+        _run([argument for argument in arguments if argument != "--debug"])
     except BrokenPipeError:  # the reader of stdout left, as `head` does
         streams.let_go()
-    except OSError as error:
-        _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1)
-    except Exception as error:
-        _fail(f"Unexpected error, a bug in heedful: {type(error).__name__}: {error}. {DEBUG_AGAIN}", 1)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            streams.tell(traceback.format_exc())
+        _fail(*_told(error))
 
 
 def _run(arguments: list[str]) -> None:
@@ -66,12 +62,25 @@ def _run(arguments: list[str]) -> None:
     try:
         app(arguments)
     except BaseException as end:
+        if isinstance(end, SystemExit) and isinstance(end.__context__, BrokenPipeError):  # typer and rich end with 1
+            raise end.__context__ from None
         code = end.code if isinstance(end, SystemExit) else 1
         with suppress(OSError) if code else nullcontext():
             streams.deliver()
         if code == INTERRUPTED and not isinstance(end, Follow):  # so typer tells of a Ctrl-C, without a word
             raise KeyboardInterrupt from None
         raise
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """Say in a sentence what went wrong, and give the exit code."""
+    if isinstance(error, (HeedfulError, Interrupted)):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", INTERRUPTED
+    if isinstance(error, OSError):
+        return f"{error.filename or 'The system'}: {error.strerror or error}.", 1
+    return f"Unexpected error, a bug in heedful: {type(error).__name__}: {error}. {DEBUG_AGAIN}", 1
 
 
 def _fail(text: str, exit_code: int) -> None:

@@ -11,7 +11,10 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class Closed(io.TextIOWrapper):
@@ -21,8 +24,20 @@ class Closed(io.TextIOWrapper):
         raise OSError(errno.EBADF, "it is closed, so the result is lost", "stdout")
 
 
+class Unheard(io.FileIO):
+    """A stderr whose reader may leave, and whose disk may be full: what it tells is not the result, which goes on."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            let_go(self.fileno())
+            return memoryview(data).nbytes
+
+
 def prepare() -> None:
-    """Replace streams that are missing; escape, as \\xe9, characters that a stream's encoding does not have."""
+    """Replace streams that are missing, and a stderr that would end the work; escape, as \\xe9, characters that a
+    stream's encoding does not have."""
     # in this order: what is opened gets the lowest number that is free, which is the missing stream's own
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (these last as long as the process)
@@ -30,9 +45,18 @@ def prepare() -> None:
         sys.stdout = Closed(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:  # there is nobody to tell
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    elif _descriptor(sys.stderr) == 2:
+        file = io.BufferedWriter(Unheard(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    with suppress(OSError):  # it may be no file
+        return stream.fileno()
+    return None
 
 
 def deliver() -> None:
