@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,39 @@ def test_a_score_that_decides_is_marked_and_the_verdicts_have_colours(
     tables.show_evaluation(evaluation(verdict="worse"))
     (decides,) = (line for line in capsys.readouterr().out.splitlines() if "ROUGE-L" in line)
     assert "\x1b[1mROUGE-L *" in decides and "31mworse" in decides
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_no_name_and_no_number_is_cut(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=columns))
+    names, found = ("runs/smollm2-135m-rows-001", "runs/smollm2-135m-rows-002"), evaluation(verdict="better")
+    models = dict(zip(names, found["models"].values(), strict=True))
+    tables.show_comparison(found | {"models": models, "runs": names, "differences": {}, "decides": "rouge_l"})
+    told = capsys.readouterr().out
+    head = re.split("\n[─-]+\n", told)[0].splitlines()
+    parts = [line.split()[:2] for line in head if "intervals" not in line and "Scores" not in line]
+    assert tuple("".join(part) for part in zip(*parts, strict=True)) == names
+    assert "…" not in told
+
+
+def test_a_path_is_told_in_one_piece(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(screen, "out", Screen(width=40))
+    recipe = "runs/a sweep of a long name, on a narrow terminal/winner.yaml"
+    scores = {name: {"value": 0.5} for name in ("rouge_l", "nll", "exact_match", "chrf")}
+    tables.show_sweep({
+        "rows": 9, "seeds": 1, "decides": "rouge_l", "default": None, "compared_with": "lr=1e-4", "winner": "lr=1e-4",
+        "variants": [{"name": "lr=1e-4", "scores": scores, "paired": {}}], "recipe": recipe,
+    })  # fmt: skip
+    assert recipe in capsys.readouterr().out
+
+
+def test_a_table_keeps_its_borders_where_an_ellipsis_is_no_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), "ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(screen, "out", Screen(width=80))
+    screen.show_answers([("word " * 200, "a", "b", "c")])
+    stdout.flush()
+    _, *lines = stdout.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    assert "..." in "".join(lines) and {len(line) for line in lines} == {80}

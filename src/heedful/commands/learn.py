@@ -48,7 +48,14 @@ def check(
     columns: Columns = None,
     on_bad_row: OnBadRow = None,
     template: TemplateName = None,
-    show: Annotated[int, typer.Option("--show", min=0, help="Also print this many rows as the model sees them.")] = 0,
+    show: Annotated[
+        int,
+        typer.Option(
+            "--show",
+            min=0,
+            help="Also print this many rows as the model sees them; with --run, how many rows are listed (10).",
+        ),
+    ] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="File to store the receipt in.")] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Instead list the rows that this run found most suspect.")

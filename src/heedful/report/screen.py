@@ -70,7 +70,8 @@ def show_answers(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 
 def shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    end = "…" if knows_unicode() else "..."  # escaped, as \u2026, it would push a table's border
+    return text if len(text) <= length else text[: length - len(end)] + end
 
 
 def mute() -> None:

@@ -49,7 +49,7 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
     beside = "- default" if result["default"] else "- first"
     table = _table(f"Sweep on {result['rows']} test rows{of_seeds}", ["variant", *map(label, shown), beside, "p"])
-    table.add_column("verdict")
+    table.add_column("verdict", overflow="fold")
     open_questions = []
     for entry in result["variants"]:
         marks = [entry["name"] == result[role] for role in ("default", "winner")]
@@ -64,8 +64,9 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     for text in open_questions:
         out.print(Text(clean(text), style="dim"))
     if not result["default"]:
-        out.print(f"None of them is the default: each is compared with the first, {result['compared_with']}.")
-    out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}")
+        first = f"None of them is the default: each is compared with the first, {result['compared_with']}."
+        out.print(first, soft_wrap=True)
+    out.print(f"{label(decides)} decides, chosen before. The winner's recipe: {result['recipe']}", soft_wrap=True)
     caution = "another training may differ by its seed alone"
     out.print(f"p and verdict are of these trainings, on other rows like these; {caution}.", style="dim")
 
@@ -107,7 +108,7 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
     if not models:
         return
     table = _table(f"{title}, with 95 % intervals", ["", *map(_column, models), difference])
-    table.add_column("verdict")
+    table.add_column("verdict", overflow="fold")
     open_questions = []
     for metric in metrics_of(models):
         if metric in ON_THE_PAGE:
@@ -146,7 +147,7 @@ def _table(title: str, columns: list[str]) -> Table:
     table.padding = (0, 1, 0, 0)
     for k, name in enumerate(columns):
         last = k == len(columns) - 1
-        table.add_column(name, justify="right" if k else "left", no_wrap=last, overflow="ellipsis" if k else "fold")
+        table.add_column(name, justify="right" if k else "left", no_wrap=last, overflow="fold")
     return table
 
 
