@@ -271,14 +271,6 @@ def test_settings_that_answering_does_not_read_are_refused(tmp_path: Path) -> No
             answer({"train.lr": "1"})
 
 
-@pytest.mark.parametrize("option", ["--prompt", "--input", "--system"])
-def test_what_is_no_text_is_refused_by_its_option(option: str) -> None:
-    """A byte that is not UTF-8 reaches a program as half of a surrogate pair."""
-    texts = {"--prompt": "Hi", "--input": "", "--system": ""} | {option: "a\udcff"}
-    with pytest.raises(UsageError, match=f"{option} is not text"):
-        speaking.answer_one("m", texts["--prompt"], texts["--input"], texts["--system"], {}, as_json=False)
-
-
 def test_one_text_is_no_list_of_prompts(tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="takes a list of prompts"):
         pipeline.load(tiny_folder, settings=QUICK).generate("Hi")

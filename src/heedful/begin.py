@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
+from heedful.clean import check_unicode
 from heedful.config import Config
 from heedful.errors import RunError, UsageError
 from heedful.run import (
@@ -46,10 +47,11 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
 
 
 def check_name(what: str, name: Any) -> None:
-    """Raise a UsageError for what the Python API was given in place of a name."""
+    """Raise a UsageError for what the Python API was given in place of a name, and for one that is not text."""
     if not isinstance(name, (str, Path, type(None))):
         fix = " Write rows to a file first." if what == "data" else ""
         raise UsageError(f"{what} must be a name or a path, not a {type(name).__name__}.", fix.strip())
+    check_unicode(what, name)
 
 
 def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
@@ -134,7 +136,7 @@ def newest_run(out: Path | str | None) -> Run:
     folders = {file.parent for name in ("config.yaml", LOCK) for file in Path("runs").glob(f"*/{name}")}
     if not folders:
         raise UsageError("There is no run to resume in runs/.", "Name it with --out.")
-    return _begun(Run(max(folders, key=lambda folder: folder.stat().st_mtime)))
+    return _begun(run_at(max(folders, key=lambda folder: folder.stat().st_mtime)))
 
 
 def _begun(run: Run) -> Run:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from heedful.errors import UsageError
+
 _SEQUENCE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
     "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)"  # OSC, DCS: title, clipboard
@@ -23,6 +25,14 @@ _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_HALVES}]")
 def is_unicode(text: str) -> bool:
     """Say whether a text can be written: it holds no half of a surrogate pair, as bytes that are no UTF-8 become."""
     return text.isascii() or _HALF.search(text) is None
+
+
+def check_unicode(what: str, name: object) -> None:
+    """Raise UsageError for a name that no file, page or library could hold: it must be text."""
+    if not is_unicode(str(name)):
+        raise UsageError(
+            f"{what} {str(name)!r} is not text: it holds bytes that are not UTF-8.", "Name or write it in UTF-8."
+        )
 
 
 def clean(text: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 import typer
 
 from heedful import streams
+from heedful.clean import check_unicode
 from heedful.commands import learn, measure, report, ship, talk
 from heedful.errors import Follow, HeedfulError, Interrupted
 from heedful.machine import limit_threads_to_quota
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     if not debug:
         _quieten_libraries()
     try:
+        for argument in arguments:
+            check_unicode("The argument", argument)
         _run([argument for argument in arguments if argument != "--debug"])
     except BrokenPipeError:  # the reader of stdout left, as `head` does
         streams.let_go()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from heedful.address import redacted
+from heedful.clean import check_unicode
 from heedful.config import Config
 from heedful.errors import RunError, UsageError
 from heedful.settings import Settings, dump_config, load_config, override
@@ -175,10 +176,14 @@ def open_run(run: Run | Path | str) -> Run:
 
 
 def run_at(run: Run | Path | str) -> Run:
-    """Return the run of a folder, be it there or not."""
+    """Return the run of a folder, be it there or not; raise UsageError where its name could not be written down."""
     if not isinstance(run, (Run, Path, str)):
         raise UsageError(f"A run or a model must be a name or a path, not a {type(run).__name__}.")
-    return run if isinstance(run, Run) else Run(Path(os.path.expanduser(run)))
+    found = run if isinstance(run, Run) else Run(Path(os.path.expanduser(run)))
+    check_unicode("The name", found.path)
+    with suppress(FileNotFoundError):  # it may be gone
+        check_unicode("The current folder", os.getcwd())  # is written down with a run, and told by libraries
+    return found
 
 
 def make_directory(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
-from heedful.clean import clean, is_unicode
+from heedful.clean import clean
 from heedful.errors import UsageError, install
 from heedful.records import Message
 from heedful.report import screen
@@ -34,9 +34,6 @@ def answer_one(
 ) -> None:
     """Answer one prompt on stdout."""
     refuse_others(settings, (*SAMPLING, "precision"), "`heedful generate --prompt`")
-    for option, text in (("--prompt", prompt), ("--input", input), ("--system", system or "")):
-        if not is_unicode(text):
-            raise UsageError(f"{option} is not text: it holds bytes that are not UTF-8.", "Write it as UTF-8.")
     head = [Message("system", system)] if system else []
     completion = pipeline.generate(run_or_model, [[*head, Message("user", prompt, input=input)]], settings=settings)[0]
     if as_json:

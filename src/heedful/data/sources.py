@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from heedful.address import redacted, scheme_of
+from heedful.clean import check_unicode
 from heedful.data.download import check_url, fetched
 from heedful.data.fields import listed
 from heedful.data.folder import KINDS, PART_NAMED, no_part_in, parts_in
@@ -114,6 +115,7 @@ def _files(path: str) -> list[_File] | None:
 
 
 def _file(path: Path, part: Part = "train") -> _File:
+    check_unicode("The file's name", path)
     if path.is_symlink() and not os.path.exists(path):  # which says so of a loop too
         problem = f"{path} is a link to {os.readlink(path)}, which leads nowhere."
         raise DataError(problem, "Mend the link, or give the file's own path.")
