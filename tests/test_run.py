@@ -73,6 +73,25 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert [f.name for f in tmp_path.iterdir()] == ["file.json"]
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.EACCES, "Permission denied. Get write permission there."), (errno.EIO, "Input/output error."),
+     (errno.EDQUOT, "Disk quota exceeded. Free some space.")],
+)  # fmt: skip
+def test_what_is_advised_where_nothing_can_be_written_can_be_done(
+    number: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every verb has another place to write to."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(RunError) as refused:
+        atomic_write(tmp_path / "a", "")
+    assert str(refused.value) == f"Cannot write {tmp_path / 'a'}: {told}"
+
+
 def test_the_log_is_whole_lines_of_plain_json(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.metrics() == []

@@ -15,6 +15,11 @@ from typing import IO, Any
 from heedful.errors import RunError
 
 MANIFEST = "MANIFEST.json"  # of a folder: what `list_files` lists, written last
+SPACE, PERMISSION = "Free some space.", "Get write permission there."
+FIXES = {
+    errno.ENOSPC: SPACE, errno.EDQUOT: SPACE,
+    errno.EACCES: PERMISSION, errno.EPERM: PERMISSION, errno.EROFS: PERMISSION,
+}  # fmt: skip
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -30,19 +35,19 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with suppress(OSError):  # where nothing can be written it is not there
             temporary.unlink()
-        fix = "Free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
-        raise RunError(f"Cannot write {path}: {error.strerror}.", fix) from error
+        raise RunError(f"Cannot write {path}: {error.strerror}.", FIXES.get(error.errno or 0, "")) from error
 
 
 def write_json(path: Path, value: Any) -> None:
     atomic_write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, fix: str = "Put back a copy of it.") -> Any:
+    """Read a file of JSON; `fix` says what to do where it is damaged, such as which verb writes it anew."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"Cannot read {path}: {error}.", "The stage that writes it has to run again.") from error
+        raise RunError(f"Cannot read {path}: {error}.", fix) from error
 
 
 @contextmanager

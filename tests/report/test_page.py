@@ -13,7 +13,7 @@ import pytest
 from tests.browser import Browser, chromium, console, forget_logs, requested
 from tests.report.runs import EVIL, evaluation, finished_run
 
-from heedful.report.page import compare_page, report, write_report
+from heedful.report.page import compare_page, report, write_pages, write_report
 from heedful.run import Run
 from heedful.settings import load_config
 from heedful.whole import write_json
@@ -176,6 +176,23 @@ def test_a_page_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "No update was made yet" in report(run)
     run.log({"event": "step", "step": 1, "epoch": 0.1, "loss": None, "tokens": 10, "seconds": 0.1})
     assert "loss not finite" in report(run)
+
+
+DAMAGED = ("receipt.json", "provenance.json", "data-map.json", "evaluation.json", "responses.json")
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_file_that_is_damaged_is_left_out_as_one_that_is_missing(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.model.mkdir(exist_ok=True)
+    (run.path / name).write_bytes((run.path / name).read_bytes()[:9])
+    html = write_pages(run).read_text()
+    told = capsys.readouterr().err
+    assert told.count(f"Cannot read {run.path / name}: ") == told.count("It is left out.") == 1
+    (run.path / name).unlink()
+    assert report(run) == html
 
 
 def test_further_parts_of_an_evaluation_are_shown(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from tests.report.runs import evaluation, finished_run, responses, scored
 
+from heedful.errors import RunError
 from heedful.evaluate.rows import write_rows
+from heedful.evaluate.summary import compare
 from heedful.report import tables
 from heedful.report.answers import side_by_side
 from heedful.report.facts import Facts
@@ -56,3 +58,10 @@ def test_a_deciding_score_that_two_tokenizers_do_not_share(tmp_path: Path, capsy
     assert told in capsys.readouterr().out
     page = compare_page(finished_run(tmp_path / "first"), finished_run(tmp_path / "second"), found)
     assert told in page.read_text(encoding="utf-8")
+
+
+def test_damaged_scores_are_told_with_the_command_that_writes_them_anew(tmp_path: Path) -> None:
+    a, b = finished_run(tmp_path / "first", rows=3), finished_run(tmp_path / "second", rows=3)
+    b.evaluation_file.write_text("{")
+    with pytest.raises(RunError, match=rf"Cannot read {b.evaluation_file}: .* Run heedful evaluate {b.path} again\.$"):
+        compare(a, b)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from heedful.data.turns import in_words
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
-from heedful.evaluate.rows import key_of, read_rows, response_key, write_rows
+from heedful.evaluate.rows import key_of, read_rows, response_key, scoring, write_rows
 from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation
 from heedful.reporter import Reporter
@@ -34,7 +34,8 @@ def judge_run(
     """
     scored = read_rows(results.scores_file)
     models = list(scored[0].cells)
-    stored = zip(rows, read_json(results.responses_file), strict=True)
+    again = f"Run {scoring(results.path)} again."
+    stored = zip(rows, read_json(results.responses_file, again), strict=True)
     judged = [
         Judged(
             str(row.place),
@@ -54,7 +55,7 @@ def judge_run(
         if pairs:
             verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
     scored = with_verdicts(scored, verdicts)
-    before = read_json(results.evaluation_file)
+    before = read_json(results.evaluation_file, again)
     result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
     result |= evaluation(scored, before["decides"])
     result["judge"] |= {"url": judge.url, "model": judge.model, **_told(verdicts)}

@@ -89,13 +89,13 @@ def read_rows(path: Path) -> list[RowScores]:
     except FileNotFoundError as error:
         raise RunError(
             f"{path.parent} holds no {path.name}: it was not evaluated yet.",
-            f"Run {_scoring(path.parent)}.",
+            f"Run {scoring(path.parent)}.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"Cannot read {path}: {error!r}.", f"Run {_scoring(path.parent)} again.") from error
+        raise RunError(f"Cannot read {path}: {error!r}.", f"Run {scoring(path.parent)} again.") from error
 
 
-def _scoring(results: Path) -> str:
+def scoring(results: Path) -> str:
     """Return the command that writes these results; those on other rows lie in their run's `evaluations`."""
     if results.parent.name != EVALUATIONS:
         return f"heedful evaluate {typed(results)}"

@@ -11,7 +11,7 @@ from heedful.config import Config
 from heedful.errors import UsageError, typed
 from heedful.evaluate.corpus import corpus_comparison, corpus_interval
 from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better, is_share
-from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, unique
+from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, scoring, unique
 from heedful.evaluate.stats import interval, paired_comparison, ratio_interval
 from heedful.records import CHECK_PREFIX, Comparison, Score
 from heedful.run import Results, Run
@@ -144,7 +144,7 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
     if first.path.resolve() == second.path.resolve():
         raise UsageError(f"{first.path} is given as both runs.", "Give two different ones.")
     found = _evaluated(first, data), _evaluated(second, data)
-    evaluations = [read_json(results.evaluation_file) for results in found]
+    evaluations = [read_json(results.evaluation_file, f"Run {scoring(results.path)} again.") for results in found]
     rows = _joined(*found, pair, common)
     if evaluations[0].get("judge", {}).get("model") != evaluations[1].get("judge", {}).get("model"):
         rows = with_verdicts(rows, {})  # two judges have two scales

@@ -28,7 +28,7 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UsageError(f"--to {repository} is not a repository.", "Write it as owner/name.")
     folder = _export_of(place)
-    receipt = read_json(folder / EXPORT_RECEIPT)
+    receipt = read_json(folder / EXPORT_RECEIPT, "Export again with --force.")
     if changed := changed_file(folder, receipt["files"]):
         raise ExportError(f"{folder / changed} is not the file that was verified.", "Export again with --force.")
     names = [*receipt["files"], EXPORT_RECEIPT]

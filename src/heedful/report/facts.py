@@ -6,14 +6,15 @@ import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
 from heedful.config import Config
-from heedful.errors import typed
+from heedful.errors import RunError, typed
 from heedful.evaluate.rows import RowScores, read_rows
+from heedful.report.screen import say
 from heedful.run import Results, Run
 from heedful.settings import changed, differences, override
 from heedful.whole import read_json
@@ -94,7 +95,18 @@ class Facts:
 
 
 def _read(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
+    """Read what a stage left; what is damaged is left out as what is missing is, and that is said."""
+    try:
+        return read_json(path) if path.exists() else None
+    except RunError as error:
+        _leave_out(error.problem)
+        return None
+
+
+@cache
+def _leave_out(problem: str) -> None:
+    """Say it once: a page that follows its run is written often."""
+    say(f"{problem} It is left out.")
 
 
 def progress(facts: Facts) -> dict[str, str]:
