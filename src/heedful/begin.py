@@ -32,7 +32,7 @@ SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty",
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.patience", "train.log_every", "train.save_every", "train.sharding",
     "train.activation_checkpointing", "train.precision", "encode.batch_tokens", "evaluate.after_training",
-    "evaluate.decides", "generate.batch_size", "generate.precision", "run.track",
+    "evaluate.decides", "data.on_bad_row", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
 # Settings that a run changes by itself, to its machine and its budget; provenance.json keeps what was asked for first.
 FITTED, BUDGETED = ("train.precision", "encode.batch_tokens"), ("train.max_steps", "train.evaluate_every")

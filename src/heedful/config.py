@@ -63,7 +63,7 @@ class EncodeConfig(Section):
     template: Literal["auto", "alpaca", "chatml", "own"] = "auto"
     """The prompt's format; auto is the tokenizer's own, or alpaca where it has none."""
     supervise: Literal["response", "all"] = "response"
-    """Which tokens are learned."""
+    """Which tokens are learned; those of an answer of weight 0 never are."""
     prompt_weight: float = Field(0.0, ge=0, le=1)
     """Under `response`: what a prompt token counts in the loss, where an answer's token counts 1."""
     max_tokens: int | None = Field(None, ge=8)

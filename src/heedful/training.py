@@ -18,6 +18,7 @@ from heedful.config import Config
 from heedful.data.datamap import write_data_map
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
+from heedful.encode.scored import in_words
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.both import remove_scores, score_both
 from heedful.evaluate.judging import is_answered
@@ -88,7 +89,7 @@ def _was_begun(out: Path | str | None, ranks: Ranks) -> bool:
 def _train_and_write(
     run: Run, config: Config, ranks: Ranks, resume: bool, budget: float | None, started: float
 ) -> Sequence[Conversation]:
-    """Train on one of the ranks and let the leader write what comes of it; give the test rows."""
+    """Train on one of the ranks and let the leader write what comes of it; give the test rows, if one can be scored."""
     session = _open_session(run, config, ranks)
     if resume:
         restore(session)
@@ -109,7 +110,7 @@ def _train_and_write(
         screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
     else:
         _replace_model(session)
-    test = session.ready.splits.test
+    test = session.ready.splits.test if session.ready.scored else ()
     del session
     give_back_pages()
     return test
@@ -131,6 +132,8 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first():
         ready, model_config = prepare_data(here)
+    if not_scored := ready.receipt["encoding"]["not_scored"]:
+        screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {in_words(not_scored)}.")
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
     config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)

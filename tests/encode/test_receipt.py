@@ -12,8 +12,9 @@ import pytest
 from tests.models import byte_tokenizer
 
 from heedful.encode.examples import Examples
-from heedful.encode.prepare import prepare
+from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE, open_encoder, prompt_receipt
+from heedful.encode.scored import sift
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import DataError, ModelError
@@ -160,6 +161,52 @@ def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
         counts("data.on_bad_row=skip", splits=Splits((*rows(2), silent), (), ()))
     with pytest.raises(DataError, match="weight 0"):
         counts(splits=Splits(rows(2), (silent,), ()))
+
+
+def test_rows_that_the_template_refuses_are_named_or_counted_in_whatever_part_they_stand() -> None:
+    (row,) = rows(1)
+    refused = replace(row, messages=(Message("system", "s"), *row.messages), place=Place("r.json", 21, 7))
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = NO_SYSTEM
+    many, one, parts = (*rows(20), refused, *rows(20, "b")), (*rows(20), refused), ("train", "validation", "test")
+
+    def prepared(part: str, rows: tuple[Conversation, ...], *settings: str) -> Prepared:
+        splits = Splits(**{**dict.fromkeys(parts, many[:3]), part: rows})
+        return prepare(load_config(None, [*settings]), splits, {}, tokenizer, 100)
+
+    for part in parts:
+        told = (
+            r"^r\.json:7 \(row 21\): The template 'own' refuses a conversation: no system \(1 of 41 rows are like this"
+        )
+        with pytest.raises(DataError, match=told):
+            prepared(part, many)
+        with pytest.raises(DataError, match=r"2 of 21 rows"):
+            prepared(part, (refused, *one[1:-1], replace(refused, place=Place("r.json", 22))), "data.on_bad_row=skip")
+        ready = prepared(part, many, "data.on_bad_row=skip")
+        assert len(getattr(ready, part)) == 40 if part != "test" else ready.scored == 40
+    encoding = prepared("train", many, "data.on_bad_row=skip").receipt["encoding"]
+    assert (encoding["rows"], [*encoding["refused"]]) == (40, ["r.json:7 (row 21)"])
+    encoding = prepared("test", many, "data.on_bad_row=skip").receipt["encoding"]
+    assert encoding["not_scored"] == {"refused by the template": ["r.json:7 (row 21)"]}
+
+
+def test_what_cannot_be_scored_is_found_before_a_training_as_in_an_evaluation(tmp_path: Path) -> None:
+    """Whatever the training does with long rows, an evaluation cuts them to the model's own limit."""
+    row, other = rows(2)
+    silent = replace(row, messages=(row.messages[0], replace(row.messages[1], supervised=False)), place=Place("r", 1))
+    calls = (Message("assistant", "look"), Message("tool", "seen")) * 60
+    endless = replace(row, messages=(row.messages[0], *calls, row.messages[1]), place=Place("r", 2))
+    long = replace(row, messages=(Message("user", "u" * 300), row.messages[1]), place=Place("r", 3))
+    test = (silent, other, endless, long)
+    for policy in ("truncate", "drop", "error"):
+        settings = ["encode.template=chatml", "encode.max_tokens=60", f"encode.long_rows={policy}"]
+        ready = prepare(load_config(None, settings), Splits(rows(3), (), test), {}, byte_tokenizer(), 128)
+        found = sift(trained(tmp_path), test)
+        assert found.left_out == ready.receipt["encoding"]["not_scored"] == {
+            "too long to be cut to fit": ["r (row 2)"], "with a last answer of weight 0": ["r (row 1)"],
+        }  # fmt: skip
+        assert found.rows == [other, long]
+        assert (ready.scored, found.cut) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from transformers import GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
 from heedful.data.turns import check_turns
+from heedful.encode.batch import Collator
+from heedful.encode.examples import Examples, write_examples
 from heedful.encode.template import Template, choose_template
 from heedful.encode.tokenise import Encoder, build_encoder, stop_ids
 from heedful.encode.truncate import fewest
@@ -150,6 +152,28 @@ def test_a_turn_of_weight_0_is_not_supervised() -> None:
     rows = [conversation("one", "WRONG", "two", "right", supervised=(None, False, None, None))]
     (example,), _ = encoder.encode(rows)
     assert encoder.tokenizer.decode(example.ids[example.supervised].tolist()) == "right<|im_end|>"
+
+
+@pytest.mark.parametrize("chosen", [{"supervise": "all"}, {"prompt_weight": 0.25}])
+@pytest.mark.parametrize("limit", [10_000, 110])
+def test_a_turn_of_weight_0_counts_nothing_where_prompts_count(
+    chosen: dict[str, Any], limit: int, tmp_path: Path
+) -> None:
+    """Also in a row that was cut, and in one read back from disk; every other token counts as it would without it."""
+    config = EncodeConfig(template="chatml", max_tokens=limit, **chosen)
+    encoder = build_encoder(config, byte_tokenizer(), 10_000)
+    turns = ("u" * 60, "x", "one", "WRONG", "two", "right")
+    rows = [conversation(*turns, supervised=(None, None, None, weight, None, None)) for weight in (False, None)]
+    collator = Collator("tree", 0, config.prompt_weight, 4096)
+    example, whole = encoder.encode(rows)[0]
+    assert len(example) <= limit
+    weights, usual = collator.weights(example), collator.weights(whole)
+    silent = example.ids[weights != usual].tolist()
+    assert encoder.tokenizer.decode(silent) == "WRONG<|im_end|>"
+    assert not weights[weights != usual].any()
+    write_examples(tmp_path, encoder, rows, "int32", lambda done: None)
+    stored = Examples(tmp_path, "int32", str)
+    assert [collator.weights(one).tolist() for one in stored] == [weights.tolist(), usual.tolist()]
 
 
 def test_a_row_in_which_nothing_is_learned_is_no_example_and_is_named() -> None:

@@ -91,7 +91,8 @@ def check(
         screen.show_json({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
     else:
         screen.show_receipt(ready.receipt)
-        for row in ready.splits.train[:show]:
+        for number in map(ready.train.number, range(min(show, len(ready.train)))):
+            row = ready.splits.train[number]
             screen.show_segments(str(row.place), ready.encoder.template.segments(row.messages))
 
 

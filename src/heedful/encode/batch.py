@@ -27,9 +27,12 @@ class Collator:
     batch_tokens: int
 
     def weights(self, example: TokenizedExample) -> NDArray[np.float32]:
-        """Return what each token counts as a target: 1 where supervised, the prompt's share elsewhere, 0 first."""
+        """Return what each token counts as a target: 1 where supervised, the prompt's share elsewhere, 0 first and in
+        answers of weight 0."""
         weights = np.where(example.supervised, np.float32(1), np.float32(self.prompt_weight))
         weights[0] = 0
+        if example.excluded is not None:
+            weights[example.excluded] = 0
         return weights
 
     def weight(self, examples: Sequence[TokenizedExample]) -> float:

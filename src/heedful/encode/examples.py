@@ -1,6 +1,7 @@
 """Examples on disk: written chunk by chunk, resumed after a kill where they stopped, read one by one.
 
-    examples.bin    each example's ids (uint16 where the largest fits, else int32), then one flag a token
+    examples.bin    each example's ids (uint16 where the largest fits, else int32), then one flag a token: 1 supervised,
+                    2 of an answer of weight 0, else 0
     index.bin       [examples, 3] uint32: the conversation's number, tokens, tokens of answers
     chunks.jsonl    a line a chunk: how far the files reach then, the hash of what it added, its receipt
 
@@ -20,13 +21,15 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.encode.tokenise import CHUNK, Chunk, Encoder, EncodingReceipt
+from heedful.encode.account import Chunk, EncodingReceipt
+from heedful.encode.tokenise import CHUNK, Encoder
 from heedful.records import Conversation, TokenizedExample
 from heedful.reporter import Done
 from heedful.store import Bytes, Facts
 
-VERSION = 5  # goes up when the same conversations would be encoded or laid down otherwise
+VERSION = 6  # goes up when the same conversations would be encoded or laid down otherwise
 FILES = ("examples.bin", "index.bin")
+SUPERVISED, EXCLUDED = 1, 2  # flags of tokens
 SMALL = 1 << 16  # ids below fit in two bytes
 
 
@@ -56,8 +59,11 @@ class Examples(Sequence[TokenizedExample]):
         i = range(len(self))[at]
         tokens, packed = int(self.tokens[i]), self._packed(i)
         ids = np.frombuffer(packed, self._ids, tokens).astype(np.int32)
-        supervised = np.frombuffer(packed, np.bool_, tokens, tokens * self._ids.itemsize)
-        return TokenizedExample(self._name(int(self._rows[i])), ids, supervised)
+        flags = np.frombuffer(packed, np.uint8, tokens, tokens * self._ids.itemsize)
+        excluded = flags == EXCLUDED
+        return TokenizedExample(
+            self._name(int(self._rows[i])), ids, flags == SUPERVISED, excluded if excluded.any() else None
+        )
 
     def ids(self, at: int) -> bytes:
         """Return an example's ids as they are stored, `id_bytes` each: to compare them with others of this folder."""
@@ -108,10 +114,17 @@ def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation],
 
 def _packed(chunk: Chunk, first: int, ids: str) -> tuple[bytes, bytes]:
     """Return the bytes that a chunk adds to each file; its conversations are numbered from `first`."""
-    examples = b"".join(e.ids.astype(ids).tobytes() + e.supervised.tobytes() for e in chunk.examples)
+    examples = b"".join(e.ids.astype(ids).tobytes() + _flags(e).tobytes() for e in chunk.examples)
     columns = ([first + number for number in chunk.kept], list(map(len, chunk.examples)), chunk.answer_tokens)
     index: NDArray[np.uint32] = np.array(columns, np.uint32).T
     return examples, index.tobytes()
+
+
+def _flags(example: TokenizedExample) -> NDArray[np.uint8]:
+    flags = example.supervised.astype(np.uint8)
+    if example.excluded is not None:
+        flags[example.excluded] = EXCLUDED
+    return flags
 
 
 def _hash(added: Sequence[bytes]) -> str:

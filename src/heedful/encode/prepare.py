@@ -17,10 +17,12 @@ from heedful.address import redacted
 from heedful.config import Config, TrainConfig
 from heedful.data.formats import MOST_SKIPPED
 from heedful.data.rows import Rows
+from heedful.encode.account import EncodingReceipt
 from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.encode.examples import VERSION, Examples, ids_type, write_examples
 from heedful.encode.order import Order, families
-from heedful.encode.tokenise import CHUNK, Encoder, EncodingReceipt, build_encoder
+from heedful.encode.scored import account_for, left_out, scoring
+from heedful.encode.tokenise import CHUNK, Encoder, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError
 from heedful.model import embeddings_of
@@ -45,6 +47,7 @@ class Prepared:
     receipt: dict[str, Any]
     longest: int  # tokens of the longest example to train on
     hashes: tuple[str, str]  # of the examples of train and validation
+    scored: int  # test rows that can be
 
     def fingerprint(self) -> str:
         """Hash the examples: it differs when data, split, template, tokenizer or supervision do."""
@@ -59,17 +62,20 @@ def prepare(
     positions: int,
     reporter: Reporter = SILENT,
 ) -> Prepared:
-    """Encode the training and validation rows, or find them encoded in the cache."""
+    """Encode the training and validation rows, or find them encoded in the cache; of the test rows find out which can
+    be scored."""
     encoder = build_encoder(config.encode, tokenizer, positions)
     identity = encoder.identity()
     train, facts = _encoded(encoder, identity, splits.train, "train", reporter)
     counts = EncodingReceipt(**facts["receipt"])
-    _refuse_unlearned(counts, len(splits.train), config.data.on_bad_row)
+    _refuse_bad(counts, len(splits.train), config.data.on_bad_row)
     if not train:
         raise _nothing_left(redacted(config.data.path), splits, encoder.max_tokens)
     validation, others = _encoded(encoder, identity, splits.validation, "validation", reporter)
-    _refuse_unlearned(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
-    encoding = _describe(encoder, train, counts)
+    _refuse_bad(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
+    tested = _tested(scoring(encoder, positions), splits.test, reporter)
+    _refuse_refused(tested, len(splits.test), config.data.on_bad_row)
+    encoding = _describe(encoder, train, counts) | {"not_scored": left_out(tested)}
     order = order_of(config.train, train)
     encoding["batch_widths"] = batch_widths(order, train)
     encoding["shared_beginnings"] = None if order.families is None else _shared_beginnings(order.families)
@@ -78,16 +84,31 @@ def prepare(
     ]
     receipt = {"data": data_receipt, "encoding": encoding, "rows": first}
     hashes = facts["sha256"], others["sha256"]
-    return Prepared(splits, encoder, train, validation, order, receipt, int(train.tokens.max()), hashes)
+    return Prepared(splits, encoder, train, validation, order, receipt, int(train.tokens.max()), hashes, tested.rows)
 
 
-def _refuse_unlearned(counts: EncodingReceipt, rows: int, on_bad_row: str) -> None:
-    """Refuse rows in which nothing would be learned, unless bad rows are skipped and these are few."""
+def _refuse_bad(counts: EncodingReceipt, rows: int, on_bad_row: str) -> None:
+    """Refuse rows that cannot be learned from, unless bad rows are skipped and these are few."""
+    _refuse_refused(counts, rows, on_bad_row)
     bad = counts.unlearned
-    if bad and (on_bad_row == "error" or len(bad) > MOST_SKIPPED * rows):
+    if _too_many(len(bad), rows, on_bad_row):
         problem = f"{bad[0]}: every assistant's message has the weight 0, so nothing would be learned"
         fix = "Give one of them the weight 1, or remove the row."
         raise DataError(f"{problem} ({len(bad)} of {rows} rows are like this).", fix)
+
+
+def _refuse_refused(counts: EncodingReceipt, rows: int, on_bad_row: str) -> None:
+    """Refuse rows that the template refuses, under the same rule."""
+    bad = counts.refused
+    if _too_many(len(bad), rows, on_bad_row):
+        place, problem = next(iter(bad.items()))
+        told = f"{place}: {problem.rstrip('.')} ({len(bad)} of {rows} rows are like this)."
+        fix = "Change or remove the row, let --on-bad-row skip leave it out, or choose --set encode.template=alpaca."
+        raise DataError(told, fix)
+
+
+def _too_many(bad: int, rows: int, on_bad_row: str) -> bool:
+    return bad > (MOST_SKIPPED * rows if on_bad_row == "skip" else 0)
 
 
 def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
@@ -116,6 +137,17 @@ def _encoded(
         reporter.say(f"The {part} rows were encoded before: {folder} is used.")
     name = rows.name if isinstance(rows, Rows) else lambda number: rows[number].id
     return Examples(folder, ids, name), facts
+
+
+def _tested(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) -> EncodingReceipt:
+    """Account for the test rows, of which no examples are kept."""
+    key = {"tested": _identity(rows), "encoder": encoder.identity(), "chunk": CHUNK, "format": VERSION}
+
+    def count(folder: Path) -> Facts:
+        with reporter.counting("Encoding the test rows", len(rows), PROGRESS_ROWS) as done:
+            return asdict(account_for(encoder, rows, done))
+
+    return EncodingReceipt(**kept("examples", key, count)[1])
 
 
 def _identity(rows: Sequence[Conversation]) -> Any:
@@ -166,6 +198,7 @@ def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> 
         "truncated": counts.truncated,
         "dropped": counts.dropped,
         "unlearned": counts.unlearned,
+        "refused": counts.refused,
         "special_tokens_in_text": counts.special_tokens_in_text,
         "cut_in_pieces": counts.cut_in_pieces,
     }

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
@@ -20,51 +19,15 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
+from heedful.encode.account import Chunk, EncodingReceipt
 from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.stretches import Encoded, Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import Truncated, Truncator
-from heedful.errors import DataError
+from heedful.errors import DataError, ModelError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
 
 CHUNK = 2048  # conversations tokenised together: enough to keep the tokenizer's threads busy
-
-
-@dataclass
-class EncodingReceipt:
-    """What became of each conversation on its way to tokens; counts are rows."""
-
-    limit: int
-    rows: int = 0
-    dropped: list[str] = field(default_factory=list)  # too long
-    unlearned: list[str] = field(default_factory=list)  # every answer has the weight 0
-    truncated: dict[str, int] = field(default_factory=dict)  # by the field that was cut
-    special_tokens_in_text: int = 0
-    cut_in_pieces: int = 0  # rows in which a merge would have crossed the border of prompt and answer
-    stop_supervised: int = 0
-
-    def count_cuts(self, fields: Iterable[str]) -> None:
-        """Count a row in which these fields were cut."""
-        for name in fields:
-            self.truncated[name] = self.truncated.get(name, 0) + 1
-
-    def add(self, other: EncodingReceipt) -> None:
-        """Count another receipt's rows too."""
-        self.dropped += other.dropped
-        self.unlearned += other.unlearned
-        self.truncated = dict(Counter(self.truncated) + Counter(other.truncated))
-        for name in ("rows", "special_tokens_in_text", "cut_in_pieces", "stop_supervised"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-@dataclass
-class Chunk:
-    """Some conversations, encoded: the number of each that was kept among them, its example, its answers' tokens."""
-
-    kept: list[int]
-    examples: list[TokenizedExample]
-    answer_tokens: list[int]
-    receipt: EncodingReceipt
 
 
 @dataclass(frozen=True)
@@ -76,6 +39,7 @@ class Encoder:
     max_tokens: int
     supervise: Literal["response", "all"] = "response"
     long_rows: Literal["truncate", "drop", "error"] = "truncate"
+    weighs_prompts: bool = False
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -92,7 +56,7 @@ class Encoder:
             "special": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
             "template": [template.name, template.source, template.joint, template.special],
             "stop_ids": sorted(self.stop_ids),
-            "policies": [self.max_tokens, self.supervise, self.long_rows],
+            "policies": [self.max_tokens, self.supervise, self.long_rows, self.weighs_prompts],
             "versions": [importlib.metadata.version(name) for name in ("tokenizers", "transformers", "jinja2")],
         }
 
@@ -110,20 +74,23 @@ class Encoder:
         return examples, receipt
 
     def fitted(self, conversation: Conversation) -> Conversation | None:
-        """Return a conversation as it is learned: itself, or cut to fit; None where long rows are dropped."""
-        ids, flags = self._encode_one(self.template.pieces(conversation.messages))
-        if len(ids) <= self.max_tokens:
-            return conversation
-        shorter = self._shorten(conversation, ids, flags)
-        return None if shorter is None else replace(conversation, messages=shorter.messages)
+        """Return a conversation as it is learned: itself, or cut to fit; None where it is left out."""
+        (chunk,) = self.chunks([conversation])
+        return next(iter(chunk.conversations), None)
 
     def chunks(self, conversations: Iterable[Conversation]) -> Iterator[Chunk]:
         """Encode conversations as they come, CHUNK of them at a time."""
         rest = iter(conversations)
         while some := list(islice(rest, CHUNK)):
-            chunk = Chunk([], [], [], EncodingReceipt(self.max_tokens))
+            chunk = Chunk([], [], [], [], EncodingReceipt(self.max_tokens))
             rows = self._rows(some, chunk.receipt)
-            for number, (conversation, (ids, flags)) in enumerate(zip(some, rows, strict=True)):
+            for number, (conversation, row) in enumerate(zip(some, rows, strict=True)):
+                if row is None:
+                    continue
+                ids, flags = row
+                if problem := self._unstopped(ids, flags):
+                    chunk.receipt.refused[str(conversation.place)] = problem
+                    continue
                 if self.supervise == "response" and not flags.any():
                     chunk.receipt.unlearned.append(str(conversation.place))
                     continue
@@ -133,13 +100,26 @@ class Encoder:
                         chunk.receipt.dropped.append(str(conversation.place))
                         continue
                     ids, flags = shorter.ids, shorter.flags
+                    conversation = replace(conversation, messages=shorter.messages)
                     chunk.receipt.count_cuts(shorter.fields)
                 chunk.kept.append(number)
+                chunk.conversations.append(conversation)
                 chunk.examples.append(self._example(conversation, ids, flags, chunk.receipt))
                 chunk.answer_tokens.append(int(np.count_nonzero(flags)))
             yield chunk
 
-    def _rows(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[Encoded]:
+    def _rows(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[Encoded | None]:
+        """Encode conversations; None for each that the template refuses, found by halving what holds one."""
+        try:
+            return [*self._taken(conversations, receipt)]
+        except ModelError as error:
+            if len(conversations) == 1:
+                receipt.refused[str(conversations[0].place)] = error.problem
+                return [None]
+        half = len(conversations) // 2
+        return [row for some in (conversations[:half], conversations[half:]) for row in self._rows(some, receipt)]
+
+    def _taken(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[Encoded]:
         """Encode conversations: by the stretches of their shapes, or piece by piece where that is not possible."""
         rows = self._stretches.encode([conversation.messages for conversation in conversations])
         rest = [number for number, row in enumerate(rows) if row is None]
@@ -214,30 +194,38 @@ class Encoder:
     def _example(
         self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt
     ) -> TokenizedExample:
-        self._check_stops(conversation, ids, flags)
-        supervised = flags.copy() if self.supervise == "response" else np.ones(len(ids), np.bool_)
+        excluded = self._excluded(conversation.messages, flags)
+        if self.supervise == "response":
+            supervised = flags.copy()
+        else:
+            supervised = np.ones(len(ids), np.bool_) if excluded is None else ~excluded
         supervised[:1] = False
         assert supervised.any(), conversation.place
         receipt.rows += 1
         receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
-        return TokenizedExample(conversation.id, ids, supervised)
+        return TokenizedExample(conversation.id, ids, supervised, excluded if self.weighs_prompts else None)
 
-    def _check_stops(self, conversation: Conversation, ids: Ids, flags: Flags) -> None:
-        """Refuse a row of which an answer is learned without its end; neither truncation nor weights take it away."""
+    def _excluded(self, messages: Sequence[Message], flags: Flags) -> Flags | None:
+        """Mark the answers of weight 0, where more than answers is learned: they would be supervised without it."""
+        if not (self.weighs_prompts or self.supervise == "all") or all(m.supervised is not False for m in messages):
+            return None
+        _, answers = self._encode_one(self.template.pieces([replace(m, supervised=None) for m in messages]))
+        return answers & ~flags
+
+    def _unstopped(self, ids: Ids, flags: Flags) -> str | None:
+        """Say of an answer that would be learned without its end; neither truncation nor weights take that away."""
         last = ids[flags & ~np.append(flags[1:], False)].tolist()
-        if not self.stop_ids.issuperset(last):
-            token = next(i for i in last if i not in self.stop_ids)
-            raise DataError(
-                f"{conversation.place}: an answer ends in {self.tokenizer.decode([token])!r}, which is no stop token.",
-                "Choose another template with --set encode.template=alpaca (or chatml), or remove the row.",
-            )
+        if self.stop_ids.issuperset(last):
+            return None
+        token = self.tokenizer.decode([next(i for i in last if i not in self.stop_ids)])
+        return f"The template '{self.template.name}' ends an answer in {token!r}, which is no stop token."
 
 
 def build_encoder(config: EncodeConfig, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
     """Bind the configured template to a tokenizer; `positions` is the longest sequence that the model can take."""
     template = choose_template(config.template, tokenizer)
     limit = min(config.max_tokens or positions, positions)
-    return Encoder(template, stop_ids(template), limit, config.supervise, config.long_rows)
+    return Encoder(template, stop_ids(template), limit, config.supervise, config.long_rows, config.prompt_weight > 0)
 
 
 def stop_ids(template: Template) -> frozenset[int]:

@@ -114,6 +114,12 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         ("questions of held-back rows that stand in the training rows", leaks or "none"),
         ("rows too long to be encoded whole", f"{truncated(encoding)}; dropped for it: {len(encoding['dropped'])}"),
         *([("rows dropped, as every answer has the weight 0", f"{unlearned:,}")] if unlearned else []),
+        *(
+            [("rows dropped, as the chat template refuses them", f"{len(bad):,}")]
+            if (bad := encoding.get("refused"))
+            else []
+        ),
+        *((f"test rows not scored, {why}", f"{len(rows):,}") for why, rows in encoding.get("not_scored", {}).items()),
     ]
 
 

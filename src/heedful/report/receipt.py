@@ -36,6 +36,8 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("truncated", truncated(encoding)),
         ("dropped as too long", str(len(encoding["dropped"]))),
         *([("dropped, all answers of weight 0", str(unlearned))] if unlearned else []),
+        *([("dropped, refused by the template", str(len(refused)))] if (refused := encoding.get("refused")) else []),
+        *(("test rows not scored", f"{len(places):,} {why}") for why, places in encoding.get("not_scored", {}).items()),
         ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
         *([("shared beginnings", _shared(alike))] if (alike := encoding.get("shared_beginnings")) else []),
         ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),

@@ -1,0 +1,50 @@
+"""What became of conversations on their way to tokens: kept, cut, or left out, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from heedful.records import Conversation, TokenizedExample
+
+
+@dataclass
+class EncodingReceipt:
+    """What became of each conversation on its way to tokens; counts are rows."""
+
+    limit: int
+    rows: int = 0
+    dropped: list[str] = field(default_factory=list)  # too long
+    unlearned: list[str] = field(default_factory=list)  # every answer has the weight 0
+    refused: dict[str, str] = field(default_factory=dict)  # place -> what the template says
+    truncated: dict[str, int] = field(default_factory=dict)  # by the field that was cut
+    special_tokens_in_text: int = 0
+    cut_in_pieces: int = 0  # rows in which a merge would have crossed the border of prompt and answer
+    stop_supervised: int = 0
+
+    def count_cuts(self, fields: Iterable[str]) -> None:
+        """Count a row in which these fields were cut."""
+        for name in fields:
+            self.truncated[name] = self.truncated.get(name, 0) + 1
+
+    def add(self, other: EncodingReceipt) -> None:
+        """Count another receipt's rows too."""
+        self.dropped += other.dropped
+        self.unlearned += other.unlearned
+        self.refused |= other.refused
+        self.truncated = dict(Counter(self.truncated) + Counter(other.truncated))
+        for name in ("rows", "special_tokens_in_text", "cut_in_pieces", "stop_supervised"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass
+class Chunk:
+    """Some conversations, encoded: of each that was kept its number among them, what was left of it after cuts, its
+    example, its answers' tokens."""
+
+    kept: list[int]
+    conversations: list[Conversation]
+    examples: list[TokenizedExample]
+    answer_tokens: list[int]
+    receipt: EncodingReceipt

@@ -1,0 +1,86 @@
+"""Which rows can be scored, and why others cannot: decided alike before a training and in every evaluation.
+
+Only the last answer is scored, whichever turns are supervised in training. A row too long for the model is cut as it
+would be there, prompt first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from heedful.encode.account import Chunk, EncodingReceipt
+from heedful.encode.tokenise import CHUNK, Encoder
+from heedful.records import Conversation, Done, TokenizedExample
+
+LeftOut = Mapping[str, Sequence[str]]  # why -> the rows' places
+
+
+@dataclass(frozen=True)
+class Scorable:
+    """The rows that can be scored: as they were read, as they are put to a model, encoded; and the others."""
+
+    encoder: Encoder
+    rows: list[Conversation] = field(default_factory=list)
+    asked: list[Conversation] = field(default_factory=list)
+    examples: list[TokenizedExample] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=dict)
+
+    @property
+    def cut(self) -> int:
+        """Count the rows that were too long for the model."""
+        pairs = zip(self.rows, self.asked, strict=True)
+        return sum(asked.messages != last_answer_only(row).messages for row, asked in pairs)
+
+
+def sift(encoder: Encoder, rows: Sequence[Conversation]) -> Scorable:
+    """Part the rows that can be scored from those that cannot."""
+    found, receipt = Scorable(encoder), EncodingReceipt(encoder.max_tokens)
+    for start, chunk in zip(count(0, CHUNK), _chunks(encoder, rows), strict=False):
+        found.rows.extend(rows[start + number] for number in chunk.kept)
+        found.asked.extend(chunk.conversations)
+        found.examples.extend(chunk.examples)
+        receipt.add(chunk.receipt)
+    return replace(found, left_out=left_out(receipt))
+
+
+def account_for(encoder: Encoder, rows: Sequence[Conversation], done: Done) -> EncodingReceipt:
+    """Do the same without keeping any row."""
+    receipt = EncodingReceipt(encoder.max_tokens)
+    for number, chunk in enumerate(_chunks(encoder, rows), 1):
+        receipt.add(chunk.receipt)
+        done(min(len(rows), number * CHUNK))
+    return receipt
+
+
+def scoring(encoder: Encoder, positions: int) -> Encoder:
+    """Return the encoder of an evaluation, which is bound by the model alone and not by how it was trained."""
+    return replace(encoder, max_tokens=positions, supervise="response", long_rows="truncate", weighs_prompts=False)
+
+
+def left_out(receipt: EncodingReceipt) -> LeftOut:
+    """Name the rows that cannot be scored, by why."""
+    found = {
+        "refused by the template": [*receipt.refused],
+        "too long to be cut to fit": receipt.dropped,
+        "with a last answer of weight 0": receipt.unlearned,
+    }
+    return {why: places for why, places in found.items() if places}
+
+
+def in_words(left_out: LeftOut) -> str:
+    """Count rows by why they are left out, and name the first of each kind."""
+    return "; ".join(f"{len(places):,} {why} (the first: {places[0]})" for why, places in left_out.items())
+
+
+def last_answer_only(conversation: Conversation) -> Conversation:
+    """Leave only the last answer supervised, as it is the one that is generated; none if it has the weight 0."""
+    last = len(conversation.messages) - 1
+    turns = enumerate(conversation.messages)
+    messages = tuple(replace(turn, supervised=i == last and turn.supervised is not False) for i, turn in turns)
+    return replace(conversation, messages=messages)
+
+
+def _chunks(encoder: Encoder, rows: Sequence[Conversation]) -> Iterator[Chunk]:
+    return encoder.chunks(map(last_answer_only, rows))
