@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import heedful
+from heedful.errors import DataError
+from heedful.evaluate.endpoint import Endpoint
 from tests.conftest import make_rows
+from tests.evaluate.fake_judge import serving
 from tests.models import byte_tokenizer, tiny_model
 
 POSITIONS = 128
+CALL = [{"role": "assistant", "content": "look"}, {"role": "tool", "content": "seen"}]
 LONG = "Give the last word of what follows. " + "and so on " * 30
 
 
@@ -20,15 +26,39 @@ def asked(question: str, answer: str, learned: bool) -> dict[str, Any]:
 
 
 def test_a_run_of_rows_longer_than_the_model_ends_with_scores(tmp_path: Path) -> None:
+    """Of six test rows three are cut; two cannot be scored: one weighs 0, one no cut makes fit."""
     tiny_model("gpt2", n_positions=POSITIONS).save_pretrained(tmp_path / "tiny")
     byte_tokenizer().save_pretrained(tmp_path / "tiny")
-    rows = [asked(f"{LONG}{i}", row["output"], i < 34) for i, row in enumerate(make_rows(38))]
-    rows[35] = asked("Short.", "Yes.", False)  # the second of four test rows, of which nothing is learned
+    rows = [asked(f"{LONG}{i}", row["output"], True) for i, row in enumerate(make_rows(39))]
+    rows[35] = asked("Short.", "Yes.", True)
+    rows[36] = asked("Short?", "What its user rejected.", False)
+    rows[37]["messages"][1:1] = CALL * 60
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     settings = {"train.epochs": 1, "train.batch_size": 16, "generate.max_tokens": 4, "encode.template": "chatml"}
-    settings |= {"data.split": "in_order", "data.validation_share": 0.0}
+    settings |= {"data.split": "in_order", "data.validation_share": 0.0, "data.test_share": 0.13}
     run = heedful.train(tmp_path / "rows.json", model=str(tmp_path / "tiny"), out=tmp_path / "run", settings=settings)
     scores, answers = json.loads(run.evaluation_file.read_text()), json.loads(run.responses_file.read_text())
-    assert (scores["rows_cut"], len(answers)) == (3, 4)
-    assert [answer["messages"] for answer in answers] == [row["messages"] for row in rows[34:]]  # as they were
+    assert (scores["rows"], scores["rows_cut"], len(answers)) == (4, 3, 4)
+    assert [answer["messages"] for answer in answers] == [rows[i]["messages"] for i in (33, 34, 35, 38)]  # as they were
+    place = f"{tmp_path / 'rows.json'}:1 (row {{}})"
+    assert scores["left_out"] == {
+        "too long to be cut to fit": [place.format(38)], "with a last answer of weight 0": [place.format(37)],
+    }  # fmt: skip
+    assert json.loads(run.receipt_file.read_text())["encoding"]["not_scored"] == scores["left_out"]
     assert any(event["event"] == "sample" for event in run.metrics())
+    with serving() as judge:
+        judged = heedful.evaluate(run, judge=Endpoint(judge.url, "grader"))
+    assert judged["judge"]["models"]["tuned"]["judge_score"]["n"] == 4
+    assert "model_response" in answers[0] and json.loads(run.responses_file.read_text()) == answers  # not asked again
+
+
+def test_a_run_none_of_whose_test_rows_can_be_scored_ends_without_scores(tmp_path: Path, tiny_folder: Path) -> None:
+    rows = [asked(f"Question {i}", "Answer.", i < 18) for i in range(20)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    settings = {"train.max_steps": 1, "data.split": "in_order", "data.validation_share": 0.0}
+    run = heedful.train(tmp_path / "rows.json", model=str(tiny_folder), out=tmp_path / "run", settings=settings)
+    assert run.report_file.is_file() and not run.evaluation_file.exists()
+    with pytest.raises(
+        DataError, match=r"None of the 2 rows can be scored: 2 with a last answer of weight 0 \(the fir"
+    ):
+        heedful.evaluate(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.conftest import make_rows
 from tests.evaluate.fake_judge import serving
@@ -26,6 +28,10 @@ QUICK = {
     "train.epochs": 1, "encode.template": "alpaca", "generate.max_tokens": 6, "train.precision": "fp32",
     "generate.precision": "fp32",
 }  # fmt: skip
+
+
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + OWN
+UNENDING = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +75,31 @@ def test_the_page_keeps_a_score_that_one_of_the_models_lacks(
     monkeypatch.setattr(screen, "out", Screen(width=160))
     tables.show_evaluation(found)
     assert label("judge_wins") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [(REFUSING, "6 refused by the template (the first: "), (UNENDING, "The template 'own' ends an answer without")],
+)
+def test_a_template_of_its_own_that_does_not_take_the_rows_costs_that_column_alone(
+    own: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = own
+    for part in (tiny_model("llama", max_position_embeddings=1024), tokenizer):
+        part.save_pretrained(tmp_path / "base")
+    turns = [[{"role": "system", "content": "Be kind."}, *messages_of(row)] for row in make_rows(60)]
+    write_json(tmp_path / "rows.json", [{"messages": messages} for messages in turns])
+    settings = {**QUICK, "train.max_steps": 1}
+    run = pipeline.train(
+        str(tmp_path / "rows.json"), model=str(tmp_path / "base"), settings=settings, out=tmp_path / "r"
+    )
+    found = read_json(run.evaluation_file)
+    assert [*found["models"]] == ["base", "tuned"]
+    assert found["not_asked"]["base_own_template"].startswith(told)
+    assert f"The base model is not asked in its own template: {told}" in capsys.readouterr().err.replace("\n", " ")
+    assert run.report_file.is_file()
+
+
+def messages_of(row: dict[str, str]) -> list[dict[str, str]]:
+    return [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.models import POSITIONS, byte_tokenizer, tiny_model
 
+from heedful.encode.scored import sift
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.evaluate.score import answer
@@ -24,7 +25,7 @@ ROWS = [
 
 def drawn(engine: Engine, sampling: Sampling, batch_size: int = 12) -> list[tuple[int, ...]]:
     engine.sampling, engine.batch_size = sampling, batch_size
-    return [completion.token_ids for completion in answer(engine, ENCODER, ROWS).completions]
+    return [completion.token_ids for completion in answer(engine, sift(ENCODER, ROWS)).completions]
 
 
 def test_equal_rows_draw_apart() -> None:

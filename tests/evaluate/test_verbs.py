@@ -77,7 +77,7 @@ def said(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 def test_every_run_is_evaluated_whole(run: Run) -> None:
     found = read_json(run.evaluation_file)
-    assert found.keys() == {"rows", "decides", "models", "paired", "checks", "forgetting", "of", "rows_cut"}
+    assert found.keys() == {"rows", "decides", "models", "paired", "checks", "forgetting", "of", "rows_cut", "left_out"}
     assert found["of"] == {"data": run.config().data.path, "rows": "held back", "settings": {}}
     assert found["forgetting"]["rows"] == 124
     assert found["forgetting"]["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict"}
@@ -192,6 +192,11 @@ def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_type
             resolve_run(configure(None, (), asked, None), copy.path, True)
     monkeypatch.chdir(home)
     resolve_run(configure(None, (), f"./{rows.name}", named["model.name"]), copy.path, True)
+
+
+def test_a_run_begun_before_bad_rows_were_looked_for_everywhere_may_skip_them(copy: Run) -> None:
+    _, settled = resolve_run(configure(None, {"data.on_bad_row": "skip"}, None, None), copy.path, True)
+    assert settled["data"]["on_bad_row"] == "skip"
 
 
 def test_a_model_behind_a_link_comes_back_after_a_kill(copy: Run, tmp_path: Path) -> None:

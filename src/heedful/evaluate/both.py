@@ -9,14 +9,17 @@ from typing import Any
 from heedful import model as models
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
+from heedful.encode.scored import Scorable, in_words, sift
 from heedful.encode.tokenise import Encoder
 from heedful.engines import base_of, engine_of, find_base, open_tuned
+from heedful.errors import DataError, ModelError
 from heedful.evaluate.forgetting import probe, probe_rows
 from heedful.evaluate.held_back import describe_rows
 from heedful.evaluate.rows import RowScores, write_rows
 from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
+from heedful.model import Loaded
 from heedful.records import Conversation
 from heedful.reporter import Reporter
 from heedful.run import EVALUATIONS, Results, Run
@@ -28,35 +31,66 @@ def score_both(
 ) -> dict[str, Any]:
     """Evaluate base and tuned on these rows: all of the data `on` which they are, or else the run's test rows.
 
-    Writes evaluation.json, responses.json and the scores by row.
+    Writes evaluation.json, responses.json and the scores by row. Raises DataError if none of the rows can be scored.
     """
 
-    def answered(who: str, engine: Engine, encoder: Encoder) -> Answers:
-        with reporter.count(f"Answering {len(rows)} test rows with {who}", len(rows)) as on_done:
-            answers = answer(engine, encoder, rows, on_done)
-        return replace(answers, probes=probe(engine, encoder))
+    def answered(who: str, engine: Engine, scorable: Scorable) -> Answers:
+        with reporter.count(f"Answering {len(scorable.rows)} test rows with {who}", len(scorable.rows)) as on_done:
+            answers = answer(engine, scorable, on_done)
+        return replace(answers, probes=probe(engine, scorable.encoder))
 
     find_base(run)  # before the tuned model answers all rows
     tuned, trained = open_tuned(run.path, config)
-    answers = {"tuned": answered("the tuned model", tuned, trained)}
-    if cut := answers["tuned"].cut:
-        reporter.say(f"{cut} of them are longer than the model's {trained.max_tokens} tokens, and were cut to fit.")
+    scorable = _scorable(trained, rows, reporter)
+    answers = {"tuned": answered("the tuned model", tuned, scorable)}
     del tuned  # before the base model takes as much memory again
     loaded = base_of(run)
-    positions = models.max_positions(loaded.model.config)
-    own = open_encoder(None, loaded.tokenizer, positions)
-    base = {"base": answered("the base model", engine_of(loaded.model, trained, "base", config), trained)}
-    if own.template.name == "own" and own.template.source != trained.template.source:
-        engine = engine_of(loaded.model, own, "base", config)
+    base = {"base": answered("the base model", engine_of(loaded.model, trained, "base", config), scorable)}
+    own, why_not = _in_own_template(loaded, scorable)
+    if own is not None:
+        engine = engine_of(loaded.model, own.encoder, "base", config)
         base["base_own_template"] = answered("the base model in its own template", engine, own)
+    elif why_not:
+        reporter.say(f"The base model is not asked in its own template: {why_not}")
     answers = base | answers
+    rows = scorable.rows
     scored, probed = score_rows(answers, rows), probe_rows({name: found.probes for name, found in answers.items()})
-    scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": cut}
+    scores = evaluation(scored, config.evaluate.decides) | {"rows_cut": scorable.cut, "left_out": scorable.left_out}
     scores |= {"forgetting": forgetting(probed)} if probed else {}
+    scores |= {"not_asked": {"base_own_template": why_not}} if why_not else {}
     scores["of"] = describe_rows(run, config, on)
     _remember_scored(run)
     _write(run.results(on), scores, responses(answers, rows), scored, probed)
     return scores
+
+
+def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) -> Scorable:
+    """Find the rows that can be scored, and say what becomes of the others."""
+    scorable = sift(encoder, rows)
+    if not scorable.rows:
+        raise DataError(
+            f"None of the {len(rows):,} rows can be scored: {in_words(scorable.left_out)}.", "Name others with --data."
+        )
+    if scorable.left_out:
+        reporter.say(f"Of {len(rows):,} test rows are not scored: {in_words(scorable.left_out)}.")
+    if scorable.cut:
+        limit = f"the model's {encoder.max_tokens:,} tokens"
+        reporter.say(f"{scorable.cut:,} test rows are longer than {limit}, and are cut to fit.")
+    return scorable
+
+
+def _in_own_template(base: Loaded, scorable: Scorable) -> tuple[Scorable | None, str]:
+    """Put the same rows in the base model's own template, where that is another; or say why it cannot take them."""
+    try:
+        own = open_encoder(None, base.tokenizer, models.max_positions(base.model.config))
+    except ModelError as error:
+        return None, error.problem
+    if own.template.name != "own" or own.template.source == scorable.encoder.template.source:
+        return None, ""
+    told = sift(own, scorable.rows)
+    if told.left_out:
+        return None, f"{in_words(told.left_out)}, of {len(scorable.rows):,} rows."
+    return told, ""
 
 
 def _write(

@@ -56,7 +56,7 @@ def probe(engine: Engine, encoder: Encoder) -> list[Cell]:
     """Put every probe to a model; give a cell each, or none at all if the model is too short for them."""
     asked = probes()
     examples, receipt = encoder.encode([_conversation(p, answer) for p in asked for answer in (p.answer, *p.others)])
-    if receipt.truncated or receipt.dropped:
+    if receipt.truncated or receipt.dropped or receipt.refused:
         return []
     examples = [_without_stop(example) for example in examples]
     completions = engine.generate([p.question for p in asked], Sampling(max_tokens=LONGEST_ANSWER))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,10 +20,18 @@ JudgeBy = Literal["grade", "pairs", "both"]
 
 
 def is_answered(stored: Results, rows: Sequence[Conversation]) -> bool:
-    """Say whether the stored answers are those to these rows."""
+    """Say whether the stored answers are those to these rows, but for what could not be scored."""
+    return bool(_answered(stored, rows))
+
+
+def _answered(stored: Results, rows: Sequence[Conversation]) -> list[Conversation]:
+    """Return those of the rows that were answered; none if the stored answers are to others."""
     if not all(file.is_file() for file in (stored.scores_file, stored.responses_file, stored.evaluation_file)):
-        return False
-    return [row.key for row in read_rows(stored.scores_file)] == [key_of(row) for row in rows]
+        return []
+    keys = deque(row.key for row in read_rows(stored.scores_file))
+    answered = [row for row in rows if keys and keys[0] == key_of(row) and keys.popleft()]
+    left_out = sum(map(len, read_json(stored.evaluation_file).get("left_out", {}).values()))
+    return [] if keys or len(answered) + left_out != len(rows) else answered
 
 
 def judge_run(
@@ -32,7 +41,7 @@ def judge_run(
 
     Raises RunError if the judge is down; what it said is kept, and the same call goes on from there.
     """
-    scored = read_rows(results.scores_file)
+    rows, scored = _answered(results, rows), read_rows(results.scores_file)
     models = list(scored[0].cells)
     again = f"Run {scoring(results.path)} again."
     stored = zip(rows, read_json(results.responses_file, again), strict=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from heedful.encode.tokenise import Encoder
-from heedful.errors import DataError
+from heedful.encode.scored import Scorable
 from heedful.evaluate.checks import check_scores
 from heedful.evaluate.likelihood import summed
 from heedful.evaluate.metrics import METRICS, STOP_HEALTH, corpus_counts
@@ -34,46 +33,21 @@ class Answers:
     completions: list[Completion]
     likelihood: Likelihood
     probes: Sequence[Cell] = ()  # see `forgetting`
-    cut: int = 0  # rows that were too long for the model
 
 
-def answer(
-    engine: Engine,
-    encoder: Encoder,
-    conversations: Sequence[Conversation],
-    on_done: Callable[[int], None] | None = None,
-) -> Answers:
-    """Let an engine answer every conversation's last question by its own sampling, and measure the references.
-
-    Only the last answer is scored, whichever turns were supervised in training. A row too long for the model is cut as
-    it would be there, prompt first.
-    """
-    whole = list(map(_last_answer_only, conversations))
-    rows = [_fitted(encoder, conversation) for conversation in whole]
-    samplings = seeded_per_row(
-        engine.sampling, len(rows)
-    )  # the same for every model, so that a row's answers stay a pair
-    completions = engine.generate([row.prompt for row in rows], samplings, on_done=on_done)
-    cut = sum(row is not conversation for row, conversation in zip(rows, whole, strict=True))
-    return Answers(completions, likelihood(engine, encoder, rows), cut=cut)
+def answer(engine: Engine, scorable: Scorable, on_done: Callable[[int], None] | None = None) -> Answers:
+    """Let an engine answer every row's last question by its own sampling, and measure the references."""
+    # Samplings are the same for every model, so that a row's answers stay a pair.
+    samplings = seeded_per_row(engine.sampling, len(scorable.asked))
+    completions = engine.generate([row.prompt for row in scorable.asked], samplings, on_done=on_done)
+    return Answers(completions, likelihood(engine, scorable))
 
 
-def likelihood(engine: Engine, encoder: Encoder, conversations: Sequence[Conversation]) -> Likelihood:
-    """Measure what is supervised in conversations that fit, stop tokens included."""
-    examples = encoder.encode(conversations)[0]
-    targets = [int(example.supervised.sum()) for example in examples]
-    sizes = [max(1, len(conversation.answer.encode())) for conversation in conversations]
-    return Likelihood(summed(engine.model, examples), targets, sizes)
-
-
-def _fitted(encoder: Encoder, conversation: Conversation) -> Conversation:
-    row = encoder.fitted(conversation)
-    if row is None:
-        raise DataError(
-            f"{conversation.place}: the row is longer than the model's limit of {encoder.max_tokens} tokens.",
-            "Shorten it, or leave it out.",
-        )
-    return row
+def likelihood(engine: Engine, scorable: Scorable) -> Likelihood:
+    """Measure the references, stop tokens included."""
+    targets = [int(example.supervised.sum()) for example in scorable.examples]
+    sizes = [max(1, len(row.answer.encode())) for row in scorable.asked]
+    return Likelihood(summed(engine.model, scorable.examples), targets, sizes)
 
 
 def score_rows(models: Mapping[str, Answers], conversations: Sequence[Conversation]) -> list[RowScores]:
@@ -111,10 +85,3 @@ def _cell(answers: Answers, i: int, conversation: Conversation) -> Cell:
     values |= {name: flag(completion) for name, flag in STOP_HEALTH.items()}
     values |= check_scores(conversation.checks, completion.text)
     return Cell(values, weights, corpus_counts(*pair))
-
-
-def _last_answer_only(conversation: Conversation) -> Conversation:
-    """Leave only the last answer supervised, as it is the one that is generated."""
-    last = len(conversation.messages) - 1
-    turns = tuple(replace(m, supervised=i == last) for i, m in enumerate(conversation.messages))
-    return replace(conversation, messages=turns)
