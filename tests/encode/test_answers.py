@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
-from heedful.errors import DataError
 from heedful.records import Conversation, Message, Place
 
 HARMONY = """<|start|>system<|message|>Reasoning: low<|end|>{% for m in messages %}
@@ -126,10 +125,9 @@ def test_an_answer_that_ends_in_no_stop_token_is_refused_with_its_place(answers:
     )
     encoder = build_encoder(EncodeConfig(), tokenizer, 10_000)
     turns = [message for answer in answers for message in (Message("user", "q"), Message("assistant", answer))]
-    with pytest.raises(
-        DataError, match=r"^rows.jsonl:9 \(row 7\): an answer ends in '<\|im_start\|>', which is no stop"
-    ):
-        encoder.encode([Conversation("7", tuple(turns), Place("rows.jsonl", 7, 9))])
+    examples, receipt = encoder.encode([Conversation("7", tuple(turns), Place("rows.jsonl", 7, 9))])
+    why = "The template 'own' ends an answer in '<|im_start|>', which is no stop token."
+    assert not examples and receipt.refused == {"rows.jsonl:9 (row 7)": why}
     unlearned = [Message(m.role, m.content, supervised=False if m.content == "no" else None) for m in turns]
     examples, _ = encoder.encode([Conversation("7", tuple(unlearned), Place("rows.jsonl", 7, 9))])
     assert len(examples) == ("A long answer." in answers)

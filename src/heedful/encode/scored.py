@@ -12,7 +12,8 @@ from itertools import count
 
 from heedful.encode.account import Chunk, EncodingReceipt
 from heedful.encode.tokenise import CHUNK, Encoder
-from heedful.records import Conversation, Done, TokenizedExample
+from heedful.records import Conversation, TokenizedExample
+from heedful.reporter import Done
 
 LeftOut = Mapping[str, Sequence[str]]  # why -> the rows' places
 
