@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import heedful
-from heedful.commands.explain import explain
+from heedful.commands.list_settings import explain
 from heedful.config import Config
 from heedful.errors import UsageError
 from heedful.settings import LEAVES, changed, dump_config, load_config, split_override

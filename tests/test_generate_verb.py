@@ -14,7 +14,7 @@ import pytest
 
 from heedful import pipeline
 from heedful.cli import main
-from heedful.commands import answering, speaking
+from heedful.commands import answer_rows, speaking
 from heedful.errors import DataError, UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Completion
@@ -44,7 +44,7 @@ def test_questions_without_answers_are_answered_in_order(
     engine = pipeline.load(tiny_folder, settings=QUICK)
     expected = [completion.text for completion in engine.generate([r["instruction"] for r in rows])]
     monkeypatch.setattr(pipeline, "load", lambda *arguments, **options: engine)
-    answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     answered = [row | {"model_response": text} for row, text in zip(rows, expected, strict=True)]
     assert json.loads(out.read_text()) == answered
 
@@ -52,21 +52,21 @@ def test_questions_without_answers_are_answered_in_order(
     with monkeypatch.context() as patch:
         stop_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+            answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     unfinished = tmp_path / "out.json.unfinished"
     assert len(unfinished.read_text().splitlines()) == 3 and not out.exists()
     with open(unfinished, "a") as file:
         file.write('[2, "half')  # as a kill leaves a line
-    answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert "2 of 3 answers are kept" in " ".join(capsys.readouterr().err.split())
     assert json.loads(out.read_text()) == answered and not unfinished.exists()
 
     out.unlink()
     monkeypatch.setattr(engine, "positions", 8)
     with pytest.raises(DataError, match="row 1 and 2 others"):
-        answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+        answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     with pytest.raises(UsageError, match="cannot be written"):
-        answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
+        answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
 
 
@@ -80,7 +80,7 @@ def test_answers_of_another_call_are_not_gone_on_with(
     with monkeypatch.context() as patch:
         stop_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            answering.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+            answer_rows.answer_file(str(model), str(data), tmp_path / "out.json", settings)
     held = unfinished.read_text()
 
     if other == "model":
@@ -92,7 +92,7 @@ def test_answers_of_another_call_are_not_gone_on_with(
     if other == "row":
         data.write_text(json.dumps([{"instruction": f"Say {word}."} for word in ["pink", *words[1:]]]))
     with pytest.raises(UsageError, match="does not hold answers of this model, by these settings, to these rows"):
-        answering.answer_file(str(model), str(data), tmp_path / "out.json", settings)
+        answer_rows.answer_file(str(model), str(data), tmp_path / "out.json", settings)
     assert unfinished.read_text() == held and not (tmp_path / "out.json").exists()
 
 
@@ -102,12 +102,12 @@ def test_equal_questions_draw_apart_also_after_an_interruption(
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Say a word."}] * 7))
     settings = {**QUICK, "generate.temperature": 1.0}
     asked = str(tiny_folder), str(tmp_path / "rows.json")
-    answering.answer_file(*asked, tmp_path / "whole.json", settings)
+    answer_rows.answer_file(*asked, tmp_path / "whole.json", settings)
     with monkeypatch.context() as patch:
         stop_after(3, patch)
         with pytest.raises(KeyboardInterrupt):
-            answering.answer_file(*asked, tmp_path / "two.json", settings)
-    answering.answer_file(*asked, tmp_path / "two.json", settings)
+            answer_rows.answer_file(*asked, tmp_path / "two.json", settings)
+    answer_rows.answer_file(*asked, tmp_path / "two.json", settings)
     texts = [row["model_response"] for row in json.loads((tmp_path / "whole.json").read_text())]
     assert len(set(texts)) == 7
     assert (tmp_path / "two.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
@@ -121,38 +121,38 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 
     def slowly(*arguments: Any) -> Iterator[tuple[int, Completion]]:
         with pytest.raises(UsageError, match="Another heedful writes"):
-            answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+            answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
         out.write_text("another's")
         yield from whole(*arguments)
 
     monkeypatch.setattr(Engine, "answers", slowly)
     with pytest.raises(UsageError, match=r"out\.json appeared meanwhile"):
-        answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+        answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert out.read_text() == "another's"
     out.unlink()
     monkeypatch.setattr(Engine, "answers", lambda *arguments: iter(()))
-    answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
+    answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     assert len(json.loads(out.read_text())) == 1
 
 
 def test_an_answer_of_several_lines_is_kept_as_one(tmp_path: Path) -> None:
     text = "one\ntwo\r\nthree\u2028four\x85five"
     for expected in ({}, {3: text}):
-        with answering._kept(tmp_path / "a.unfinished", "key") as (texts, keep):
+        with answer_rows._kept(tmp_path / "a.unfinished", "key") as (texts, keep):
             assert texts == expected
             keep(3, text)
 
 
 def test_whatever_a_kill_left_of_a_line_is_answered_again(tmp_path: Path) -> None:
     file = tmp_path / "a.unfinished"
-    with answering._kept(file, "key") as (_, keep):
+    with answer_rows._kept(file, "key") as (_, keep):
         keep(0, "é")
         size = file.stat().st_size
         keep(1, "日本 🙂")
     content = file.read_bytes()
     for cut in range(size, len(content)):
         file.write_bytes(content[:cut])
-        with answering._kept(file, "key") as (texts, _):
+        with answer_rows._kept(file, "key") as (texts, _):
             assert texts == {0: "é"}
         assert file.read_bytes() == content[:size]
 
@@ -185,7 +185,7 @@ def _in_little_space(words: list[str]) -> None:
 def test_answers_are_not_written_to_a_folder(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="it is a folder"):
-        answering.answer_file("m", "rows.json", Path(out), {})
+        answer_rows.answer_file("m", "rows.json", Path(out), {})
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_file_that_is_there_is_not_replaced(held: Any, tiny_folder: Path, tmp_
         (tmp_path / name).write_text(json.dumps(held))
     for out, told in (("out.json", r"out\.json exists. Choose another --out, or remove it"), ("new.json", "not hold")):
         with pytest.raises(UsageError, match=told):
-            answering.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
+            answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / out, QUICK)
     assert json.loads((tmp_path / "out.json").read_text()) == held
     assert json.loads((tmp_path / "new.json.unfinished").read_text()) == held
 
@@ -257,15 +257,15 @@ def test_columns_of_other_names_are_answered(tiny_folder: Path, tmp_path: Path) 
 
 def test_a_place_that_cannot_hold_answers_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
-        answering.answer_file("m", "rows.json", tmp_path, {})
+        answer_rows.answer_file("m", "rows.json", tmp_path, {})
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
-        answering.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
+        answer_rows.answer_file("m", "rows.json", tmp_path / "nowhere" / "a.json", {})
 
 
 def test_settings_that_answering_does_not_read_are_refused(tmp_path: Path) -> None:
     for answer in (
         lambda asked: speaking.answer_one("m", "Hi", "", None, asked, as_json=False),
-        lambda asked: answering.answer_file("m", "rows.json", tmp_path / "a.json", asked),
+        lambda asked: answer_rows.answer_file("m", "rows.json", tmp_path / "a.json", asked),
     ):
         with pytest.raises(UsageError, match=r"does not read train\.lr"):
             answer({"train.lr": "1"})

@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import heedful
 from heedful import catalogue, from_gguf
+from heedful.atomic import sha256
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.checking import longest_row
-from heedful.commands.shelf import pull
+from heedful.commands.models import pull
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError, RunError, UsageError
@@ -38,7 +39,6 @@ from heedful.model import (
 from heedful.records import Message
 from heedful.run import open_run
 from heedful.settings import load_config
-from heedful.whole import sha256
 from tests.models import KINDS, POSITIONS, byte_tokenizer, gapped_tokenizer, tiny_model, trained_tokenizer
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heedful.atomic import write_json
 from heedful.begin import Name, configure
 from heedful.catalogue import locate
 from heedful.config import Config
@@ -23,7 +24,6 @@ from heedful.report.bars import TERMINAL
 from heedful.run import slug
 from heedful.settings import Settings, load_config
 from heedful.store import cache_home
-from heedful.whole import write_json
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

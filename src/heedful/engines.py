@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import model as models
+from heedful.atomic import read_json
 from heedful.catalogue import locate
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
@@ -19,7 +20,6 @@ from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
 from heedful.run import Run
 from heedful.train.precision import resolve
-from heedful.whole import read_json
 
 
 def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:

@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from tokenizers import pre_tokenizers
 
 from heedful import streams
+from heedful.atomic import sha256
 from heedful.catalogue import pinned
 from heedful.errors import ModelError, UsageError, loading
 from heedful.store import Facts, kept
-from heedful.whole import sha256
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

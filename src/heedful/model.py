@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
 from heedful import causal
+from heedful.atomic import whole_folder
 from heedful.catalogue import Location, locate
 from heedful.config import TrainConfig
 from heedful.errors import ModelError, loading
 from heedful.from_gguf import convert_gguf
-from heedful.whole import whole_folder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -232,8 +232,8 @@ def save(
     extra: dict[str, Any] | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a Hugging Face folder as `whole` does; `extra` holds further JSON files by name."""
-    with whole(folder, before) as temporary:
+    """Write a Hugging Face folder as `written_whole` does; `extra` holds further JSON files by name."""
+    with written_whole(folder, before) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         for name, value in (extra or {}).items():
@@ -241,7 +241,7 @@ def save(
 
 
 @contextlib.contextmanager
-def whole(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def written_whole(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """As `whole_folder`, and what cannot be written is a ModelError."""
     try:
         with whole_folder(folder, before) as temporary:

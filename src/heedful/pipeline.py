@@ -14,7 +14,7 @@ from heedful.address import redacted
 from heedful.begin import SAMPLING, Name, answer_config, check_name, check_writable, refuse_others
 from heedful.engines import open_base, open_tuned
 from heedful.errors import HeedfulError
-from heedful.evaluate.both import score_both
+from heedful.evaluate.base_and_tuned import score_both
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_config, evaluation_rows, record_decider
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run

@@ -20,6 +20,7 @@ import yaml
 
 from heedful import pipeline
 from heedful.address import redacted
+from heedful.atomic import atomic_write, read_json, write_json
 from heedful.begin import FITTED, configure
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
@@ -31,7 +32,6 @@ from heedful.evaluate.summary import names, paired, score
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
 from heedful.settings import LEAVES, Settings, dump_config, leaves, override
-from heedful.whole import atomic_write, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",

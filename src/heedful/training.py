@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from heedful import machine
+from heedful.atomic import write_json
 from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, configure, resolve_run
 from heedful.checking import prepare_data
 from heedful.config import Config
@@ -20,7 +21,7 @@ from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
 from heedful.encode.scored import in_words
 from heedful.errors import Interrupted, UsageError
-from heedful.evaluate.both import remove_scores, score_both
+from heedful.evaluate.base_and_tuned import remove_scores, score_both
 from heedful.evaluate.judging import is_answered
 from heedful.heap import give_back_pages
 from heedful.live import terminal_display
@@ -38,7 +39,6 @@ from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.result import write_model
 from heedful.train.resume import restore
 from heedful.train.session import Session, check_machine, load_model
-from heedful.whole import write_json
 
 
 def train(

@@ -12,6 +12,7 @@ from tests.models import byte_tokenizer, tiny_model
 from tests.train.sessions import POSITIONS, Screen
 
 from heedful import pipeline
+from heedful.atomic import read_json, write_json
 from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.data import load_splits
 from heedful.data.datamap import data_map, why, write_data_map
@@ -22,7 +23,6 @@ from heedful.records import Conversation, Message, Place, Splits
 from heedful.run import Run
 from heedful.settings import load_config
 from heedful.train.session import Session
-from heedful.whole import read_json, write_json
 
 SWAPPED = 0.03  # of the rows
 LIFT = 8  # times what chance would find

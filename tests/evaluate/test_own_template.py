@@ -10,6 +10,7 @@ from tests.evaluate.fake_judge import serving
 from tests.models import byte_tokenizer, tiny_model
 
 from heedful import pipeline
+from heedful.atomic import read_json, write_json
 from heedful.begin import configure
 from heedful.encode.receipt import open_encoder
 from heedful.engines import base_of, engine_of
@@ -18,7 +19,6 @@ from heedful.report import screen, tables
 from heedful.report.console import Screen
 from heedful.report.labels import label
 from heedful.run import Run
-from heedful.whole import read_json, write_json
 
 OWN = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 import heedful
 from heedful import pipeline, sweep, training
+from heedful.atomic import read_json, write_json
 from heedful.begin import configure, resolve_run
 from heedful.cli import main
 from heedful.engines import base_of
@@ -29,7 +30,6 @@ from heedful.report import tables
 from heedful.report.page import write_pages
 from heedful.run import Run, lock
 from heedful.settings import dump_config, load_config, override
-from heedful.whole import read_json, write_json
 
 QUICK = {
     "train.epochs": 1, "encode.template": "chatml", "generate.max_tokens": 6, "train.precision": "fp32",
@@ -214,7 +214,9 @@ def test_a_model_behind_a_link_comes_back_after_a_kill(copy: Run, tmp_path: Path
 def test_a_base_that_is_gone_is_missed_before_anything_is_answered(
     copy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heedful.evaluate.both.open_tuned", lambda *_: pytest.fail("the tuned model was opened"))
+    monkeypatch.setattr(
+        "heedful.evaluate.base_and_tuned.open_tuned", lambda *_: pytest.fail("the tuned model was opened")
+    )
     copy.write_config(copy.config({"model.name": str(tmp_path / "gone")}))
     write_json(copy.provenance_file, read_json(copy.provenance_file) | {"model": str(tmp_path / "gone")})
     with pytest.raises(UsageError, match=f"There is no folder {tmp_path}/gone"):
@@ -282,9 +284,9 @@ def test_answers_without_their_scores_are_not_taken_for_a_whole_evaluation(
     def crash(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("heedful.evaluate.both.probe", lambda *arguments: [])
+    monkeypatch.setattr("heedful.evaluate.base_and_tuned.probe", lambda *arguments: [])
     with monkeypatch.context() as kill:
-        kill.setattr("heedful.evaluate.both.write_rows", crash)
+        kill.setattr("heedful.evaluate.base_and_tuned.write_rows", crash)
         with pytest.raises(KeyboardInterrupt):
             pipeline.evaluate(copy, settings={"generate.max_tokens": 2})
     assert copy.responses_file.exists() and copy.scores_file.exists()
@@ -471,7 +473,7 @@ def test_a_comparison_is_shown_even_where_its_page_cannot_be_written(
 
     expected = heedful.compare(run, copy)
     capsys.readouterr()
-    monkeypatch.setattr("heedful.whole.open", closed, raising=False)
+    monkeypatch.setattr("heedful.atomic.open", closed, raising=False)
     monkeypatch.setattr(Path, "unlink", closed)  # which refuses to remove even what is not there
     with pytest.raises(SystemExit) as end:
         main(["compare", str(run.path), str(copy.path), "--json"])
@@ -538,7 +540,7 @@ def test_a_sweep_is_trained_once_and_compared(
     }  # fmt: skip
     for name in ("loss_plot", "write_pages"):  # pictures, pages and probes have tests of their own
         monkeypatch.setattr(training, name, lambda *arguments: None)
-    monkeypatch.setattr("heedful.evaluate.both.probe", lambda *arguments: [])
+    monkeypatch.setattr("heedful.evaluate.base_and_tuned.probe", lambda *arguments: [])
     found = sweep.sweep(str(rows), **asked)
     assert [v["name"] for v in found["variants"]] == ["lr=1e-4", "lr=1e-2"]
     assert found["default"] == found["compared_with"] == "lr=1e-4"

@@ -11,13 +11,13 @@ from tests.models import tiny_model
 from transformers import PreTrainedTokenizerBase
 
 from heedful import model as models
+from heedful.atomic import write_json
 from heedful.encode.receipt import FILE, prompt_receipt
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.export import llama_cpp
 from heedful.run import Run
 from heedful.settings import dump_config, load_config
-from heedful.whole import write_json
 
 GEMMA = (
     "{{ bos_token }}{% for m in messages %}"

@@ -13,10 +13,10 @@ import pytest
 from tests.browser import Browser, chromium, console, forget_logs, requested
 from tests.report.runs import EVIL, evaluation, finished_run
 
+from heedful.atomic import write_json
 from heedful.report.page import compare_page, report, write_pages, write_report
 from heedful.run import Run
 from heedful.settings import load_config
-from heedful.whole import write_json
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_a_run_says_how_long_answers_are(
     shown: list[Sampling] = []
     monkeypatch.setattr("heedful.pipeline.load_served", lambda *_, **__: {"tiny": None})
     monkeypatch.setattr("heedful.serve.app.create_app", lambda *given: limits.append(given[2]))
-    monkeypatch.setattr("heedful.serve.page.page_routes", lambda *given: shown.append(given[2]))
+    monkeypatch.setattr("heedful.serve.page_routes.page_routes", lambda *given: shown.append(given[2]))
     monkeypatch.setattr("heedful.serve.server.run", lambda app, listener, on_ready: listener.close())
     speaking.serve(str(tmp_path), HERE, given, False)
     assert [one.answer_tokens for one in limits] == [longest]

@@ -10,6 +10,7 @@ import pytest
 from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
+from heedful.atomic import read_json
 from heedful.begin import claim_folder, configure, resolve_run
 from heedful.errors import UsageError
 from heedful.records import StepMetrics
@@ -17,7 +18,6 @@ from heedful.settings import dump_config, load_config
 from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.resume import restore
-from heedful.whole import read_json
 
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 

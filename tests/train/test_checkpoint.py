@@ -106,7 +106,7 @@ def test_a_newer_format_is_refused_not_skipped(tmp_path: Path) -> None:
         newest(tmp_path)
 
 
-CALLS = ["os.rename", "os.fsync", "os.mkdir", "heedful.train.checkpoint.save_file", "heedful.whole.sha256"]
+CALLS = ["os.rename", "os.fsync", "os.mkdir", "heedful.train.checkpoint.save_file", "heedful.atomic.sha256"]
 
 
 @pytest.mark.parametrize("target", CALLS)

@@ -12,6 +12,7 @@ from peft import PeftModel
 from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import Screen, log, session, state
 
+from heedful.atomic import write_json
 from heedful.config import TrainConfig
 from heedful.encode.order import Order
 from heedful.engines import base_of, open_tuned
@@ -25,7 +26,6 @@ from heedful.train.learner import schedule
 from heedful.train.loop import BAD_STEPS, total_steps, upcoming
 from heedful.train.result import write_model
 from heedful.train.resume import restore
-from heedful.whole import write_json
 
 
 def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:

@@ -132,13 +132,13 @@ def train(
 ) -> None:
     """Train on a data set, then answer its test rows with the base and the tuned model."""
     if show_settings:
-        from heedful.commands.explain import list_settings
+        from heedful.commands.list_settings import list_settings
 
         return list_settings()
+    from heedful.atomic import read_json
     from heedful.begin import newest_run
     from heedful.checking import precheck_training
     from heedful.report import screen, tables
-    from heedful.whole import read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
     overrides = merge_overrides(
@@ -184,15 +184,15 @@ def models(
     json: Json = False,
 ) -> None:
     """List the short names of models, or fetch one and print its folder."""
-    from heedful.commands import shelf
+    from heedful.commands.models import list_models, pull
 
     if action == "pull" and name is None:
         raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
     refuse_ignored(f"with {action}", {"--json": json} if action == "pull" else {f"NAME ({name})": name})
     if action == "pull" and name is not None:
-        print(shelf.pull(name))
+        print(pull(name))
     else:
-        shelf.list_models(json)
+        list_models(json)
 
 
 def doctor(

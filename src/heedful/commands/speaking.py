@@ -63,7 +63,7 @@ def serve(run_or_model: str, options: ServerOptions, settings: Mapping[str, Any]
         from heedful.serve.guard import AccessPolicy
         from heedful.serve.key import API_KEY, check_host, read_key
         from heedful.serve.limits import Limits
-        from heedful.serve.page import page_routes
+        from heedful.serve.page_routes import page_routes
     except ModuleNotFoundError as error:
         raise UsageError("`heedful serve` needs more packages.", install("serve")) from error
     key = read_key(options.key_file, API_KEY)

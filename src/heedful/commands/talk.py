@@ -71,10 +71,10 @@ def generate(
     from heedful.checking import precheck_model
 
     precheck_model(run_or_model, overrides, data)
-    from heedful.commands import answering, speaking
+    from heedful.commands import answer_rows, speaking
 
     if data is not None and out is not None:
-        answering.answer_file(run_or_model, data, out, overrides)
+        answer_rows.answer_file(run_or_model, data, out, overrides)
     else:
         speaking.answer_one(run_or_model, prompt or "", input, system, overrides, as_json=json)
 

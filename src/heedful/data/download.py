@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from heedful.address import names_user, redacted, scheme_of
+from heedful.atomic import sha256, sync
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
 from heedful.reporter import PROGRESS_MIB, Reporter
 from heedful.store import writable_home
-from heedful.whole import sha256, sync
 
 if TYPE_CHECKING:
     import httpx2

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from heedful.atomic import read_json, write_json
 from heedful.data.turns import in_words
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
@@ -14,7 +15,6 @@ from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation
 from heedful.reporter import Reporter
 from heedful.run import Results
-from heedful.whole import read_json, write_json
 
 JudgeBy = Literal["grade", "pairs", "both"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import heedful
+from heedful.atomic import list_files, remove_leftovers, replace_directory, sync_directory, sync_files, write_json
 from heedful.engines import base_of
 from heedful.errors import ExportError, HeedfulError
 from heedful.export import verify
@@ -24,7 +25,6 @@ from heedful.export.reference import Messages, Reference, refer
 from heedful.heap import give_back_pages
 from heedful.reporter import Reporter
 from heedful.run import EXPORT_RECEIPT
-from heedful.whole import list_files, remove_leftovers, replace_directory, sync_directory, sync_files, write_json
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from heedful import model as models
+from heedful.atomic import read_json
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
 from heedful.run import Run
-from heedful.whole import read_json
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 CARD = "README.md"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from heedful.atomic import changed_file, read_json
 from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run
-from heedful.whole import changed_file, read_json
 
 
 @dataclass(frozen=True)

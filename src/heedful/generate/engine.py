@@ -17,11 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.config import ANSWERS_AT_ONCE
 from heedful.errors import ModelError, UsageError
-from heedful.generate.asked import messages_of, samplings_of
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.probe import batch_kind, is_batch_invariant, matches_model
+from heedful.generate.prompts import messages_of, samplings_of
 from heedful.generate.row import Event, Row
 from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heedful import __version__
+from heedful.atomic import atomic_write
 from heedful.catalogue import CATALOGUE, Entry
 from heedful.report import facts as told
 from heedful.report.facts import Facts
@@ -17,7 +18,6 @@ from heedful.report.labels import label
 from heedful.report.receipt import truncated
 from heedful.report.scores import on_rows, score_table, verdict
 from heedful.run import Run
-from heedful.whole import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHARES = {"train": "learned from", "validation": "for the validation loss", "test": "for the scores"}

@@ -12,10 +12,10 @@ from heedful import __version__
 from heedful.generate.engine import GREEDY, Engine
 from heedful.records import Sampling
 from heedful.serve import problems
-from heedful.serve.asking import RequestReader
 from heedful.serve.counters import Counters
 from heedful.serve.guard import AccessPolicy, Guard
 from heedful.serve.limits import Limits
+from heedful.serve.requests import RequestReader
 from heedful.serve.routes import routes
 from heedful.serve.scheduler import Scheduler
 

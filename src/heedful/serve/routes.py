@@ -12,11 +12,11 @@ from starlette.types import Receive, Scope, Send
 
 from heedful.generate.text import Spelling
 from heedful.serve import replies
-from heedful.serve.answering import RunningGeneration, unless_left
-from heedful.serve.asking import RequestReader
 from heedful.serve.counters import Counters
 from heedful.serve.problems import Problem, broken, leave_trace
 from heedful.serve.replies import Chat, Envelope, Shape, Text
+from heedful.serve.requests import RequestReader
+from heedful.serve.running import RunningGeneration, unless_left
 from heedful.serve.scheduler import Scheduler
 from heedful.serve.schema import ChatRequest, CompletionRequest, TokenizeRequest
 

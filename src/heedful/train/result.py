@@ -56,7 +56,7 @@ def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedMode
     for name, master in masters.items():
         parameters[name].data = master
     if lora:
-        with models.whole(session.run.adapter) as folder:
+        with models.written_whole(session.run.adapter) as folder:
             model.save_pretrained(folder)
         model = models.merge(model)
     return model

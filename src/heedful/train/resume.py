@@ -6,12 +6,12 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from heedful.atomic import read_json
 from heedful.errors import RunError, UsageError
 from heedful.records import Progress
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.session import Session
-from heedful.whole import read_json
 
 
 def restore(session: Session) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from heedful import model as models
+from heedful.atomic import remove_leftovers, write_json
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
@@ -31,7 +32,6 @@ from heedful.train.precision import dtype_of, resolve
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
-from heedful.whole import remove_leftovers, write_json
 
 LOOKED_AT = 100  # rows, for tokens that the template writes and the model does not have
 

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from heedful.records import Sampling
 from heedful.run import Run
-from heedful.serve.page import page_routes
+from heedful.serve.page_routes import page_routes
 
 
 @dataclass

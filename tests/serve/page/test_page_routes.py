@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from heedful.records import Sampling
 from heedful.run import Run
-from heedful.serve.page import page_routes
+from heedful.serve.page_routes import page_routes
 
 SERVED = Sampling(temperature=0.5, repetition_penalty=1.2, top_k=3)
 
@@ -107,7 +107,7 @@ def test_an_address_of_the_report_works_once(client: TestClient, run: Run, monke
     assert client.get(address).text == "<h1>Report</h1>"
     assert client.get(address).status_code == 404
     late = client.post("/report").json()["address"]
-    monkeypatch.setattr("heedful.serve.page.TICKET_SECONDS", -1.0)
+    monkeypatch.setattr("heedful.serve.page_routes.TICKET_SECONDS", -1.0)
     assert client.get(late).status_code == 200
     assert client.get(client.post("/report").json()["address"]).status_code == 404
 
@@ -126,7 +126,9 @@ def test_the_event_loop_knows_the_addresses_and_threads_read_the_report(
 
         return do
 
-    monkeypatch.setattr("heedful.serve.page.time", SimpleNamespace(monotonic=noted("asked and used", time.monotonic)))
+    monkeypatch.setattr(
+        "heedful.serve.page_routes.time", SimpleNamespace(monotonic=noted("asked and used", time.monotonic))
+    )
     monkeypatch.setattr("pathlib.Path.read_bytes", noted("read", Path.read_bytes))
     assert client.get(client.post("/report").json()["address"]).text == "<h1>Report</h1>"
     assert where == {"asked and used in the loop", "read in a thread"}

@@ -19,7 +19,7 @@ from heedful.serve.app import create_app
 from heedful.serve.feedback import Feedback
 from heedful.serve.guard import AccessPolicy
 from heedful.serve.limits import Limits
-from heedful.serve.page import page_routes
+from heedful.serve.page_routes import page_routes
 
 Open = Callable[..., Page]
 WHEEL = CATALOGUE["smollm2-135m"].wheel

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
+from heedful.atomic import write_json
 from heedful.begin import SAMPLING, refuse_others
 from heedful.data.prompts import AskedRow, prompts
 from heedful.errors import DataError, RunError, UsageError
@@ -27,7 +28,6 @@ from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
 from heedful.settings import load_config
-from heedful.whole import write_json
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data
 Kept = tuple[dict[int, str], Callable[[int, str], None]]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from heedful import model as models
+from heedful.atomic import write_json
 from heedful.config import Config
 from heedful.encode.receipt import open_encoder
 from heedful.encode.scored import Scorable, in_words, sift
@@ -23,7 +24,6 @@ from heedful.model import Loaded
 from heedful.records import Conversation
 from heedful.reporter import Reporter
 from heedful.run import EVALUATIONS, Results, Run
-from heedful.whole import write_json
 
 
 def score_both(

@@ -12,9 +12,9 @@ from fastapi import Request
 
 from heedful.generate.row import Event
 from heedful.records import Choice, Completion
-from heedful.serve.asking import Generation
 from heedful.serve.counters import Counters
 from heedful.serve.problems import Problem
+from heedful.serve.requests import Generation
 from heedful.serve.scheduler import Job, Scheduler
 
 Result = TypeVar("Result")
