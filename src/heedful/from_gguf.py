@@ -22,7 +22,7 @@ from heedful import streams
 from heedful.atomic import sha256
 from heedful.catalogue import pinned
 from heedful.errors import ModelError, UsageError, loading
-from heedful.store import Facts, kept
+from heedful.store import kept
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ def convert_gguf(path: Path) -> Path:
     pin, found = pinned(path), _stamp(path)
     content = pin or _content(path, *found)
 
-    def convert(folder: Path) -> Facts:
+    def convert(folder: Path) -> dict[str, Any]:
         if pin and sha256(path) != pin:
             raise UsageError(f"{path} is not the file that was pinned (sha256 differs).", "Install the package again.")
         streams.tell(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...")

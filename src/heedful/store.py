@@ -33,7 +33,6 @@ UNUSED_DAYS = 30  # what nobody opened for so long is removed
 OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept
 READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "Free some space, or set HEEDFUL_HOME to another folder."
-Facts = dict[str, Any]
 Item = TypeVar("Item")
 
 
@@ -43,8 +42,8 @@ def cache_home() -> Path:
 
 
 def kept(
-    kind: str, key: Mapping[str, Any], make: Callable[[Path], Facts], hashed: bool = True
-) -> tuple[Path, Facts, bool]:
+    kind: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any]], hashed: bool = True
+) -> tuple[Path, dict[str, Any], bool]:
     """Return (folder, facts, was there) for `key`, calling `make(folder)` for the facts if it is missing or damaged.
 
     `hashed=False` checks sizes only, for large files. Raise RunError if it cannot be written.
@@ -87,14 +86,14 @@ def _alone(file: Path) -> Iterator[None]:
         yield
 
 
-def _seal(folder: Path, facts: Facts) -> None:
+def _seal(folder: Path, facts: dict[str, Any]) -> None:
     """Write the manifest: from here on the folder counts."""
     sync_files(folder)
     files = {name: [file["bytes"], file["sha256"]] for name, file in list_files(folder).items()}
     write_json(folder / MANIFEST, {"files": files, "facts": facts})
 
 
-def _whole(folder: Path, hashed: bool) -> Facts | None:
+def _whole(folder: Path, hashed: bool) -> dict[str, Any] | None:
     """Return the facts of a finished folder; remove one that is damaged."""
     manifest = folder / MANIFEST
     if not manifest.exists():
@@ -104,7 +103,7 @@ def _whole(folder: Path, hashed: bool) -> Facts | None:
         for name, (size, digest) in told["files"].items():
             if (folder / name).stat().st_size != size or (hashed and sha256(folder / name) != digest):
                 raise ValueError(name)
-        facts: Facts = told["facts"]
+        facts: dict[str, Any] = told["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         shutil.rmtree(folder)
         return None

@@ -16,7 +16,7 @@ import numpy as np
 from heedful.data.json_text import TOO_DEEP
 from heedful.data.readers import RawRow
 from heedful.records import Place
-from heedful.store import Facts, Items, Writer, kept, numbers
+from heedful.store import Items, Writer, kept, numbers
 
 VERSION = 3  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so
@@ -50,7 +50,7 @@ class Spool:
 def spool(name: str, key: Mapping[str, Any], rows: Callable[[], Iterator[RawRow]]) -> Spool:
     """Return a file's rows, from the cache if a file of the same content was read before."""
 
-    def write(folder: Path) -> Facts:
+    def write(folder: Path) -> dict[str, Any]:
         lines = array("q")
         with Writer(folder, "rows") as out:
             for row in rows():

@@ -25,7 +25,7 @@ from heedful.encode.account import Chunk, EncodingReceipt
 from heedful.encode.tokenise import CHUNK, Encoder
 from heedful.records import Conversation, TokenizedExample
 from heedful.reporter import Done
-from heedful.store import Bytes, Facts
+from heedful.store import Bytes
 
 VERSION = 6  # goes up when the same conversations would be encoded or laid down otherwise
 FILES = ("examples.bin", "index.bin")
@@ -83,7 +83,9 @@ def ids_type(embeddings: int) -> str:
     return "uint16" if embeddings <= SMALL else "int32"
 
 
-def write_examples(folder: Path, encoder: Encoder, rows: Sequence[Conversation], ids: str, done: Done) -> Facts:
+def write_examples(
+    folder: Path, encoder: Encoder, rows: Sequence[Conversation], ids: str, done: Done
+) -> dict[str, Any]:
     """Encode what is not yet in the folder; give the receipt of all of it and the hash of the examples."""
     receipt, digest, reached = EncodingReceipt(encoder.max_tokens), hashlib.sha256(), [0, 0]
     whole = list(_whole_chunks(folder))

@@ -28,7 +28,7 @@ from heedful.errors import DataError
 from heedful.model import embeddings_of
 from heedful.records import Conversation, Splits
 from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
-from heedful.store import Facts, kept
+from heedful.store import kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
 BINS = 30  # of a histogram, at most
@@ -122,13 +122,13 @@ def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
 
 
 def _encoded(
-    encoder: Encoder, identity: Facts, rows: Sequence[Conversation], part: str, reporter: Reporter
-) -> tuple[Examples, Facts]:
+    encoder: Encoder, identity: dict[str, Any], rows: Sequence[Conversation], part: str, reporter: Reporter
+) -> tuple[Examples, dict[str, Any]]:
     """Return the examples of some rows, from the cache where the same were encoded alike before."""
     ids = ids_type(embeddings_of(encoder.tokenizer))
     key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": VERSION}
 
-    def write(folder: Path) -> Facts:
+    def write(folder: Path) -> dict[str, Any]:
         with reporter.counting(f"Encoding the {part} rows", len(rows), PROGRESS_ROWS) as done:
             return write_examples(folder, encoder, rows, ids, done)
 
@@ -143,7 +143,7 @@ def _tested(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) 
     """Account for the test rows, of which no examples are kept."""
     key = {"tested": _identity(rows), "encoder": encoder.identity(), "chunk": CHUNK, "format": VERSION}
 
-    def count(folder: Path) -> Facts:
+    def count(folder: Path) -> dict[str, Any]:
         with reporter.counting("Encoding the test rows", len(rows), PROGRESS_ROWS) as done:
             return asdict(account_for(encoder, rows, done))
 
