@@ -48,7 +48,7 @@ cli.main([])
 """
 
 
-@pytest.mark.parametrize("lost", ["a pipe", "a disk"])
+@pytest.mark.parametrize("lost", ["a pipe", "a disk", "a full pipe"])
 @pytest.mark.parametrize(
     ("end", "code", "told"),
     [("RunError('It broke.')", 1, "heedful: It broke.\n"), ("SystemExit(3)", 3, ""), ("SystemExit(0)", None, None)],
@@ -124,15 +124,22 @@ cli.main([])
 """
 
 
-@pytest.mark.parametrize("lost", ["a pipe", "a disk"])
+@pytest.mark.parametrize("lost", ["a pipe", "a disk", "a full pipe"])
 @pytest.mark.parametrize("first", ["streams.tell('once')", "Talk(None, None).say('a note')", "pass"])
 def test_work_goes_on_when_nobody_watches_any_more(first: str, lost: str) -> None:
-    """As with `2>&1 >result | head`: results are lost with their reader, progress is not missed."""
-    reader, writer = os.pipe() if lost == "a pipe" else (os.open(os.devnull, 0), os.open("/dev/full", os.O_WRONLY))
-    os.close(reader)
+    """As with `2>&1 >result | head`: results are lost with their reader, progress is not missed. Nor is it waited for
+    where that is not wanted."""
+    reader, writer = (os.open(os.devnull, 0), os.open("/dev/full", os.O_WRONLY)) if lost == "a disk" else os.pipe()
+    if lost == "a full pipe":
+        os.set_blocking(writer, False)
+        os.write(writer, b" " * 2**20)
+    else:
+        os.close(reader)
     line = [sys.executable, "-c", WATCHED.format(first=first)]
     done = subprocess.run(line, stdout=subprocess.PIPE, stderr=writer, text=True)
     os.close(writer)
+    if lost == "a full pipe":
+        os.close(reader)
     assert (done.returncode, done.stdout) == (0, "the result\n")
 
 

@@ -105,22 +105,24 @@ def _whole(folder: Path, hashed: bool) -> dict[str, Any] | None:
                 raise ValueError(name)
         facts: dict[str, Any] = told["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return None
     os.utime(manifest)
     return facts
 
 
 def _remove_unused(parent: Path) -> None:
-    """Remove what nobody opened for long; others may keep folders of their own here, which have neither our names nor
-    our locks."""
+    """Remove what nobody opened for long, or opens now; others may keep folders of their own here, which have neither
+    our names nor our locks."""
     oldest = time.time() - UNUSED_DAYS * 86_400
     for folder in parent.iterdir():
-        if not (OURS.fullmatch(folder.name) and folder.with_suffix(".lock").is_file()):
+        lock = folder.with_suffix(".lock")
+        if not (OURS.fullmatch(folder.name) and folder.is_dir() and lock.is_file()):
             continue
-        manifest = folder / MANIFEST
-        with suppress(OSError):
-            if folder.is_dir() and (manifest if manifest.exists() else folder).stat().st_mtime < oldest:
+        with suppress(OSError), open(lock, "a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            manifest = folder / MANIFEST
+            if (manifest if manifest.exists() else folder).stat().st_mtime < oldest:
                 shutil.rmtree(folder)
 
 

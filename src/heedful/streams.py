@@ -28,11 +28,13 @@ class Unheard(io.FileIO):
     """A stderr whose reader may leave, and whose disk may be full: what it tells is not the result, which goes on."""
 
     def write(self, data: ReadableBuffer) -> int:
+        """Write what can be written, without waiting for a reader that is slow."""
         try:
-            return super().write(data)
+            written = super().write(data)
         except OSError:
             let_go(self.fileno())
-            return memoryview(data).nbytes
+            written = None
+        return memoryview(data).nbytes if written is None else written
 
 
 def prepare() -> None:
@@ -47,7 +49,8 @@ def prepare() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     elif _descriptor(sys.stderr) == 2:
         file = io.BufferedWriter(Unheard(2, "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(file, sys.stderr.encoding, line_buffering=True)
+        through = isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.write_through  # python -u
+        sys.stderr = io.TextIOWrapper(file, sys.stderr.encoding, line_buffering=True, write_through=through)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -3,6 +3,7 @@ never trusted where it is damaged."""
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -263,6 +264,18 @@ def test_what_nobody_opened_for_long_is_removed(home: Path, tmp_path: Path, monk
     monkeypatch.setattr(store, "UNUSED_DAYS", -1)
     load_splits(questions(tmp_path / "e.json", 21))
     assert len(list((home / "rows").glob("*/"))) == 1
+
+
+def test_what_another_process_opens_just_now_is_not_removed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_splits(questions(tmp_path / "d.json", 20))
+    (opened,) = (home / "rows").glob("*/")
+    monkeypatch.setattr(store, "UNUSED_DAYS", -1)
+    with open(opened.with_suffix(".lock")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        load_splits(questions(tmp_path / "e.json", 21))
+    assert opened.is_dir()
 
 
 @pytest.mark.parametrize("where", ["", "."])

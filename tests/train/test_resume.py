@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -222,6 +223,23 @@ def test_a_signal_in_the_update_that_ends_by_patience_is_heard(tmp_path: Path) -
     stopped = session(tmp_path / "run", *settings, screen=signal_at(whole.progress.step))
     assert stopped.fit() == signal.SIGTERM
     assert stopped.progress == whole.progress
+
+
+def test_a_run_without_best_weights_keeps_the_next(tmp_path: Path) -> None:
+    """Earlier versions kept none while the base was better: what they did not keep is no best to beat."""
+    settings = ("train.save_every=4", "train.evaluate_every=1")
+    killed = session(tmp_path / "run", *settings, screen=crash_at(7))
+    with pytest.raises(Crash):
+        killed.fit()
+    for folder in killed.run.checkpoints.glob("best-*"):
+        shutil.rmtree(folder)
+    resumed = session(tmp_path / "run", *settings)
+    restore(resumed)
+    resumed.losses = [0.0] * len(resumed.losses)
+    resumed.fit()
+    best = checkpoint.best(resumed.run.checkpoints)
+    assert best is not None
+    assert json.loads((best / "state.json").read_text())["loss"] == pytest.approx(min(resumed.losses[5:]))
 
 
 def test_best_weights_of_a_lost_part_are_forgotten(tmp_path: Path) -> None:

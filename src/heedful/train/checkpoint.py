@@ -7,9 +7,10 @@ beside its place, its MANIFEST.json (sizes and sha256 of the rest) last, and the
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ def prune(checkpoints: Path, kept_steps: int = KEPT_CHECKPOINTS) -> None:
 def best(checkpoints: Path) -> Path | None:
     """Find the weights of the lowest validation loss: each that is written is better than those before."""
     return next(reversed(_in_order(checkpoints, "best")), None)
+
+
+def best_loss(checkpoints: Path, losses: Iterable[float]) -> float:
+    """Return their loss, infinite where none are kept; earlier versions did not write it, and kept the lowest of all
+    `losses`."""
+    found = best(checkpoints)
+    if found is None:
+        return math.inf
+    state = json.loads((found / "state.json").read_text(encoding="utf-8"))
+    return float(state["loss"]) if "loss" in state else min(losses, default=math.inf)
 
 
 def forget_after(checkpoints: Path, step: int) -> None:

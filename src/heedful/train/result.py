@@ -29,6 +29,8 @@ def write_model(session: Session, extra: dict[str, Any], before: Callable[[], No
         session.display.say(
             "No validation was better than the one before training: lower train.lr, or look at the data."
         )
+    if keep == "best" and losses and best is None:
+        session.display.say("No validation loss was finite: the last weights become the model.")
     if keep == "best" and best is not None:
         checkpoint.verify(best)
         masters = load_file(best / "model.safetensors")

@@ -19,16 +19,17 @@ def restore(session: Session) -> None:
     run = session.run
     found: Checkpoint | None = None
 
-    def look() -> tuple[dict[str, Any], list[float | None], dict[str, int]]:
+    def look() -> tuple[dict[str, Any], list[float], float, dict[str, int]]:
         nonlocal found
         found = _newest(session)
-        losses = [e["validation_loss"] for e in run.metrics() if e["event"] == "validation"]
+        told = (e["validation_loss"] for e in run.metrics() if e["event"] == "validation")
+        losses = [math.inf if loss is None else loss for loss in told]
         totals = read_json(run.budget_file) if run.budget_file.is_file() else {}
-        return asdict(found.progress if found else Progress()), losses, totals
+        best = checkpoint.best_loss(run.checkpoints, losses)
+        return asdict(found.progress if found else Progress()), losses, best, totals
 
-    progress, losses, totals = session.ranks.broadcast(look)
+    progress, session.losses, session.best, totals = session.ranks.broadcast(look)
     session.progress = Progress(**progress)
-    session.losses = [math.inf if loss is None else loss for loss in losses]
     session.totals = {int(step): total for step, total in totals.items()}
     if session.progress.step > session.learner.steps:
         raise UsageError(

@@ -63,6 +63,7 @@ class Session:
         self.ranks = self.learner.ranks
         self.progress = Progress()
         self.losses: list[float] = []  # of every validation so far; one that was not finite is never the best
+        self.best = math.inf  # of the validations that were reached by training, the loss whose weights are kept
         self.row_losses = RowLosses(run.row_losses_file, len(ready.train))
         self.costs = Costs()  # as last measured here
         self.budget: Budget | None = None
@@ -221,8 +222,8 @@ class Session:
         self.log(event)
         self.bar.validation = loss
         self.display.say(f"step {progress.step}: validation loss {loss:.4f}")
-        trained = self.losses[1:]  # without the one before training
-        if progress.step and loss < min(trained, default=math.inf) and self.config.train.keep == "best":
+        if progress.step and loss < self.best and self.config.train.keep == "best":
+            self.best = loss
             self._write_best(progress.step)
         self.losses.append(loss if math.isfinite(loss) else math.inf)
         if self.is_stale and progress.step < self.learner.steps:
@@ -239,7 +240,9 @@ class Session:
     def _write_best(self, step: int) -> None:
         weights = self.learner.weights()
         if self.ranks.is_leader:
-            checkpoint.write(self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step})
+            checkpoint.write(
+                self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step, "loss": self.best}
+            )
             checkpoint.prune(self.run.checkpoints)
 
     @property
