@@ -88,7 +88,9 @@ def training_in_words(training: Mapping[str, Any]) -> list[tuple[str, str]]:
         t = training
         updates = f"{t['steps']:,} updates of {t['seconds_per_step']} s, {t['tokens_per_s']:,} tokens/s"
         forwards = f"at most {t['tokens_per_forward']:,} tokens a forward"
-        lines.append(("training takes", f"{t['minutes']} minutes: {updates}, {forwards}"))
+        lines.append(
+            ("training takes", f"{t['minutes']} minutes, validation and saving included: {updates}, {forwards}")
+        )
     return lines
 
 

@@ -66,7 +66,8 @@ def test_three_models_with_a_score_that_one_of_them_lacks(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "change"), [("base", "tuned", "rose from"), ("tuned", "base", "fell from")]
+    ("before", "after", "change"),
+    [("base", "tuned", "rose from"), ("tuned", "base", "fell from"), ("base", "base", "stayed at 0.300 (")],
 )
 def test_the_verdict_says_which_way_the_score_went(before: str, after: str, change: str, tmp_path: Path) -> None:
     found = read_json(finished_run(tmp_path / "mine").evaluation_file)
@@ -78,7 +79,8 @@ def test_the_verdict_says_which_way_the_score_went(before: str, after: str, chan
 @pytest.mark.parametrize("metric", ["exact_match", "judge_wins", "chosen", "check_all", "check_max_words"])
 def test_a_share_is_told_in_percent(metric: str) -> None:
     assert formatted(metric, 0.5) == "50.0\u00a0%"
-    assert formatted(metric, -0.255, sign=True) == "−25.5\u00a0%"
+    assert formatted(metric, -0.255, sign=True) == "−25.5\u00a0pp"  # of percentages: no share of the first
+    assert formatted(metric, -0.0001, sign=True) == "+0.0\u00a0pp"
 
 
 def test_scores_of_other_settings_are_told_as_such(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_page_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "loss not finite" in report(run)
 
 
-DAMAGED = ("receipt.json", "provenance.json", "data-map.json", "evaluation.json", "responses.json")
+DAMAGED = ("receipt.json", "provenance.json", "data-map.json", "evaluation.json", "responses.json", "scores.jsonl")
 
 
 @pytest.mark.parametrize("name", DAMAGED)

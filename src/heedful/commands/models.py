@@ -21,8 +21,9 @@ def list_models(as_json: bool) -> None:
     if as_json:
         screen.show_json(rows)
         return
-    table = Table("name", "size", "licence", "here", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("Hugging Face id", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("name", "size", "licence", "here", "Hugging Face id"):
+        table.add_column(name, overflow="fold")
     for row in rows:
         here = "yes" if row["offline"] else "no"
         table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), here, str(row["hub_id"]))

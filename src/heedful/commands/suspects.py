@@ -32,7 +32,7 @@ def show(path: Path, count: int, as_json: bool) -> None:
         screen.out.print()
         screen.out.print(Text(clean(row["place"]), style="bold"), soft_wrap=True)
         entry = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        entry.add_row(Text("  loss", style="dim"), Text(f"{losses_in_words(row['losses'])}: {row['why']}"))
+        entry.add_row(Text("  loss", style="dim"), Text(f"{losses_in_words(row['losses'], '->')}: {row['why']}"))
         entry.add_row(Text("  asked", style="dim"), _passage(row["question"]))
         entry.add_row(Text("  answer", style="dim"), _passage(row["answer"]))
         screen.out.print(entry)

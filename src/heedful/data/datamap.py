@@ -133,9 +133,9 @@ def _listed_row(conversation: Conversation, losses: Losses) -> dict[str, Any]:
     }
 
 
-def losses_in_words(losses: Sequence[float | None]) -> str:
+def losses_in_words(losses: Sequence[float | None], arrow: str = "→") -> str:
     """Write a row's losses, epoch by epoch; where it was not met, a question mark."""
-    return " → ".join("?" if loss is None else f"{loss:.2f}" for loss in losses)
+    return f" {arrow} ".join("?" if loss is None else f"{loss:.2f}" for loss in losses)
 
 
 def why(losses: Sequence[float] | Losses) -> str:

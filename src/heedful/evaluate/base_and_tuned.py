@@ -72,10 +72,10 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
             f"None of the {len(rows):,} rows can be scored: {in_words(scorable.left_out)}.", "Name others with --data."
         )
     if scorable.left_out:
-        reporter.say(f"Of {len(rows):,} test rows are not scored: {in_words(scorable.left_out)}.")
+        reporter.say(f"Of {len(rows):,} rows are not scored: {in_words(scorable.left_out)}.")
     if scorable.cut:
         limit = f"the model's {encoder.max_tokens:,} tokens"
-        reporter.say(f"{scorable.cut:,} test rows are longer than {limit}, and are cut to fit.")
+        reporter.say(f"Rows that are longer than {limit}, and are cut to fit: {scorable.cut:,}.")
     return scorable
 
 

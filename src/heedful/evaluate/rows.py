@@ -92,7 +92,7 @@ def read_rows(path: Path) -> list[RowScores]:
             f"Run {scoring(path.parent)}.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"Cannot read {path}: {error!r}.", f"Run {scoring(path.parent)} again.") from error
+        raise RunError(f"Cannot read {path}: {error}.", f"Run {scoring(path.parent)} again.") from error
 
 
 def scoring(results: Path) -> str:

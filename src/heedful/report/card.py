@@ -103,6 +103,8 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     sizes = {part: f"{data['sizes'][part]:,}" for part in SHARES}
     if facts.rows_learned < data["sizes"]["train"]:
         sizes["train"] = f"{facts.rows_learned:,} of {sizes['train']}"
+    if unscored := sum(map(len, encoding.get("not_scored", {}).values())):
+        sizes["test"] = f"{data['sizes']['test'] - unscored:,} of {sizes['test']}"
     used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
     unlearned = len(encoding["unlearned"])
@@ -112,7 +114,10 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         ("split", f"{data['split']}: {used}"),
         ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near"),
         ("questions of held-back rows that stand in the training rows", leaks or "none"),
-        ("rows too long to be encoded whole", f"{truncated(encoding)}; dropped for it: {len(encoding['dropped'])}"),
+        (
+            "training rows too long to be encoded whole",
+            f"{truncated(encoding)}; dropped for it: {len(encoding['dropped'])}",
+        ),
         *([("rows dropped, as every answer has the weight 0", f"{unlearned:,}")] if unlearned else []),
         *(
             [("rows dropped, as the chat template refuses them", f"{len(bad):,}")]
@@ -120,6 +125,11 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
             else []
         ),
         *((f"test rows not scored, {why}", f"{len(rows):,}") for why, rows in encoding.get("not_scored", {}).items()),
+        *(
+            [("test rows cut to fit the model", f"{cut:,}")]
+            if (cut := (facts.evaluation or {}).get("rows_cut"))
+            else []
+        ),
     ]
 
 

@@ -68,7 +68,11 @@ class Facts:
     def scores(self) -> dict[str, RowScores]:
         """Each row's scores, under its place."""
         file = self.results.scores_file
-        return {row.place: row for row in read_rows(file)} if file.exists() else {}
+        try:
+            return {row.place: row for row in read_rows(file)} if file.exists() else {}
+        except RunError as error:
+            _leave_out(error.problem)
+            return {}
 
     @cached_property
     def data_map(self) -> Any:

@@ -40,13 +40,12 @@ def label(metric: str) -> str:
 
 
 def formatted(metric: str, value: float, sign: bool = False) -> str:
-    """Write a score as it is read: 25.5 %, 63.4, 0.647."""
-    plus = "+" if sign else ""
-    if is_share(metric):
-        text = f"{value * 100:{plus}.1f}\u00a0%"
-    else:
-        text = f"{value:{plus}.1f}" if metric in HUNDREDS else f"{value:{plus}.3f}"
-    return text.replace("-", "−")
+    """Write a score as it is read: 25.5 %, 63.4, 0.647; with a `sign` a difference, of shares in percentage points."""
+    share = is_share(metric)
+    digits = 1 if share or metric in HUNDREDS else 3
+    number = round(value * (100 if share else 1), digits) + 0.0  # no minus before a zero
+    unit = f"\u00a0{'pp' if sign else '%'}" if share else ""
+    return f"{number:{'+' if sign else ''}.{digits}f}{unit}".replace("-", "−")
 
 
 def metrics_of(models: Mapping[str, Mapping[str, Any]]) -> list[str]:

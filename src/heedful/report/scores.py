@@ -32,7 +32,7 @@ def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES)
     return {
         "columns": [names.get(name, name) for name in order],
         "rows": [_score_row(evaluation, metric, order, names) for metric in metrics],
-        "hint": f"{on_rows(evaluation)}, each score with the interval in which it lies at 95 %.",
+        "hint": f"{on_rows(evaluation)}, each score with its 95 % interval; pp are percentage points.",
     }
 
 
@@ -117,9 +117,11 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
         return {"word": "Scored", "sentence": f"There is nothing to compare {subject} with."}
     values = [formatted(metric, models[name][metric]["value"]) for name in (before, after)]
     word = DECIDED.get(pair["verdict"].split()[0], pair["verdict"])
-    change = "fell" if pair["difference"] < 0 else "rose"
+    change = f"{'fell' if pair['difference'] < 0 else 'rose'} from {values[0]} to {values[1]}"
+    if values[0] == values[1]:
+        change = f"stayed at {values[0]}"
     measured = (
-        f"{label(metric)}, chosen before to decide, {change} from {values[0]} to {values[1]} "
+        f"{label(metric)}, chosen before to decide, {change} "
         f"({formatted(metric, pair['difference'], True)}; 95 % interval {formatted(metric, pair['low'], True)} to "
         f"{formatted(metric, pair['high'], True)}; p {probability(pair['p_value'])}) on {evaluation['rows']:,} rows."
     )

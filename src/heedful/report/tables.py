@@ -17,7 +17,7 @@ from heedful.report.screen import shorten
 ON_THE_PAGE = {  # alone: scores that would be too many here
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
 }  # fmt: skip
-SPACIOUS = 110  # columns in which each model's own intervals have room beside that of the difference
+ROOMY = 72  # columns that the interval of a difference, which matters most, has room in
 COLOURS = {"better": "green", "worse": "red", "within noise": "dim"}
 
 
@@ -28,7 +28,9 @@ def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     how = clean(answered_with(evaluation))
     _show_scores(f"Scores on {evaluation['rows']} {what}{how}", evaluation, "tuned - base")
     _show_parts(evaluation, "tuned - base")
-    screen.out.print("* decides, chosen before. NLL is in nats per token: lower is better.", style="dim")
+    screen.out.print(
+        "* decides, chosen before. NLL: nats per token, lower is better. pp: percentage points.", style="dim"
+    )
 
 
 def show_comparison(result: Mapping[str, Any]) -> None:
@@ -56,7 +58,11 @@ def show_sweep(result: Mapping[str, Any]) -> None:
         variant = entry["name"] + " (default)" * marks[0] + " <-" * marks[1]
         pair = entry["paired"].get(decides)
         scores = (_written(metric, entry["scores"][metric]["value"]) for metric in shown)
-        told = [_written(decides, pair["difference"], True), _probability(pair["p_value"])] if pair else ["", ""]
+        told = (
+            [_written(decides, pair["difference"], True), _probability(pair.get("p_value_of_all", pair["p_value"]))]
+            if pair
+            else ["", ""]
+        )
         verdict, to_tell = _parts(pair["verdict"] if pair else "")
         open_questions += [f"{entry['name']}: {to_tell}."] if to_tell else []
         table.add_row(Text(clean(variant)), *scores, *told, verdict)
@@ -99,31 +105,49 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
             screen.out.print(Text(clean(f"  {entry['place']}, {entry['model']}: {shorten(told, 120)}"), style="dim"))
     if "forgetting" in evaluation:
         part = evaluation["forgetting"]
-        _show_scores(f"Forgetting, by {part['rows']} questions with four answers each", part, difference)
+        title = f"Forgetting, by {part['rows']} questions with four answers each"
+        _show_scores(title, part, difference, "questions")
 
 
-def _show_scores(title: str, part: Mapping[str, Any], difference: str) -> None:
-    """Print one part: a line a score, and below what it would take to tell what cannot be told."""
-    models, spacious = part["models"], screen.out.width >= SPACIOUS
-    if not models:
+def _show_scores(title: str, part: Mapping[str, Any], difference: str, asked: str = "rows") -> None:
+    """Print one part, and below it what it would take to tell what cannot be told."""
+    if not part["models"]:
         return
-    table = _table(f"{title}, with 95 % intervals", ["", *map(_column, models), difference])
+    table = _score_table(title, part, difference, own=True, of_difference=True)
+    if _width(table) > screen.out.width:
+        table = _score_table(title, part, difference, own=False, of_difference=screen.out.width >= ROOMY)
+    screen.out.print(table)
+    for metric, pair in part["paired"].items():
+        _, to_tell = _parts(pair["verdict"])
+        if to_tell and metric not in ON_THE_PAGE:
+            screen.out.print(f"{label(metric)}: {to_tell.replace('rows', asked)}.", style="dim")
+    screen.out.print()
+
+
+def _score_table(title: str, part: Mapping[str, Any], difference: str, own: bool, of_difference: bool) -> Table:
+    """Lay out a line a score, with the intervals of the models' `own` scores and `of_difference`, or without."""
+    models = part["models"]
+    shown = ", with 95 % intervals" if own or of_difference else ""
+    table = _table(f"{title}{shown}", ["", *map(_column, models), difference])
     table.add_column("verdict", overflow="fold")
-    open_questions = []
     for metric in metrics_of(models):
         if metric in ON_THE_PAGE:
             continue
-        pair = part["paired"].get(metric, {"verdict": ""})
-        verdict, to_tell = _parts(pair["verdict"])
-        open_questions += [f"{label(metric)}: {to_tell}."] if to_tell else []
+        pair = part["paired"].get(metric)
+        change = _cell(metric, pair | {"value": pair["difference"]}, of_difference, True) if pair else ""
         decides = metric == part.get("decides")
-        cells = [_cell(metric, scores.get(metric), spacious) for scores in models.values()]
-        cells.append(_cell(metric, pair | {"value": pair["difference"]}, True, True) if "difference" in pair else "")
-        table.add_row(label(metric) + " *" * decides, *cells, verdict, style="bold" if decides else "")
-    screen.out.print(table)
-    for text in open_questions:
-        screen.out.print(text, style="dim")
-    screen.out.print()
+        cells = (_cell(metric, scores.get(metric), own) for scores in models.values())
+        verdict, _ = _parts(pair["verdict"] if pair else "")
+        table.add_row(label(metric) + " *" * decides, *cells, change, verdict, style="bold" if decides else "")
+    return table
+
+
+def _width(table: Table) -> int:
+    """Return the columns that a table takes if no line of it is wrapped but its heads."""
+    table.show_header = False
+    width = screen.out.measure(table, options=screen.out.options.update(width=10_000)).maximum
+    table.show_header = True
+    return width
 
 
 def _parts(verdict: str) -> tuple[Text, str]:
@@ -156,7 +180,7 @@ def _cell(metric: str, score: Mapping[str, float] | None, interval: bool, sign: 
     if score is None:
         return ""
     text = _written(metric, score["value"], sign)
-    ends = (_written(metric, score[end], sign).removesuffix(" %") for end in ("low", "high"))
+    ends = (_written(metric, score[end], sign).split(" ")[0] for end in ("low", "high"))
     return f"{text} [{', '.join(ends)}]" if interval else text
 
 
