@@ -73,6 +73,8 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 32,
     },
     "mistral": {**_WIDE, "num_key_value_heads": 2, "sliding_window": 8},
+    "phi3": {**_WIDE, "num_key_value_heads": 2},
+    "starcoder2": {**_WIDE, "num_key_value_heads": 2, "use_bias": True},
     "gpt_neo": {
         "hidden_size": 32,
         "num_layers": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 from transformers import PreTrainedModel
 
 from heedful.config import EncodeConfig
@@ -23,13 +25,33 @@ from heedful.model import load
 from tests.models import sentencepiece_tokenizer, tiny_model, trained_tokenizer
 
 TEXTS = ("In 1999 it  2 x\n\n 3y's", "naïve 你好🙂  12345", " lead")
+SPLITS = {"llama": "smollm", "qwen2": "qwen2", "gpt2": "gpt-2"}
 Described = Callable[[Any], None]
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(architectures, "_refuse_scaled_rotations", lambda config: None)  # others write such files
+    # others write such files
+    monkeypatch.setattr(architectures, "_refuse_scaled_rotations", lambda config: None)
+    as_it_is = ARCHITECTURES["qwen2"]
+    for kind, arch, describe in (
+        ("phi3", gguf.MODEL_ARCH.PHI3, as_it_is.describe),
+        ("starcoder2", gguf.MODEL_ARCH.STARCODER2, describe_starcoder2),
+    ):
+        other = dataclasses.replace(as_it_is, name=kind, arch=arch, describe=describe, assumes={})
+        monkeypatch.setitem(ARCHITECTURES, kind, other)
+
+
+def describe_starcoder2(writer: Any, config: Any) -> None:
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_eps(config.norm_epsilon)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
 
 
 def written(path: Path, kind: str, tokenizer: Any, described: Described | None = None, **changes: Any) -> tuple[
@@ -50,13 +72,26 @@ def written(path: Path, kind: str, tokenizer: Any, described: Described | None =
             described(writer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, kind, dataclasses.replace(own, describe=describe))
+        patch.setitem(ARCHITECTURES, kind, dataclasses.replace(own, describe=describe, assumes={}))
         write_gguf(path / "m.gguf", path / "folder", model.config, encoder, "f32", "x")
     return model, path / "m.gguf"
 
 
 def rope(kind: str, **settings: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **settings}}
+
+
+def gemma_rope(base: float) -> dict[str, Any]:
+    """Give the layers that see a window other angles than those that see everything."""
+    kinds = {"full_attention": 20000.0, "sliding_attention": base}
+    return {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in kinds.items()}}
+
+
+def begun_with_a_space(tokenizer: Any) -> Any:
+    """Let each text begin with a space, as Phi-3's tokenizer does."""
+    space = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(space)
+    return tokenizer
 
 
 def linear(writer: Any) -> None:
@@ -75,17 +110,25 @@ def yarn(writer: Any) -> None:
     [
         ("llama", "smollm", None, {"tie_word_embeddings": True}),
         ("llama", "smollm", linear, rope("linear", factor=4.0)),
+        ("qwen2", "qwen2", lambda writer: writer.add_sliding_window(512), {}),  # hides nothing
         ("qwen2", "qwen2", yarn, rope("yarn", factor=4.0, original_max_position_embeddings=128)),
         ("llama", "llama-bpe", None, {"attention_bias": True, "mlp_bias": True}),
         ("qwen3", "qwen2", None, {"head_dim": 16}),
         ("gpt2", "gpt-2", None, {"n_positions": 512, "n_inner": 96}),
         ("gemma3_text", None, None, {"head_dim": 16, "query_pre_attn_scalar": 16}),
+        ("gemma3_text", None, lambda writer: writer.add_rope_freq_base_swa(500.0), gemma_rope(500.0)),
+        ("gemma3_text", None, lambda writer: writer.add_sliding_window(0), {"sliding_window": 512}),
+        ("phi3", None, lambda writer: writer.add_sliding_window(8), {"sliding_window": 8}),
+        ("phi3", None, lambda writer: writer.add_sliding_window(0), {"sliding_window": None}),
+        ("starcoder2", "gpt-2", None, rope("default", rope_theta=500.0)),
     ],
 )
 def test_what_is_read_computes_as_what_was_written(
     tmp_path: Path, kind: str, split: str | None, described: Described | None, changes: dict[str, Any]
 ) -> None:
     tokenizer = trained_tokenizer(split) if split else sentencepiece_tokenizer()
+    if kind == "phi3":
+        tokenizer = begun_with_a_space(tokenizer)
     model, file = written(tmp_path, kind, tokenizer, described, **changes)
     loaded, ids = load(str(file)), torch.arange(200)[None] % len(tokenizer)
     with torch.no_grad():
@@ -115,6 +158,33 @@ def test_scalings_that_are_not_told_whole_are_refused(tmp_path: Path, described:
     with pytest.raises(
         ModelError, match=rf"{file} scales its rotary embeddings .* exactly\. Take the Hugging Face fol"
     ):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "number", "ours"),
+    [
+        ("phi3", "rope.dimension_count", 4, 8),
+        ("llama", "attention.sliding_window", 8, 0),
+        ("qwen2", "attention.sliding_window", 8, 0),  # whose layers all see everything
+        ("llama", "attention.value_length", 16, 8),
+        ("llama", "rope.dimension_count", 4, 8),
+        ("gpt2", "attention.key_length", 4, 8),
+    ],
+)
+def test_a_number_that_the_model_does_not_compute_with_is_refused(
+    tmp_path: Path, kind: str, key: str, number: float, ours: float
+) -> None:
+    def described(writer: Any) -> None:
+        kind = gguf.GGUFValueType.UINT32 if isinstance(number, int) else gguf.GGUFValueType.FLOAT32
+        writer.add_key_value(f"{writer.arch}.{key}", number, kind)
+
+    tokenizer = trained_tokenizer(SPLITS[kind]) if kind in SPLITS else begun_with_a_space(sentencepiece_tokenizer())
+    _, file = written(tmp_path, kind, tokenizer, described)
+    sentence = (
+        f"{file} cannot be read: its header says {key} is {number}, and the model would compute with {ours}. Take"
+    )
+    with pytest.raises(ModelError, match=re.escape(sentence)):
         load(str(file))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,18 +28,30 @@ from heedful.store import kept
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-VERSION = 2  # goes up when the same file would be read otherwise
+VERSION = 3  # goes up when the same file would be read otherwise
 TAKE = "Take the Hugging Face folder that the file was made from."
 SCALED = {  # kinds of rotary scaling -> what a header may say of each, and transformers' name of it
     "linear": {"factor": "factor"},
     "yarn": {"factor": "factor", "original_context_length": "original_max_position_embeddings"},
 }
 UNSCALED = {"type", "finetuned"}  # of a scaling: its kind, and what changes no number
-SIZES = {
+TAKEN = {  # what configurations call numbers that the reader leaves out; 0 is none
     "head_dim": "attention.key_length",
     "max_position_embeddings": "context_length",
     "n_inner": "feed_forward_length",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
 }
+EPSILON = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps")
+COMPARED = {  # numbers of a header that no tensor's shape tells -> what configurations call them
+    **{key: (name,) for name, key in TAKEN.items()},
+    "attention.head_count": ("num_attention_heads",),
+    "attention.head_count_kv": ("num_key_value_heads",),
+    "attention.layer_norm_epsilon": EPSILON,
+    "attention.layer_norm_rms_epsilon": EPSILON,
+    "expert_used_count": ("num_experts_per_tok",),
+}
+ROTATED = {"rope.freq_base": "full_attention", "rope.freq_base_swa": "sliding_attention"}  # whose angles a base is of
 BY_WIDTH = {"gemma2": 46, "gemma3_text": 62}  # layers of the one model whose scores are scaled by the heads' mean width
 
 
@@ -80,6 +93,7 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         reader: Any = gguf.GGUFReader(file)
     tensors = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     _take_over(path, config, _header(reader), set(tensors))
+    _check_header(path, config, _header(reader))
     with loading(str(path), str(path)):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
@@ -103,10 +117,17 @@ def _header(reader: Any) -> dict[str, Any]:
 
 
 def _take_over(path: Path, config: PretrainedConfig, header: dict[str, Any], tensors: set[str]) -> None:
-    """Put into a configuration what the reader did not: sizes, biases, and scalings that the header tells whole."""
-    for name, key in SIZES.items():
+    """Put into a configuration what the reader did not: numbers, biases, and scalings that the header tells whole."""
+    for name, key in TAKEN.items():
         if key in header and hasattr(config, name):
-            setattr(config, name, header[key])
+            setattr(config, name, header[key] or None)
+    by_layer = getattr(config, "layer_types", None)
+    if _slides(config) and ("attention.sliding_window" in header or not by_layer):
+        whole = config.max_position_embeddings if by_layer else None
+        config.sliding_window = header.get("attention.sliding_window") or whole
+    for key, layers in ROTATED.items():
+        if key in header and "rope_theta" in _rope(config, layers):
+            _rope(config, layers)["rope_theta"] = header[key]
     if config.model_type in BY_WIDTH:  # of which no header tells; llama.cpp does the same
         by_width = config.num_hidden_layers == BY_WIDTH[config.model_type]
         width = config.hidden_size // config.num_attention_heads
@@ -131,6 +152,47 @@ def _is_scaled(config: PretrainedConfig, header: dict[str, Any]) -> bool:
         return True
     config.rope_parameters = {**rope, "rope_type": kind, **{name: scaling[key] for key, name in names.items()}}
     return False
+
+
+def _slides(config: PretrainedConfig) -> bool:
+    """Say whether there are layers that a configuration's window, if it has a size, is for."""
+    layers = getattr(config, "layer_types", None) or ["sliding_attention"]
+    return (
+        hasattr(config, "sliding_window")
+        and getattr(config, "use_sliding_window", True)
+        and "sliding_attention" in layers
+    )
+
+
+def _rope(config: PretrainedConfig, layers: str = "full_attention") -> dict[str, Any]:
+    """Return the rotary embeddings of some layers, which most configurations have one kind of for all."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    found: dict[str, Any] = rope.get(layers, rope)
+    return found
+
+
+def _check_header(path: Path, config: PretrainedConfig, header: dict[str, Any]) -> None:
+    """Refuse a header of which a number is another than the one that the model will compute with."""
+    heads = getattr(config, "num_attention_heads", None)
+    size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
+    ours = {
+        "attention.key_length": size,
+        "attention.value_length": size,
+        "attention.sliding_window": config.sliding_window if _slides(config) else 0,
+        "rope.dimension_count": int(size * _rope(config).get("partial_rotary_factor", 1)) if _rope(config) else 0,
+        **{key: _rope(config, layers).get("rope_theta") for key, layers in ROTATED.items()},
+    }
+    for key, names in COMPARED.items():
+        ours.update((key, getattr(config, name)) for name in names if hasattr(config, name))
+    for key in (key for key in ours if isinstance(header.get(key), int | float)):
+        theirs, mine = header[key], ours[key] or 0
+        if key == "attention.sliding_window":  # one as long as the context hides nothing
+            theirs, mine = (seen if seen < header.get("context_length", math.inf) else 0 for seen in (theirs, mine))
+        if not math.isclose(theirs, mine, rel_tol=1e-6):
+            raise ModelError(
+                f"{path} cannot be read: its header says {key} is {theirs}, and the model would compute with {mine}.",
+                TAKE,
+            )
 
 
 def _check_weights(path: Path, model: PreTrainedModel, report: dict[str, Any], tensors: dict[str, int]) -> None:
