@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.generate.conftest import Bytes
+from tests.models import byte_tokenizer
 from tests.serve.conftest import CHAT, Saying, asking, events_of, said_in, serving
 
 from heedful.generate.engine import Engine
@@ -196,6 +198,18 @@ def test_plain_completions(client: TestClient, engine: Engine) -> None:
     events = events_of(client.post("/v1/completions", json={**body, "stream": True}).text)
     pieces = [(c["index"], c["text"]) for event in events[:-1] for c in event["choices"]]
     assert ["".join(text for i, text in pieces if i == place) for place in (0, 1)] == expected
+
+
+def test_a_text_that_names_a_token_beyond_the_model_is_refused_as_its_id_is(engine: Engine) -> None:
+    """As Gemma 3's `<image_soft_token>` in its models of text."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    with serving({"tiny": Engine(engine.model, Bytes(tokenizer), "tiny")}) as client:
+        for prompt in ("hi <image> x", [104, 259]):
+            reply = client.post("/v1/completions", json={"prompt": prompt})
+            assert reply.status_code == 400
+            error = reply.json()["error"]
+            assert (error["message"], error["param"]) == ("The model has no token 259: its ids end at 258.", "prompt")
 
 
 def test_choices_of_several_prompts_have_seeds_of_their_own(client: TestClient) -> None:

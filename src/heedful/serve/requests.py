@@ -69,11 +69,12 @@ class RequestReader:
         rows = []
         for prompt in prompts:
             if isinstance(prompt, str):
-                rows.append(await self._tokenise("prompt", partial(plain_ids, engine, prompt, True)))
-            elif max(prompt, default=0) < vocabulary:
-                rows.append(prompt)
+                ids = await self._tokenise("prompt", partial(plain_ids, engine, prompt, True))
             else:
-                raise refused(f"The model has no token {max(prompt)}: its ids end at {vocabulary - 1}.", "prompt")
+                ids = prompt
+            if max(ids, default=0) >= vocabulary:  # a text may name a special token that has no embedding
+                raise refused(f"The model has no token {max(ids)}: its ids end at {vocabulary - 1}.", "prompt")
+            rows.append(ids)
         return self._generation(body, model, rows, sampling, body.max_tokens)
 
     async def tokens(self, body: TokenizeRequest) -> tuple[Engine, list[int]]:
