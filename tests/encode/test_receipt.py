@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models import byte_tokenizer
+from tests.encode.test_segments import tokenizer_of
+from tests.models import byte_tokenizer, word_tokenizer
 
 from heedful.encode.examples import Examples
 from heedful.encode.prepare import Prepared, prepare
 from heedful.encode.receipt import FILE, open_encoder, prompt_receipt
 from heedful.encode.scored import sift
+from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import DataError, ModelError
@@ -88,6 +91,35 @@ def test_a_changed_tokenizer_is_refused(tmp_path: Path) -> None:
     tokenizer = trained(tmp_path).tokenizer
     tokenizer.add_tokens(["capital"])
     with pytest.raises(ModelError, match="other prompts than in training"):
+        open_encoder(tmp_path, tokenizer, 128)
+
+
+ASSISTANT = (  # whose prompts end in a space, which begins the answer's first word
+    "{% for m in messages %}{{ m.content + (eos_token if m.role == 'assistant' else '\\nASSISTANT: ') }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("kind", ["llama 2", "always", "unigram"])
+def test_a_run_of_an_earlier_tokenisation_is_opened(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a special token's name, and an answer tokenised apart from its prompt, brought a space of their own."""
+    tokenizer = tokenizer_of(kind) if kind != "unigram" else word_tokenizer(["▁", "▁Two", *string.printable])
+    tokenizer.chat_template = ASSISTANT
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    template = choose_template("own", tokenizer)
+    now = prompt_receipt(Encoder(template, stop_ids(template), 128))
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentTokenizer, "_before", "")
+        earlier = prompt_receipt(Encoder(template, stop_ids(template), 128))
+    same = [one["ids"] == other["ids"] for one, other in zip(now["prompts"], earlier["prompts"], strict=True)]
+    assert same == [True, True, False, kind != "unigram"]
+    (tmp_path / FILE).write_text(json.dumps(earlier), encoding="utf-8")
+    with pytest.raises(ModelError, match="other prompts than in training"):
+        open_encoder(tmp_path, tokenizer, 128)
+    del earlier["tokenisation"]
+    (tmp_path / FILE).write_text(json.dumps(earlier), encoding="utf-8")
+    open_encoder(tmp_path, tokenizer, 128)
+    tokenizer.add_tokens(["capital"])
+    with pytest.raises(ModelError, match="Name the capital"):
         open_encoder(tmp_path, tokenizer, 128)
 
 

@@ -19,6 +19,7 @@ from heedful.encode.shape import PLACE
 from heedful.encode.stretches import Encoded, Ids
 from heedful.records import Segment
 
+VERSION = 2  # goes up when a text would get other tokens; prompt receipts of 1 name none
 # No vocabulary joins a private character with what follows, but some make one unknown token of it and another.
 HEADS = (chr(PLACE), "a", ".", "")
 
