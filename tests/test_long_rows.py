@@ -52,6 +52,21 @@ def test_a_run_of_rows_longer_than_the_model_ends_with_scores(tmp_path: Path) ->
     assert "model_response" in answers[0] and json.loads(run.responses_file.read_text()) == answers  # not asked again
 
 
+def test_a_model_without_a_context_length_is_asked_rows_that_are_too_long_to_train_on(tmp_path: Path) -> None:
+    """Before the training this is found out as after it."""
+    tiny_model("bloom").save_pretrained(tmp_path / "tiny")
+    byte_tokenizer().save_pretrained(tmp_path / "tiny")
+    rows = [asked(f"Question {i}", "Answer.", True) for i in range(20)]
+    rows[18]["messages"][1:1] = CALL * 60
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    settings = {"train.max_steps": 1, "generate.max_tokens": 4, "data.split": "in_order", "data.validation_share": 0.0}
+    settings |= {"encode.template": "chatml"}
+    run = heedful.train(tmp_path / "rows.json", model=str(tmp_path / "tiny"), out=tmp_path / "run", settings=settings)
+    encoding, scores = (json.loads(file.read_text()) for file in (run.receipt_file, run.evaluation_file))
+    assert (encoding["encoding"]["limit"], encoding["encoding"]["not_scored"]) == (1024, scores["left_out"])
+    assert scores["rows"] == 2
+
+
 def test_a_run_none_of_whose_test_rows_can_be_scored_ends_without_scores(tmp_path: Path, tiny_folder: Path) -> None:
     rows = [asked(f"Question {i}", "Answer.", i < 18) for i in range(20)]
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")

@@ -20,7 +20,7 @@ from heedful import catalogue, from_gguf
 from heedful.atomic import sha256
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
-from heedful.checking import longest_row
+from heedful.checking import bound
 from heedful.commands.models import pull
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
@@ -89,11 +89,12 @@ def test_positions_are_read_by_each_name_that_models_have_for_them(
 
 def test_what_no_model_names_the_settings_say_or_it_is_assumed_and_told() -> None:
     said: list[str] = []
-    boundless, bound = (transformers.AutoConfig.for_model(kind) for kind in ("bloom", "gpt2"))
-    assert longest_row(bound, None, said.append) == longest_row(bound, 5000, said.append) == 1024
-    assert longest_row(boundless, 5000, said.append) >= 5000
+    bloom, gpt2 = (transformers.AutoConfig.for_model(kind) for kind in ("bloom", "gpt2"))
+    asked, silent = EncodeConfig(max_tokens=5000), EncodeConfig()
+    assert [bound(one, gpt2, said.append) for one in (asked, silent)] == [asked, silent]
+    assert bound(asked, bloom, said.append) == asked
     assert not said
-    assert longest_row(boundless, None, said.append) == 1024
+    assert bound(silent, bloom, said.append).max_tokens == 1024
     assert said == ["bloom models name no context length; 1,024 tokens are assumed (see encode.max_tokens)."]
 
 

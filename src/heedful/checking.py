@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from heedful.atomic import write_json
 from heedful.begin import Name, configure
 from heedful.catalogue import locate
-from heedful.config import Config
+from heedful.config import Config, EncodeConfig
 from heedful.data import load_splits
 from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
@@ -46,19 +46,19 @@ def prepare_data(config: Config) -> tuple[Prepared, PretrainedConfig]:
     from heedful.encode.prepare import prepare
 
     tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
-    positions = longest_row(model_config, config.encode.max_tokens, TERMINAL.say)
-    return prepare(config, splits, receipt.as_dict(), tokenizer, positions, TERMINAL), model_config
+    bounded = config.model_copy(update={"encode": bound(config.encode, model_config, TERMINAL.say)})
+    positions = models.max_positions(model_config)
+    return prepare(bounded, splits, receipt.as_dict(), tokenizer, positions, TERMINAL), model_config
 
 
-def longest_row(model: PretrainedConfig, asked: int | None, say: Callable[[str], None]) -> int:
-    """Return the longest sequence to train on: the model's limit, or the settings' where the model names none."""
+def bound(encode: EncodeConfig, model: PretrainedConfig, say: Callable[[str], None]) -> EncodeConfig:
+    """Assume a longest row to train on where neither the settings nor the model name one."""
     from heedful.model import BOUNDLESS, max_positions
 
-    named = max_positions(model)
-    if named < BOUNDLESS or asked:
-        return named
+    if encode.max_tokens or max_positions(model) < BOUNDLESS:
+        return encode
     say(f"{model.model_type} models name no context length; {ASSUMED:,} tokens are assumed (see encode.max_tokens).")
-    return ASSUMED
+    return encode.model_copy(update={"max_tokens": ASSUMED})
 
 
 def precheck_training(data: Name, model: Name, recipe: Name, settings: Settings) -> None:
