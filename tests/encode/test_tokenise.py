@@ -183,6 +183,19 @@ def test_a_row_in_which_nothing_is_learned_is_no_example_and_is_named() -> None:
         assert (examples, receipt.rows, receipt.unlearned) == ([], 0, ["rows.jsonl:9 (row 7)"])
 
 
+@pytest.mark.parametrize("answer", ["b", "b" * 200])  # also where it is too long
+def test_a_row_of_which_nothing_is_left_where_all_is_learned_is_named_too(answer: str) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content + (eos_token if m.role == 'assistant' else '') }}{% endfor %}"
+    )
+    encoder = build_encoder(EncodeConfig(template="own", supervise="all"), tokenizer, 100)
+    row, other = conversation("q", answer, supervised=(None, False)), conversation("q", "b")
+    (example,), receipt = encoder.encode([row, other])
+    assert (receipt.rows, receipt.unlearned, receipt.dropped) == (1, [str(row.place)], [])
+    assert example.supervised.tolist() == [False, True, True]
+
+
 def test_batches_of_conversations_do_not_change_what_each_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of("gpt2", "alpaca")
     rows = [conversation(f"q{k} <|endoftext|>", "\n" * (k % 3) + "a" * k) for k in range(11)]

@@ -16,7 +16,7 @@ class EncodingReceipt:
     limit: int
     rows: int = 0
     dropped: list[str] = field(default_factory=list)  # too long
-    unlearned: list[str] = field(default_factory=list)  # every answer has the weight 0
+    unlearned: list[str] = field(default_factory=list)  # every answer has the weight 0, and nothing else is learned
     refused: dict[str, str] = field(default_factory=dict)  # place -> what the template says
     truncated: dict[str, int] = field(default_factory=dict)  # by the field that was cut
     special_tokens_in_text: int = 0

@@ -91,20 +91,25 @@ class Encoder:
                 if problem := self._unstopped(ids, flags):
                     chunk.receipt.refused[str(conversation.place)] = problem
                     continue
-                if self.supervise == "response" and not flags.any():
+                example = self._example(conversation, ids, flags)
+                if example is None:
                     chunk.receipt.unlearned.append(str(conversation.place))
                     continue
                 if len(ids) > self.max_tokens:
                     shorter = self._shorten(conversation, ids, flags)
-                    if shorter is None:
+                    if shorter is not None:
+                        flags = shorter.flags
+                        conversation = replace(conversation, messages=shorter.messages)
+                        example = self._example(conversation, shorter.ids, flags)
+                    if shorter is None or example is None:  # turns that are not learned may be all that fits
                         chunk.receipt.dropped.append(str(conversation.place))
                         continue
-                    ids, flags = shorter.ids, shorter.flags
-                    conversation = replace(conversation, messages=shorter.messages)
                     chunk.receipt.count_cuts(shorter.fields)
+                chunk.receipt.rows += 1
+                chunk.receipt.stop_supervised += bool(example.supervised[-1]) and int(example.ids[-1]) in self.stop_ids
                 chunk.kept.append(number)
                 chunk.conversations.append(conversation)
-                chunk.examples.append(self._example(conversation, ids, flags, chunk.receipt))
+                chunk.examples.append(example)
                 chunk.answer_tokens.append(int(np.count_nonzero(flags)))
             yield chunk
 
@@ -170,10 +175,7 @@ class Encoder:
         return encoded
 
     def _shorten(self, conversation: Conversation, ids: Ids, flags: Flags) -> Truncated | None:
-        """Apply the policy for long rows: cut texts until the example fits, refuse it, or (None) drop it.
-
-        Turns that are not learned may be all that fits: such a row is dropped too.
-        """
+        """Apply the policy for long rows: cut texts until the example fits, refuse it, or (None) drop it."""
         if self.long_rows == "error":
             raise DataError(
                 f"{conversation.place}: {len(ids)} tokens, but at most {self.max_tokens} fit.",
@@ -182,27 +184,23 @@ class Encoder:
         if self.long_rows == "drop":
             return None
         whole = Truncated(conversation.messages, frozenset(), ids, flags)
-        shorter = Truncator(self.max_tokens, self._encode_cut, self.tokenizer).cut(whole)
-        learned = shorter is not None and (self.supervise == "all" or shorter.flags.any())
-        return shorter if learned else None
+        return Truncator(self.max_tokens, self._encode_cut, self.tokenizer).cut(whole)
 
     def _encode_cut(self, messages: tuple[Message, ...]) -> Encoded:
         """Encode a conversation that was cut: of several exchanges without a shape, which few others would have."""
         several = sum(message.role == "user" for message in messages) > 1
         return self.without_shapes(messages) if several else self._encode_one(self.template.pieces(messages))
 
-    def _example(
-        self, conversation: Conversation, ids: Ids, flags: Flags, receipt: EncodingReceipt
-    ) -> TokenizedExample:
+    def _example(self, conversation: Conversation, ids: Ids, flags: Flags) -> TokenizedExample | None:
+        """Mark what is learned of a conversation's tokens; None where nothing is."""
         excluded = self._excluded(conversation.messages, flags)
         if self.supervise == "response":
             supervised = flags.copy()
         else:
             supervised = np.ones(len(ids), np.bool_) if excluded is None else ~excluded
         supervised[:1] = False
-        assert supervised.any(), conversation.place
-        receipt.rows += 1
-        receipt.stop_supervised += bool(supervised[-1]) and int(ids[-1]) in self.stop_ids
+        if not supervised.any():
+            return None
         return TokenizedExample(conversation.id, ids, supervised, excluded if self.weighs_prompts else None)
 
     def _excluded(self, messages: Sequence[Message], flags: Flags) -> Flags | None:
