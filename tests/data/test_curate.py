@@ -84,6 +84,15 @@ def test_what_a_message_says_with_false_or_zero_is_named_as_not_read_too(tmp_pat
     assert receipt.not_read == ("messages[].learn", "messages[].score")
 
 
+def test_turns_that_are_all_marked_to_be_trained_are_read_and_the_questions_marks_named(tmp_path: Path) -> None:
+    turns = [{"role": role, "content": text, "train": True} for role, text in (("user", "a"), ("assistant", "b"))]
+    rows = [{"messages": turns}] * 2
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    splits, receipt = load_splits(DataConfig(path=str(tmp_path / "d.json"), split="in_order"))
+    assert [message.supervised for message in splits.train[0].messages] == [None, True]
+    assert receipt.not_read == ("messages[].train (on no answer)",)
+
+
 def test_a_skipped_row_of_another_format_is_counted_wherever_it_stands(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"instruction": text, "output": "yes"} for text in distinct(30)]
     (tmp_path / "d.json").write_text(json.dumps([{"prompt": "a", "completion": "b"}, *rows]))

@@ -261,7 +261,12 @@ BAD: list[tuple[str, Any, str]] = [
     (
         "messages",
         {"messages": [{"role": "user", "content": "a", "weight": 1}]},
-        "messages, message 1 (user) has the weight the number 1.",
+        'messages, message 1 (user) has a "weight" that is the number 1.',
+    ),
+    (
+        "messages",
+        {"messages": [U, A | {"train": "yes"}]},
+        'messages, message 2 (assistant) has a "train" that is "yes".',
     ),
     (
         "messages",
@@ -272,7 +277,7 @@ BAD: list[tuple[str, Any, str]] = [
     (
         "messages",
         {"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]},
-        "messages, message 1 (assistant) has the weight the number 0.5.",
+        'messages, message 1 (assistant) has a "weight" that is the number 0.5.',
     ),
     *(
         (

@@ -144,8 +144,10 @@ def unread_of_turns(row: Fields, form: Format) -> Iterator[tuple[str, str]]:
     """Yield (field, key), as ("messages", "name"), for each key of a row's turns that has a value and is not read."""
     for field in (field for field in form.fields_in(row) if field in TURNS):
         for turn in row[field] if _is_list(row[field]) else ():
-            read = dialect_of(turn, field).keys
-            yield from ((field, key) for key, value in turn.items() if key not in read and value not in EMPTY)
+            dialect = dialect_of(turn, field)
+            yield from ((field, key) for key, value in turn.items() if key not in dialect.keys and value not in EMPTY)
+            if "train" in turn and _idle(turn, "train", dialect.roles.get(turn[dialect.role])):
+                yield field, "train (on no answer)"
 
 
 def _system(row: Fields) -> list[Message]:
@@ -210,7 +212,7 @@ def _turns(row: Fields, field: str) -> list[Message]:
             raise BadRow(f"{where} has the unknown role {described(name)}", known, "unknown role")
         if role == "system" and text in ("", None):
             continue  # many exports write an empty one into each row; it says nothing
-        found.append(message(role, text, where, _weight(turn, where)))
+        found.append(message(role, text, where, _supervised(turn, role, where)))
     return found
 
 
@@ -220,11 +222,23 @@ def dialect_of(turn: Any, field: str) -> Dialect:
     return next((known for known in (own, OPENAI, SHAREGPT) if known.role in turn and known.text in turn), own)
 
 
-def _weight(turn: Fields, where: str) -> Any:
-    given = [turn[name] for name in WEIGHTS if turn.get(name) is not None]
-    if any(other != given[0] for other in given):
+def _supervised(turn: Fields, role: Role, where: str) -> bool | None:
+    """Return what a turn's weight of 0 or 1 says: whether an answer is learned. On any other turn 0 says nothing, nor
+    does `train: true`: many exports write them."""
+    given = {name: turn[name] for name in WEIGHTS if turn.get(name) is not None and not _idle(turn, name, role)}
+    values = [*given.values()]
+    if any(other != values[0] for other in values):
         raise BadRow(f'{where} has a "weight" and a "train" that differ', "Keep one of them.", "two weights")
-    return given[0] if given else None
+    answers = role == "assistant"
+    for name, value in given.items():
+        if not (value in ((0, 1) if answers else (0,)) and isinstance(value, int | float)):
+            fix = "It may be 0 or 1 (false or true) in an assistant's message, and 0 in any other."
+            raise BadRow(f'{where} ({role}) has a "{name}" that is {described(value)}', fix, f'unusable "{name}"')
+    return bool(values[0]) if answers and values else None
+
+
+def _idle(turn: Fields, key: str, role: Role | None) -> bool:
+    return key == "train" and role != "assistant" and turn[key] is True
 
 
 def listed(names: Iterable[str]) -> str:

@@ -58,16 +58,11 @@ def text_of(row: Mapping[str, Any], field: str) -> str:
     return text if text.strip() else ""
 
 
-def message(role: Role, content: Any, where: str, weight: Any = None) -> Message:
-    """Check one turn. Content is a text or text parts; the weight 0 or 1 says whether an answer is learned.
-    On any other turn 0 is what many exports write, and says nothing."""
+def message(role: Role, content: Any, where: str, supervised: bool | None = None) -> Message:
+    """Check one turn, whose content is a text or text parts."""
     parts = isinstance(content, list | tuple) and len(content) > 0
     text = joined(_part(part, where) for part in content) if parts else content
-    answers = role == "assistant"
-    if weight is not None and not (weight in ((0, 1) if answers else (0,)) and isinstance(weight, int | float)):
-        fix = "The weight of an assistant's message may be 0 or 1, that of any other 0."
-        raise BadRow(f"{where} ({role}) has the weight {described(weight)}", fix, "unusable weight")
-    return Message(role, _filled(text, f"{where} ({role})"), bool(weight) if answers and weight is not None else None)
+    return Message(role, _filled(text, f"{where} ({role})"), supervised)
 
 
 def joined(parts: Iterable[str]) -> str:
