@@ -91,9 +91,9 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     with loading(str(path), str(path)):
         config = transformers.AutoConfig.from_pretrained(folder, gguf_file=file)
         reader: Any = gguf.GGUFReader(file)
-    tensors = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
-    _take_over(path, config, _header(reader), set(tensors))
-    _check_header(path, config, _header(reader))
+    header, tensors = _header(reader), {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+    _take_over(path, config, header, set(tensors))
+    _check_header(path, config, header)
     with loading(str(path), str(path)):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
@@ -105,7 +105,7 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
     _check_weights(path, model, report, tensors)
-    _split_as_named(path, tokenizer, _header(reader))
+    _split_as_named(path, tokenizer, header)
     return model, tokenizer
 
 
@@ -135,23 +135,24 @@ def _take_over(path: Path, config: PretrainedConfig, header: dict[str, Any], ten
     for name, tensor in (("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias")):
         if tensor in tensors and hasattr(config, name):
             setattr(config, name, True)
-    if _is_scaled(config, header) or any(name.startswith("rope_f") for name in tensors):  # rope_freqs, rope_factors_*
+    factors = any(name.startswith("rope_f") for name in tensors)  # rope_freqs, rope_factors_*
+    if factors or not _take_over_scaling(config, header):
         raise ModelError(
             f"{path} scales its rotary embeddings in a way that cannot be read from a GGUF file exactly.", TAKE
         )
 
 
-def _is_scaled(config: PretrainedConfig, header: dict[str, Any]) -> bool:
-    """Say whether a header scales rotary embeddings otherwise than the configuration, into which SCALED are put."""
+def _take_over_scaling(config: PretrainedConfig, header: dict[str, Any]) -> bool:
+    """Put a scaling of rotary embeddings into a configuration, if it is one of SCALED; say whether all was told."""
     scaling = {key.removeprefix("rope.scaling."): header[key] for key in header if key.startswith("rope.scaling.")}
     kind, rope = scaling.get("type", "none"), getattr(config, "rope_parameters", None) or {}
     if kind == "none" or rope.get("rope_type", "default") != "default":  # the reader took it over
-        return bool(header.get("rope.scale_linear", 1.0) != 1.0)
+        return bool(header.get("rope.scale_linear", 1.0) == 1.0)
     names = SCALED.get(kind, {})
     if not names or scaling.keys() - UNSCALED != names.keys() or "rope_theta" not in rope:
-        return True
+        return False
     config.rope_parameters = {**rope, "rope_type": kind, **{name: scaling[key] for key, name in names.items()}}
-    return False
+    return True
 
 
 def _slides(config: PretrainedConfig) -> bool:

@@ -132,9 +132,7 @@ def _needed(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return how many embeddings texts and ends need: a special token that no template writes needs none, as Gemma 3's
     `<image_soft_token>` in models of text alone."""
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return 1 + int(
-        max({*tokenizer.get_vocab().values(), tokenizer.eos_token_id} - (special - {tokenizer.eos_token_id}))
-    )
+    return 1 + int(max({*tokenizer.get_vocab().values()} - special | {tokenizer.eos_token_id}))
 
 
 def check_ids(ids: Collection[int], model: PreTrainedModel) -> None:

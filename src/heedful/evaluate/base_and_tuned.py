@@ -35,7 +35,7 @@ def score_both(
     """
 
     def answered(who: str, engine: Engine, scorable: Scorable) -> Answers:
-        with reporter.count(f"Answering {len(scorable.rows)} test rows with {who}", len(scorable.rows)) as on_done:
+        with reporter.count(f"Answering {len(scorable.rows)} rows with {who}", len(scorable.rows)) as on_done:
             answers = answer(engine, scorable, on_done)
         return replace(answers, probes=probe(engine, scorable.encoder))
 
@@ -75,7 +75,7 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
         reporter.say(f"Of {len(rows):,} rows are not scored: {in_words(scorable.left_out)}.")
     if scorable.cut:
         limit = f"the model's {encoder.max_tokens:,} tokens"
-        reporter.say(f"Rows that are longer than {limit}, and are cut to fit: {scorable.cut:,}.")
+        reporter.say(f"Cut to fit {limit}: {scorable.cut:,} of the rows.")
     return scorable
 
 

@@ -68,7 +68,7 @@ def attends_to_all(model: PreTrainedModel, cache: DynamicCache) -> bool:
     """Say whether every layer sees every earlier token, so that a gap of padding among them does no harm."""
     windows = "local" in str(
         getattr(model.config, "attention_types", "")
-    )  # of GPT-Neo, of which its cache knows nothing
+    )  # GPT-Neo's, of which its cache knows nothing
     return not windows and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
 
 
