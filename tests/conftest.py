@@ -87,3 +87,9 @@ def heedful(tmp_path: Path) -> Callable[..., processes.Process]:
         return process
 
     return run
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -260,3 +261,10 @@ def plain_tokenizer() -> PreTrainedTokenizerFast:
     """Make a byte-level tokenizer as GPT-2's: `<|endoftext|>` ends texts, and the chatml tokens are not known."""
     described = byte_tokenizer().backend_tokenizer.to_str().replace(SPECIAL[1], "<|a|>").replace(SPECIAL[2], "<|b|>")
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(described), eos_token=SPECIAL[0])
+
+
+def folder_of(path: Path, kind: str = "llama", **changes: Any) -> Path:
+    """Save a tiny model and a tokenizer of bytes in a folder."""
+    tiny_model(kind, **changes).save_pretrained(path)
+    byte_tokenizer().save_pretrained(path)
+    return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import heedful
-from tests.encode.test_tokenise import gpt2_tokenizer
+from tests.encode.encoders import gpt2_tokenizer
 from tests.models import tiny_model
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "gpt2-alpaca.yaml"

@@ -3,10 +3,8 @@ never trusted where it is damaged."""
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
-import os
 import random
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.data.made_rows import questions
 
 from heedful import store
 from heedful.config import DataConfig
@@ -157,19 +156,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, ending: str) -> None
     assert grown < 40  # MiB
 
 
-def questions(path: Path, count: int) -> DataConfig:
-    choose = random.Random(0)
-    rows = [{"instruction": f"{n} {choose.random()} {choose.random()}", "output": "y"} for n in range(count)]
-    path.write_text(json.dumps(rows))
-    return DataConfig(path=str(path))
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 def test_a_file_is_read_once_and_gives_the_same_again(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,43 +243,6 @@ def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: py
         assert list(store.Items(tmp_path, "x", bytes)) == items
     assert [store.Items(tmp_path, "x", len)[n] for n in (-1, 0, 77)] == [39, 0, 37]
     assert np.load(tmp_path / "x.npy")[-1] == sum(map(len, items))
-
-
-def test_what_nobody_opened_for_long_is_removed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load_splits(questions(tmp_path / "d.json", 20))
-    monkeypatch.setattr(store, "UNUSED_DAYS", -1)
-    load_splits(questions(tmp_path / "e.json", 21))
-    assert len(list((home / "rows").glob("*/"))) == 1
-
-
-def test_what_another_process_opens_just_now_is_not_removed(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load_splits(questions(tmp_path / "d.json", 20))
-    (opened,) = (home / "rows").glob("*/")
-    monkeypatch.setattr(store, "UNUSED_DAYS", -1)
-    with open(opened.with_suffix(".lock")) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        load_splits(questions(tmp_path / "e.json", 21))
-    assert opened.is_dir()
-
-
-@pytest.mark.parametrize("where", ["", "."])
-def test_a_folder_of_somebody_else_is_never_removed(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the cache shares its folder with other things: an empty HEEDFUL_HOME means none."""
-    monkeypatch.setenv("HEEDFUL_HOME", where)
-    monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    monkeypatch.chdir(tmp_path)
-    mine = [Path(kind, name) for kind in ("rows", "splits") for name in ("mine", "0123456789abcdef" * 2)]
-    for folder in mine:
-        folder.mkdir(parents=True)
-        (folder / "notes.txt").write_text("precious")
-        os.utime(folder, (0, 0))
-    load_splits(questions(tmp_path / "d.json", 20))
-    assert [(folder / "notes.txt").read_text() for folder in mine] == ["precious"] * 4
-    assert (tmp_path / "me").exists() == (not where)
 
 
 @pytest.mark.parametrize("sign", [";", "\t", "|"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.encode.test_tokenise import conversation, gpt2_tokenizer
+from tests.encode.encoders import conversation, gpt2_tokenizer
 from tests.models import byte_tokenizer, gapped_tokenizer
 from tests.processes import Process
 
@@ -218,7 +218,7 @@ import resource, sys
 from heedful import data
 from heedful.settings import load_config
 from heedful.encode.prepare import prepare
-from tests.encode.test_tokenise import gpt2_tokenizer
+from tests.encode.encoders import gpt2_tokenizer
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 config, tokenizer = load_config(None, {"data.path": sys.argv[1], "encode.template": "alpaca"}), gpt2_tokenizer()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.encode.test_tokenise import gpt2_tokenizer, tokenizer_of
+from tests.encode.encoders import gpt2_tokenizer, tokenizer_of
 from tests.models import SPECIAL, byte_tokenizer
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast

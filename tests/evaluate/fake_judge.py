@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+KEY = "sk-very-secret-0123456789"
+
 
 class Judge:
     """A fake server: grades 90 where the answer is the reference, 10 elsewhere; `faults` come first, one a request."""

@@ -105,3 +105,12 @@ def said_in(events: Sequence[Any], place: int = 0) -> str:
 
 def limited(**limits: Any) -> Limits:
     return Limits(**limits)
+
+
+def refused(reply: Any, status: int = 400) -> dict[str, Any]:
+    """Check that a reply is an error in OpenAI's shape; give what it says."""
+    assert reply.status_code == status, reply.text
+    error: dict[str, Any] = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"] and "Traceback" not in error["message"]
+    return error

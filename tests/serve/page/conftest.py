@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.browser import Browser, chromium
-from tests.serve.page.pages import Page
+from tests.serve.page.pages import Open, Page
 from tests.serve.page.standin import Script, serving, stand_in
 
 from heedful.config import Config
 from heedful.run import Run
-
-Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")

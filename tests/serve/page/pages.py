@@ -118,3 +118,6 @@ class Page:
         assert printed == []
         foreign = [url for url in requested(self.browser) if not url.startswith(self.address + "/")]
         assert foreign == []
+
+
+Open = Callable[..., Page]

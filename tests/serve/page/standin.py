@@ -33,6 +33,10 @@ class Script:
     asked: list[dict[str, Any]] = field(default_factory=list)
     left: int = 0  # streams that the client did not read to their end
 
+    def shown(self, number: int = -1) -> list[tuple[str, str]]:
+        """Give what a request showed to the model."""
+        return [(turn["role"], turn["content"]) for turn in self.asked[number]["messages"]]
+
 
 def stand_in(script: Script, run: Run | None) -> FastAPI:
     """Build the app."""

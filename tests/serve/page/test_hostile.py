@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 
 import pytest
-from tests.serve.page.pages import Page
+from tests.serve.page.pages import Open
 from tests.serve.page.standin import Script
-
-Open = Callable[..., Page]
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from selenium.webdriver.common.keys import Keys
 from tests.generate.conftest import Bytes
 from tests.models import tiny_model
-from tests.serve.page.pages import Page
+from tests.serve.page.pages import Open
 
 import heedful
 from heedful.catalogue import CATALOGUE, wheel_file
@@ -21,7 +19,6 @@ from heedful.serve.guard import AccessPolicy
 from heedful.serve.limits import Limits
 from heedful.serve.page_routes import page_routes
 
-Open = Callable[..., Page]
 WHEEL = CATALOGUE["smollm2-135m"].wheel
 SERVED = Sampling(max_tokens=100, repetition_penalty=1.3)
 KEPT = """const { openStore } = await import("/page/store.js");

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from selenium.webdriver.support.ui import Select
-from tests.serve.page.pages import Page
+from tests.serve.page.pages import Open, Page
 from tests.serve.page.standin import Script
-
-Open = Callable[..., Page]
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""A judge scores the answers that a run has stored; what it scored is kept when it goes down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.evaluate.fake_judge import Judge
+from tests.evaluate.verbs import said
+
+from heedful import pipeline
+from heedful.atomic import read_json
+from heedful.evaluate.endpoint import Endpoint
+from heedful.run import Run
+
+
+def test_a_judge_scores_what_is_stored(copy: Run, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "score_both", None)  # nothing is answered again
+    before = read_json(copy.evaluation_file)
+    judge.reply = lambda content: "80" if "answer " in content and "<<answer A" not in content else "T"
+    found = pipeline.evaluate(copy, judge=Endpoint(judge.url, "grader"), judge_by="both")
+    assert found == read_json(copy.evaluation_file)
+    assert {name: part for name, part in found.items() if name != "judge"} == before
+    part = found["judge"]
+    assert part["models"]["tuned"]["judge_score"]["value"] == 80
+    assert part["models"]["tuned"]["judge_wins"]["value"] == 0.5
+    assert (part["model"], part["asked"], part["unscored"]) == ("grader", 4 * found["rows"], 0)
+    assert part["tokens"] == {"prompt": 400 * found["rows"], "completion": 8 * found["rows"]}
+
+
+def test_a_judge_that_is_down_is_named_and_what_it_scored_is_kept(
+    copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", copy.path, "--judge", judge.url, "--judge-model", "grader"]
+    judge.always = (403, "no")
+    code, told = said(arguments, capsys)
+    assert code == 1 and judge.url in told and "403" in told
+    judge.always, judge.reply = None, "11/10"
+    assert said(arguments, capsys)[0] == 0
+    part = read_json(copy.evaluation_file)["judge"]
+    assert part["unscored"] == part["asked"] == 2 * part["rows"]
+    assert part["models"] == {}
+    assert part["unscored_examples"][0]["reply"] == "11/10"
+
+
+def test_answers_to_rows_of_other_columns_are_judged_as_stored_and_kept_when_the_judge_is_down(
+    copy: Run, tmp_path: Path, judge: Judge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{"q": "Say red.", "a": "red"}]))
+    arguments = ["evaluate", copy.path, "--data", other, "--columns", "instruction=q,output=a"]
+    arguments += ["--judge", judge.url, "--judge-model", "grader"]
+    assert said(arguments, capsys)[0] == 0
+    results = copy.results(str(other))
+    before = read_json(results.evaluation_file)
+    assert before["judge"]["rows"] == 1
+    monkeypatch.setattr(pipeline, "score_both", None)  # nothing is answered again
+    assert said(arguments, capsys)[0] == 0
+    results.judge_file.unlink()
+    judge.always = (403, "no")
+    assert said(arguments, capsys)[0] == 1
+    assert read_json(results.evaluation_file) == before

@@ -1,0 +1,128 @@
+"""What is rated and written on the page reaches the run as feedback, and the export as rows to train on."""
+
+from __future__ import annotations
+
+import json
+
+from tests.serve.page.pages import Open
+from tests.serve.page.standin import Script
+
+from heedful import data
+from heedful.run import Run
+from heedful.serve.feedback import Feedback, export_feedback
+from heedful.settings import load_config
+
+
+def test_feedback_becomes_training_data(open_page: Open, script: Script, run: Run) -> None:
+    page = open_page()
+    page.send("Is it so?")
+    page.press("Good answer")
+    page.wait(lambda: Feedback(run).counts()["up"] == 1)
+    page.press("Bad answer")
+    page.wait(lambda: Feedback(run).counts()["down"] == 1)
+    assert page.one('[aria-label="Good answer"]').get_attribute("aria-pressed") == "false"
+    page.press("Write a better answer")
+    page.replace(".answer .edit textarea", "No, it is not.")
+    page.click(".answer .edit .primary")
+    page.wait(lambda: Feedback(run).counts() == {"up": 0, "down": 1, "better": 1})
+    assert page.answers() == ["No, it is not."]
+    assert "Your answer" in page.text(".outcome")
+    page.send("Are you sure?")
+    assert script.shown()[1] == ("assistant", "No, it is not.")
+    rows = json.loads(export_feedback(run.path, None)[0].read_text("utf-8"))
+    assert [message["content"] for message in rows[0]["messages"]] == ["Is it so?", "No, it is not."]
+    page.click("#open-run")
+    page.wait(lambda: "Rated bad: 1" in page.text("#run"))
+    assert "heedful feedback export" in page.text("#run")
+
+
+def test_feedback_that_is_not_kept_is_taken_back(open_page: Open, run: Run) -> None:
+    page = open_page()
+    page.allowed_messages = ["/feedback - Failed to load resource"]
+    page.send("Is it so?")
+    (run.path / "feedback.sqlite").mkdir()
+    page.press("Good answer")
+    page.wait(lambda: page.all(".toast"))
+    assert page.one('[aria-label="Good answer"]').get_attribute("aria-pressed") == "false"
+
+
+def test_a_rating_belongs_to_its_conversation(open_page: Open) -> None:
+    page = open_page()
+    page.send("First talk")
+    page.js(
+        """const real = window.fetch;
+        window.fetch = async (...asked) => {
+          if (asked[0] === "/feedback") await new Promise((go) => { window.go = go; });
+          return real(...asked);
+        };"""
+    )
+    page.press("Good answer")
+    page.click("#new")
+    page.wait(lambda: page.all(".welcome"))
+    page.browser.execute_script("window.go()")
+    page.send("Second talk")
+    page.browser.refresh()
+    page.wait(lambda: len(page.all(".list a")) == 2)
+    page.click(".list a", page.texts(".list a").index("First talk"))
+    page.wait(lambda: page.texts(".bubble") == ["First talk"])
+    assert page.one('[aria-label="Good answer"]').get_attribute("aria-pressed") == "true"
+
+
+def test_feedback_holds_what_the_model_saw(open_page: Open, script: Script, run: Run) -> None:
+    script.say = lambda body: [f"Answer {len(script.asked)}."]
+    page = open_page()
+    page.send("First")
+    page.send("Second")
+    page.press("Try again", 0)
+    page.wait(lambda: page.answers() == ["Answer 3.", "Answer 2."])
+    page.rest()
+    page.click("#open-settings")
+    page.type("Be brief.", "#system")
+    page.press("Close")
+    page.press("Good answer", 1)
+    (kept,) = page.wait(Feedback(run).opinions)
+    assert [(turn.role, turn.content) for turn in kept.messages] == script.shown(1)
+    assert (kept.answer, kept.finish) == ("Answer 2.", "stop")
+
+
+def test_only_whole_answers_are_learned(open_page: Open) -> None:
+    weights = open_page().js(
+        """const { newConversation, newExchange, addAnswer, toRow } = await import("/page/conversation.js");
+        const said = (changes) => {
+          const exchange = newExchange("Hi", ["m"]);
+          Object.assign(addAnswer(exchange.lanes[0], {}), { text: "Ho" }, changes);
+          return exchange;
+        };
+        const talk = (...kinds) => ({ ...newConversation(""), exchanges: kinds.map(said) });
+        const cut = [{ finish: null }, { finish: "stopped" }, { finish: "length", rating: "up" }, { finish: "error" }];
+        const row = toRow(talk(...cut, { finish: "stop" }, { finish: "length", better: "Ha" }));
+        const answers = row.messages.filter(({ role }) => role === "assistant");
+        return [toRow(talk(...cut)), answers.map(({ weight }) => weight ?? 1)];"""
+    )
+    assert weights == [None, [0, 0, 0, 0, 1, 1]]
+
+
+def test_the_export_is_a_file_that_train_reads(open_page: Open, script: Script) -> None:
+    script.say = lambda body: ["So ", "it is 世界."]
+    page = open_page()
+    page.click("#open-settings")
+    page.type("Be brief.", "#system")
+    page.press("Close")
+    page.send("Export me, please")
+    page.send("Bad one")
+    page.press("Bad answer", 1)
+    page.wait(lambda: page.all('[aria-pressed="true"]'))
+    page.click("#export")
+    file = page.downloaded("heedful-Export-me-please*.json")
+    (row,) = json.loads(file.read_text("utf-8"))
+    assert [(message["role"], message["content"]) for message in row["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "Export me, please"),
+        ("assistant", "So it is 世界."),
+        ("user", "Bad one"),
+        ("assistant", "So it is 世界."),
+    ]
+    assert [message.get("weight") for message in row["messages"]] == [None, None, None, None, 0]
+    settings = {"data.path": str(file), "data.test_share": 0, "data.validation_share": 0}
+    splits, _ = data.load_splits(load_config(None, settings).data)
+    assert [message.supervised for message in splits.train[0].messages][-1] is False
