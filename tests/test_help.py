@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -46,6 +48,27 @@ def test_models_and_settings_are_listed(capsys) -> None:  # type: ignore[no-unty
             main(arguments)
         assert not end.value.code
         assert told in capsys.readouterr().out
+
+
+def test_nothing_is_cut_on_a_screen_of_80_columns() -> None:
+    """A name that is cut cannot be typed."""
+    script = "\n".join([
+        "import sys",
+        "from heedful.cli import main",
+        "for line in sys.argv[1:]:",
+        "    try: main(line.split())",
+        "    except SystemExit as end: assert not end.code",
+    ])  # fmt: skip
+    lines = [
+        "--help",
+        "train --settings",
+        *(f"{command.callback.__name__} --help" for command in app.registered_commands),
+    ]
+    wide = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, text=True, check=True, env=wide)
+    assert "--max-tokens, --max-seq-length" in done.stdout and "train.group_by_beginning=" in done.stdout
+    usual = re.sub(r"\[ARGS\]\.\.\.|,\.\.\.", "", done.stdout)
+    assert [line for line in usual.splitlines() if "…" in line or "..." in line] == []
 
 
 @pytest.mark.parametrize(

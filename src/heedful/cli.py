@@ -26,6 +26,7 @@ app = typer.Typer(
     help="From a file of instructions to an assistant, on the machine you have.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # its table cuts the names of options at 80 columns
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -28,7 +28,14 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Format = Annotated[str | None, typer.Option("--format", help="Format of the rows, if it is detected wrongly.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the rows, if it is detected wrongly: alpaca, messages, sharegpt, prompt_completion,"
+        " question_answer or dolly.",
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(

@@ -33,7 +33,7 @@ def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write the run to.")] = None,
     settings: Set = None,
 ) -> None:
-    """Run the whole story on the defaults: check, train, compare before and after."""
+    """Tell the whole story with the defaults: check, train, compare."""
     from heedful.commands import demo as story
 
     story.tell(out, merge_overrides(settings))
@@ -62,7 +62,10 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Read and encode a data set, print and store its receipt; or list the rows that a run found suspect."""
+    """Show what becomes of each row, or which rows a run suspects.
+
+    The receipt of the data is printed and stored.
+    """
     if run is not None:
         from heedful.commands import suspects
 
@@ -130,7 +133,7 @@ def train(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train on a data set, then answer its test rows with the base and the tuned model."""
+    """Train on a data set, then score base and tuned on its test rows."""
     if show_settings:
         from heedful.commands.list_settings import list_settings
 
@@ -183,7 +186,7 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The model to pull.")] = None,
     json: Json = False,
 ) -> None:
-    """List the short names of models, or fetch one and print its folder."""
+    """List the short names of models, or fetch one."""
     from heedful.commands.models import list_models, pull
 
     if action == "pull" and name is None:
@@ -202,7 +205,7 @@ def doctor(
     settings: Set = None,
     json: Json = False,
 ) -> None:
-    """Show what this machine can do, and the memory and time that a training would take."""
+    """Show what this machine can do, and what a training would take."""
     from heedful.checking import precheck_training
 
     overrides = merge_overrides(settings)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from heedful.config import Config
@@ -16,6 +16,7 @@ KINDS = {
     "array": "list of texts", "object": "names by name",
 }  # fmt: skip
 LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+INDENT = " " * 4
 ALSO = {"train.batch_size": " | auto"}  # what becomes a number before it is checked
 
 
@@ -28,7 +29,9 @@ def explain() -> list[tuple[str, str, str, str]]:
         for key, info in cls.model_fields.items():
             leaf, default = f"{section}.{key}", getattr(defaults, key)
             shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-            rows.append((leaf, shown, permitted(schemas[key]) + ALSO.get(leaf, ""), info.description or ""))
+            rows.append(
+                (leaf, shown, permitted(schemas[key]) + ALSO.get(leaf, ""), " ".join((info.description or "").split()))
+            )
     return rows
 
 
@@ -44,8 +47,7 @@ def permitted(schema: Mapping[str, Any]) -> str:
 
 
 def list_settings() -> None:
-    """Print the table."""
-    table = Table("setting", "default", "may be", "meaning", box=None)
-    for leaf, *texts in explain():
-        table.add_row(leaf, *map(Text, texts))
-    screen.out.print(table)
+    """Print each as `--set` takes it, with what it may be, and its meaning below."""
+    for leaf, default, kind, meaning in explain():
+        screen.out.print(Text.assemble((leaf, "bold"), f"={default}  ", (kind, "dim")), soft_wrap=True)
+        screen.out.print(Text(fill(meaning, screen.out.width, initial_indent=INDENT, subsequent_indent=INDENT)))

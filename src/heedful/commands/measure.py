@@ -83,7 +83,10 @@ def compare(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare two runs on the same rows, score by score, and write the comparison as a page into the second."""
+    """Compare two runs on the same rows, score by score.
+
+    The comparison is also written, as a page, into the second run's folder.
+    """
     from heedful import comparing
     from heedful.report import screen, tables
 
@@ -107,7 +110,10 @@ def sweep(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write the sweep's runs to.")] = None,
     json: Json = False,
 ) -> None:
-    """Train with every combination of some settings, compare the runs, and write the winner's recipe."""
+    """Train with every combination of some settings and compare.
+
+    The winner's settings are written as a recipe.
+    """
     from heedful.checking import precheck_training
 
     overrides = merge_overrides(settings)

@@ -22,7 +22,7 @@ def report(
         typer.Option("--port", min=0, max=65535, help=f"Port of --watch, {PORT} if not given; 0 takes a free one."),
     ] = None,
 ) -> None:
-    """Write the run's report.html and its model card, or serve the report on this machine."""
+    """Write a run's report and model card, or serve the report here."""
     if not watch:
         refuse_ignored("without --watch", {"--port": port is not None})
     from heedful.report import screen

@@ -34,7 +34,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an export that is already there.")] = False,
     json: Json = False,
 ) -> None:
-    """Write the tuned model for other programs, and verify that it is the same model."""
+    """Write the tuned model for other programs, and check it."""
     from heedful.run import open_run
 
     open_run(run)  # before the libraries are imported, which takes seconds
@@ -57,7 +57,10 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Create it public instead of private.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Upload; without it, only show what would be uploaded.")] = False,
 ) -> None:
-    """Upload an export to the Hugging Face hub; without --yes only show what would be uploaded."""
+    """Upload an export to the Hugging Face hub.
+
+    Without --yes it only shows what would be uploaded.
+    """
     from heedful.export import hub
     from heedful.report import screen
 

@@ -146,7 +146,7 @@ def serve(
     ] = None,
     settings: Set = None,
 ) -> None:
-    """Serve a run or a model over an OpenAI-compatible API, with a web page to chat."""
+    """Serve a run or a model: OpenAI's API, and a web page to chat."""
     from heedful.checking import precheck_model
 
     overrides = merge_overrides(settings, generate__max_tokens=max_tokens, generate__temperature=temperature)
@@ -164,7 +164,10 @@ def feedback(
         Path | None, typer.Option("--out", help="JSON file to write; RUN/feedback.json if not given.")
     ] = None,
 ) -> None:
-    """Write answers that users rated good or corrected as rows to train on; print the file's name."""
+    """Write what users rated good or corrected as rows to train on.
+
+    Prints the file's name.
+    """
     from heedful.report import screen
     from heedful.serve.feedback import export_feedback
 
