@@ -22,16 +22,15 @@ Settings = Mapping[str, Any] | Sequence[str]  # leaf -> value, or `section.key=v
 
 def load_config(recipe: Path | str | None = None, *settings: Settings) -> Config:
     """Merge defaults, a recipe file and settings, the later over the earlier."""
-    tree: dict[str, dict[str, Any]] = {}
+    named: dict[str, Any] = {}
     for part in (read_recipe(Path(recipe)) if recipe is not None else {}, *settings):
-        for leaf, value in by_leaf(part).items():
-            _set(tree, leaf, value)
-    problems = [_unknown(leaf) for leaf in _named(tree) if leaf not in LEAVES]
+        named |= by_leaf(part)
+    problems = [_unknown(leaf) for leaf in named if leaf not in LEAVES]
     config = Config()
     try:
-        config = Config.model_validate({s: tree[s] for s in tree if s in Config.model_fields})
+        config = Config.model_validate(_tree({leaf: value for leaf, value in named.items() if leaf in LEAVES}))
     except ValidationError as error:
-        problems += [_describe(detail) for detail in error.errors() if detail["type"] != "extra_forbidden"]
+        problems += map(_describe, error.errors())
     problems = problems or _conflicts(config)
     if problems:
         raise UsageError(" ".join(problems), "See `heedful train --settings` for every setting.")
@@ -107,13 +106,13 @@ def split_override(text: str) -> tuple[str, Any]:
         return leaf.strip(), value
 
 
-def _set(tree: dict[str, dict[str, Any]], leaf: str, value: Any) -> None:
-    section, _, key = leaf.partition(".")
-    tree.setdefault(section, {})[key] = value
-
-
-def _named(tree: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [f"{section}.{key}".removesuffix(".") for section, keys in tree.items() for key in keys]
+def _tree(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Put values by leaf into their sections."""
+    tree: dict[str, dict[str, Any]] = {}
+    for leaf, value in values.items():
+        section, _, key = leaf.partition(".")
+        tree.setdefault(section, {})[key] = value
+    return tree
 
 
 def _unknown(leaf: str) -> str:
