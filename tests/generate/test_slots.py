@@ -57,7 +57,7 @@ def test_it_computes_what_the_model_computes(name: str) -> None:
         expected = torch.stack([unbatched_logits(model, row) for row in rows])
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
         if i == UNIT:
-            rows = [rows[kept] for kept in batch.leave([row in (0, 4) for row in range(len(rows))])]
+            rows = [rows[kept] for kept in batch.keep([row not in (0, 4) for row in range(len(rows))])]
         for row in rows:
             row.append(i)
         logits = batch.step([i] * len(rows))
@@ -196,7 +196,7 @@ def test_a_batch_that_shrank_grows_for_those_that_stay_alone() -> None:
     batch = Slots(build(tiny_model("llama"), torch.float32))  # type: ignore[arg-type]
     batch.join([LONG[:5]] * 12)
     assert batch._cache.shape[1] == 12
-    batch.leave([False] + [True] * 11)
+    batch.keep([True] + [False] * 11)
     while batch._cache.shape[2] == COLUMNS:
         batch.step([7])
     assert batch._cache.shape[1] == 2

@@ -221,9 +221,9 @@ class RunningBatch:
 
     def drop(self, rows: Collection[Row]) -> None:
         """Remove rows whose answers nobody waits for."""
-        gone = [row in rows for row in self.rows]
-        if any(gone):
-            self.rows = [self.rows[old] for old in self._batch.leave(gone)]
+        stays = [row not in rows for row in self.rows]
+        if not all(stays):
+            self.rows = [self.rows[old] for old in self._batch.keep(stays)]
 
     def _take(self, first: int, logits: torch.Tensor) -> list[Event]:
         """Let the rows from `first` on choose from their logits."""

@@ -61,12 +61,12 @@ class Padded:
         rest = iter(tokens)
         return torch.cat([step(self.model, state, list(islice(rest, rows))) for rows, state in self._groups])
 
-    def leave(self, gone: Sequence[bool]) -> list[int]:
-        """Remove rows; give the old numbers of those that stay, in their new order."""
+    def keep(self, stays: Sequence[bool]) -> list[int]:
+        """Remove the rows that do not stay; give the old numbers of those that do, in their new order."""
         order: list[int] = []
         groups, start = [], 0
         for rows, state in self._groups:
-            kept = fill_gaps([not is_gone for is_gone in gone[start : start + rows]])
+            kept = fill_gaps(stays[start : start + rows])
             if kept and len(kept) < rows:
                 state.select(kept)
             groups += [(len(kept), state)] if kept else []
@@ -101,9 +101,9 @@ class Recomputed(Padded):
         self._rows = [[*row, token] for row, token in zip(self._rows, tokens, strict=True)]
         return torch.stack([unbatched_logits(self.model, row) for row in self._rows])
 
-    def leave(self, gone: Sequence[bool]) -> list[int]:
-        """Remove rows; give the old numbers of those that stay, in their new order."""
-        order = fill_gaps([not is_gone for is_gone in gone])
+    def keep(self, stays: Sequence[bool]) -> list[int]:
+        """Remove the rows that do not stay; give the old numbers of those that do, in their new order."""
+        order = fill_gaps(stays)
         self._rows = [self._rows[old] for old in order]
         return order
 

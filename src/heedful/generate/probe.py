@@ -81,7 +81,7 @@ def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
     try:
         batch = kind(model)
         joined, stepped = batch.join([one, other]), batch.step(tokens[20:22])
-        batch.leave([True, False])
+        batch.keep([False, True])
         left = batch.step(tokens[22:23])
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError):
         return False  # no cache, or one of its own

@@ -53,7 +53,7 @@ class PrefillLayout:
 
 
 class Slots:
-    """The rows, numbered as they stand: `join` appends some, `leave` removes some and says who took which place."""
+    """The rows, numbered as they stand: `join` appends some, `keep` removes some and says who took which place."""
 
     exact = True  # logits are a function of the row's own tokens, bit for bit
 
@@ -106,9 +106,9 @@ class Slots:
         return self.decoder.logits(states, rows)[: len(tokens)].float().cpu()
 
     @torch.inference_mode()
-    def leave(self, gone: Sequence[bool]) -> list[int]:
-        """Remove rows; give the old numbers of those that stay, in their new order."""
-        kept = fill_gaps([not is_gone for is_gone in gone])
+    def keep(self, stays: Sequence[bool]) -> list[int]:
+        """Remove the rows that do not stay; give the old numbers of those that do, in their new order."""
+        kept = fill_gaps(stays)
         for new, old in enumerate(kept):
             if new != old:
                 self._copy(old, new, slice(0, self._lengths[old]))
@@ -237,8 +237,8 @@ def batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
         yield batch
 
 
-def fill_gaps(going: Sequence[bool]) -> list[int]:
-    """Order the rows that go on so that few change place: T F T F T -> [0, 4, 2]: the last moves into the first gap."""
-    count = sum(going)
-    movers = [i for i in range(len(going) - 1, count - 1, -1) if going[i]]
-    return [i if going[i] else movers.pop(0) for i in range(count)]
+def fill_gaps(stays: Sequence[bool]) -> list[int]:
+    """Order the rows that stay so that few change place: T F T F T -> [0, 4, 2]: the last moves into the first gap."""
+    count = sum(stays)
+    movers = [i for i in range(len(stays) - 1, count - 1, -1) if stays[i]]
+    return [i if stays[i] else movers.pop(0) for i in range(count)]
