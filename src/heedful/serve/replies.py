@@ -106,19 +106,19 @@ class Text:
 
 
 class Envelope:
-    """The fields that all chunks of one answer share."""
+    """The fields that all chunks of one answer share; `counted` says whether a stream ends with the count of tokens."""
 
-    def __init__(self, shape: Shape, model: str) -> None:
-        self._shape = shape
+    def __init__(self, shape: Shape, model: str, counted: bool) -> None:
+        self._shape, self._counted = shape, counted
         self._head = {"id": shape.prefix + secrets.token_hex(12), "created": int(time.time()), "model": model}
 
     def whole(self, choices: Sequence[Json], usage: Json) -> Json:
         return {**self._of(self._shape.whole), "choices": list(choices), "usage": usage}
 
-    def chunk(self, choices: Sequence[Json], usage: Json | None = None, counted: bool = False) -> bytes:
+    def chunk(self, choices: Sequence[Json], usage: Json | None = None) -> bytes:
         """Write a part of a stream; where usage is counted every chunk has the field, and the last one the numbers."""
         body = {**self._of(self._shape.chunk), "choices": list(choices)}
-        return sse({**body, "usage": usage} if counted else body)
+        return sse({**body, "usage": usage} if self._counted else body)
 
     def _of(self, kind: str) -> Json:
         return {**self._head, "object": kind, "system_fingerprint": f"heedful-{__version__}"}

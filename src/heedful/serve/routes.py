@@ -137,7 +137,7 @@ class Stream(StreamingResponse):
 async def respond(request: Request, running: RunningGeneration, shape: Shape, stream: bool | None) -> Response:
     """Answer whole, or as a stream."""
     generation = running.generation
-    envelope = Envelope(shape, generation.model)
+    envelope = Envelope(shape, generation.model, generation.usage)
     running.begin()
     if stream:
         return Stream(running, chunks(running, shape, envelope))
@@ -158,15 +158,15 @@ async def chunks(running: RunningGeneration, shape: Shape, envelope: Envelope) -
     try:
         for place in range(len(generation.rows)):
             if (opening := shape.opening(place)) is not None:
-                yield envelope.chunk([opening], counted=generation.usage)
+                yield envelope.chunk([opening])
         async for place, event in running.events():
             if event.text or event.choices:
-                yield envelope.chunk([shape.part(place, event.text, event.choices)], counted=generation.usage)
+                yield envelope.chunk([shape.part(place, event.text, event.choices)])
             if event.completion:
-                yield envelope.chunk([shape.closing(place, event.completion.finish_reason)], counted=generation.usage)
+                yield envelope.chunk([shape.closing(place, event.completion.finish_reason)])
         if generation.usage:
             answers = list(running.answers.values())
-            yield envelope.chunk([], replies.usage(generation.prompt_tokens, answers), counted=True)
+            yield envelope.chunk([], replies.usage(generation.prompt_tokens, answers))
         yield replies.DONE
     except Problem as problem:
         yield replies.sse(problem.body())
