@@ -18,6 +18,7 @@ from heedful.report.facts import Facts
 
 MODELS = ("base", "base_own_template", "tuned")
 Row = Mapping[str, Any]
+Answer = tuple[Facts, Row, str]  # of whose run, the row that holds it, and the model that gave it
 
 
 def answered(facts: Facts, names: Mapping[str, str]) -> dict[str, Any] | None:
@@ -25,25 +26,17 @@ def answered(facts: Facts, names: Mapping[str, str]) -> dict[str, Any] | None:
     if not (responses := facts.responses):
         return None
     models = [model for model in MODELS if response_key(model) in responses[0]]
-    scores = [[_rouge(facts, row, model) for model in models] for row in responses]
-    answers = [[row[response_key(model)] for model in models] for row in responses]
-    finish = [[row.get(f"{response_key(model)}_finish", "") for model in models] for row in responses]
-    return packed(responses, facts.columns, answers, finish, scores, [names.get(model, model) for model in models])
+    answers = [[(facts, row, model) for model in models] for row in responses]
+    return packed(answers, [names.get(model, model) for model in models]) if models else None
 
 
 def side_by_side(a: Facts, b: Facts, names: Sequence[str]) -> dict[str, Any] | None:
     """Return what two tuned models, called `names`, answered to the same rows."""
     if not a.responses or not b.responses:
         return None
-    key = response_key("tuned")
     of_a, of_b = _by_key(a), _by_key(b)
-    pairs = [(row, of_b[said]) for said, row in of_a.items() if said in of_b]
-    if not pairs:
-        return None
-    answers = [[row[key] for row in pair] for pair in pairs]
-    finish = [[row.get(f"{key}_finish", "") for row in pair] for pair in pairs]
-    scores = [[_rouge(facts, row, "tuned") for facts, row in zip((a, b), pair, strict=True)] for pair in pairs]
-    return packed([row for row, _ in pairs], a.columns, answers, finish, scores, names)
+    pairs = [[(a, row, "tuned"), (b, of_b[said], "tuned")] for said, row in of_a.items() if said in of_b]
+    return packed(pairs, names) if pairs else None
 
 
 def _by_key(facts: Facts) -> dict[str, Row]:
@@ -59,22 +52,22 @@ def _rouge(facts: Facts, row: Row, model: str) -> float | None:
     return round(cell.values["rouge_l"], 4) if cell and "rouge_l" in cell.values else None
 
 
-def packed(
-    responses: Sequence[Row],
-    columns: Mapping[str, str],
-    answers: Sequence[Sequence[str]],
-    finish: Sequence[Sequence[str]],
-    scores: Sequence[Sequence[float | None]],
-    names: Sequence[str],
-) -> dict[str, Any]:
-    """Pack questions, references and answers as base64 of gzip of JSON: no row's text can end the page's script."""
-    rows = [
-        {"place": row.get("place", ""), "question": question, "reference": reference, "answers": list(texts),
-         "finish": list(ends), "scores": None if None in scored else list(scored)}
-        for (question, reference), row, texts, ends, scored in zip(
-            questions(responses, columns), responses, answers, finish, scores, strict=True
-        )
-    ]  # fmt: skip
+def packed(answers: Sequence[Sequence[Answer]], names: Sequence[str]) -> dict[str, Any]:
+    """Pack questions, references and answers as base64 of gzip of JSON: no row's text can end the page's script.
+
+    `answers` are those to each question; what was asked is read where the first of them stands.
+    """
+    responses, columns = [row for (_, row, _), *_ in answers], answers[0][0][0].columns
+    rows = []
+    for (question, reference), row, given in zip(questions(responses, columns), responses, answers, strict=True):
+        keys = [(held, response_key(model)) for _, held, model in given]
+        scores = [_rouge(*answer) for answer in given]
+        rows.append(
+            {"place": row.get("place", ""), "question": question, "reference": reference,
+             "answers": [held[key] for held, key in keys],
+             "finish": [held.get(f"{key}_finish", "") for held, key in keys],
+             "scores": None if None in scores else scores}
+        )  # fmt: skip
     content = json.dumps({"columns": list(names), "rows": rows}, ensure_ascii=False).encode()
     together = base64.b64encode(gzip.compress(content, mtime=0)).decode()
     return {"columns": list(names), "rows": len(rows), "scored": len(names) > 1, "packed": together}
