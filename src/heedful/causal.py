@@ -30,20 +30,19 @@ def check(model: PreTrainedModel, name: str) -> None:
             "Choose a transformer, which attends to its tokens instead.",
         )
     try:
-        problems = [_problem(model, 0)]
-        while problems[-1] and len(problems) < DRAWS:
-            problems.append(_problem(model, len(problems)))
+        for draw in range(DRAWS):
+            if not (problem := _problem(model, draw)):
+                return
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ModelError(
             f"{name}: {kind} cannot read tokens as a causal language model: {reason}", "Choose another model."
         ) from error
-    if problem := problems[-1]:
-        raise ModelError(
-            f"{name}: {kind} models of this configuration {problem}.",
-            'Choose another model; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its '
-            "config.json.",
-        )
+    raise ModelError(
+        f"{name}: {kind} models of this configuration {problem}.",
+        'Choose another model; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its '
+        "config.json.",
+    )
 
 
 def _problem(model: PreTrainedModel, seed: int) -> str:
