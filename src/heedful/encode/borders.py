@@ -36,14 +36,13 @@ class Borders:
     def known(self) -> bool:
         """Say whether the tokenizer is of the kind that the module describes."""
         backend = self._tokenizer.backend_tokenizer
-        parts = {name: _spec(getattr(backend, name)) for name in ("normalizer", "pre_tokenizer")}
-        normalizer, model = parts["normalizer"], _spec_of_model(backend)
+        normalizer, model = _spec(backend.normalizer), backend.model
         added = self._tokenizer.added_tokens_decoder.values()
         return (
-            model.get("type") == "BPE"
-            and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+            type(model).__name__ == "BPE"
+            and not (model.dropout or model.continuing_subword_prefix or model.end_of_word_suffix)
             and (normalizer is None or normalizer["type"] == "NFC")  # composes nothing across a line feed
-            and _splits(parts["pre_tokenizer"])
+            and _splits(_spec(backend.pre_tokenizer))
             and not any(t.lstrip or t.rstrip or t.single_word or "\n" in t.content for t in added)
             and (normalizer is None or not any(t.normalized for t in added))
         )
@@ -75,12 +74,6 @@ def _overlap(token: str, other: str) -> bool:
 def _spec(part: Any) -> dict[str, Any] | None:
     """Describe a part of a tokenizer as its file does."""
     return json.loads(part.__getstate__()) if part is not None else None
-
-
-def _spec_of_model(backend: Any) -> dict[str, Any]:
-    model = backend.model
-    names = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
-    return {"type": type(model).__name__} | {name: getattr(model, name, None) for name in names}
 
 
 def _splits(spec: dict[str, Any] | None) -> bool:
