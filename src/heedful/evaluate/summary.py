@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from heedful.address import redacted
@@ -128,8 +128,8 @@ def with_verdicts(rows: Sequence[RowScores], verdicts: Mapping[str, Verdicts]) -
             for metric, said in verdicts.items():
                 value = said.scores[model][i] if model in said.scores else None
                 values |= {metric: value} if value is not None else {}
-            cells[model] = Cell(values, cell.weights, cell.counts)
-        told.append(RowScores(row.id, row.place, row.key, cells, row.family))
+            cells[model] = replace(cell, values=values)
+        told.append(replace(row, cells=cells))
     return told
 
 
@@ -202,5 +202,4 @@ def _probes(first: Results, second: Results, pair: tuple[str, str]) -> list[RowS
 
 
 def _side_by_side(one: RowScores, other: RowScores, pair: tuple[str, str]) -> RowScores:
-    cells = dict(zip(pair, (one.cells["tuned"], other.cells["tuned"]), strict=True))
-    return RowScores(one.id, one.place, one.key, cells, one.family)
+    return replace(one, cells=dict(zip(pair, (one.cells["tuned"], other.cells["tuned"]), strict=True)))
