@@ -154,14 +154,15 @@ def speed(facts: Facts) -> Lines:
     if not steps:
         return []
     seconds = [event["seconds"] for event in steps]
-    tokens = [after["tokens"] - before["tokens"] for before, after in zip([{"tokens": 0}, *steps], steps, strict=False)]
-    every = facts.config.train.log_every
-    lines = [("updates", f"{steps[-1]['step']:,}, {facts.config.train.batch_size} rows each")]
-    lines += [("an update takes", f"{statistics.median(seconds):.2f} s (median)")]
-    if every == 1:  # otherwise the seconds of the steps between are not known
+    tokens = steps[-1]["tokens"]  # of all updates so far
+    lines = [
+        ("updates", f"{steps[-1]['step']:,}, {facts.config.train.batch_size} rows each"),
+        ("an update takes", f"{statistics.median(seconds):.2f} s (median)"),
+    ]
+    if facts.config.train.log_every == 1:  # otherwise the seconds of the steps between are not known
         lines += [
             ("in all", duration(sum(seconds)) + ", validation, samples and checkpoints not counted"),
-            ("tokens", f"{sum(tokens):,} at {sum(tokens) / sum(seconds):,.0f} a second"),
+            ("tokens", f"{tokens:,} at {tokens / sum(seconds):,.0f} a second"),
         ]
     told = facts.provenance or {}
     if "peak_memory" in told:
