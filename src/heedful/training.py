@@ -17,8 +17,6 @@ from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, conf
 from heedful.checking import prepare_data
 from heedful.config import Config
 from heedful.data.datamap import write_data_map
-from heedful.encode.receipt import FILE as PROMPT_RECEIPT
-from heedful.encode.receipt import prompt_receipt
 from heedful.encode.scored import in_words
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.base_and_tuned import remove_scores, score_both
@@ -163,7 +161,7 @@ def _write_course(session: Session) -> None:
 def _replace_model(session: Session) -> None:
     """Write the run's model folder; just before it replaces an earlier one, that one's scores and pages are deleted."""
     run = session.run
-    write_model(session, {PROMPT_RECEIPT: prompt_receipt(session.ready.encoder)}, lambda: remove_scores(run))
+    write_model(session, lambda: remove_scores(run))
     if session.ranks.is_leader:
         told = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
         write_json(run.provenance_file, run.provenance() | told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import session
 
 from heedful.config import TrainConfig
+from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.errors import RunError
 from heedful.model import adapt, load
 from heedful.settings import load_config
@@ -38,7 +38,7 @@ def test_adapters_alone_learn_and_merge(tmp_path: Path, kind: str) -> None:
     ids = torch.arange(40)[None]
     with torch.no_grad():
         adapted = model.eval()(input_ids=ids).logits
-    write_model(trained, {"extra.json": {"a": 1}})
+    write_model(trained)
     merged = load(str(trained.run.model)).model
     assert not any("lora" in name for name, _ in merged.named_parameters())
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_adapters_alone_learn_and_merge(tmp_path: Path, kind: str) -> None:
     assert float((beside - adapted).abs().max() / adapted.abs().max()) < 1e-5
     assert float((logits - adapted).abs().max() / adapted.abs().max()) < 1e-5
     assert float((plain - adapted).abs().max() / adapted.abs().max()) > 1e-2
-    assert json.loads((trained.run.model / "extra.json").read_text()) == {"a": 1}
+    assert (trained.run.model / PROMPT_RECEIPT).is_file()
 
 
 @pytest.mark.parametrize("kind", SPARSE)

@@ -218,7 +218,7 @@ def test_the_model_that_is_kept(tmp_path: Path, keep: str, lr: float) -> None:
     trained.fit()
     losses = [event["validation_loss"] for event in log(trained) if event["event"] == "validation"]
     assert losses[-1] != min(losses[1:])
-    write_model(trained, {})
+    write_model(trained)
     loss, _ = trained.learner.validate(trained.ready.validation)
     assert loss == pytest.approx(losses[-1] if keep == "last" else min(losses[1:]))
     assert any("before training" in said for said in screen.said) == (min(losses) == losses[0]) == (lr == 9.0)
@@ -227,7 +227,7 @@ def test_the_model_that_is_kept(tmp_path: Path, keep: str, lr: float) -> None:
 def test_a_run_without_validation_rows_keeps_the_last(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.patience=1", validation=0)
     assert trained.fit() == 0
-    write_model(trained, {})
+    write_model(trained)
     assert trained.progress.step == trained.learner.steps
 
 
@@ -236,7 +236,7 @@ def test_the_saved_folder_stops_where_the_template_does(tmp_path: Path) -> None:
     trained = session(tmp_path / "run", "train.max_steps=1")
     trained.learner.model.generation_config.temperature = 0.6  # without do_sample
     trained.fit()
-    write_model(trained, {})
+    write_model(trained)
     generation = json.loads((trained.run.model / "generation_config.json").read_text())
     assert generation["eos_token_id"] == [258]
     assert "temperature" not in generation
@@ -254,7 +254,7 @@ def test_a_runs_base_gets_the_embeddings_that_it_began_with_and_the_run_keeps_it
     table = trained.learner.model.get_input_embeddings().weight
     began = table.detach().clone()
     trained.fit()
-    write_model(trained, {})
+    write_model(trained)
     trained.run.write_config(trained.config)
     write_json(trained.run.provenance_file, {"model": str(tmp_path / "base"), "fingerprint": trained.fingerprint})
     assert torch.equal(base_of(trained.run).model.get_input_embeddings().weight, began)

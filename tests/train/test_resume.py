@@ -184,9 +184,9 @@ def test_damaged_best_weights_are_named_and_can_be_gone_without(tmp_path: Path) 
     assert best is not None
     (best / "model.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=f"Remove {best}"):
-        write_model(trained, {})
+        write_model(trained)
     shutil.rmtree(best)
-    write_model(trained, {})
+    write_model(trained)
     assert trained.run.has_model
 
 

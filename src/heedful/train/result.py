@@ -4,42 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful import model as models
+from heedful.encode.receipt import FILE as PROMPT_RECEIPT
+from heedful.encode.receipt import prompt_receipt
 from heedful.heap import give_back_pages
 from heedful.train import checkpoint
 from heedful.train.session import Session
 
 
-def write_model(session: Session, extra: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
-    """Write the run's model folder: the best or the last weights, adapters merged in; `before` as `models.save`."""
+def write_model(session: Session, before: Callable[[], None] = lambda: None) -> None:
+    """Write the run's model folder: the best or the last weights, adapters merged in, and how they were prompted;
+    `before` as `models.save`."""
     masters = session.learner.weights()
     if not session.ranks.is_leader:
         return
     give_back_pages()  # of activations and gradients, before the weights are written in fp32
-    run, keep = session.run, session.config.train.keep
-    best = checkpoint.best(run.checkpoints)
-    losses = session.losses
-    if keep == "best" and losses and min(losses[1:], default=math.inf) >= losses[0]:
-        session.display.say(
-            "No validation was better than the one before training: lower train.lr, or look at the data."
-        )
-    if keep == "best" and losses and best is None:
-        session.display.say("No validation loss was finite: the last weights become the model.")
-    if keep == "best" and best is not None:
-        checkpoint.verify(best)
-        masters = load_file(best / "model.safetensors")
+    run = session.run
+    if session.config.train.keep == "best" and session.losses:
+        masters = _best(session) or masters
     model = _tuned(session, masters)
     tokenizer, encoder = session.tokenizer, session.ready.encoder
     tokenizer.chat_template = encoder.template.source
     model.generation_config = models.generation_config(tokenizer, encoder.stop_ids)
-    models.save(model, tokenizer, run.model, extra, before)
+    models.save(model, tokenizer, run.model, {PROMPT_RECEIPT: prompt_receipt(encoder)}, before)
     checkpoint.prune(run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
+
+
+def _best(session: Session) -> dict[str, torch.Tensor] | None:
+    """Read the weights of the lowest validation loss, if any are kept; say where they are no better, or not there."""
+    before, *losses = session.losses
+    if min(losses, default=math.inf) >= before:
+        session.display.say(
+            "No validation was better than the one before training: lower train.lr, or look at the data."
+        )
+    best = checkpoint.best(session.run.checkpoints)
+    if best is None:
+        session.display.say("No validation loss was finite: the last weights become the model.")
+        return None
+    checkpoint.verify(best)
+    weights: dict[str, torch.Tensor] = load_file(best / "model.safetensors")
+    return weights
 
 
 def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedModel:
