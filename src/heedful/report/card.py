@@ -107,7 +107,12 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         sizes["test"] = f"{data['sizes']['test'] - unscored:,} of {sizes['test']}"
     used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
-    unlearned = len(encoding["unlearned"])
+    counts = {  # of what most data sets have none of
+        "rows dropped, as every answer has the weight 0": len(encoding["unlearned"]),
+        "rows dropped, as the chat template refuses them": len(encoding.get("refused", ())),
+        **{f"test rows not scored, {why}": len(rows) for why, rows in encoding.get("not_scored", {}).items()},
+        "test rows cut to fit the model": (facts.evaluation or {}).get("rows_cut", 0),
+    }
     return [
         ("file", f"`{_line(facts.names[1])}`, sha256 `{data['sha256']}`"),
         ("rows", f"{data['read']:,} read, {data['kept']:,} kept; dropped: {_line(skipped)}"),
@@ -118,18 +123,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
             "training rows too long to be encoded whole",
             f"{truncated(encoding)}; dropped for it: {len(encoding['dropped'])}",
         ),
-        *([("rows dropped, as every answer has the weight 0", f"{unlearned:,}")] if unlearned else []),
-        *(
-            [("rows dropped, as the chat template refuses them", f"{len(bad):,}")]
-            if (bad := encoding.get("refused"))
-            else []
-        ),
-        *((f"test rows not scored, {why}", f"{len(rows):,}") for why, rows in encoding.get("not_scored", {}).items()),
-        *(
-            [("test rows cut to fit the model", f"{cut:,}")]
-            if (cut := (facts.evaluation or {}).get("rows_cut"))
-            else []
-        ),
+        *((what, f"{count:,}") for what, count in counts.items() if count),
     ]
 
 
