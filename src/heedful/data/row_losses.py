@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.atomic import sync
 from heedful.errors import RunError
 
 CELL = np.dtype([("nll", "<f4"), ("tokens", "<u4")])
@@ -49,11 +50,8 @@ class RowLosses:
 
     def sync(self) -> None:
         """Push the file to the disk."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with open(self.path, "ab") as file:
+            sync(file)
 
     def per_token(self) -> tuple[Losses, NDArray[np.int64]]:
         """Give each row's NLL per token, [epochs, rows], NaN where it was not trained on, and its tokens [rows]."""
