@@ -74,6 +74,11 @@ class Conversation:
         return self.messages[:-1]
 
     @property
+    def asked(self) -> list[str]:
+        """All texts that the user says in it."""
+        return [text for turn in self.messages if turn.role == "user" for text in (turn.content, turn.input) if text]
+
+    @property
     def answer(self) -> str:
         return self.messages[-1].content
 

@@ -115,8 +115,7 @@ def _refuse_empty_parts(sources: Sequence[Source]) -> None:
 
 def question_key(conversation: Conversation) -> str:
     """Join all that the user says in a conversation, with a separator that normalising cannot remove."""
-    texts = (text for turn in conversation.messages if turn.role == "user" for text in (turn.content, turn.input))
-    return " | ".join(text for text in texts if text)
+    return " | ".join(conversation.asked)
 
 
 def _curate(

@@ -123,10 +123,9 @@ def write_data_map(
 
 def _listed_row(conversation: Conversation, losses: Losses) -> dict[str, Any]:
     """Tell of one row where it stands, what it says, what it cost, and why it is worth a look."""
-    asked = (text for m in conversation.messages if m.role == "user" for text in (m.content, m.input) if text)
     return {
         "place": str(conversation.place),
-        "question": "\n\n".join(asked),
+        "question": "\n\n".join(conversation.asked),
         "answer": conversation.answer,
         "losses": [round(float(loss), 3) if np.isfinite(loss) else None for loss in losses],
         "why": why(losses),
