@@ -79,7 +79,7 @@ def convert_gguf(path: Path) -> Path:
         _check_splitting(path, folder, tokenizer)
         return {"file": path.name}
 
-    return kept("models", {"gguf": content, "version": VERSION}, convert, hashed=False)[0]
+    return kept("models", {"gguf": content, "version": VERSION}, convert, hashed=False).folder
 
 
 def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,16 @@ def cache_home() -> Path:
     return Path(os.environ.get("HEEDFUL_HOME") or "~/.cache/heedful").expanduser()
 
 
-def kept(
-    kind: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any]], hashed: bool = True
-) -> tuple[Path, dict[str, Any], bool]:
-    """Return (folder, facts, was there) for `key`, calling `make(folder)` for the facts if it is missing or damaged.
+class Kept(NamedTuple):
+    """A thing that is kept: its folder, what its maker told of it, and whether it was there before."""
+
+    folder: Path
+    facts: dict[str, Any]
+    found: bool
+
+
+def kept(kind: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any]], hashed: bool = True) -> Kept:
+    """Return what is kept for `key`, calling `make(folder)` for the facts if it is missing or damaged.
 
     `hashed=False` checks sizes only, for large files. Raise RunError if it cannot be written.
     """
@@ -55,12 +61,12 @@ def kept(
         with _alone(folder.with_suffix(".lock")):
             facts = _whole(folder, hashed)
             if facts is not None:
-                return folder, facts, True
+                return Kept(folder, facts, found=True)
             _remove_unused(folder.parent)
             folder.mkdir(exist_ok=True)
             facts = make(folder)
             _seal(folder, facts)
-            return folder, facts, False
+            return Kept(folder, facts, found=False)
     except OSError as error:
         raise RunError(f"Cannot keep {kind} in {writable_home()}: {error.strerror or error}.", SET_HOME) from error
 

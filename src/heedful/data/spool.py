@@ -59,8 +59,7 @@ def spool(name: str, key: Mapping[str, Any], rows: Callable[[], Iterator[RawRow]
         np.save(folder / "lines.npy", np.frombuffer(lines, np.int64))
         return {"rows": len(lines)}
 
-    folder, _, _ = kept("rows", {**key, "format": VERSION}, write)
-    return Spool(folder, name)
+    return Spool(kept("rows", {**key, "format": VERSION}, write).folder, name)
 
 
 def _packed(row: RawRow) -> bytes:

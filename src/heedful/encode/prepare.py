@@ -147,7 +147,7 @@ def _tested(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) 
         with reporter.counting("Encoding the test rows", len(rows), PROGRESS_ROWS) as done:
             return asdict(account_for(encoder, rows, done))
 
-    return EncodingReceipt(**kept("examples", key, count)[1])
+    return EncodingReceipt(**kept("examples", key, count).facts)
 
 
 def _identity(rows: Sequence[Conversation]) -> Any:

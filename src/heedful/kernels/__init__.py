@@ -56,7 +56,7 @@ def compiled() -> ctypes.CDLL | None:
             "compiler": [version.stdout, *FLAGS],
             "processor": [machine.processor(), torch.backends.cpu.get_cpu_capability(), machine.instructions()],
         }
-        folder, _, _ = store.kept("kernels", key, lambda folder: _compile(compiler, folder))
+        folder = store.kept("kernels", key, lambda folder: _compile(compiler, folder)).folder
         return _declared(ctypes.CDLL(str(folder / LIBRARY)))
     except (OSError, subprocess.SubprocessError, RunError):
         return None

@@ -50,7 +50,7 @@ def bf16_pays() -> bool:
     """
     key = {"processor": machine.processor(), "instructions": machine.instructions(), "torch": torch.__version__}
     try:
-        return bool(store.kept("precision", key, lambda folder: _measure())[1]["pays"])
+        return bool(store.kept("precision", key, lambda folder: _measure()).facts["pays"])
     except RunError:  # nothing can be kept
         return bool(_measure()["pays"])
 
