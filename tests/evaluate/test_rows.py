@@ -17,7 +17,7 @@ from heedful.errors import RunError
 from heedful.evaluate import metrics, rows, summary
 from heedful.evaluate.checks import check_scores
 from heedful.evaluate.rows import Cell, RowScores
-from heedful.evaluate.score import Answers, Likelihood, responses, score_rows
+from heedful.evaluate.score import Answers, responses, score_rows
 from heedful.evaluate.summary import evaluation
 from heedful.records import Check, Completion, Conversation, Message, Place
 
@@ -49,7 +49,7 @@ def answers(texts: list[str], scale: float) -> Answers:
     completions = [Completion(text, tuple(range(len(text))), "stop", 3, 0.1) for text in texts]
     sizes = [len(text.encode()) for text in REFERENCES]
     targets = [len(text.split()) + 1 for text in REFERENCES]
-    return Answers(completions, Likelihood([scale * t + i % 3 for i, t in enumerate(targets)], targets, sizes))
+    return Answers(completions, [scale * t + i % 3 for i, t in enumerate(targets)], targets, sizes)
 
 
 SCORED = score_rows({"base": answers(BASE, 2.0), "tuned": answers(TUNED, 1.0)}, CONVERSATIONS)
@@ -125,7 +125,7 @@ def test_each_language_counts_in_its_own_tokens() -> None:
 
 
 def test_ratios_weigh_rows_by_their_tokens_and_bytes() -> None:
-    likely = answers(TUNED, 1.0).likelihood
+    likely = answers(TUNED, 1.0)
     found = result()["models"]["tuned"]
     assert found["nll"]["value"] == pytest.approx(sum(likely.nll) / sum(likely.targets), abs=1e-9)
     bits = sum(likely.nll) / math.log(2) / sum(len(text.encode()) for text in REFERENCES)

@@ -17,21 +17,14 @@ from heedful.generate.sampling import seeded_per_row
 from heedful.records import Completion, Conversation
 
 
-@dataclass(frozen=True, slots=True)
-class Likelihood:
-    """Summed negative log-likelihood, in nats, of each row's supervised tokens, their number, and the text's bytes."""
-
-    nll: list[float]
-    targets: list[int]
-    bytes: list[int]
-
-
 @dataclass(frozen=True)
 class Answers:
-    """What a model made of the rows: an answer each, and how likely it finds the references."""
+    """What a model made of the rows: an answer each, and how likely it finds the references, stop tokens included."""
 
     completions: list[Completion]
-    likelihood: Likelihood
+    nll: list[float]  # summed over a reference's tokens, in nats
+    targets: list[int]  # those tokens
+    bytes: list[int]  # of a reference's text
     probes: Sequence[Cell] = ()  # see `forgetting`
 
 
@@ -40,14 +33,9 @@ def answer(engine: Engine, scorable: Scorable, on_done: Callable[[int], None] | 
     # Samplings are the same for every model, so that a row's answers stay a pair.
     samplings = seeded_per_row(engine.sampling, len(scorable.asked))
     completions = engine.generate([row.prompt for row in scorable.asked], samplings, on_done=on_done)
-    return Answers(completions, likelihood(engine, scorable))
-
-
-def likelihood(engine: Engine, scorable: Scorable) -> Likelihood:
-    """Measure the references, stop tokens included."""
     targets = [int(example.supervised.sum()) for example in scorable.examples]
     sizes = [max(1, len(row.answer.encode())) for row in scorable.asked]
-    return Likelihood(summed(engine.model, scorable.examples), targets, sizes)
+    return Answers(completions, summed(engine.model, scorable.examples), targets, sizes)
 
 
 def score_rows(models: Mapping[str, Answers], conversations: Sequence[Conversation]) -> list[RowScores]:
@@ -77,9 +65,9 @@ def responses(models: Mapping[str, Answers], conversations: Sequence[Conversatio
 
 
 def _cell(answers: Answers, i: int, conversation: Conversation) -> Cell:
-    completion, likely = answers.completions[i], answers.likelihood
+    completion, nll = answers.completions[i], answers.nll[i]
     pair = completion.text, conversation.answer
-    nll, weights = likely.nll[i], {"targets": likely.targets[i], "bytes": likely.bytes[i]}
+    weights = {"targets": answers.targets[i], "bytes": answers.bytes[i]}
     values = {"nll": nll / weights["targets"], "bits_per_byte": nll / math.log(2) / weights["bytes"]}
     values |= {name: metric(*pair) for name, metric in METRICS.items()}
     values |= {name: flag(completion) for name, flag in STOP_HEALTH.items()}
