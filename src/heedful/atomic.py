@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,12 +21,18 @@ FIXES = {
     errno.ENOSPC: SPACE, errno.EDQUOT: SPACE,
     errno.EACCES: PERMISSION, errno.EPERM: PERMISSION, errno.EROFS: PERMISSION,
 }  # fmt: skip
+LEFTOVER = re.compile(r"\.(.+)\.tmp-(old-)?([0-9]+)", re.S)  # whose place, and the process that was at work beside it
+
+
+def beside(path: Path, old: str = "") -> Path:
+    """Name a place beside another, in which this process makes what is to go there; `remove_leftovers` knows it."""
+    return path.with_name(f".{path.name}.tmp-{old}{os.getpid()}")
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file so that it is either the old one or the new one, whole, whatever happens."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = beside(path)
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -57,7 +64,7 @@ def whole_folder(folder: Path, before: Callable[[], None] = lambda: None) -> Ite
     Where `folder` is a link, what it leads to is replaced, and the link stays.
     """
     folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    temporary = beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -74,29 +81,29 @@ def remove_leftovers(folder: Path, of: str = "*") -> None:
     """Remove the folders in it that a kill left half-written, all or those `of` a name; one that was to be replaced
     goes back to its place."""
     for leftover in folder.glob(f".{of}.tmp-*"):
-        name, _, process = leftover.name[1:].rpartition(".tmp-")
-        if not process.removeprefix("old-").isdecimal() or is_alive(process.removeprefix("old-")):
+        found = LEFTOVER.fullmatch(leftover.name)
+        if found is None or is_alive(int(found[3])):
             continue  # a name that is not ours, or of one who is still at work
-        if process.startswith("old-") and not (folder / name).exists():
-            os.rename(leftover, folder / name)
+        if found[2] and not (folder / found[1]).exists():
+            os.rename(leftover, folder / found[1])
         else:
             shutil.rmtree(leftover, ignore_errors=True)  # which passes over files
 
 
-def is_alive(process: str) -> bool:
+def is_alive(process: int) -> bool:
     """Say whether a process, by its number, is another one that is still there."""
-    with suppress(ValueError, OverflowError, ProcessLookupError):
-        try:
-            os.kill(int(process), 0)
-        except PermissionError:
-            return True
-        return int(process) != os.getpid()
-    return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (OverflowError, ProcessLookupError):
+        return False
+    return process != os.getpid()
 
 
 def replace_directory(new: Path, old: Path) -> None:
     """Put a directory in the place of another, which is no link; at no instant is a half-written one there."""
-    retired = old.with_name(f".{old.name}.tmp-old-{os.getpid()}")
+    retired = beside(old, "old-")
     if old.exists():
         os.rename(old, retired)
     try:

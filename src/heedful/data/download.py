@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from heedful.address import names_user, redacted, scheme_of
-from heedful.atomic import sha256, sync
+from heedful.atomic import beside, sha256, sync
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
 from heedful.reporter import PROGRESS_MIB, Reporter
@@ -49,7 +48,7 @@ def fetched(url: str, reporter: Reporter) -> Path:
             f"{redacted(url)} was downloaded on {day}, and that copy is used; to fetch it anew, delete {kept}."
         )
         return kept
-    temporary = folder / f".{key}.tmp-{os.getpid()}"
+    temporary = beside(folder / key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import heedful
-from heedful.atomic import list_files, remove_leftovers, replace_directory, sync_directory, sync_files, write_json
+from heedful.atomic import (
+    beside,
+    list_files,
+    remove_leftovers,
+    replace_directory,
+    sync_directory,
+    sync_files,
+    write_json,
+)
 from heedful.engines import base_of
 from heedful.errors import ExportError, HeedfulError
 from heedful.export import verify
@@ -38,7 +46,7 @@ class Exported:
 def carry_out(job: Job, questions: Sequence[Messages], reporter: Reporter) -> Exported:
     """Write, verify, publish. Whatever happens, the place holds the old artefact, the new one, or nothing."""
     started = time.perf_counter()
-    with _beside(job.out) as work:
+    with _workplace(job.out) as work:
         reporter.say("Answering test questions with the run's own model")
         reference = _refer(job, questions)
         checked = _adapter(job, reference, reporter)
@@ -132,9 +140,9 @@ def _publish(job: Job, content: Path, receipt: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
+def _workplace(out: Path) -> Iterator[Path]:
     """Make a folder beside a place to write in; it goes in the end, and so do those of exports that were killed."""
-    work = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    work = beside(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out.parent, glob.escape(out.name))

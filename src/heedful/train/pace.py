@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
+from heedful.atomic import beside
 from heedful.records import Progress
 from heedful.train import checkpoint
 from heedful.train.budget import Costs
@@ -29,7 +29,7 @@ def measure(session: Session) -> Costs:
         costs.validation *= rows / len(some)
     with costs.timed("sample"):
         session.display.sample(learner.model)
-    folder = session.run.checkpoints / f".measure.tmp-{os.getpid()}"  # `Session.begin` removes what a kill left
+    folder = beside(session.run.checkpoints / "measure")  # `Session.begin` removes what a kill left
     with costs.timed("model"):
         checkpoint.write(folder, learner.optimizer.masters)
     shutil.rmtree(folder)
