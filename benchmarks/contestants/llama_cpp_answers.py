@@ -24,7 +24,8 @@ def answer(task: Task) -> dict[str, Any]:
 def _weights(task: Task) -> Path:
     """Write the workload's model as a GGUF file, if it is not there yet."""
     from heedful import model as models
-    from heedful.encode.receipt import open_encoder
+    from heedful.config import EncodeConfig
+    from heedful.encode.tokenise import build_encoder
     from heedful.errors import ExportError
     from heedful.export.gguf_file import write_gguf
 
@@ -32,11 +33,10 @@ def _weights(task: Task) -> Path:
     file = folder.with_name(f"{folder.parent.name}-{folder.name}-{kind}.gguf")
     if not file.is_file():
         tokenizer, config, _ = models.load_tokenizer(str(folder))
+        encoder = build_encoder(EncodeConfig(), tokenizer, models.max_positions(config))
         partial = file.with_suffix(".partial")
         try:
-            write_gguf(
-                partial, folder, config, open_encoder(None, tokenizer, models.max_positions(config)), kind, "bench"
-            )
+            write_gguf(partial, folder, config, encoder, kind, "bench")
         except ExportError as error:
             raise Missing(str(error)) from error
         partial.replace(file)

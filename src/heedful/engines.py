@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from heedful import model as models
 from heedful.atomic import read_json
 from heedful.catalogue import locate
-from heedful.config import Config
+from heedful.config import Config, EncodeConfig
 from heedful.encode.receipt import open_encoder
-from heedful.encode.tokenise import Encoder
+from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.errors import ModelError
 from heedful.generate.engine import Engine
 from heedful.heap import keep_freed_pages
@@ -25,8 +25,7 @@ from heedful.train.precision import resolve
 def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
     """Load a run's model, or any other, with the encoder that prompts it as in training."""
     loaded = models.load(str(run_or_model))
-    folder = Path(loaded.origin) if Path(loaded.origin).is_dir() else None
-    encoder = open_encoder(folder, loaded.tokenizer, models.max_positions(loaded.model.config))
+    encoder = open_encoder(Path(loaded.origin), loaded.tokenizer, models.max_positions(loaded.model.config))
     return engine_of(loaded.model, encoder, name_of(run_or_model), config), encoder
 
 
@@ -34,7 +33,7 @@ def open_base(run: Run, config: Config) -> Engine:
     """Load the model that a run began with; it is prompted by its own chat template, or else by the run's."""
     loaded = base_of(run)
     positions = models.max_positions(loaded.model.config)
-    encoder = open_encoder(None, loaded.tokenizer, positions)
+    encoder = build_encoder(EncodeConfig(), loaded.tokenizer, positions)
     if encoder.template.name != "own":
         encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
     return engine_of(loaded.model, encoder, f"{name_of(run.path)}-base", config)

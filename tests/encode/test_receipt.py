@@ -139,7 +139,6 @@ def test_a_template_without_system_messages_has_a_receipt_all_the_same(tmp_path:
 
 def test_a_model_from_elsewhere_gets_the_template_that_fits(tmp_path: Path) -> None:
     assert open_encoder(tmp_path, byte_tokenizer(), 128).template.name == "alpaca"
-    assert open_encoder(None, byte_tokenizer(), 128).template.name == "alpaca"
 
 
 def rows(count: int, answer: str = "a") -> tuple[Conversation, ...]:

@@ -12,7 +12,8 @@ from tests.models import byte_tokenizer, tiny_model
 from heedful import pipeline
 from heedful.atomic import read_json, write_json
 from heedful.begin import configure
-from heedful.encode.receipt import open_encoder
+from heedful.config import EncodeConfig
+from heedful.encode.tokenise import build_encoder
 from heedful.engines import base_of, engine_of
 from heedful.evaluate.endpoint import Endpoint
 from heedful.report import screen, tables
@@ -50,7 +51,7 @@ def test_a_base_model_is_asked_in_its_own_template_too(run: Run) -> None:
     assert [*found["models"]] == ["base", "base_own_template", "tuned"]
     assert [*found["forgetting"]["models"]] == [*found["models"]]
     base = base_of(run)
-    own = open_encoder(None, base.tokenizer, 1024)
+    own = build_encoder(EncodeConfig(), base.tokenizer, 1024)
     assert own.template.source == OWN
     config = configure(None, QUICK, None, None)
     questions = [row["instruction"] + ("\n\n" + row["input"]) * bool(row["input"]) for row in answers]

@@ -14,9 +14,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.config import EncodeConfig
 from heedful.encode.segments import VERSION
-from heedful.encode.template import JOINTS, Template, choose_template, special_tokens
-from heedful.encode.tokenise import Encoder, stop_ids
+from heedful.encode.template import JOINTS, Template, special_tokens
+from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.errors import ModelError
 from heedful.records import Conversation, Message, Place
 
@@ -83,12 +84,11 @@ def _hash(source: str) -> str:
     return hashlib.sha256(source.removesuffix("\n").encode()).hexdigest()
 
 
-def open_encoder(folder: Path | None, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
+def open_encoder(folder: Path, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
     """Bind the template that a folder was trained with, checked; or the one that fits a model from elsewhere."""
-    file = folder / FILE if folder else None
-    if folder is None or file is None or not file.is_file():
-        template = choose_template("auto", tokenizer)
-        return Encoder(template, stop_ids(template), positions)
+    file = folder / FILE
+    if not file.is_file():
+        return build_encoder(EncodeConfig(), tokenizer, positions)
     try:
         receipt = json.loads(file.read_text(encoding="utf-8"))
         name, source = receipt["template"], tokenizer.chat_template or ""

@@ -8,10 +8,9 @@ from typing import Any
 
 from heedful import model as models
 from heedful.atomic import write_json
-from heedful.config import Config
-from heedful.encode.receipt import open_encoder
+from heedful.config import Config, EncodeConfig
 from heedful.encode.scored import Scorable, in_words, sift
-from heedful.encode.tokenise import Encoder
+from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.engines import base_of, engine_of, find_base, open_tuned
 from heedful.errors import DataError, ModelError
 from heedful.evaluate.forgetting import probe, probe_rows
@@ -82,7 +81,7 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
 def _in_own_template(base: Loaded, scorable: Scorable) -> tuple[Scorable | None, str]:
     """Put the same rows in the base model's own template, where that is another; or say why it cannot take them."""
     try:
-        own = open_encoder(None, base.tokenizer, models.max_positions(base.model.config))
+        own = build_encoder(EncodeConfig(), base.tokenizer, models.max_positions(base.model.config))
     except ModelError as error:
         return None, error.problem
     if own.template.name != "own" or own.template.source == scorable.encoder.template.source:
