@@ -48,7 +48,7 @@ def check(model: PreTrainedModel, name: str) -> None:
 def _problem(model: PreTrainedModel, seed: int) -> str:
     """Say what is wrong with the logits of a row, of the same with another last token, and of the same with padding
     in its place; nothing if they are right."""
-    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    vocabulary = vocabulary_of(model)
     ids = torch.randint(vocabulary, (1, TOKENS), generator=torch.Generator().manual_seed(seed)).repeat(3, 1)
     ids[1:, -1] = (ids[0, -1] + 1) % vocabulary
     ids = ids.to(model.device)
@@ -76,6 +76,11 @@ def tolerance(model: PreTrainedModel) -> float:
     """
     narrow = model.dtype != torch.float32 or getattr(model, "is_quantized", False)
     return 5e-2 if narrow else 1e-3
+
+
+def vocabulary_of(model: PreTrainedModel) -> int:
+    """Count the tokens that a model has embeddings for."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def takes(model: torch.nn.Module, parameter: str) -> bool:

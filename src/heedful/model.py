@@ -62,7 +62,7 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
             trust_remote_code=False,
             **(quantised(nf4) if nf4 else {}),
         )
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = causal.vocabulary_of(model)
     if (needed := _needed(tokenizer)) > rows:
         raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")
     causal.check(model.eval(), name)
@@ -137,7 +137,7 @@ def _needed(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def check_ids(ids: Collection[int], model: PreTrainedModel) -> None:
     """Refuse ids for which a model has no embeddings: of special tokens that its template writes nevertheless."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = causal.vocabulary_of(model)
     if max(ids, default=0) >= rows:
         raise ModelError(
             f"The template writes the token with the id {max(ids)}, but the model has only {rows} embeddings.",
@@ -153,7 +153,7 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     """
     model, known = loaded.model, set(loaded.tokenizer.get_vocab().values())
     added = set(tokenizer.get_vocab().values()) - known
-    rows, needed = model.get_input_embeddings().weight.shape[0], 1 + max(added, default=-1)
+    rows, needed = causal.vocabulary_of(model), 1 + max(added, default=-1)
     known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
         model.resize_token_embeddings(needed, mean_resizing=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from heedful.causal import vocabulary_of
 from heedful.errors import HeedfulError
 from heedful.generate.engine import Engine
 from heedful.generate.row import Row
@@ -65,7 +66,7 @@ class RequestReader:
         if not 1 <= len(prompts) <= self.limits.choices:
             raise refused(f"From 1 to {self.limits.choices} prompts, not {len(prompts)}.", "prompt")
         sampling = self._sampling(body, engine, body.logprobs)
-        vocabulary = vocabulary_of(engine)
+        vocabulary = vocabulary_of(engine.model)
         rows = []
         for prompt in prompts:
             if isinstance(prompt, str):
@@ -151,11 +152,6 @@ class RequestReader:
         return Generation(model, rows, sum(map(len, prompts)), usage)
 
 
-def vocabulary_of(engine: Engine) -> int:
-    """Count the tokens that the model has embeddings for."""
-    return int(engine.model.get_input_embeddings().weight.shape[0])
-
-
 def plain_ids(engine: Engine, text: str, special: bool) -> list[int]:
     """Tokenise a text as it stands, markers and all."""
     return list(engine.prompter.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
@@ -167,7 +163,7 @@ def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:
 
 
 def _bias(body: Asking, engine: Engine) -> tuple[tuple[int, float], ...]:
-    size = vocabulary_of(engine)
+    size = vocabulary_of(engine.model)
     for key in body.logit_bias or ():
         if not (key.isascii() and key.isdecimal() and len(key) < 10 and int(key) < size):
             raise refused(f"logit_bias: '{key[:20]}' is not a token id from 0 to {size - 1}.", "logit_bias")
