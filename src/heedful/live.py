@@ -30,7 +30,7 @@ def terminal_display(config: Config, ready: Prepared, run: Run | None = None) ->
     @contextmanager
     def bar(total: int, done: int) -> Iterator[TrainingBar]:
         following = track.tracking(run, config) if run else nullcontext(lambda: None)
-        with training_bar(total, done) as shown, following as shown.also:
+        with following as follow, training_bar(total, done, follow) as shown:
             yield shown
 
     return Display(screen.say, bar, sample)

@@ -20,13 +20,13 @@ QUIET = 20.0  # seconds after which a log should tell that the work goes on
 
 
 class TrainingBar:
-    """A live line under the training: loss, validation loss, tokens a second, time left."""
+    """A live line under the training: loss, validation loss, tokens a second, time left. `also` is called after each
+    step."""
 
-    def __init__(self, progress: Progress, task: TaskID, total: int) -> None:
-        self.progress, self.task, self.total = progress, task, total
+    def __init__(self, progress: Progress, task: TaskID, total: int, also: Callable[[], None]) -> None:
+        self.progress, self.task, self.total, self.also = progress, task, total, also
         self.validation = float("nan")
         self.seen: list[tuple[float, int]] = []
-        self.also: Callable[[], None] = lambda: None  # is called after each step
 
     def step(self, metrics: StepMetrics) -> None:
         """Show a step; where there is no terminal, one plain line about every twentieth of the run."""
@@ -42,10 +42,10 @@ class TrainingBar:
 
 
 @contextmanager
-def training_bar(total: int, done: int) -> Iterator[TrainingBar]:
+def training_bar(total: int, done: int, also: Callable[[], None]) -> Iterator[TrainingBar]:
     columns = (_text("step {task.completed}/{task.total}"), BarColumn(), _text("{task.description}"))
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=not err.is_terminal) as progress:
-        yield TrainingBar(progress, progress.add_task("", total=total, completed=done), total)
+        yield TrainingBar(progress, progress.add_task("", total=total, completed=done), total, also)
 
 
 @contextmanager
