@@ -94,6 +94,7 @@ def finished_run(path: Path, rows: int = 40, trained: int = 80) -> Run:
     """Write every file that a page is made of, with markup wherever text comes from outside."""
     run = Run(path)
     run.model.mkdir(parents=True)
+    (run.model / "config.json").write_text("{}")
     run.write_config(load_config(None, {"data.path": "rows.json", "train.lr": 2e-4, "generate.stop": [EVIL]}))
     facts: dict[str, Any] = {"model": "hub/tiny", "data": "ab" * 32, "fingerprint": {"model": "cd", "examples": "ef"}}
     write_json(run.provenance_file, provenance(run, 0, facts) | {"command": ["heedful", EVIL], "peak_memory": 2**31})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +78,7 @@ def test_a_port_in_use_is_said(served: tuple[Watcher, Run]) -> None:
 def test_the_page_follows_without_being_opened_again(browser: Browser, served: tuple[Watcher, Run]) -> None:  # noqa: F811
     server, run = served
     run.evaluation_file.unlink()
-    for folder in (run.model,):
-        folder.rmdir()
+    shutil.rmtree(run.model)
     browser.get_log("browser")
     browser.get(server.url)
     title = "return document.querySelector('h1').textContent"

@@ -25,7 +25,7 @@ SHARES = {"train": "learned from", "validation": "for the validation loss", "tes
 
 def write_card(run: Run) -> Path | None:
     """Write the model card and give its path; None without a model, or without the receipt of what it learned from."""
-    if not run.model.is_dir() or not Facts(run).receipt:
+    if not run.has_model or not Facts(run).receipt:
         return None
     path = run.model / "README.md"
     atomic_write(path, card(run))

@@ -116,7 +116,7 @@ def _leave_out(problem: str) -> None:
 def progress(facts: Facts) -> dict[str, str]:
     """Say how far a run came that has no scores."""
     steps = facts.events_of("step")
-    if facts.run.model.is_dir():
+    if facts.run.has_model:
         command = f"heedful evaluate {typed(facts.run.path)}"
         return {"word": "Trained", "sentence": f"There are no scores yet: {command} gives them."}
     if not steps:
