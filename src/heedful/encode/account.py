@@ -38,13 +38,19 @@ class EncodingReceipt:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-@dataclass
-class Chunk:
-    """Some conversations, encoded: of each that was kept its number among them, what was left of it after cuts, its
-    example, its answers' tokens."""
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A conversation as it is learned: what was left of it after cuts, encoded."""
 
-    kept: list[int]
-    conversations: list[Conversation]
-    examples: list[TokenizedExample]
-    answer_tokens: list[int]
+    number: int  # in its chunk
+    conversation: Conversation
+    example: TokenizedExample
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some conversations, encoded: those that were kept, and what became of all."""
+
+    kept: list[Fitted]
     receipt: EncodingReceipt

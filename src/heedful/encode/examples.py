@@ -116,9 +116,8 @@ def write_examples(
 
 def _packed(chunk: Chunk, first: int, ids: str) -> tuple[bytes, bytes]:
     """Return the bytes that a chunk adds to each file; its conversations are numbered from `first`."""
-    examples = b"".join(e.ids.astype(ids).tobytes() + _flags(e).tobytes() for e in chunk.examples)
-    columns = ([first + number for number in chunk.kept], list(map(len, chunk.examples)), chunk.answer_tokens)
-    index: NDArray[np.uint32] = np.array(columns, np.uint32).T
+    examples = b"".join(e.ids.astype(ids).tobytes() + _flags(e).tobytes() for e in (k.example for k in chunk.kept))
+    index = np.array([(first + k.number, len(k.example), k.answer_tokens) for k in chunk.kept], np.uint32)
     return examples, index.tobytes()
 
 

@@ -39,9 +39,10 @@ def sift(encoder: Encoder, rows: Sequence[Conversation]) -> Scorable:
     """Part the rows that can be scored from those that cannot."""
     found, receipt = Scorable(encoder), EncodingReceipt(encoder.max_tokens)
     for start, chunk in zip(count(0, CHUNK), _chunks(encoder, rows), strict=False):
-        found.rows.extend(rows[start + number] for number in chunk.kept)
-        found.asked.extend(chunk.conversations)
-        found.examples.extend(chunk.examples)
+        for fitted in chunk.kept:
+            found.rows.append(rows[start + fitted.number])
+            found.asked.append(fitted.conversation)
+            found.examples.append(fitted.example)
         receipt.add(chunk.receipt)
     return replace(found, left_out=left_out(receipt))
 

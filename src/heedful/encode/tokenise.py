@@ -19,7 +19,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
-from heedful.encode.account import Chunk, EncodingReceipt
+from heedful.encode.account import Chunk, EncodingReceipt, Fitted
 from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.stretches import Encoded, Flags, Ids, Stretches
 from heedful.encode.template import Template, choose_template
@@ -70,48 +70,47 @@ class Encoder:
         receipt, examples = EncodingReceipt(self.max_tokens), []
         for chunk in self.chunks(conversations):
             receipt.add(chunk.receipt)
-            examples += chunk.examples
+            examples += [fitted.example for fitted in chunk.kept]
         return examples, receipt
 
     def fitted(self, conversation: Conversation) -> Conversation | None:
         """Return a conversation as it is learned: itself, or cut to fit; None where it is left out."""
         (chunk,) = self.chunks([conversation])
-        return next(iter(chunk.conversations), None)
+        return next((fitted.conversation for fitted in chunk.kept), None)
 
     def chunks(self, conversations: Iterable[Conversation]) -> Iterator[Chunk]:
         """Encode conversations as they come, CHUNK of them at a time."""
         rest = iter(conversations)
         while some := list(islice(rest, CHUNK)):
-            chunk = Chunk([], [], [], [], EncodingReceipt(self.max_tokens))
-            rows = self._rows(some, chunk.receipt)
-            for number, (conversation, row) in enumerate(zip(some, rows, strict=True)):
-                if row is None:
-                    continue
-                ids, flags = row
-                if problem := self._unstopped(ids, flags):
-                    chunk.receipt.refused[str(conversation.place)] = problem
-                    continue
-                example = self._example(conversation, ids, flags)
-                if example is None:
-                    chunk.receipt.unlearned.append(str(conversation.place))
-                    continue
-                if len(ids) > self.max_tokens:
-                    shorter = self._shorten(conversation, ids, flags)
-                    if shorter is not None:
-                        flags = shorter.flags
-                        conversation = replace(conversation, messages=shorter.messages)
-                        example = self._example(conversation, shorter.ids, flags)
-                    if shorter is None or example is None:  # turns that are not learned may be all that fits
-                        chunk.receipt.dropped.append(str(conversation.place))
-                        continue
-                    chunk.receipt.count_cuts(shorter.fields)
-                chunk.receipt.rows += 1
-                chunk.receipt.stop_supervised += bool(example.supervised[-1]) and int(example.ids[-1]) in self.stop_ids
-                chunk.kept.append(number)
-                chunk.conversations.append(conversation)
-                chunk.examples.append(example)
-                chunk.answer_tokens.append(int(np.count_nonzero(flags)))
-            yield chunk
+            receipt = EncodingReceipt(self.max_tokens)
+            rows = enumerate(zip(some, self._rows(some, receipt), strict=True))
+            found = [self._fit(number, conversation, row, receipt) for number, (conversation, row) in rows if row]
+            yield Chunk([fitted for fitted in found if fitted], receipt)
+
+    def _fit(self, number: int, conversation: Conversation, row: Encoded, receipt: EncodingReceipt) -> Fitted | None:
+        """Make an example of an encoded conversation, cut where it is too long; None where it is left out. Either is
+        counted."""
+        ids, flags = row
+        if problem := self._unstopped(ids, flags):
+            receipt.refused[str(conversation.place)] = problem
+            return None
+        example = self._example(conversation, ids, flags)
+        if example is None:
+            receipt.unlearned.append(str(conversation.place))
+            return None
+        if len(ids) > self.max_tokens:
+            shorter = self._shorten(conversation, ids, flags)
+            if shorter is not None:
+                flags = shorter.flags
+                conversation = replace(conversation, messages=shorter.messages)
+                example = self._example(conversation, shorter.ids, flags)
+            if shorter is None or example is None:  # turns that are not learned may be all that fits
+                receipt.dropped.append(str(conversation.place))
+                return None
+            receipt.count_cuts(shorter.fields)
+        receipt.rows += 1
+        receipt.stop_supervised += bool(example.supervised[-1]) and int(example.ids[-1]) in self.stop_ids
+        return Fitted(number, conversation, example, int(np.count_nonzero(flags)))
 
     def _rows(self, conversations: Sequence[Conversation], receipt: EncodingReceipt) -> list[Encoded | None]:
         """Encode conversations; None for each that the template refuses, found by halving what holds one."""
