@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.models import plain_tokenizer, tiny_model
-from tests.train.sessions import Screen, log, session, state
+from tests.train.sessions import Screen, assert_same, log, session, state
 
 from heedful.atomic import write_json
 from heedful.config import TrainConfig
@@ -177,6 +177,23 @@ def test_an_update_that_is_not_finite_is_skipped_and_logged(
     assert skipped["step"] == 2
     assert skipped["rows"] == [trained.ready.train[i].id for i in trained.ready.order.epoch(0)[1]]
     assert all(torch.isfinite(value).all() for value in state(trained).values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is(tmp_path: Path, value: float) -> None:
+    trained = session(tmp_path / "run")
+    before = state(trained)
+    loss, _ = trained.learner.accumulate(trained.ready.train[:4], 0)
+    next(iter(trained.learner.parameters.values())).grad.fill_(value)  # type: ignore[union-attr]
+    assert not math.isfinite(trained.learner.update(0, loss)) and math.isfinite(loss)
+    assert_same(before, state(trained))
+
+
+def test_bad_updates_that_good_ones_part_do_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Poison(monkeypatch, {1, 2, 4, 5})
+    trained = session(tmp_path / "run", "train.max_steps=6")
+    assert trained.fit() == 0
+    assert [event["step"] for event in log(trained) if event["event"] == "skipped"] == [1, 2, 4, 5]
 
 
 def test_the_run_stops_when_updates_stay_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
