@@ -160,6 +160,18 @@ def test_losses_of_rows_that_are_trained_again_are_forgotten(tmp_path: Path) -> 
     assert np.isfinite(resumed.row_losses.per_token()[0]).sum(axis=1).tolist() == [22, 8]
 
 
+def test_nothing_stays_of_a_run_that_was_killed_before_it_saved(tmp_path: Path) -> None:
+    """What follows may be trained by other settings: no loss of a row and no best weights of before may stay."""
+    killed = session(tmp_path / "run", "train.evaluate_every=1", screen=crash_at(3))
+    with pytest.raises(Crash):
+        killed.fit()
+    assert checkpoint.best(killed.run.checkpoints)
+    restore(session(tmp_path / "run", "train.evaluate_every=1"))
+    assert checkpoint.best(killed.run.checkpoints) is None
+    assert log(killed) == []
+    assert killed.run.row_losses_file.read_bytes() == b""
+
+
 def test_the_log_is_cut_back_even_if_it_lost_its_end(tmp_path: Path) -> None:
     whole = session(tmp_path / "whole", "train.save_every=4")
     whole.fit()
