@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.train.sessions import session
 
 from heedful.errors import RunError
 from heedful.records import Progress
@@ -166,6 +167,12 @@ def test_two_checkpoints_stay_and_what_is_not_ours(tmp_path: Path) -> None:
         checkpoint.prune(tmp_path)
     names = sorted(f.name for f in tmp_path.iterdir())
     assert names == ["mine", "step-000001.bak", "step-000200", "step-000300", "step-5", "step-notes"]
+
+
+def test_a_run_removes_old_checkpoints_as_it_goes(tmp_path: Path) -> None:
+    trained = session(tmp_path, "train.save_every=1", "train.max_steps=4", "train.keep=last")
+    trained.fit()
+    assert sorted(f.name for f in trained.run.checkpoints.iterdir()) == ["step-000003", "step-000004"]
 
 
 def test_steps_are_ordered_by_number(tmp_path: Path) -> None:
