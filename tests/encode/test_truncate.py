@@ -154,3 +154,36 @@ def test_the_fewest_that_fit_are_found_from_any_guess(most: int) -> None:
         assert fewest(most, guess, lambda count: tried.append(count) or count >= border) == border  # noqa: B023
         assert {border - 1, border} - {0, most + 1} <= set(tried) <= set(range(1, most + 1))
         assert len(tried) <= 4 + 2 * abs(border - guess).bit_length()
+
+
+TURNS = (
+    Message("system", "s" * 60),
+    Message("user", "u"),
+    Message("assistant", "call"),
+    Message("tool", "f" * 60),
+    Message("tool", "l" * 60),
+    Message("assistant", "a" * 30),
+)
+
+
+@pytest.mark.parametrize(
+    ("excess", "left", "cut"),
+    [
+        (20, "s" * 60 + "f" * 60 + "l" * 40, {"tool result": 1}),
+        (80, "s" * 60 + "f" * 39 + "l", {"tool result": 1}),
+        (140, "s" * 38 + "fl", {"tool result": 1, "system": 1}),
+        (180, "sfl", {"tool result": 1, "system": 1, "answer": 1}),
+    ],
+)
+def test_the_last_tools_result_is_cut_first_and_the_system_message_after_all_of_them(
+    excess: int, left: str, cut: dict[str, int]
+) -> None:
+    row = Conversation("1", TURNS, Place("rows.json", 1))
+    whole = build_encoder(EncodeConfig(template="chatml"), byte_tokenizer(), 1000)
+    limit = len(whole.encode([row])[0][0]) - excess
+    shorter = build_encoder(EncodeConfig(template="chatml", max_tokens=limit), byte_tokenizer(), 1000)
+    (example,), receipt = shorter.encode([row])
+    fitted = shorter.fitted(row)
+    assert fitted is not None and len(example) == limit
+    assert "".join(turn.content for turn in fitted.messages if turn.role in ("system", "tool")) == left
+    assert receipt.truncated == cut
