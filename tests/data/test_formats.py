@@ -191,6 +191,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("alpaca", ALPACA | {"output": "\ud83d"}, 'field "output" holds half of a surrogate pair'),
     ("alpaca", ALPACA | {"history": "x"}, 'field "history" is "x", not a list.'),
     ("alpaca", ALPACA | {"history": [["x"]]}, 'a turn of "history" is not a pair.'),
+    ("alpaca", ALPACA | {"history": [["x", "y", "z"]]}, 'a turn of "history" is not a pair.'),
     ("alpaca", ALPACA | {"history": [["x", ""]]}, "history (assistant) is empty."),
     ("alpaca", "text", 'the row is "text", not an object.'),
     ("alpaca", [], "the row is an empty list, not an object."),
