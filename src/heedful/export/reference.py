@@ -113,7 +113,8 @@ def _logits(model: PreTrainedModel, ids: list[int], last: int) -> torch.Tensor:
 
 
 def largest_difference(reference: Reference, other: Sequence[torch.Tensor]) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(reference.scores, other, strict=True))
+    """Return the largest difference of two logits of a kind; NaN where one of them is none."""
+    return float(torch.stack([(a - b).abs().max() for a, b in zip(reference.scores, other, strict=True)]).max())
 
 
 def divergence(reference: Reference, other: Sequence[torch.Tensor]) -> dict[str, float]:
