@@ -108,7 +108,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
     counts = {  # of what most data sets have none of
-        "rows dropped, as every answer has the weight 0": len(encoding["unlearned"]),
+        "rows dropped, as every answer has the weight 0": len(encoding.get("unlearned", ())),
         "rows dropped, as the chat template refuses them": len(encoding.get("refused", ())),
         **{f"test rows not scored, {why}": len(rows) for why, rows in encoding.get("not_scored", {}).items()},
         "test rows cut to fit the model": (facts.evaluation or {}).get("rows_cut", 0),

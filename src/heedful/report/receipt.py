@@ -26,7 +26,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Tell how the rows became tokens."""
-    rows, unlearned = encoding["rows"], len(encoding["unlearned"])
+    rows, unlearned = encoding["rows"], len(encoding.get("unlearned", ()))
     limit = f"at most {encoding['limit']:,} tokens"
     return [
         ("template", f"{encoding['template']}, stop token {encoding['stop_token']}, {limit}"),

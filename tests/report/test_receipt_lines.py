@@ -1,0 +1,20 @@
+"""What page and card tell of the rows, also where an earlier version wrote the receipt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.report.runs import finished_run
+
+from heedful.atomic import read_json, write_json
+from heedful.report.page import write_pages
+
+
+def test_a_receipt_that_does_not_know_a_later_count_is_told_without_it(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    receipt = read_json(run.receipt_file)
+    del receipt["encoding"]["unlearned"]
+    write_json(run.receipt_file, receipt)
+    page = write_pages(run).read_text(encoding="utf-8")
+    assert "dropped as too long" in page and "weight 0" not in page
+    assert "80 learned from" in (run.model / "README.md").read_text(encoding="utf-8")
