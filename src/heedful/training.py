@@ -130,7 +130,11 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first():
         ready, model_config = prepare_data(here)
-    if not_scored := ready.receipt["encoding"]["not_scored"]:
+    encoding = ready.receipt["encoding"]
+    if not_validated := encoding["not_validated"]:
+        rows = f"Of {len(ready.splits.validation):,} validation rows"
+        screen.say(f"{rows} are left out of the validation loss: {in_words(not_validated)}.")
+    if not_scored := encoding["not_scored"]:
         screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {in_words(not_scored)}.")
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})

@@ -184,7 +184,9 @@ def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
         assert encoding["rows_with_target"] == encoding["rows"]
         return encoding["rows"], encoding["unlearned"]
 
-    with pytest.raises(DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows"):
+    with pytest.raises(
+        DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows are unusable\)"
+    ):
         counts()
     assert counts("data.on_bad_row=skip") == (20, ["r (row 21)"])
     assert counts("encode.supervise=all") == (21, [])
@@ -207,11 +209,11 @@ def test_rows_that_the_template_refuses_are_named_or_counted_in_whatever_part_th
 
     for part in parts:
         told = (
-            r"^r\.json:7 \(row 21\): The template 'own' refuses a conversation: no system \(1 of 41 rows are like this"
+            r"^r\.json:7 \(row 21\): The template 'own' refuses a conversation: no system \(1 of 47 rows are unusable\)"
         )
         with pytest.raises(DataError, match=told):
             prepared(part, many)
-        with pytest.raises(DataError, match=r"2 of 21 rows"):
+        with pytest.raises(DataError, match=r"2 of 27 rows are unusable, more than 5%"):
             prepared(part, (refused, *one[1:-1], replace(refused, place=Place("r.json", 22))), "data.on_bad_row=skip")
         ready = prepared(part, many, "data.on_bad_row=skip")
         assert len(getattr(ready, part)) == 40 if part != "test" else ready.scored == 40
@@ -243,7 +245,7 @@ def test_what_cannot_be_scored_is_found_before_a_training_as_in_an_evaluation(tm
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
-        (Splits(rows(3), (), ()), "3 of 3 rows to train on are longer than 8 tokens. Raise encode.max_tokens"),
+        (Splits(rows(3), (), ()), "0 of 3 rows are left to train on: 3 longer than 8 tokens (the first: "),
         (Splits((), (), rows(1)), "0 of 1 rows are left to train on; the split holds them back. Add rows."),
     ],
 )

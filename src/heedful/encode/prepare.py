@@ -21,7 +21,7 @@ from heedful.encode.account import EncodingReceipt
 from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.encode.examples import VERSION, Examples, ids_type, write_examples
 from heedful.encode.order import Order, families
-from heedful.encode.scored import account_for, left_out, scoring
+from heedful.encode.scored import account_for, in_words, not_learned, not_scored, scoring
 from heedful.encode.tokenise import CHUNK, Encoder, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError
@@ -68,14 +68,15 @@ def prepare(
     identity = encoder.identity()
     train, facts = _encoded(encoder, identity, splits.train, "train", reporter)
     counts = EncodingReceipt(**facts["receipt"])
-    _refuse_bad(counts, len(splits.train), config.data.on_bad_row)
-    if not train:
-        raise _nothing_left(redacted(config.data.path), splits, encoder.max_tokens)
     validation, others = _encoded(encoder, identity, splits.validation, "validation", reporter)
-    _refuse_bad(EncodingReceipt(**others["receipt"]), len(splits.validation), config.data.on_bad_row)
+    validated = EncodingReceipt(**others["receipt"])
     tested = _tested(scoring(encoder, positions), splits.test, reporter)
-    _refuse_refused(tested, len(splits.test), config.data.on_bad_row)
-    encoding = _describe(encoder, train, counts) | {"not_scored": left_out(tested)}
+    rows = len(splits.train) + len(splits.validation) + len(splits.test)
+    _refuse_bad((counts, validated, tested), [*counts.unlearned, *validated.unlearned], rows, config.data.on_bad_row)
+    if not train:
+        raise _nothing_left(redacted(config.data.path), splits, counts)
+    encoding = _describe(encoder, train, counts)
+    encoding |= {"not_validated": not_learned(validated), "not_scored": not_scored(tested)}
     order = order_of(config.train, train)
     encoding["batch_widths"] = batch_widths(order, train)
     encoding["shared_beginnings"] = None if order.families is None else _shared_beginnings(order.families)
@@ -87,36 +88,30 @@ def prepare(
     return Prepared(splits, encoder, train, validation, order, receipt, int(train.tokens.max()), hashes, tested.rows)
 
 
-def _refuse_bad(counts: EncodingReceipt, rows: int, on_bad_row: str) -> None:
-    """Refuse rows that cannot be learned from, unless bad rows are skipped and these are few."""
-    _refuse_refused(counts, rows, on_bad_row)
-    bad = counts.unlearned
-    if _too_many(len(bad), rows, on_bad_row):
-        problem = f"{bad[0]}: every assistant's message has the weight 0, so nothing would be learned"
+def _refuse_bad(parts: Sequence[EncodingReceipt], unlearned: Sequence[str], rows: int, on_bad_row: str) -> None:
+    """Refuse rows that the template refuses or in which nothing would be learned, unless bad rows are skipped and
+    these are few of all."""
+    refused = {place: problem for part in parts for place, problem in part.refused.items()}
+    bad, skips = len(refused) + len(unlearned), on_bad_row == "skip"
+    if bad <= (MOST_SKIPPED * rows if skips else 0):
+        return
+    if refused:
+        place, problem = next(iter(refused.items()))
+        skip = "" if skips else "let --on-bad-row skip leave it out, "
+        fix = f"Change or remove the row, {skip}or choose --set encode.template=alpaca."
+    else:
+        place, problem = unlearned[0], "every assistant's message has the weight 0, so nothing would be learned"
         fix = "Give one of them the weight 1, or remove the row."
-        raise DataError(f"{problem} ({len(bad)} of {rows} rows are like this).", fix)
+    more = f", more than {MOST_SKIPPED:.0%}" if skips else ""
+    raise DataError(f"{place}: {problem.rstrip('.')} ({bad} of {rows} rows are unusable{more}).", fix)
 
 
-def _refuse_refused(counts: EncodingReceipt, rows: int, on_bad_row: str) -> None:
-    """Refuse rows that the template refuses, under the same rule."""
-    bad = counts.refused
-    if _too_many(len(bad), rows, on_bad_row):
-        place, problem = next(iter(bad.items()))
-        told = f"{place}: {problem.rstrip('.')} ({len(bad)} of {rows} rows are like this)."
-        fix = "Change or remove the row, let --on-bad-row skip leave it out, or choose --set encode.template=alpaca."
-        raise DataError(told, fix)
-
-
-def _too_many(bad: int, rows: int, on_bad_row: str) -> bool:
-    return bad > (MOST_SKIPPED * rows if on_bad_row == "skip" else 0)
-
-
-def _nothing_left(path: str, splits: Splits, limit: int) -> DataError:
+def _nothing_left(path: str, splits: Splits, counts: EncodingReceipt) -> DataError:
     """Say why there is no example to train on."""
-    rows = len(splits.train)
-    if rows:
-        fix = "Raise encode.max_tokens, or choose a model that takes longer rows."
-        return DataError(f"{path}: {rows:,} of {rows:,} rows to train on are longer than {limit:,} tokens.", fix)
+    if splits.train:
+        fix = "Raise encode.max_tokens, or choose a model that takes longer rows." if counts.dropped else "Add rows."
+        why = in_words(not_learned(counts))
+        return DataError(f"{path}: 0 of {len(splits.train):,} rows are left to train on: {why}.", fix)
     kept = len(splits.validation) + len(splits.test)
     return DataError(f"{path}: 0 of {kept:,} rows are left to train on; the split holds them back.", "Add rows.")
 

@@ -44,7 +44,7 @@ def sift(encoder: Encoder, rows: Sequence[Conversation]) -> Scorable:
             found.asked.append(fitted.conversation)
             found.examples.append(fitted.example)
         receipt.add(chunk.receipt)
-    return replace(found, left_out=left_out(receipt))
+    return replace(found, left_out=not_scored(receipt))
 
 
 def account_for(encoder: Encoder, rows: Sequence[Conversation], done: Done) -> EncodingReceipt:
@@ -61,13 +61,18 @@ def scoring(encoder: Encoder, positions: int) -> Encoder:
     return replace(encoder, max_tokens=positions, supervise="response", long_rows="truncate", weighs_prompts=False)
 
 
-def left_out(receipt: EncodingReceipt) -> LeftOut:
+def not_scored(receipt: EncodingReceipt) -> LeftOut:
     """Name the rows that cannot be scored, by why."""
-    found = {
-        "refused by the template": [*receipt.refused],
-        "too long to be cut to fit": receipt.dropped,
-        "with a last answer of weight 0": receipt.unlearned,
-    }
+    return _left_out(receipt, "too long to be cut to fit", "with a last answer of weight 0")
+
+
+def not_learned(receipt: EncodingReceipt) -> LeftOut:
+    """Name the rows that cannot be learned or validated on, by why."""
+    return _left_out(receipt, f"longer than {receipt.limit:,} tokens", "with every answer of weight 0")
+
+
+def _left_out(receipt: EncodingReceipt, too_long: str, silent: str) -> LeftOut:
+    found = {"refused by the template": [*receipt.refused], too_long: receipt.dropped, silent: receipt.unlearned}
     return {why: places for why, places in found.items() if places}
 
 

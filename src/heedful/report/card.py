@@ -103,14 +103,17 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     sizes = {part: f"{data['sizes'][part]:,}" for part in SHARES}
     if facts.rows_learned < data["sizes"]["train"]:
         sizes["train"] = f"{facts.rows_learned:,} of {sizes['train']}"
-    if unscored := sum(map(len, encoding.get("not_scored", {}).values())):
-        sizes["test"] = f"{data['sizes']['test'] - unscored:,} of {sizes['test']}"
+    left_out = {"validation": encoding.get("not_validated", {}), "test": encoding.get("not_scored", {})}
+    for part, whys in left_out.items():
+        if unused := sum(map(len, whys.values())):
+            sizes[part] = f"{data['sizes'][part] - unused:,} of {sizes[part]}"
     used = ", ".join(f"{sizes[part]} {what}" for part, what in SHARES.items())
     leaks = ", ".join(f"{part} {n['exact']} word for word, {n['near']} nearly" for part, n in data["leaks"].items())
     counts = {  # of what most data sets have none of
         "rows dropped, as every answer has the weight 0": len(encoding.get("unlearned", ())),
         "rows dropped, as the chat template refuses them": len(encoding.get("refused", ())),
-        **{f"test rows not scored, {why}": len(rows) for why, rows in encoding.get("not_scored", {}).items()},
+        **{f"validation rows left out, {why}": len(rows) for why, rows in left_out["validation"].items()},
+        **{f"test rows not scored, {why}": len(rows) for why, rows in left_out["test"].items()},
         "test rows cut to fit the model": (facts.evaluation or {}).get("rows_cut", 0),
     }
     return [
@@ -151,9 +154,9 @@ def _limits(facts: Facts) -> list[str]:
             f"The scores are on {evaluation['rows']:,} rows of the same data set: they say little of other kinds of "
             "questions. Likeness to a reference is not the same as being right."
         )
-    held = facts.receipt["data"]["sizes"]
-    if not held["validation"]:
-        limits.append("No rows were held back for a validation loss: the last weights are kept, not the best.")
+    left_out = facts.receipt["encoding"].get("not_validated", {})
+    if facts.receipt["data"]["sizes"]["validation"] == sum(map(len, left_out.values())):
+        limits.append("There was no row for a validation loss: the last weights are kept, not the best.")
     if evaluation and "forgetting" not in evaluation:
         limits.append("What it forgot of what the base model knew was not measured.")
     return limits

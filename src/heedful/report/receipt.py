@@ -27,6 +27,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Tell how the rows became tokens."""
     rows, unlearned = encoding["rows"], len(encoding.get("unlearned", ()))
+    not_validated = encoding.get("not_validated", {})
     limit = f"at most {encoding['limit']:,} tokens"
     return [
         ("template", f"{encoding['template']}, stop token {encoding['stop_token']}, {limit}"),
@@ -37,6 +38,7 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("dropped as too long", str(len(encoding["dropped"]))),
         *([("dropped, all answers of weight 0", str(unlearned))] if unlearned else []),
         *([("dropped, refused by the template", str(len(refused)))] if (refused := encoding.get("refused")) else []),
+        *(("validation rows left out", f"{len(places):,} {why}") for why, places in not_validated.items()),
         *(("test rows not scored", f"{len(places):,} {why}") for why, places in encoding.get("not_scored", {}).items()),
         ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
         *([("shared beginnings", _shared(alike))] if (alike := encoding.get("shared_beginnings")) else []),
