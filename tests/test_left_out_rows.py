@@ -1,4 +1,4 @@
-"""Rows that drop out on their way to tokens are counted in whatever part they stand, told, and few of them stop nothing."""
+"""Rows that drop out on their way to tokens are counted and told in every part; few of them stop nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models import byte_tokenizer, tiny_model
 
 import heedful
+from heedful import sweep, training
+from heedful.atomic import read_json
 from heedful.checking import check
-from heedful.errors import DataError
+from heedful.cli import main
+from heedful.errors import DataError, UsageError
+from heedful.run import Run
+from tests.models import byte_tokenizer, tiny_model
 
 LONG = " and so on" * 20
 NO_SYSTEM = (
@@ -19,6 +23,7 @@ NO_SYSTEM = (
     "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+QUICK = {"train.max_steps": 1, "train.batch_size": 4, "generate.max_tokens": 4, "train.precision": "fp32"}
 
 
 def turns(number: int, *, long: bool = False, system: bool = False) -> dict[str, Any]:
@@ -60,6 +65,7 @@ def test_validation_rows_that_are_left_out_are_told_and_on_the_card(
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert f"{4 - long} of 4 for the validation loss, 1 for the scores" in card
     assert f"- validation rows left out, {why}: {long}\n" in card
+    assert "validation rows left out" in run.report_file.read_text(encoding="utf-8")
     assert ("There was no row for a validation loss" in card) == (long == 4)
 
 
@@ -88,3 +94,62 @@ def test_a_part_without_any_row_to_learn_is_named_by_why(strict: str, tmp_path: 
     data = parts(tmp_path / "data", train=[turns(0, system=True)], test=[turns(i) for i in range(1, 30)])
     with pytest.raises(DataError, match=r"0 of 1 rows are left to train on: 1 refused by the template \(the first"):
         check(data, model=strict, settings={"data.on_bad_row": "skip", "data.validation_share": 0.0})
+
+
+def test_a_row_that_one_variant_cannot_score_is_left_out_for_all(
+    strict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("loss_plot", "write_pages"):  # pictures, pages and probes have tests of their own
+        monkeypatch.setattr(training, name, lambda *arguments: None)
+    monkeypatch.setattr("heedful.evaluate.base_and_tuned.probe", lambda *arguments: [])
+    test = [turns(200 + i, system=i == 3) for i in range(20)]
+    data = parts(tmp_path / "data", train=[turns(i) for i in range(12)], validation=[turns(100)], test=test)
+    settings = [f"--set={leaf}={value}" for leaf, value in {**QUICK, "data.on_bad_row": "skip"}.items()]
+    asked = ["sweep", data, "--vary", "encode.template=alpaca,own", "-m", strict, *settings]
+    with pytest.raises(SystemExit, match="0"):
+        main([*asked, "--out", str(tmp_path / "sweep")])
+    said = capsys.readouterr().out
+    assert "Sweep on 19 test rows" in said and "Test rows left out, as not every run scored them: 1." in said
+    found = read_json(tmp_path / "sweep" / "sweep.json")
+    assert (found["rows"], found["left_out"], Path(found["recipe"]).is_file()) == (19, 1, True)
+    alpaca, own = (Run(Path(variant["runs"][0])) for variant in found["variants"])
+    assert [len(run.scores_file.read_text().splitlines()) for run in (alpaca, own)] == [20, 19]
+    alpaca_scores, own_scores = (variant["scores"]["rouge_l"] for variant in found["variants"])
+    assert alpaca_scores["n"] == own_scores["n"] == 19
+    assert [v["by_seed"] for v in found["variants"]] == [[s["value"]] for s in (alpaca_scores, own_scores)]
+    kept = [json.loads(line) for line in alpaca.scores_file.read_text().splitlines() if "(row 4)" not in line]
+    assert alpaca_scores["value"] == pytest.approx(sum(row["models"]["tuned"]["rouge_l"] for row in kept) / 19)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (0.5, "None of the 6 test rows can be scored by every run: 6 with a last answer of weight 0 (the first: "),
+        (0.0, "A sweep needs test rows, and none were held back. Set data.test_share above 0."),
+    ],
+)
+def test_without_test_rows_to_score_nothing_is_trained(share: float, told: str, strict: str, tmp_path: Path) -> None:
+    rows: dict[str, Any] = {"train": [turns(i) for i in range(12)], "validation": [turns(100)]}
+    if share:
+        rows["test"] = [turns(200 + i) for i in range(6)]
+        for row in rows["test"]:
+            row["messages"][-1]["weight"] = 0
+    data = parts(tmp_path / "data", **rows)
+    settings = {**QUICK, "data.test_share": share}
+    with pytest.raises(UsageError) as error:
+        sweep.sweep(data, model=strict, vary=["train.lr=1e-4,2e-4"], settings=settings, out=tmp_path / "sweep")
+    assert told in str(error.value)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_variant_that_can_score_nothing_is_found_before_another_is_trained(strict: str, tmp_path: Path) -> None:
+    one, other = turns(200, system=True), turns(201)
+    one["messages"][-1]["content"] = "Yes."
+    other["messages"][-1]["weight"] = 0
+    data = parts(tmp_path / "data", train=[turns(i) for i in range(60)], validation=[turns(100)], test=[one, other])
+    settings = {**QUICK, "data.on_bad_row": "skip"}
+    with pytest.raises(
+        UsageError, match=r"None of the 2 test rows .*: 1 with .*; 1 refused by the template \(the first"
+    ):
+        sweep.sweep(data, model=strict, vary=["encode.template=alpaca,own"], settings=settings, out=tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()

@@ -22,11 +22,13 @@ from heedful import pipeline
 from heedful.address import redacted
 from heedful.atomic import atomic_write, read_json, write_json
 from heedful.begin import FITTED, configure
+from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
+from heedful.encode.scored import in_words
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.metrics import higher_is_better
-from heedful.evaluate.rows import Cell, RowScores, read_rows
+from heedful.evaluate.rows import Cell, RowScores, read_rows, unique
 from heedful.evaluate.stats import SIGNIFICANCE
 from heedful.evaluate.summary import names, paired, score
 from heedful.report import screen
@@ -72,6 +74,8 @@ def sweep(
     configs = {run.path: _config(base, v, run) for v in variants for run in v.runs}
     _check_apart(variants, base)
     _check_earlier(configs, base.data)
+    if not all(_is_finished(Run(path)) for path in configs):
+        _check_scorable(configs.values())
     make_directory(Run(folder))
     for number, (path, config) in enumerate(configs.items(), 1):
         screen.say(f"Run {number} of {len(configs)}: {path}")
@@ -173,6 +177,20 @@ def _check_data(data: DataConfig, runs: Iterable[Path]) -> None:
         raise UsageError(problem, "Choose another --out, or restore the file.")
 
 
+def _check_scorable(configs: Iterable[Config]) -> None:
+    """Refuse, before anything is trained, a grid of which no test row can be scored by every run."""
+    alike = {tuple(leaves(config)[leaf] for leaf in RECOUNT): config for config in configs}
+    why: dict[str, str] = {}  # a row's place -> why not every run can score it
+    for config in alike.values():
+        ready, _ = prepare_data(config)
+        why |= {place: told for told, places in ready.receipt["encoding"]["not_scored"].items() for place in places}
+    if not (test := len(ready.splits.test)):
+        raise UsageError("A sweep needs test rows, and none were held back.", "Set data.test_share above 0.")
+    if len(why) == test:
+        each = in_words({told: [place for place in why if why[place] == told] for told in why.values()})
+        raise UsageError(f"None of the {test:,} test rows can be scored by every run: {each}.", "Hold others back.")
+
+
 def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run was asked for, before it fitted some to its machine.
 
@@ -184,7 +202,7 @@ def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _finish(run: Run, config: Config) -> None:
     """Train and evaluate a run, or what is missing of it."""
-    if run.scores_file.is_file() and run.evaluation_file.is_file() and not _answered_otherwise(run):
+    if _is_finished(run):
         screen.say("It is finished already.")
         return
     if run.has_model and holds_run(run):
@@ -198,13 +216,12 @@ def _finish(run: Run, config: Config) -> None:
     except Interrupted:
         screen.say("The same sweep command continues here.")
         raise
-    if not run.evaluation_file.is_file():
-        raise UsageError("A sweep needs test rows, and none were held back.", "Set data.test_share above 0.")
 
 
-def _answered_otherwise(run: Run) -> bool:
-    """Say whether somebody evaluated a run with other settings than its own since."""
-    return bool(read_json(run.evaluation_file)["of"]["settings"])
+def _is_finished(run: Run) -> bool:
+    """Say whether a run is evaluated, and nobody did that with other settings than its own since."""
+    evaluated = run.scores_file.is_file() and run.evaluation_file.is_file()
+    return evaluated and not read_json(run.evaluation_file)["of"]["settings"]
 
 
 def _is_default(variant: Variant, base: Config) -> bool:
@@ -219,47 +236,51 @@ def _learned_with(config: Config) -> dict[str, Any]:
 
 def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str, Any]:
     """Compare every variant with `first`; the winner is the one whose deciding score is best."""
-    rows = {run.path: read_rows(run.scores_file) for v in variants for run in v.runs}
-    _check_rows(rows)
-    columns = {v.name: averaged([rows[run.path] for run in v.runs]) for v in variants}
-    entries = [_entry(v, columns[v.name], columns[first.name], decides) for v in variants]
+    cells, left_out = _on_common_rows({run.path: read_rows(run.scores_file) for v in variants for run in v.runs})
+    seeds = {v.name: [cells[run.path] for run in v.runs] for v in variants}
+    default = averaged(seeds[first.name])
+    entries = [_entry(v, seeds[v.name], default if v is not first else None, decides) for v in variants]
     _adjust(entries, decides)
     sign = 1 if higher_is_better(decides) else -1
     winner = max(entries, key=lambda entry: sign * entry["scores"][decides]["value"])
     return {
-        "rows": len(columns[first.name]), "seeds": len(first.runs), "decides": decides, "compared_with": first.name,
-        "winner": winner["name"], "variants": entries,
+        "rows": len(default), "left_out": left_out, "seeds": len(first.runs), "decides": decides,
+        "compared_with": first.name, "winner": winner["name"], "variants": entries,
     }  # fmt: skip
 
 
-def _check_rows(rows: Mapping[Path, Sequence[RowScores]]) -> None:
-    """Refuse runs that were evaluated on different rows: row i of one is compared with row i of another."""
-    keys = {path: [row.key for row in scored] for path, scored in rows.items()}
-    first = next(iter(keys))
-    if other := next((path for path in keys if keys[path] != keys[first]), None):
-        raise UsageError(f"{other} was evaluated on other rows than {first}.", "Choose another --out.")
+def _on_common_rows(rows: Mapping[Path, Sequence[RowScores]]) -> tuple[dict[Path, list[Cell]], int]:
+    """Return each run's scores of the rows that every run scored, in one order, and how many rows only some did."""
+    found = {path: dict(zip(unique(row.key for row in scored), scored, strict=True)) for path, scored in rows.items()}
+    every = dict.fromkeys(key for scored in found.values() for key in scored)
+    common = [key for key in every if all(key in scored for scored in found.values())]
+    if not common:
+        raise UsageError(f"No test row was scored by all {len(rows)} runs.", "Choose another --out.")
+    cells = {path: [scored[key].cells["tuned"] for key in common] for path, scored in found.items()}
+    return cells, len(every) - len(common)
 
 
-def _entry(variant: Variant, cells: Sequence[Cell], default: Sequence[Cell], decides: str) -> dict[str, Any]:
+def _entry(
+    variant: Variant, seeds: Sequence[Sequence[Cell]], default: Sequence[Cell] | None, decides: str
+) -> dict[str, Any]:
     """Return a variant's line of the table: its scores, that of each seed, and how it compares."""
+    cells = averaged(seeds)
     metrics = names(cells)
     scores = {metric: asdict(found) for metric in metrics if (found := score(cells, metric))}
-    seeds = [[row.cells["tuned"] for row in read_rows(run.scores_file)] for run in variant.runs]
     return {
         "name": variant.name,
         "settings": dict(variant.settings),
         "runs": [str(run.path) for run in variant.runs],
         "scores": scores,
         "by_seed": [found.value for of_seed in seeds if (found := score(of_seed, decides))],
-        "paired": paired(default, cells, metrics) if cells is not default else {},
+        "paired": paired(default, cells, metrics) if default is not None else {},
     }
 
 
-def averaged(seeds: Sequence[Sequence[RowScores]]) -> list[Cell]:
+def averaged(seeds: Sequence[Sequence[Cell]]) -> list[Cell]:
     """Average the tuned models' scores of each row over the seeds; counts of corpus scores are added."""
     cells = []
-    for of_row in zip(*seeds, strict=True):
-        found = [row.cells["tuned"] for row in of_row]
+    for found in zip(*seeds, strict=True):
         shared = [metric for metric in found[0].values if all(metric in cell.values for cell in found)]
         values = {metric: float(np.mean([cell.values[metric] for cell in found])) for metric in shared}
         sums = {name: np.sum([cell.counts[name] for cell in found], axis=0).tolist() for name in found[0].counts}

@@ -69,6 +69,8 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     out.print(table)
     for text in open_questions:
         out.print(Text(clean(text), style="dim"))
+    if left_out := result["left_out"]:
+        out.print(f"Test rows left out, as not every run scored them: {left_out:,}.", soft_wrap=True)
     if not result["default"]:
         first = f"None of them is the default: each is compared with the first, {result['compared_with']}."
         out.print(first, soft_wrap=True)
