@@ -1,7 +1,7 @@
 """Addresses: of what kind they are, and how much of one may be shown.
 
-What follows the `?` of a file's address may be a key: it stays in config.yaml, by which the data is read again, and is
-shown nowhere else.
+What follows the `?` of an address may be a key. That of a file stays in config.yaml, by which the data is read again,
+and is shown nowhere else.
 """
 
 from __future__ import annotations

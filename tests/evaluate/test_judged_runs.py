@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.evaluate.fake_judge import Judge
+from tests.evaluate.fake_judge import KEY, Judge
 from tests.evaluate.verbs import said
 
 from heedful import pipeline
@@ -42,6 +42,20 @@ def test_a_judge_that_is_down_is_named_and_what_it_scored_is_kept(
     assert part["unscored"] == part["asked"] == 2 * part["rows"]
     assert part["models"] == {}
     assert part["unscored_examples"][0]["reply"] == "11/10"
+
+
+def test_a_key_in_the_judges_address_is_neither_stored_nor_told(
+    copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", copy.path, "--judge", f"{judge.url}?key={KEY}", "--judge-model", "grader"]
+    judge.always = (404, f"no POST /v1/chat/completions?key={KEY}")
+    code, told = said(arguments, capsys)
+    assert code == 1 and KEY not in told and f"{judge.url}/chat/completions?..." in told and "?***" in told
+    judge.always, judge.faults = None, ["70", (400, f"not at ?key={KEY}")]
+    assert said(arguments, capsys)[0] == 0
+    part = read_json(copy.evaluation_file)["judge"]
+    assert part["url"].endswith("?...") and "?***" in part["unscored_examples"][0]["reason"]
+    assert not [file for file in copy.path.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
 
 
 def test_answers_to_rows_of_other_columns_are_judged_as_stored_and_kept_when_the_judge_is_down(

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
+from heedful.address import redacted
 from heedful.errors import HeedfulError, UsageError
 from heedful.openai_server import client_options, error_text
 
@@ -142,7 +143,9 @@ class Endpoint:
             if time.monotonic() > deadline:
                 raise _Passing(f"its answer took longer than {10 * self.timeout:g} s")
         if status != httpx2.codes.OK:
-            why = error_text(content.decode("utf-8", "replace")).replace(self.key or "\0", "***")
+            why = error_text(content.decode("utf-8", "replace"))
+            for secret in filter(None, (self.key, urlsplit(self.url).query)):
+                why = why.replace(secret, "***")
             raise NoReply(f"{told}: {why}".rstrip(": "), refused=True, fatal=status in MUST_END)
         return content
 
@@ -155,7 +158,7 @@ def completions_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--judge {url} is not a URL.", "Write it as http://127.0.0.1:11434/v1.")
+        raise UsageError(f"--judge {redacted(url)} is not a URL.", "Write it as http://127.0.0.1:11434/v1.")
     if parts.username or parts.password:
         raise UsageError(
             "--judge holds a name or password.", "Give the key in HEEDFUL_JUDGE_KEY or with --judge-key-file."

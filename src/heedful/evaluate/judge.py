@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 
+from heedful.address import redacted
 from heedful.errors import RunError
 from heedful.evaluate.endpoint import Endpoint, Messages, NoReply, Reply
 
@@ -181,7 +182,7 @@ class Replies:
         if not fault.fatal and self._is_up():
             return
         raise RunError(
-            f"The judge at {self.endpoint.url} gives no replies: {fault.problem}.",
+            f"The judge at {redacted(self.endpoint.url)} gives no replies: {fault.problem}.",
             f"{len(self.known)} replies are kept in {self.file}; the same command asks for the rest.",
         ) from None
 

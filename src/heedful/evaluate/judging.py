@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from heedful.address import redacted
 from heedful.atomic import read_json, write_json
 from heedful.data.turns import in_words
 from heedful.evaluate.endpoint import Endpoint
@@ -67,7 +68,7 @@ def judge_run(
     before = read_json(results.evaluation_file, again)
     result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
     result |= evaluation(scored, before["decides"])
-    result["judge"] |= {"url": judge.url, "model": judge.model, **_told(verdicts)}
+    result["judge"] |= {"url": redacted(judge.url), "model": judge.model, **_told(verdicts)}
     write_rows(results.scores_file, scored)
     write_json(results.evaluation_file, result)
     return result
