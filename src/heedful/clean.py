@@ -27,6 +27,11 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or _HALF.search(text) is None
 
 
+def writable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def check_unicode(what: str, name: object) -> None:
     """Raise UsageError for a name that no file, page or library could hold: it must be text."""
     if not is_unicode(str(name)):

@@ -53,6 +53,7 @@ FAULTS = {
     "no JSON": (200, "<html>"),
     "other JSON": (200, "[]"),
     "no choices": (200, '{"choices": []}'),
+    "endless tokens": (200, '{"choices": [{"message": {"content": "70"}}], "usage": {"prompt_tokens": 1e999}}'),
     "no text": (200, '{"choices": [{"message": {"content": null}}]}'),
 }
 

@@ -44,6 +44,18 @@ def test_a_judge_that_is_down_is_named_and_what_it_scored_is_kept(
     assert part["unscored_examples"][0]["reply"] == "11/10"
 
 
+def test_half_a_character_from_the_judge_does_not_end_the_judging(
+    copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", copy.path, "--judge", judge.url, "--judge-model", "grader"]
+    judge.faults = ["70", "good \ud83d", (400, r'{"error": "no \ud83d here"}')]
+    assert said(arguments, capsys)[0] == 0
+    told = {
+        entry.get("reply") or entry["reason"] for entry in read_json(copy.evaluation_file)["judge"]["unscored_examples"]
+    }
+    assert told == {"good ?", "it answers 400 Bad Request: no ? here"}
+
+
 def test_a_key_in_the_judges_address_is_neither_stored_nor_told(
     copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:

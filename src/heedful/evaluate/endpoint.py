@@ -174,7 +174,7 @@ def _reply(content: bytes) -> Reply:
         text = answer["choices"][0]["message"]["content"]
         usage = answer.get("usage") or {}
         counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         raise _Passing("its answer is not a chat completion") from None
     if not isinstance(text, str):
         raise _Passing("its answer holds no text")

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 
 from heedful.address import redacted
+from heedful.clean import writable
 from heedful.errors import RunError
 from heedful.evaluate.endpoint import Endpoint, Messages, NoReply, Reply
 
@@ -217,13 +218,13 @@ def _read(
     """Take a reply's meaning, and count it."""
     verdicts.asked += 1
     if isinstance(reply, NoReply):
-        verdicts.unscored.append({"place": place, "model": model, "reason": reply.problem})
+        verdicts.unscored.append({"place": place, "model": model, "reason": writable(reply.problem)})
         return None
     verdicts.prompt_tokens += reply.prompt_tokens
     verdicts.completion_tokens += reply.completion_tokens
     value = meaning(reply.text)
     if value is None:
-        verdicts.unscored.append({"place": place, "model": model, "reply": reply.text[:200]})
+        verdicts.unscored.append({"place": place, "model": model, "reply": writable(reply.text[:200])})
     return value
 
 

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from heedful.clean import writable
 from heedful.errors import HeedfulError
 
 LOG = logging.getLogger("heedful.serve")
@@ -42,11 +43,6 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body(), self.status, self.headers)
-
-
-def writable(text: str) -> str:
-    """Replace lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def refused(message: str, param: str | None, code: str | None = None) -> Problem:
