@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,31 @@ def test_half_a_character_from_the_judge_does_not_end_the_judging(
         entry.get("reply") or entry["reason"] for entry in read_json(copy.evaluation_file)["judge"]["unscored_examples"]
     }
     assert told == {"good ?", "it answers 400 Bad Request: no ? here"}
+
+
+def test_an_interrupted_judging_waits_for_no_reply_and_tells_what_is_kept(
+    copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released, waited, asked = threading.Event(), [], itertools.count()
+
+    def reply(content: str) -> str:
+        """Reply to the first question alone; once that is kept, press Ctrl-C."""
+        number = next(asked)
+        if number == 1:
+            while not (copy.judge_file.exists() and copy.judge_file.stat().st_size):
+                released.wait(0.01)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if number and not released.wait(20):
+            waited.append(number)
+        return "70"
+
+    judge.reply = reply
+    code, told = said(["evaluate", copy.path, "--judge", judge.url, "--judge-model", "grader"], capsys)
+    assert code == 130 and waited == []
+    assert told.endswith(
+        f"1 reply is kept in {copy.judge_file}; the same command asks for the rest.\nheedful: Interrupted.\n"
+    )
+    released.set()
 
 
 def test_a_key_in_the_judges_address_is_neither_stored_nor_told(

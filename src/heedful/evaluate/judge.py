@@ -14,11 +14,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 from heedful.address import redacted
 from heedful.clean import writable
@@ -145,31 +146,31 @@ class Replies:
         running: dict[Future[None], str] = {}
         failed: dict[str, NoReply] = {}
         in_a_row = 0
-        with ThreadPoolExecutor(WORKERS) as pool:
-            try:
-                while True:
-                    for key, messages in islice(waiting, WORKERS - len(running)):
-                        running[pool.submit(self._get, key, messages)] = key
-                    if not running:
-                        return failed
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        key = running.pop(future)
-                        self._told += 1
-                        self.on_done(self._told)
-                        fault = future.exception()
-                        in_a_row = in_a_row + 1 if fault else 0
-                        if isinstance(fault, NoReply):
-                            failed[key] = fault
-                            most = min(REFUSED if fault.refused else GIVE_UP, len(missing))
-                            if fault.fatal or (in_a_row >= most and not (fault.refused and self.known)):
-                                self._check_up(fault)
-                                in_a_row = 0
-                        elif fault:
-                            raise fault
-            except BaseException:
-                self.endpoint.stop()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            while True:
+                for key, messages in islice(waiting, WORKERS - len(running)):
+                    running[_started(partial(self._get, key, messages))] = key
+                if not running:
+                    return failed
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    key = running.pop(future)
+                    self._told += 1
+                    self.on_done(self._told)
+                    fault = future.exception()
+                    in_a_row = in_a_row + 1 if fault else 0
+                    if isinstance(fault, NoReply):
+                        failed[key] = fault
+                        most = min(REFUSED if fault.refused else GIVE_UP, len(missing))
+                        if fault.fatal or (in_a_row >= most and not (fault.refused and self.known)):
+                            self._check_up(fault)
+                            in_a_row = 0
+                    elif fault:
+                        raise fault
+        except BaseException as end:
+            self.endpoint.stop()
+            if isinstance(end, Exception):  # whoever interrupts does not wait for what is still asked
+                wait(running)
+            raise
 
     def _get(self, key: str, messages: Messages) -> None:
         """Get one reply, in a thread of its own, and keep it."""
@@ -184,8 +185,13 @@ class Replies:
             return
         raise RunError(
             f"The judge at {redacted(self.endpoint.url)} gives no replies: {fault.problem}.",
-            f"{len(self.known)} replies are kept in {self.file}; the same command asks for the rest.",
+            self.kept(),
         ) from None
+
+    def kept(self) -> str:
+        """Say what is kept, whatever ended the judging."""
+        replies = "1 reply is" if len(self.known) == 1 else f"{len(self.known)} replies are"
+        return f"{replies} kept in {self.file}; the same command asks for the rest."
 
     def _is_up(self) -> bool:
         """Ask a question that got a reply before once more: in a repeated judging only those without one are left."""
@@ -200,6 +206,22 @@ class Replies:
     def _key(self, messages: Messages) -> str:
         asked = json.dumps([self.endpoint.url, self.endpoint.body(messages)], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def _started(work: Callable[[], None]) -> Future[None]:
+    """Start work in a thread of its own, for which the end of the process does not wait."""
+    future: Future[None] = Future()
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as fault:
+            future.set_exception(fault)
+        else:
+            future.set_result(None)
+
+    Thread(target=do, daemon=True).start()
+    return future
 
 
 def _messages(order: str, texts: Mapping[str, str]) -> Messages:

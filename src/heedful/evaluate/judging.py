@@ -58,12 +58,16 @@ def judge_run(
     pairs = by != "grade" and {"base", "tuned"} <= set(models)
     questions = len(rows) * (len(models) * (by != "pairs") + 2 * pairs)
     verdicts: dict[str, Verdicts] = {}
-    with reporter.count(f"Asking {judge.model} about {len(rows)} rows", questions) as on_done:
-        replies = Replies(judge, results.judge_file, on_done)
-        if by != "pairs":
-            verdicts["judge_score"] = grade(judged, replies)
-        if pairs:
-            verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
+    replies = Replies(judge, results.judge_file)
+    try:
+        with reporter.count(f"Asking {judge.model} about {len(rows)} rows", questions) as replies.on_done:
+            if by != "pairs":
+                verdicts["judge_score"] = grade(judged, replies)
+            if pairs:
+                verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
+    except KeyboardInterrupt:
+        reporter.say(replies.kept())
+        raise
     scored = with_verdicts(scored, verdicts)
     before = read_json(results.evaluation_file, again)
     result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
