@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heedful.atomic import write_json
+from heedful.clean import is_unicode
 from heedful.data.turns import check_turns, message
 from heedful.errors import DataError, RunError, UsageError, typed
 from heedful.run import Run, open_run
@@ -60,13 +61,14 @@ class Opinion(BaseModel):
     @model_validator(mode="after")
     def _can_be_learned(self) -> Self:
         """Refuse at the door what `heedful train` would refuse later, and what no file can hold."""
-        f"{self.model}{self.answer}{self.better}".encode()  # half a surrogate pair raises a ValueError
+        if not is_unicode(f"{self.model}{self.answer}{self.better}"):
+            raise ValueError("a text holds half of a surrogate pair, which is not a character")
         lesson = "-" if self.lesson is None else self.lesson
         turns = [(turn.role, turn.content) for turn in self.messages] + [("assistant", lesson)]
         try:
             check_turns([message(role, text, "messages") for role, text in turns])
         except DataError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(error.problem) from None
         return self
 
     def row(self) -> dict[str, Any]:

@@ -108,6 +108,8 @@ def of_validation(error: RequestValidationError) -> Problem:
     cause = furthest.get("ctx", {}).get("error")
     if isinstance(problem := getattr(cause, "problem", None), Problem):  # what a model of ours found
         return problem
+    if len(first["loc"]) < 2 and first["type"] == "value_error":  # of all the fields together
+        return refused(f"{cause}.", None)
     if len(first["loc"]) < 2:
         return refused("The body must be a JSON object, sent with Content-Type: application/json.", None)
     name = ".".join(str(part) for part in furthest["loc"][1:] if not is_kind(part))

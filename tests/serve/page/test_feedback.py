@@ -100,7 +100,7 @@ def test_nothing_to_learn_is_said(run: Run, tmp_path: Path) -> None:
         ({"messages": []}, "assistant, first"),
         ({"messages": [*QUESTION, *QUESTION]}, "user, after user"),
         ({"messages": [{"role": "root", "content": "x"}]}, "role"),
-        ({"answer": "\ud800"}, "surrogates not allowed"),
+        ({"answer": "\ud800"}, "half of a surrogate pair"),
         ({"extra": 1}, "extra"),
     ],
 )

@@ -36,6 +36,14 @@ def test_both_languages_have_every_text_with_the_same_gaps(open_page: Open) -> N
             assert gaps[0] == gaps[1], name
 
 
+def test_one_token_is_told_as_one(open_page: Open, script: Script) -> None:
+    page = open_page()
+    for pieces, told in ((["Yes"], "1 token, "), (["Yes", "."], "2 tokens, ")):
+        script.say = lambda body, pieces=pieces: pieces  # type: ignore[misc]
+        page.send("Hello")
+        page.wait(lambda told=told: page.texts(".facts")[-1].startswith(told))
+
+
 def test_a_phone_shows_all_in_its_width(open_page: Open, script: Script) -> None:
     script.say = lambda body: ["```\n", "x" * 300, "\n```\n", "word " * 50]
     page = open_page(width=360)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,10 @@ from starlette.testclient import TestClient
 
 from heedful.records import Sampling
 from heedful.run import Run
+from heedful.serve import problems
 from heedful.serve.page_routes import page_routes
 
+JSON = {"Content-Type": "application/json"}
 SERVED = Sampling(temperature=0.5, repetition_penalty=1.2, top_k=3)
 
 
@@ -141,6 +144,27 @@ def test_feedback_is_kept_and_counted(client: TestClient) -> None:
     assert client.post("/feedback", json=said | {"rating": None}).json() == {"up": 0, "down": 0, "better": 0}
     assert client.post("/feedback", json=said | {"rating": "so-so"}).status_code == 422
     assert client.post("/feedback", json=said | {"messages": []}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"answer": "", "rating": "up"}, "messages (assistant) is empty."),
+        ({"better": " "}, "messages (assistant) is empty."),
+        ({"answer": "\ud800"}, "a text holds half of a surrogate pair, which is not a character."),
+        (
+            {"messages": [{"role": "assistant", "content": "Hi"}]},
+            "message 1 is of the role assistant, first; system or user should stand there.",
+        ),
+    ],
+)
+def test_feedback_that_nothing_could_be_learned_from_is_told_why(wrong: Any, told: str, run: Run) -> None:
+    app = FastAPI()
+    app.include_router(page_routes("mine", run, SERVED))
+    problems.install(app)
+    said = {"id": "x", "model": "m", "messages": [{"role": "user", "content": "Hi"}], "answer": "Ho"}
+    answer = TestClient(app).post("/feedback", content=json.dumps(said | wrong), headers=JSON)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, told)
 
 
 def test_feedback_that_cannot_be_kept_is_a_sentence(client: TestClient, run: Run) -> None:

@@ -3,7 +3,7 @@
 import { saidBy, shownAnswer } from "./conversation.js";
 import { copyText, fit, h, iconButton } from "./dom.js";
 import { showMarkdown } from "./markdown.js";
-import { t } from "./text.js";
+import { countTokens, t } from "./text.js";
 import { tokenView } from "./tokens.js";
 
 export class AnswerView {
@@ -89,7 +89,7 @@ export class AnswerView {
       better !== null && h("span.tag", {}, t("improved")),
       finish === "error" && h("span.error", { role: "alert" }, error),
       finish === "stopped" && h("span", {}, t("stopped")),
-      finish === "length" && h("span", {}, t("lengthEnd", { n: tokens.length })),
+      finish === "length" && h("span", {}, t("lengthEnd", { tokens: countTokens(tokens.length) })),
       finish === "stop" && !text.trim() && h("span", {}, t("empty")),
       trimmed && h("span", {}, t("trimmed")),
     ];
@@ -117,7 +117,7 @@ export class AnswerView {
 
   facts() {
     const { tokens, seconds } = this.answer;
-    return t("facts", { n: tokens.length, seconds: seconds.toFixed(1) });
+    return t("facts", { tokens: countTokens(tokens.length), seconds: seconds.toFixed(1) });
   }
 
   how() {

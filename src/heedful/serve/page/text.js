@@ -59,8 +59,10 @@ const ENGLISH = {
   says: "{model}: {text}",
   empty: "The model said nothing.",
   stopped: "Stopped.",
-  lengthEnd: "Cut off at the limit of {n} tokens.",
-  facts: "{n} tokens, {seconds} s",
+  oneToken: "{n} token",
+  manyTokens: "{n} tokens",
+  lengthEnd: "Cut off at the limit of {tokens}.",
+  facts: "{tokens}, {seconds} s",
   factsFree: "temperature {temperature}, seed {seed}",
   trimmed: "The conversation is longer than the model's context: its oldest turns were left out.",
   tooLong: "This message is too long for the model.",
@@ -163,8 +165,10 @@ const CHINESE = {
   says: "{model}：{text}",
   empty: "模型什么也没说。",
   stopped: "已停止。",
-  lengthEnd: "已达到 {n} 个词元的上限。",
-  facts: "{n} 个词元，{seconds} 秒",
+  oneToken: "{n} 个词元",
+  manyTokens: "{n} 个词元",
+  lengthEnd: "已达到 {tokens}的上限。",
+  facts: "{tokens}，{seconds} 秒",
   factsFree: "温度 {temperature}，种子 {seed}",
   trimmed: "对话超出了模型的上下文长度，最早的几轮已被省略。",
   tooLong: "这条消息对模型来说太长了。",
@@ -216,6 +220,11 @@ let words = ENGLISH;
 export function t(name, gaps = {}) {
   const text = words[name];
   return typeof text === "string" ? text.replace(/\{(\w+)\}/g, (_, gap) => gaps[gap]) : text;
+}
+
+/** Say how many tokens there are. */
+export function countTokens(n) {
+  return t(n === 1 ? "oneToken" : "manyTokens", { n });
 }
 
 /** Choose the language that was asked for, or the browser's; put its words into the page's fixed parts. */
