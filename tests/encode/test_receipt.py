@@ -243,16 +243,18 @@ def test_what_cannot_be_scored_is_found_before_a_training_as_in_an_evaluation(tm
 
 
 @pytest.mark.parametrize(
-    ("splits", "said"),
+    ("splits", "positions", "said"),
     [
-        (Splits(rows(3), (), ()), "0 of 3 rows are left to train on: 3 longer than 8 tokens (the first: "),
-        (Splits((), (), rows(1)), "0 of 1 rows are left to train on; the split holds them back. Add rows."),
+        (Splits(rows(3), (), ()), 100, "0 of 3 rows are left to train on: 3 longer than 8 tokens (the first: "),
+        (Splits(rows(3), (), ()), 100, "). Raise encode.max_tokens."),
+        (Splits(rows(3), (), ()), 8, "). Choose a model that takes longer rows."),
+        (Splits((), (), rows(1)), 100, "0 of 1 rows are left to train on; the split holds them back. Add rows."),
     ],
 )
-def test_a_data_set_of_which_nothing_is_left_is_refused(splits: Splits, said: str) -> None:
+def test_a_data_set_of_which_nothing_is_left_is_refused(splits: Splits, positions: int, said: str) -> None:
     config = load_config(None, ["encode.template=chatml", "encode.max_tokens=8", "encode.long_rows=drop"])
     with pytest.raises(DataError, match=re.escape(said)):
-        prepare(config, splits, {}, byte_tokenizer(), 100)
+        prepare(config, splits, {}, byte_tokenizer(), positions)
 
 
 def test_the_fingerprint_tells_examples_apart() -> None:

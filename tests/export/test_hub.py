@@ -147,10 +147,17 @@ def test_what_was_changed_or_never_exported_is_not_sent(hub: Hub, exported: Path
     card.write_bytes(before)
     assert said.returncode == 1
     assert "generation_config.json is not the file that was verified" in said.stderr
-    assert "heedful export" in push(hub, tmp_path, "--yes").stderr
+    assert "is not a run" in push(hub, tmp_path, "--yes").stderr
     assert hub.requests == []
 
 
 def test_the_command_that_makes_an_export_can_be_pasted(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"Make one: heedful export '{tmp_path}/my run' --to hf"):
-        pack(tmp_path / "my run", "me/tuned", public=False)
+    run = make_run(tmp_path / "my run", "llama", byte_tokenizer())
+    with pytest.raises(UsageError, match=f"Make one: heedful export '{run.path}' --to hf"):
+        pack(run.path, "me/tuned", public=False)
+
+
+def test_a_folder_that_is_no_run_is_not_sent_to_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a run") as refusal:
+        pack(tmp_path / "nowhere", "me/tuned", public=False)
+    assert "heedful export" not in str(refusal.value)

@@ -74,7 +74,7 @@ def prepare(
     rows = len(splits.train) + len(splits.validation) + len(splits.test)
     _refuse_bad((counts, validated, tested), [*counts.unlearned, *validated.unlearned], rows, config.data.on_bad_row)
     if not train:
-        raise _nothing_left(redacted(config.data.path), splits, counts)
+        raise _nothing_left(redacted(config.data.path), splits, counts, encoder.max_tokens < positions)
     encoding = _describe(encoder, train, counts)
     encoding |= {"not_validated": not_learned(validated), "not_scored": not_scored(tested)}
     order = order_of(config.train, train)
@@ -106,10 +106,11 @@ def _refuse_bad(parts: Sequence[EncodingReceipt], unlearned: Sequence[str], rows
     raise DataError(f"{place}: {problem.rstrip('.')} ({bad} of {rows} rows are unusable{more}).", fix)
 
 
-def _nothing_left(path: str, splits: Splits, counts: EncodingReceipt) -> DataError:
+def _nothing_left(path: str, splits: Splits, counts: EncodingReceipt, may_be_longer: bool) -> DataError:
     """Say why there is no example to train on."""
     if splits.train:
-        fix = "Raise encode.max_tokens, or choose a model that takes longer rows." if counts.dropped else "Add rows."
+        longer = "Raise encode.max_tokens." if may_be_longer else "Choose a model that takes longer rows."
+        fix = longer if counts.dropped else "Add rows."
         why = in_words(not_learned(counts))
         return DataError(f"{path}: 0 of {len(splits.train):,} rows are left to train on: {why}.", fix)
     kept = len(splits.validation) + len(splits.test)

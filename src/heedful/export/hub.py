@@ -10,7 +10,7 @@ from pathlib import Path
 
 from heedful.atomic import changed_file, read_json
 from heedful.errors import ExportError, UsageError, typed
-from heedful.run import EXPORT_RECEIPT, Run
+from heedful.run import EXPORT_RECEIPT, Run, open_run
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _export_of(place: Path) -> Path:
         return found[0]
     if found:
         raise UsageError(f"{place} has several exports.", f"Name one: {', '.join(map(str, found))}.")
-    command = f"heedful export {typed(place)} --to hf"
+    command = f"heedful export {typed(open_run(place).path)} --to hf"
     raise UsageError(f"{place} has no exported folder to push.", f"Make one: {command}.")
 
 
