@@ -87,7 +87,7 @@ def test_scores_of_other_settings_are_told_as_such(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "mine")
     of = {"data": "rows.json", "rows": "held back", "settings": {"generate.max_tokens": 6}}
     write_json(run.evaluation_file, read_json(run.evaluation_file) | {"of": of})
-    told = "On 40 rows that were held back, answered with generate.max\\_tokens=6. In brackets"
+    told = "On 40 rows held back, answered with generate.max\\_tokens=6. In brackets"
     assert told in _card(run).read_text(encoding="utf-8")
 
 

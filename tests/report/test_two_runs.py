@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def test_a_deciding_score_that_two_tokenizers_do_not_share(tmp_path: Path, capsy
     assert told in capsys.readouterr().out
     page = compare_page(finished_run(tmp_path / "first"), finished_run(tmp_path / "second"), found)
     assert told in page.read_text(encoding="utf-8")
+
+
+def test_one_row_is_told_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = evaluation(1, names=("first", "second")) | {"runs": ["first", "second"], "differences": {}}
+    found["checks"] = {part: found[part] for part in ("rows", "models", "paired")}
+    page = compare_page(finished_run(tmp_path / "first"), finished_run(tmp_path / "second"), found)
+    told = page.read_text(encoding="utf-8")
+    assert "On the same 1 row," in told and "on 1 row." in told and not re.search(r"\b1 rows", told)
+    tables.show_comparison(found)
+    assert "Scores on 1 row that both answered" in capsys.readouterr().out
 
 
 def test_damaged_scores_are_told_with_the_command_that_writes_them_anew(tmp_path: Path) -> None:

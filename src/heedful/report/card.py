@@ -14,7 +14,7 @@ from heedful.atomic import atomic_write
 from heedful.catalogue import CATALOGUE, Entry
 from heedful.report import facts as told
 from heedful.report.facts import Facts
-from heedful.report.labels import label
+from heedful.report.labels import counted, label
 from heedful.report.receipt import truncated
 from heedful.report.scores import on_rows, score_table, verdict
 from heedful.run import Run
@@ -151,8 +151,8 @@ def _limits(facts: Facts) -> list[str]:
     ]
     if evaluation:
         limits.append(
-            f"The scores are on {evaluation['rows']:,} rows of the same data set: they say little of other kinds of "
-            "questions. Likeness to a reference is not the same as being right."
+            f"The scores are on {counted(evaluation['rows'], 'row')} of the same data set: they say little of other "
+            "kinds of questions. Likeness to a reference is not the same as being right."
         )
     left_out = facts.receipt["encoding"].get("not_validated", {})
     if facts.receipt["data"]["sizes"]["validation"] == sum(map(len, left_out.values())):

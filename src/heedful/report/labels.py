@@ -34,6 +34,11 @@ LABELS = {  # score -> (name, hint shown beside it)
 HUNDREDS = {"chrf", "bleu", "corpus_bleu", "corpus_chrf", "judge_score"}
 
 
+def counted(n: int, noun: str) -> str:
+    """Write a number with what it counts: 1 row, 2,000 rows."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def label(metric: str) -> str:
     """Name a score; one that has no name here is called by its key, and a check by its constraint."""
     return LABELS.get(metric, (metric.removeprefix(CHECK_PREFIX).replace("_", " ").capitalize(), ""))[0]

@@ -26,6 +26,7 @@ from heedful.report.answers import answered, side_by_side
 from heedful.report.card import write_card
 from heedful.report.facts import Facts
 from heedful.report.figures import histogram_plot, map_plot
+from heedful.report.labels import counted
 from heedful.report.plots import loss_pictures
 from heedful.report.receipt import data_lines, encoding_lines
 from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
@@ -102,7 +103,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: st
             *((f"curves-{k}", run["name"]) for k, run in enumerate(runs, 1) if run["curves"]),
             ("settings", "Settings"),
         ],
-        scores=score_table(comparison, names) | {"hint": f"On the same {rows:,} rows, with 95 % intervals."},
+        scores=score_table(comparison, names) | {"hint": f"On the same {counted(rows, 'row')}, with 95 % intervals."},
         further=further(comparison, names),
         answers=answers,
         runs=runs,

@@ -7,7 +7,7 @@ from typing import Any
 
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
-from heedful.report.labels import HUNDREDS, LABELS, answered_with, formatted, incomparable, label, metrics_of
+from heedful.report.labels import HUNDREDS, LABELS, answered_with, counted, formatted, incomparable, label, metrics_of
 
 OPEN = {"nll", "bits_per_byte", "length_ratio"}  # without an upper end
 NAMES = {"base": "Before", "tuned": "After", "base_own_template": "Before, in its own template"}
@@ -38,7 +38,7 @@ def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES)
 
 def on_rows(evaluation: Mapping[str, Any]) -> str:
     """Say on which rows the scores are, and with which settings if they are not the run's."""
-    return f"On {evaluation['rows']:,} rows that were held back{answered_with(evaluation)}"
+    return f"On {counted(evaluation['rows'], 'row')} held back{answered_with(evaluation)}"
 
 
 def _score_row(
@@ -72,10 +72,10 @@ def _pair(metric: str, pair: Mapping[str, Any] | None) -> dict[str, str] | None:
     return {**numbers, "p": probability(pair["p_value"]), "verdict": verdict, "tone": tone(verdict)}
 
 
-FURTHER = {  # parts of an evaluation that may be there -> their names, and what they are
-    "checks": ("What rows ask for in so many words", "Constraints that rows declare, checked by code on {rows} rows."),
-    "judge": ("What a judge says", "A model that was asked about {rows} answers."),
-    "forgetting": ("Did it forget?", "{rows} short questions that have nothing to do with the data, asked of both."),
+FURTHER = {  # parts of an evaluation that may be there -> their names, what they are, and what their rows are
+    "checks": ("What rows ask for in so many words", "Constraints that rows declare, checked by code on {}.", "row"),
+    "judge": ("What a judge says", "A model that was asked about {}.", "answer"),
+    "forgetting": ("Did it forget?", "{} that have nothing to do with the data, asked of both.", "short question"),
 }
 SHAPE = {"rows", "models", "paired", "families"}
 
@@ -83,7 +83,7 @@ SHAPE = {"rows", "models", "paired", "families"}
 def further(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> list[dict[str, Any]]:
     """Lay out the parts that an evaluation may have besides its own scores, each in the same shape as the whole."""
     parts = []
-    for key, (name, hint) in FURTHER.items():
+    for key, (name, hint, noun) in FURTHER.items():
         part = evaluation.get(key)
         if not part or not part.get("models"):
             continue
@@ -93,7 +93,7 @@ def further(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> 
         ]
         others = [(fact.replace("_", " "), plainly(value)) for fact, value in part.items() if fact not in SHAPE]
         table = score_table(part, names)
-        hint = hint.format(rows=f"{part['rows']:,}")
+        hint = hint.format(counted(part["rows"], noun))
         parts.append({"name": name, "hint": hint, "table": table, "facts": others, "families": families})
     return parts
 
@@ -123,7 +123,8 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
     measured = (
         f"{label(metric)}, chosen before to decide, {change} "
         f"({formatted(metric, pair['difference'], True)}; 95 % interval {formatted(metric, pair['low'], True)} to "
-        f"{formatted(metric, pair['high'], True)}; p {probability(pair['p_value'])}) on {evaluation['rows']:,} rows."
+        f"{formatted(metric, pair['high'], True)}; p {probability(pair['p_value'])}) "
+        f"on {counted(evaluation['rows'], 'row')}."
     )
     claims = {
         "Better": f"{subject} is better than {other}, beyond what chance would give.",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from heedful.clean import clean
 from heedful.report import screen
-from heedful.report.labels import answered_with, formatted, incomparable, label, metrics_of
+from heedful.report.labels import answered_with, counted, formatted, incomparable, label, metrics_of
 from heedful.report.screen import shorten
 
 ON_THE_PAGE = {  # alone: scores that would be too many here
@@ -24,9 +24,10 @@ COLOURS = {"better": "green", "worse": "red", "within noise": "dim"}
 def show_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Print the scores of every model with their intervals, and what may be said of the difference."""
     of = evaluation["of"]
-    what = "test rows" if of["rows"] == "held back" else f"rows of {clean(of['data'])}"
+    where = "" if of["rows"] == "held back" else f" of {clean(of['data'])}"
+    rows = counted(evaluation["rows"], "row" if where else "test row")
     how = clean(answered_with(evaluation))
-    _show_scores(f"Scores on {evaluation['rows']} {what}{how}", evaluation, "tuned - base")
+    _show_scores(f"Scores on {rows}{where}{how}", evaluation, "tuned - base")
     _show_parts(evaluation, "tuned - base")
     screen.out.print(
         "* decides, chosen before. NLL: nats per token, lower is better. pp: percentage points.", style="dim"
@@ -37,7 +38,7 @@ def show_comparison(result: Mapping[str, Any]) -> None:
     """Print two runs' scores side by side, and which of their settings differ."""
     for leaf, (first, second) in result["differences"].items():
         screen.out.print(Text(clean(f"{leaf}: {first} and {second}"), style="dim"))
-    _show_scores(f"Scores on {result['rows']} rows that both answered", result, "second - first")
+    _show_scores(f"Scores on {counted(result['rows'], 'row')} that both answered", result, "second - first")
     _show_parts(result, "second - first")
     if "note" in result:
         screen.out.print(Text(clean(result["note"])))
@@ -50,7 +51,9 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     of_seeds = f", means over {result['seeds']} seeds" if result["seeds"] > 1 else ""
     shown = [decides, *(metric for metric in ("nll", "exact_match", "rouge_l", "chrf") if metric != decides)]
     beside = "- default" if result["default"] else "- first"
-    table = _table(f"Sweep on {result['rows']} test rows{of_seeds}", ["variant", *map(label, shown), beside, "p"])
+    table = _table(
+        f"Sweep on {counted(result['rows'], 'test row')}{of_seeds}", ["variant", *map(label, shown), beside, "p"]
+    )
     table.add_column("verdict", overflow="fold")
     open_questions = []
     for entry in result["variants"]:
