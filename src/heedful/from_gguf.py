@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from tokenizers import pre_tokenizers
 
 from heedful import streams
 from heedful.atomic import sha256
 from heedful.catalogue import pinned
 from heedful.errors import ModelError, UsageError, loading
+from heedful.gguf_tokenizer import TAKE, convert_tokenizer
 from heedful.store import kept
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel
 
-VERSION = 3  # goes up when the same file would be read otherwise
-TAKE = "Take the Hugging Face folder that the file was made from."
+VERSION = 4  # goes up when the same file would be read otherwise
 SCALED = {  # kinds of rotary scaling -> what a header may say of each, and transformers' name of it
     "linear": {"factor": "factor"},
     "yarn": {"factor": "factor", "original_context_length": "original_max_position_embeddings"},
@@ -66,7 +65,8 @@ def convert_gguf(path: Path) -> Path:
         streams.tell(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...")
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with quiet, _parsed_once():
-            model, tokenizer = _read(path)
+            model = _read(path)
+            convert_tokenizer(path, folder)
         if _stamp(path) != found:  # it would be kept under the hash of what it was
             raise UsageError(f"{path} changed while it was read.", "Try again when it is whole.")
         del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
@@ -75,14 +75,12 @@ def convert_gguf(path: Path) -> Path:
             model.save_pretrained(folder)
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from error
-        tokenizer.save_pretrained(folder)
-        _check_splitting(path, folder, tokenizer)
         return {"file": path.name}
 
     return kept("models", {"gguf": content, "version": VERSION}, convert, hashed=False).folder
 
 
-def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _read(path: Path) -> PreTrainedModel:
     """Let transformers read a file by a configuration that says all that its header does."""
     import gguf
 
@@ -95,6 +93,7 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     _take_over(path, config, header, set(tensors))
     _check_header(path, config, header)
     with loading(str(path), str(path)):
+        model: PreTrainedModel
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=file,
@@ -103,10 +102,8 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
     _check_weights(path, model, report, tensors)
-    _split_as_named(path, tokenizer, header)
-    return model, tokenizer
+    return model
 
 
 def _header(reader: Any) -> dict[str, Any]:
@@ -145,9 +142,15 @@ def _take_over(path: Path, config: PretrainedConfig, header: dict[str, Any], ten
 def _take_over_scaling(config: PretrainedConfig, header: dict[str, Any]) -> bool:
     """Put a scaling of rotary embeddings into a configuration, if it is one of SCALED; say whether all was told."""
     scaling = {key.removeprefix("rope.scaling."): header[key] for key in header if key.startswith("rope.scaling.")}
-    kind, rope = scaling.get("type", "none"), getattr(config, "rope_parameters", None) or {}
-    if kind == "none" or rope.get("rope_type", "default") != "default":  # the reader took it over
-        return bool(header.get("rope.scale_linear", 1.0) == 1.0)
+    if "rope.scale_linear" in header:  # the factor's older name
+        scaling.setdefault("factor", header["rope.scale_linear"])
+    kind, rope = scaling.get("type", "linear"), getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type", "default") != "default":  # the reader took it over
+        return True
+    if scaling.pop("attn_factor", 1.0) != 1.0:  # which counts for every kind
+        return False
+    if kind == "none" or (kind == "linear" and scaling.get("factor", 0) in (0, 1)):  # 0 is no factor
+        return scaling.keys() <= {*UNSCALED, *SCALED["yarn"]}
     names = SCALED.get(kind, {})
     if not names or scaling.keys() - UNSCALED != names.keys() or "rope_theta" not in rope:
         return False
@@ -208,35 +211,10 @@ def _check_weights(path: Path, model: PreTrainedModel, report: dict[str, Any], t
         tensors = {name: count for name, count in tensors.items() if name != "output.weight"}
     unread = sum(tensors.values()) - sum(weight.numel() for weight in model.parameters())
     if unread:
-        raise ModelError(f"{path} cannot be read: {unread:,} of its numbers are of no weight of the model.", TAKE)
-
-
-def _split_as_named(path: Path, tokenizer: PreTrainedTokenizerBase, header: dict[str, Any]) -> None:
-    """Split texts before merging as the header says by name, or refuse a name that the reader does not know."""
-    from transformers.integrations.gguf import gguf_tokenizer_mapping as known
-
-    if header["tokenizer.ggml.model"] == "llama":  # sentencepiece's, which splits no text
-        begins = tokenizer.tokenize("a")[0].startswith("\u2581")
-        if begins != header.get("tokenizer.ggml.add_space_prefix", True):
-            raise ModelError(f"{path} cannot be read: its tokenizer begins a text as the reader does not.", TAKE)
-    if header["tokenizer.ggml.model"] != "gpt2":
-        return
-    name, backend = header.get("tokenizer.ggml.pre"), tokenizer.backend_tokenizer
-    by_gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if name == "gpt-2":
-        backend.pre_tokenizer = by_gpt2
-    elif name == "smollm":
-        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_gpt2])
-    elif name not in known.GGUF_PRE_TOKENIZER_SPLITS:
-        raise ModelError(f"{path} cannot be read: its tokenizer splits texts as {name}, which is not known here.", TAKE)
-
-
-def _check_splitting(path: Path, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that splits otherwise when it is opened again, as its class does for all of a kind."""
-    again = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    ours, theirs = (str(each.backend_tokenizer.pre_tokenizer) for each in (tokenizer, again))
-    if ours != theirs:
-        raise ModelError(f"{path} cannot be read: {type(again).__name__} splits texts otherwise than it says.", TAKE)
+        problem = f"{unread:,} of its numbers are of no weight of the model"
+        if unread < 0:  # transformers does not tie what differs
+            problem = "its output.weight is not the token embeddings, as the model's is"
+        raise ModelError(f"{path} cannot be read: {problem}.", TAKE)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,138 @@
+"""The tokenizer that a GGUF file describes: a text's tokens are those that llama.cpp gives it, or the file is refused.
+
+transformers builds it, and what it builds otherwise than the header says is put right.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import transformers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+
+from heedful.errors import ModelError, loading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TAKE = "Take the Hugging Face folder that the file was made from."
+CONTROL, USER_DEFINED = 3, 4  # types of tokens that stand in a text by name; no text is merged to them
+WHOLE_WORDS = {  # names under which llama.cpp takes a word that is a token whole, and adds BOS unless the header forbids
+    *("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"),
+    "tekken",
+}
+
+
+def convert_tokenizer(path: Path, folder: Path) -> None:
+    """Put a file's tokenizer into a folder; refuse one that is another when it is opened there again.
+
+    Some classes make it for all of a kind, whatever was saved.
+    """
+    tokenizer = read_tokenizer(path)
+    tokenizer.save_pretrained(folder)
+    again = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if _splitting(tokenizer) != _splitting(again):
+        raise ModelError(f"{path} cannot be read: {type(again).__name__} splits texts otherwise than it says.", TAKE)
+    whole = _whole(_reader(path))
+    found = again.backend_tokenizer.encode_batch(list(whole.values()), add_special_tokens=False)
+    for (number, token), encoded in zip(whole.items(), found, strict=True):
+        if encoded.ids != [number]:
+            raise ModelError(f"{path} cannot be read: its token {token!r} ({number}) would be cut to pieces.", TAKE)
+
+
+def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Let transformers build a file's tokenizer, and let it split texts and know tokens as the header says."""
+    reader = _reader(path)
+    header = {name: field.contents() for name, field in reader.fields.items() if len(field.data) == 1}
+    kind, name = header["tokenizer.ggml.model"], header.get("tokenizer.ggml.pre")
+    begins = name in WHOLE_WORDS and "tokenizer.ggml.bos_token_id" in header
+    with loading(str(path), str(path)):
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            str(path.parent), gguf_file=str(path.resolve()), **({"add_bos_token": True} if begins else {})
+        )
+    if kind == "llama":
+        _space(path, tokenizer, header)
+    if kind == "gpt2":
+        _split_as_named(path, tokenizer, name)
+        _know_whole(tokenizer, reader)
+    return tokenizer
+
+
+def _space(path: Path, tokenizer: PreTrainedTokenizerBase, header: dict[str, Any]) -> None:
+    """Let sentencepiece's texts, the first and each after a whole token, begin with a space where the header says so.
+
+    It is put before a text that begins with one, too; `Metaspace`, which the reader takes, does neither.
+    """
+    first, backend = header.get("tokenizer.ggml.add_space_prefix", True), tokenizer.backend_tokenizer
+    if header["general.architecture"].startswith("gemma"):  # whose class makes it the same for all
+        if first:
+            raise ModelError(f"{path} cannot be read: its tokenizer begins a text as the reader does not.", TAKE)
+        return
+    replaced = normalizers.Replace(" ", "\u2581")
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), replaced] if first else [replaced])
+    backend.pre_tokenizer = None
+    if not first:  # the reader's takes the first space of an answer away
+        steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+        backend.decoder = decoders.Sequence(steps)
+
+
+def _split_as_named(path: Path, tokenizer: PreTrainedTokenizerBase, name: str | None) -> None:
+    """Split texts before merging as the header says by name, or refuse a name that the reader does not know."""
+    from transformers.integrations.gguf import gguf_tokenizer_mapping as known
+
+    backend = tokenizer.backend_tokenizer
+    backend.model.ignore_merges = name in WHOLE_WORDS
+    by_gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if name == "gpt-2":
+        backend.pre_tokenizer = by_gpt2
+    elif name == "smollm":
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_gpt2])
+    elif name not in known.GGUF_PRE_TOKENIZER_SPLITS:
+        raise ModelError(f"{path} cannot be read: its tokenizer splits texts as {name}, which is not known here.", TAKE)
+
+
+def _know_whole(tokenizer: Any, reader: Any) -> None:
+    """Let tokens that stand in a text by name have it: the reader spells them in bytes if one is no byte's character.
+
+    Thus spelled, such a token may have taken the place of one that is merged.
+    """
+    whole, tokens = _whole(reader), reader.fields["tokenizer.ggml.tokens"].contents()
+    added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
+    if whole.items() <= added.items():
+        return
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    spelled, entries = described["model"]["vocab"], {entry["content"]: entry for entry in described["added_tokens"]}
+    described["model"]["vocab"] = {
+        **{name: number for name, number in spelled.items() if number not in whole},
+        **{token: number for number, token in enumerate(tokens) if number in whole or token in spelled},
+    }
+    types = reader.fields["tokenizer.ggml.token_type"].contents()
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    for number, token in whole.items():
+        entry = {**plain, "content": token, "special": types[number] == CONTROL, **entries.get(token, {})}
+        entries[token] = {**entry, "id": number}
+    described["added_tokens"] = sorted(entries.values(), key=lambda entry: entry["id"])
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(described))
+
+
+def _whole(reader: Any) -> dict[int, str]:
+    """Return the tokens that stand in a text by name."""
+    if "tokenizer.ggml.token_type" not in reader.fields:
+        return {}
+    tokens, types = (reader.fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type"))
+    return {number: token for number, token in enumerate(tokens) if types[number] in (CONTROL, USER_DEFINED) and token}
+
+
+def _reader(path: Path) -> Any:
+    import gguf
+
+    return gguf.GGUFReader(str(path.resolve()))
+
+
+def _splitting(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Return what a tokenizer does with a text before and while merging, without its tokens."""
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    spaces = described["normalizer"] if described["model"].get("byte_fallback") else None  # Unicode's is the class's
+    return [described["pre_tokenizer"], described["model"].get("ignore_merges"), spaces]
