@@ -85,6 +85,7 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "max_position_embeddings": POSITIONS,
         "attn_implementation": "eager",
     },
+    "falcon": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
     "lfm2": {**_WIDE, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},
     **dict.fromkeys(("bert", "electra", "roberta", "biogpt"), _WIDE),
     "ctrl": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS, "dff": 64},

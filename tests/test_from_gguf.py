@@ -38,6 +38,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, arch, describe in (
         ("phi3", gguf.MODEL_ARCH.PHI3, as_it_is.describe),
         ("starcoder2", gguf.MODEL_ARCH.STARCODER2, describe_starcoder2),
+        ("falcon", gguf.MODEL_ARCH.FALCON, describe_falcon),
     ):
         other = dataclasses.replace(as_it_is, name=kind, arch=arch, describe=describe, assumes={})
         monkeypatch.setitem(ARCHITECTURES, kind, other)
@@ -52,6 +53,16 @@ def describe_starcoder2(writer: Any, config: Any) -> None:
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_eps(config.norm_epsilon)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+
+
+def describe_falcon(writer: Any, config: Any) -> None:
+    writer.add_context_length(512)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(4 * config.hidden_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
 
 
 def written(path: Path, kind: str, tokenizer: Any, described: Described | None = None, **changes: Any) -> tuple[
@@ -99,6 +110,12 @@ def linear(writer: Any) -> None:
     writer.add_rope_scaling_factor(4.0)
 
 
+def not_scaled(writer: Any) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    writer.add_rope_scaling_factor(4.0)
+    writer.add_rope_scaling_attn_factors(1.0)
+
+
 def yarn(writer: Any) -> None:
     writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
     writer.add_rope_scaling_factor(4.0)
@@ -110,6 +127,14 @@ def yarn(writer: Any) -> None:
     [
         ("llama", "smollm", None, {"tie_word_embeddings": True}),
         ("llama", "smollm", linear, rope("linear", factor=4.0)),
+        ("llama", "smollm", lambda writer: writer.add_rope_scaling_factor(4.0), rope("linear", factor=4.0)),
+        (
+            "llama",
+            "smollm",
+            lambda writer: writer.add_float32("llama.rope.scale_linear", 4.0),
+            rope("linear", factor=4.0),
+        ),
+        ("llama", "smollm", not_scaled, {}),
         ("qwen2", "qwen2", lambda writer: writer.add_sliding_window(512), {}),  # hides nothing
         ("qwen2", "qwen2", yarn, rope("yarn", factor=4.0, original_max_position_embeddings=128)),
         ("llama", "llama-bpe", None, {"attention_bias": True, "mlp_bias": True}),
@@ -151,7 +176,12 @@ def other_scaling(writer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "described", [other_scaling, lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)]
+    "described",
+    [
+        other_scaling,
+        lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN),
+        lambda writer: writer.add_rope_scaling_attn_factors(2.0),  # which counts without a scaling, too
+    ],
 )
 def test_scalings_that_are_not_told_whole_are_refused(tmp_path: Path, described: Described) -> None:
     _, file = written(tmp_path, "llama", trained_tokenizer("smollm"), described)
@@ -210,6 +240,14 @@ def test_tensors_of_other_shapes_and_missing_ones_are_named(tmp_path: Path) -> N
         load(str(copied(file, without="output_norm.weight")))
 
 
+def test_a_head_beside_tied_embeddings_is_refused_unless_it_is_the_same(tmp_path: Path) -> None:
+    model, file = written(tmp_path, "falcon", trained_tokenizer())
+    embeddings = model.get_input_embeddings().weight.detach().numpy()
+    assert load(str(copied(file, added={"output.weight": embeddings}))).model.config.tie_word_embeddings
+    with pytest.raises(ModelError, match=r"its output\.weight is not the token embeddings, as the model's is\. Take"):
+        load(str(copied(file, added={"output.weight": 2 * embeddings})))
+
+
 def test_a_way_to_split_that_is_not_known_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "SPLITS", dict.fromkeys(vocabulary.SPLITS, "other"))
     _, file = written(tmp_path, "llama", trained_tokenizer("smollm"))
@@ -225,7 +263,7 @@ def test_a_way_to_split_that_is_not_known_is_refused(tmp_path: Path, monkeypatch
 def copied(file: Path, without: str = "", added: dict[str, Any] | None = None) -> Path:
     """Copy a GGUF file of fp32 weights with other tensors."""
     reader = gguf.GGUFReader(str(file))
-    writer = gguf.GGUFWriter(str(file.with_name("copy.gguf")), "llama")
+    writer = gguf.GGUFWriter(str(file.with_name("copy.gguf")), reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             kind = field.types[0]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 TAKE = "Take the Hugging Face folder that the file was made from."
 CONTROL, USER_DEFINED = 3, 4  # types of tokens that stand in a text by name; no text is merged to them
-WHOLE_WORDS = {  # names under which llama.cpp takes a word that is a token whole, and adds BOS unless the header forbids
-    *("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"),
-    "tekken",
-}
+# names under which llama.cpp leaves a word whole that is a token, and adds BOS unless the header says otherwise
+WHOLE_WORDS = (
+    "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano", "tekken",
+)  # fmt: skip
 
 
 def convert_tokenizer(path: Path, folder: Path) -> None:
@@ -39,7 +39,9 @@ def convert_tokenizer(path: Path, folder: Path) -> None:
     found = again.backend_tokenizer.encode_batch(list(whole.values()), add_special_tokens=False)
     for (number, token), encoded in zip(whole.items(), found, strict=True):
         if encoded.ids != [number]:
-            raise ModelError(f"{path} cannot be read: its token {token!r} ({number}) would be cut to pieces.", TAKE)
+            raise ModelError(
+                f"{path} cannot be read: its token {token!r} ({number}) would be another or cut to pieces.", TAKE
+            )
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
