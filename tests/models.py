@@ -244,6 +244,13 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
+def begun_with_a_space(tokenizer: Any) -> Any:
+    """Let each text begin with a space, as the tokenizers of Llama 2 and Phi-3 do."""
+    space = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(space)
+    return tokenizer
+
+
 def _byte_characters() -> list[str]:
     """List GPT-2's stand-in character for each byte, in byte order."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -12,7 +12,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from tokenizers import normalizers
 from transformers import PreTrainedModel
 
 from heedful.config import EncodeConfig
@@ -22,7 +21,7 @@ from heedful.export import architectures, vocabulary
 from heedful.export.architectures import ARCHITECTURES
 from heedful.export.gguf_file import write_gguf
 from heedful.model import load
-from tests.models import sentencepiece_tokenizer, tiny_model, trained_tokenizer
+from tests.models import begun_with_a_space, sentencepiece_tokenizer, tiny_model, trained_tokenizer
 
 TEXTS = ("In 1999 it  2 x\n\n 3y's", "naïve 你好🙂  12345", " lead")
 SPLITS = {"llama": "smollm", "qwen2": "qwen2", "gpt2": "gpt-2"}
@@ -96,13 +95,6 @@ def gemma_rope(base: float) -> dict[str, Any]:
     """Give the layers that see a window other angles than those that see everything."""
     kinds = {"full_attention": 20000.0, "sliding_attention": base}
     return {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in kinds.items()}}
-
-
-def begun_with_a_space(tokenizer: Any) -> Any:
-    """Let each text begin with a space, as Phi-3's tokenizer does."""
-    space = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(space)
-    return tokenizer
 
 
 def linear(writer: Any) -> None:

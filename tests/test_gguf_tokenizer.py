@@ -14,8 +14,8 @@ from heedful.errors import ModelError
 from heedful.export import llama_cpp, vocabulary
 from heedful.model import load
 from tests.export.runs import needs_llama_cpp
-from tests.models import SPECIAL, sentencepiece_tokenizer, trained_tokenizer
-from tests.test_from_gguf import begun_with_a_space, written
+from tests.models import SPECIAL, begun_with_a_space, sentencepiece_tokenizer, trained_tokenizer
+from tests.test_from_gguf import written
 
 CONTROL = ("<｜User｜>", "<a b>")
 USER_DEFINED = ("你好", "<tool call>", "  ")  # the last is merged, too
@@ -25,13 +25,19 @@ TEXTS = [
     "say 你好 now", "<tool call>x  y",
 ]  # fmt: skip
 TOKENIZERS = {
-    "space": ("llama", lambda: begun_with_a_space(sentencepiece_tokenizer())),  # as Llama 2's
+    "space": ("llama", lambda: begun_with_a_space(sentencepiece_tokenizer())),
     "no space": ("llama", sentencepiece_tokenizer),
     "gpt-2": ("gpt2", trained_tokenizer),
     "smollm": ("llama", lambda: trained_tokenizer("smollm")),
     "qwen2": ("qwen2", lambda: trained_tokenizer("qwen2")),
     "llama-bpe": ("llama", lambda: trained_tokenizer("llama-bpe")),
 }
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEEDFUL_LLAMA_CPP", str(llama_cpp.home()))
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
 
 
 def with_special_tokens(tokenizer: Any) -> Any:

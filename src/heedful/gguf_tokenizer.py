@@ -62,18 +62,24 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _space(path: Path, tokenizer: PreTrainedTokenizerBase, header: dict[str, Any]) -> None:
-    """Let sentencepiece's texts, the first and each after a whole token, begin with a space where the header says so.
+def spaces(first: bool) -> normalizers.Normalizer:
+    """Write spaces as llama.cpp does for sentencepiece, each text beginning with one more if `first`.
 
-    It is put before a text that begins with one, too; `Metaspace`, which the reader takes, does neither.
+    A text is what stands before, between and after special tokens, and may begin with a space already; transformers'
+    `Metaspace` adds none to such a text, nor after a special token.
     """
+    replaced = normalizers.Replace(" ", "\u2581")
+    return normalizers.Sequence([normalizers.Prepend("\u2581"), replaced] if first else [replaced])
+
+
+def _space(path: Path, tokenizer: PreTrainedTokenizerBase, header: dict[str, Any]) -> None:
+    """Begin texts with a space where the header says so."""
     first, backend = header.get("tokenizer.ggml.add_space_prefix", True), tokenizer.backend_tokenizer
     if header["general.architecture"].startswith("gemma"):  # whose class makes it the same for all
         if first:
             raise ModelError(f"{path} cannot be read: its tokenizer begins a text as the reader does not.", TAKE)
         return
-    replaced = normalizers.Replace(" ", "\u2581")
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), replaced] if first else [replaced])
+    backend.normalizer = spaces(first)
     backend.pre_tokenizer = None
     if not first:  # the reader's takes the first space of an answer away
         steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]

@@ -10,7 +10,8 @@ from pathlib import Path
 import gguf
 import pytest
 from tests.export.runs import make_run, needs_llama_cpp
-from tests.models import byte_tokenizer, sentencepiece_tokenizer, trained_tokenizer, word_tokenizer
+from tests.models import begun_with_a_space, byte_tokenizer, sentencepiece_tokenizer, trained_tokenizer, word_tokenizer
+from tokenizers import pre_tokenizers
 
 from heedful import pipeline
 from heedful.errors import ExportError
@@ -23,6 +24,7 @@ MODELS = {
     "qwen2": ("qwen2", lambda: trained_tokenizer("qwen2"), {}),
     "qwen3": ("qwen3", lambda: trained_tokenizer("qwen2"), {}),
     "gemma3": ("gemma3_text", sentencepiece_tokenizer, {}),
+    "llama-2": ("llama", lambda: begun_with_a_space(sentencepiece_tokenizer()), {}),
 }
 
 
@@ -108,6 +110,18 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tokenizer, tmp_path
     with pytest.raises(ExportError, match="knows no tokenizer like this model's"):
         pipeline.export(run, "gguf")
     assert not (run.path / "export").exists()
+
+
+def test_spaces_that_llama_cpp_would_add_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It puts one after each special token, this tokenizer only before a whole text; known without llama.cpp, too."""
+    tokenizer = sentencepiece_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = None
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    run = make_run(tmp_path / "run", "llama", tokenizer)
+    monkeypatch.setattr("heedful.export.llama_cpp.missing", lambda: "it is not installed")
+    with pytest.raises(ExportError, match=r"llama\.cpp would read other spaces in a prompt than the run: '<bos><start"):
+        pipeline.export(run, "gguf", quantize="f32")
+    assert not list((run.path / "export").iterdir())
 
 
 @needs_llama_cpp

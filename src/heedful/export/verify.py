@@ -30,6 +30,7 @@ from heedful.export.reference import (
     largest_difference,
     scores,
 )
+from heedful.export.vocabulary import as_llama_cpp
 
 Receipt = dict[str, Any]
 MERGED, MERGED_SHARE = 1e-4, 1e-5  # of logits in fp32, adapters beside the base against adapters added into it;
@@ -124,11 +125,14 @@ def gguf_by_transformers(reference: Reference, file: Path, config: PretrainedCon
 
 
 def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: str) -> Receipt:
-    """Let llama.cpp tokenise and answer, if it is there."""
+    """Let llama.cpp tokenise and answer, if it is there; its way with spaces is known without it."""
+    texts, backend = rendered(reference, encoder), as_llama_cpp(encoder.tokenizer)
+    for text, ids in texts.items():
+        if backend.encode(text, add_special_tokens=False).ids != ids:
+            raise ExportError(f"llama.cpp would read other spaces in a prompt than the run: {text!r}.", "Use --to hf.")
     lacking = llama_cpp.missing()
     if lacking:
         return {"llama_cpp": {"checked": False, "reason": lacking}}
-    texts = rendered(reference, encoder)
     said = llama_cpp.ask(file, list(texts), reference.question_ids, ANSWER_TOKENS, encoder.stop_ids)
     for (text, ids), theirs in zip(texts.items(), said.ids, strict=True):
         if theirs != ids:

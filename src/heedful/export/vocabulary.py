@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import gguf
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from heedful.encode.borders import LLAMA3, QWEN2
 from heedful.encode.template import adds_bos
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
+from heedful.gguf_tokenizer import spaces
 
 _PLAIN_BYTES = ("ByteLevel", False)
 SPLITS: dict[tuple[Any, ...], str] = {  # what happens before merging -> llama.cpp's name of it
@@ -61,6 +63,15 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabulary:
             f"Known are sentencepiece's BPE and byte-level BPE as in {', '.join(SPLITS.values())}; --to hf takes any.",
         )
     return Vocabulary("gpt2", pre, tokens, types, [" ".join(pair) for pair in merges], None, False)
+
+
+def as_llama_cpp(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """Return a tokenizer that treats spaces as llama.cpp will by what `vocabulary_of` says of this one."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    described = json.loads(backend.to_str())
+    if described["model"].get("byte_fallback"):
+        backend.normalizer, backend.pre_tokenizer = spaces(_sentencepiece(described)), None
+    return backend
 
 
 def write_vocabulary(writer: Any, encoder: Encoder, rows: int) -> None:
