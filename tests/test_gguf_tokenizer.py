@@ -18,7 +18,7 @@ from tests.models import SPECIAL, begun_with_a_space, sentencepiece_tokenizer, t
 from tests.test_from_gguf import written
 
 CONTROL = ("<｜User｜>", "<a b>")
-USER_DEFINED = ("你好", "<tool call>", "  ")  # the last is merged, too
+USER_DEFINED = ("你好", "<tool call>", "  ")
 TEXTS = [
     "a b", " a", "  a  b", "\n\na", "   three", "a  b   c    d", "What is the past tense in 2024, please",
     "<end_of_turn>hi x", "a <end_of_turn> b", "<|im_end|> capital of 1999", "<｜User｜>hi", "<a b> x<a b>  y",

@@ -65,16 +65,10 @@ def convert_gguf(path: Path) -> Path:
         streams.tell(f"Converting {path.name} to a folder of weights, once (about 20 seconds) ...")
         quiet = contextlib.redirect_stderr(io.StringIO())  # the reader's own progress bar
         with quiet, _parsed_once():
-            model = _read(path)
-            convert_tokenizer(path, folder)
+            _save(_read(path), folder)
+            convert_tokenizer(path, folder)  # whose class the configuration may tell
         if _stamp(path) != found:  # it would be kept under the hash of what it was
             raise UsageError(f"{path} changed while it was read.", "Try again when it is whole.")
-        del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
-        model.hf_quantizer = None
-        try:
-            model.save_pretrained(folder)
-        except SafetensorError as error:  # a full disk
-            raise OSError(str(error)) from error
         return {"file": path.name}
 
     return kept("models", {"gguf": content, "version": VERSION}, convert, hashed=False).folder
@@ -104,6 +98,15 @@ def _read(path: Path) -> PreTrainedModel:
         )
     _check_weights(path, model, report, tensors)
     return model
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    del model.config.quantization_config  # the weights are plain now; the marker would forbid saving them
+    model.hf_quantizer = None
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # a full disk
+        raise OSError(str(error)) from error
 
 
 def _header(reader: Any) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Let transformers build a file's tokenizer, and let it split texts and know tokens as the header says."""
     reader = _reader(path)
     header = {name: field.contents() for name, field in reader.fields.items() if len(field.data) == 1}
-    kind, name = header["tokenizer.ggml.model"], header.get("tokenizer.ggml.pre")
+    kind, name = header.get("tokenizer.ggml.model"), header.get("tokenizer.ggml.pre")
     begins = name in WHOLE_WORDS and "tokenizer.ggml.bos_token_id" in header
     with loading(str(path), str(path)):
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
@@ -58,7 +58,8 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         _space(path, tokenizer, header)
     if kind == "gpt2":
         _split_as_named(path, tokenizer, name)
-        _know_whole(tokenizer, reader)
+        with loading(str(path), str(path)):
+            _know_whole(tokenizer, reader)
     return tokenizer
 
 
@@ -130,7 +131,8 @@ def _whole(reader: Any) -> dict[int, str]:
     if "tokenizer.ggml.token_type" not in reader.fields:
         return {}
     tokens, types = (reader.fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type"))
-    return {number: token for number, token in enumerate(tokens) if types[number] in (CONTROL, USER_DEFINED) and token}
+    named = (CONTROL, USER_DEFINED)
+    return {n: token for n, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind in named and token}
 
 
 def _reader(path: Path) -> Any:
@@ -142,5 +144,6 @@ def _reader(path: Path) -> Any:
 def _splitting(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
     """Return what a tokenizer does with a text before and while merging, without its tokens."""
     described = json.loads(tokenizer.backend_tokenizer.to_str())
-    spaces = described["normalizer"] if described["model"].get("byte_fallback") else None  # Unicode's is the class's
-    return [described["pre_tokenizer"], described["model"].get("ignore_merges"), spaces]
+    model, written = described["model"], described["normalizer"]  # of bytes, the class's alone: Unicode's forms
+    spaced = written if model.get("byte_fallback") else None
+    return [described["pre_tokenizer"], model.get("ignore_merges"), spaced]
