@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from heedful.address import is_loopback
 
 LONGEST = 500  # characters that are shown of an error
+
+
+def route_url(url: str, route: str) -> str:
+    """Return the address of a server's route, as "models".
+
+    The server is named by its base, as OpenAI's clients name it (http://host/v1), by its chat completions, or by its
+    host alone.
+    """
+    parts = urlsplit(url)
+    base = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
+    return urlunsplit((parts.scheme, parts.netloc, f"{base}/{route}", parts.query, ""))
 
 
 def client_options(url: str, key: str | None, timeout: float) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def test_a_judge_that_cannot_be_is_one_sentence(arguments: Any, told: str) -> No
 @pytest.mark.parametrize(
     ("url", "completed"),
     [
+        ("http://h", "http://h/v1/chat/completions"),
         ("http://h/v1", "http://h/v1/chat/completions"),
         ("http://h:8/v1/", "http://h:8/v1/chat/completions"),
         ("https://h/v1/chat/completions", "https://h/v1/chat/completions"),

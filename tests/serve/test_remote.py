@@ -68,6 +68,16 @@ def test_turns_stay_until_the_server_finds_them_too_long(
     assert "oldest turns are left out" in talk(["x" * 60, "y" * 60, "Last"])
 
 
+def test_a_path_after_the_host_is_taken_as_it_stands() -> None:
+    app = FastAPI()
+    app.mount("/api", other_server("data: [DONE]\n\n"))
+    with serving(app) as url:
+        assert [*connect(f"{url}/api/v1?key=secret", None, None).stream(HELLO, Sampling())][-1]
+        with pytest.raises(UsageError, match=r"The server at .*/api/\?\.\.\. says") as error:
+            connect(f"{url}/api/?key=secret", None, None)
+        assert "secret" not in str(error.value)
+
+
 def other_server(stream: str) -> FastAPI:
     """A server that is not ours, and answers everything with one stream; `state.asked` holds what it was asked."""
     app = FastAPI()
@@ -119,7 +129,7 @@ def test_an_error_of_whatever_shape_is_told_in_one_line(body: str, said: str) ->
     app.get("/v1/models")(lambda: Response(body, status_code=404))
     with serving(app) as url, pytest.raises(UsageError) as refused:
         connect(url, None, None)
-    assert refused.value.problem == f"The server at {url}/v1 says: {said}"
+    assert refused.value.problem == f"The server at {url} says: {said}"
 
 
 def test_events_that_say_nothing_are_passed_over() -> None:

@@ -15,13 +15,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
 from heedful.address import redacted
 from heedful.errors import HeedfulError, UsageError
-from heedful.openai_server import client_options, error_text
+from heedful.openai_server import client_options, error_text, route_url
 
 ATTEMPTS = 4
 TIMEOUT = 60.0  # seconds without a byte
@@ -151,7 +151,7 @@ class Endpoint:
 
 
 def completions_url(url: str) -> str:
-    """Complete the address of a server, as http://127.0.0.1:11434/v1, to that of its chat completions."""
+    """Return the address of a server's chat completions; UsageError if the server's cannot be one."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or True)
@@ -163,9 +163,7 @@ def completions_url(url: str) -> str:
         raise UsageError(
             "--judge holds a name or password.", "Give the key in HEEDFUL_JUDGE_KEY or with --judge-key-file."
         )
-    path = parts.path.rstrip("/")
-    path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
-    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    return route_url(url, "chat/completions")
 
 
 def _reply(content: bytes) -> Reply:

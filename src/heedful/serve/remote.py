@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx2
 
+from heedful.address import redacted
 from heedful.errors import ModelError, UsageError
-from heedful.openai_server import client_options, error_text
+from heedful.openai_server import client_options, error_text, route_url
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
 
@@ -26,7 +27,7 @@ DONE: dict[str, Any] = {"choices": [{"finish_reason": "stop"}]}  # what [DONE] s
 class Remote:
     """One model of a server."""
 
-    url: str  # ends in /v1
+    url: str  # of the server, as it was named
     name: str
     context: int | None  # in tokens, where the server tells
     options: Mapping[str, Any]  # of every request
@@ -43,7 +44,7 @@ class Remote:
         text, reason = "", None
         try:
             asked = {**body, **self._settings(sampling), "stream": True}
-            with httpx2.stream("POST", f"{self.url}/chat/completions", json=asked, **self.options) as reply:
+            with httpx2.stream("POST", route_url(self.url, "chat/completions"), json=asked, **self.options) as reply:
                 if reply.status_code != 200:
                     reply.read()
                     raise _refusal(reply)
@@ -56,7 +57,7 @@ class Remote:
                             text += piece
                             yield piece
         except (httpx2.HTTPError, ValueError) as error:
-            raise ModelError(f"The server at {self.url} does not answer: {error}.") from error
+            raise ModelError(f"The server at {redacted(self.url)} does not answer: {error}.") from error
         if not reason:
             raise ModelError("The answer was cut off: the server left before its end.", "Ask again.")
         yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
@@ -98,20 +99,19 @@ def _refusal(reply: httpx2.Response) -> ModelError:
 
 def connect(url: str, model: str | None, key: str | None) -> Remote:
     """Find a server's model: the one named, or its first; UsageError if there is none."""
-    url = url.rstrip("/")
+    shown = redacted(url)
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url} is not the URL of a server.", "Write it as http://127.0.0.1:8000.")
-    url = url if url.endswith("/v1") else f"{url}/v1"
+        raise UsageError(f"{shown} is not the URL of a server.", "Write it as http://127.0.0.1:8000.")
     try:
         options = client_options(url, key, SILENCE_SECONDS)
-        reply = httpx2.get(f"{url}/models", **options)
+        reply = httpx2.get(route_url(url, "models"), **options)
         if reply.status_code != 200:
-            raise UsageError(f"The server at {url} says: {_said(reply.text)}")
+            raise UsageError(f"The server at {shown} says: {_said(reply.text)}")
         listed = {entry["id"]: entry for entry in reply.json()["data"]}
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"No server answers at {url}: {error}.", "Is it running?") from error
+        raise UsageError(f"No server answers at {shown}: {error}.", "Is it running?") from error
     if not listed or (model is not None and model not in listed):
-        raise UsageError(f"The server at {url} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
+        raise UsageError(f"The server at {shown} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
     name = model or next(iter(listed))
     context = listed[name].get("max_model_len")
     return Remote(url, name, context if type(context) is int and context > 1 else None, options)
