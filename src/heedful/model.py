@@ -20,7 +20,7 @@ import transformers  # imports what is asked of it when it is asked: a tokenizer
 from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
-from heedful import causal
+from heedful import causal, weights
 from heedful.atomic import whole_folder
 from heedful.catalogue import Location, locate
 from heedful.config import TrainConfig
@@ -54,14 +54,17 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
     tokenizer, config, origin = load_tokenizer(name)
     _set_dropout(config, dropout)
     with loading(name, origin):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
             origin,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below
             **(quantised(nf4) if nf4 else {}),
         )
+    weights.check_read(model, report, name)
     rows = causal.vocabulary_of(model)
     if (needed := _needed(tokenizer)) > rows:
         raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")

@@ -32,6 +32,7 @@ from heedful.train.precision import dtype_of, resolve
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
+from heedful.weights import check_written
 
 LOOKED_AT = 100  # rows, for tokens that the template writes and the model does not have
 
@@ -52,8 +53,9 @@ class Session:
         self.run, self.config, self.ready, self.display = run, config, ready, display
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, loaded.origin
-        models.fit_vocabulary(loaded, self.tokenizer)
+        added = models.fit_vocabulary(loaded, self.tokenizer)
         check(config, ready)
+        check_written(model, added, config.model.name)
         models.check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
         self.weights = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
