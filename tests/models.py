@@ -131,6 +131,25 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "index_head_dim": 16,
         "index_topk": 16,  # few heads would leave ties at 0
     },
+    "granitemoehybrid": {
+        **_WIDE,
+        "num_key_value_heads": 2,
+        "layer_types": ["full_attention", "full_attention"],
+        "mamba_n_heads": 4,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "shared_intermediate_size": 32,
+    },
+    "reformer": {"num_hidden_layers": 2, "attn_implementation": "eager"},
+    "xlm": {
+        "emb_dim": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "max_position_embeddings": POSITIONS,
+        "causal": True,
+        "pad_token_id": 2,
+        "attn_implementation": "eager",
+    },
     "prophetnet": {
         "hidden_size": 32,
         "num_decoder_layers": 2,

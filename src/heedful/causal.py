@@ -19,30 +19,47 @@ if TYPE_CHECKING:
 
 TOKENS = 5  # in a row
 DRAWS = 3  # of tokens, all of which must fail: rounding may turn a router's choice, but not thrice
+ATTENTION = {"attention", "full_attention", "sliding_attention"}  # layers that keep keys and values, and no more
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError)  # of a forward
+SEES_LATER = "are no causal language models: their earlier tokens see later ones"
 
 
 def check(model: PreTrainedModel, name: str) -> None:
     """Raise ModelError unless the model is causal, counts positions from 0 and ignores padding."""
     kind = model.config.model_type
-    if getattr(model, "_is_stateful", False):  # transformers' word for a recurrence
+    if _carries_more(model):
         raise ModelError(
-            f"{name}: {kind} models carry a state from token to token, so rows cannot be padded.",
+            f"{name}: {kind} models of this configuration carry more from token to token than keys and values (a "
+            "recurrence, a convolution, a summary), so rows cannot be padded.",
             "Choose a transformer, which attends to its tokens instead.",
+        )
+    if kind == "reformer":
+        raise ModelError(
+            f"{name}: reformer models learn only from rows whose length is a multiple of their chunks'.",
+            "Choose another model.",
         )
     try:
         for draw in range(DRAWS):
             if not (problem := _problem(model, draw)):
                 return
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+    except REFUSALS as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ModelError(
             f"{name}: {kind} cannot read tokens as a causal language model: {reason}", "Choose another model."
         ) from error
+    encodes = problem == SEES_LATER and getattr(model.config, "is_decoder", None) is False
+    decoder = '; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its config.json'
     raise ModelError(
         f"{name}: {kind} models of this configuration {problem}.",
-        'Choose another model; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its '
-        "config.json.",
+        f"Choose another model{decoder if encodes else ''}.",
     )
+
+
+def _carries_more(model: PreTrainedModel) -> bool:
+    """Say whether a row's past is more than keys and values: transformers' word for a family's cache, but for models
+    of it that have layers of attention alone (Granite 4.0 without Mamba)."""
+    layers = getattr(model.config.get_text_config(), "layer_types", None) or [""]
+    return bool(getattr(model, "_is_stateful", False)) and not ATTENTION.issuperset(layers)
 
 
 def _problem(model: PreTrainedModel, seed: int) -> str:
@@ -60,7 +77,7 @@ def _problem(model: PreTrainedModel, seed: int) -> str:
         alone = model(input_ids=ids[:1, :-1], use_cache=False).logits.float()
     most = tolerance(model) * own.abs().max()
     if (own[0, :-1] - own[1, :-1]).abs().max() > most:
-        return "are no causal language models: their earlier tokens see later ones"
+        return SEES_LATER
     if (ours[:2] - own).abs().max() > most:
         return "count positions otherwise than from 0, as every batch here does"
     if (ours[2, :-1] - alone[0]).abs().max() > most:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel
 
-from heedful.causal import vocabulary_of
+from heedful.causal import REFUSALS, vocabulary_of
 from heedful.generate.decoder import Decoder
 from heedful.generate.forward import Apart, Padded, Recomputed, unbatched_logits
 from heedful.generate.slots import UNIT, Slots
@@ -83,7 +83,7 @@ def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
         joined, stepped = batch.join([one, other]), batch.step(tokens[20:22])
         batch.keep([False, True])
         left = batch.step(tokens[22:23])
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError):
+    except REFUSALS:
         return False  # no cache, or one of its own
     further = [*other, tokens[21]]
     read = [one, other, [*one, tokens[20]], further, [*further, tokens[22]]]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful.causal import tolerance, vocabulary_of
+from heedful.causal import REFUSALS, tolerance, vocabulary_of
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
@@ -47,7 +47,7 @@ def tree_is_exact(model: PreTrainedModel, length: int, by: str | None = None) ->
             if by:
                 model.set_attn_implementation(by)
             together = _logits(model, "tree", rows)
-    except (MemoryError, RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (MemoryError, *REFUSALS) as error:
         if is_out_of_memory(error):
             problem = f"Memory ran out while probing whether the model computes trees of {length} tokens."
             raise RunError(problem, "Lower encode.max_tokens, or choose a smaller model.") from error
