@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from heedful.config import TrainConfig
 from heedful.errors import ModelError
 from heedful.model import load
+from heedful.train.learner import Learner
 from heedful.train.probe import tree_is_exact
 from tests.models import folder_of, tiny_model
+from tests.train.test_loss import collator, rows_that_share
+
+DBRX = {"hidden_size": 32, "ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2}  # a part of its configuration
 
 
 def test_a_hybrid_family_s_model_of_attention_alone_is_a_transformer(tmp_path: Path) -> None:
@@ -45,3 +51,24 @@ def test_to_be_a_decoder_is_advised_where_it_may_help(
     with pytest.raises(ModelError) as caught:
         load(str(folder_of(tmp_path, kind, **changes)))
     assert ("is_decoder" in caught.value.fix) == advised
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("phimoe", {"router_jitter_noise": 0.3, "input_jitter_noise": 0.3}),
+        ("mixtral", {"router_jitter_noise": 0.3}),
+        ("dbrx", {"ffn_config": {"moe_jitter_eps": 0.3, **DBRX}}),
+    ],
+)
+def test_experts_are_trained_as_they_answer(tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+    """Neither are they drawn at random nor is what they are chosen by jittered, where nothing is dropped out."""
+    own, examples = tiny_model(kind, **changes), rows_that_share(1)
+    model = load(str(folder_of(tmp_path, kind, **changes))).model
+    learner = Learner(model, collator("padded"), TrainConfig(precision="fp32"), steps=1)
+    expected, _ = learner.validate(examples)
+    assert learner.accumulate(examples, 0)[0] == pytest.approx(expected, rel=1e-5)
+    ids = torch.arange(40)[None]
+    torch.testing.assert_close(model.eval()(ids).logits, own(ids).logits, atol=1e-4, rtol=1e-4)
+    moved = {name for name, gradient in learner.optimizer.gradients() if float(gradient.norm()) > 0}
+    assert any("router" in name or "gate" in name for name in moved)

@@ -25,6 +25,7 @@ from heedful.train.memory import halved, is_out_of_memory
 from heedful.train.optimizer import MasterAdamW, Tensors
 from heedful.train.ranks import Ranks, shard, single_rank
 
+DRAWING = "PhimoeTopKRouter"  # in training mode it draws experts at random, in the other it chooses them
 VALIDATED = 512  # examples that are laid out together; those that begin alike share nodes
 
 
@@ -49,6 +50,7 @@ class Learner:
         for frozen in (p for p in model.parameters() if not p.requires_grad and p.is_floating_point()):
             frozen.data = frozen.data.to(dtype)
         self.model = model
+        self.drawing = [part for part in model.modules() if type(part).__name__ == DRAWING]
         if self.sharded:
             base: PreTrainedModel = model.get_base_model() if config.method == "lora" else model
             shard(model, set(base._no_split_modules or ()), self.ranks, dtype)
@@ -104,6 +106,8 @@ class Learner:
     def _forwards(self, examples: Sequence[TokenizedExample], step: int, weight: float) -> _Nll:
         """Differentiate this rank's share of a group's loss, and return it; rows of other ranks have 0."""
         self.model.train()
+        for part in self.drawing:
+            part.eval()
         torch.manual_seed(hash((self.config.seed, step, self.ranks.rank)))  # dropout
         nll = torch.zeros((), device=self.ranks.device)
         mine = assign_rows(examples, self.ranks.count, self.collator)[self.ranks.rank]
