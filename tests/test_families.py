@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import heedful
 from heedful.config import TrainConfig
 from heedful.errors import ModelError
 from heedful.model import load
 from heedful.train.learner import Learner
 from heedful.train.probe import tree_is_exact
-from tests.models import folder_of, tiny_model
+from tests.models import byte_tokenizer, folder_of, tiny_model
 from tests.train.test_loss import collator, rows_that_share
 
 DBRX = {"hidden_size": 32, "ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2}  # a part of its configuration
@@ -51,6 +53,23 @@ def test_to_be_a_decoder_is_advised_where_it_may_help(
     with pytest.raises(ModelError) as caught:
         load(str(folder_of(tmp_path, kind, **changes)))
     assert ("is_decoder" in caught.value.fix) == advised
+
+
+@pytest.mark.parametrize("layout", ["tree", "padded"])
+def test_a_padding_s_embedding_of_zeros_spoils_no_update(tmp_path: Path, layout: str) -> None:
+    """Gemma 3n divides by the length of what it reads, also at places that nobody sees."""
+    tokenizer, rows = byte_tokenizer(), tmp_path / "rows.json"
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    model = tiny_model("gemma3n_text", pad_token_id=0, max_position_embeddings=512)
+    assert not model.get_input_embeddings().weight[0].any()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows.write_text(
+        json.dumps([{"instruction": f"Say {i}", "output": "Well, " * (3 * i % 9) + f"{i}."} for i in range(40)])
+    )
+    quick = ["train.max_steps=1", "evaluate.after_training=false", f"encode.layout={layout}"]
+    run = heedful.train(rows, model=str(tmp_path / "model"), out=tmp_path / "run", settings=quick)
+    assert [event["grad_norm"] > 0 for event in run.metrics() if event["event"] == "step"] == [True]
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,10 @@ def _shared_beginnings(families: NDArray[np.int64]) -> dict[str, int]:
 
 
 def make_collator(config: Config, encoder: Encoder, layout: str) -> Collator:
-    pad = encoder.tokenizer.pad_token_id
+    fill = int(encoder.tokenizer.eos_token_id)  # not the padding: of its embedding of zeros Gemma 3n makes NaN
     encode = config.encode
     tokens = MOST_TOKENS if encode.batch_tokens == "auto" else encode.batch_tokens
-    return Collator(layout, 0 if pad is None else int(pad), encode.prompt_weight, tokens)
+    return Collator(layout, fill, encode.prompt_weight, tokens)
 
 
 def _describe(encoder: Encoder, examples: Examples, counts: EncodingReceipt) -> dict[str, Any]:
