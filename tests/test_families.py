@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 import heedful
 from heedful.config import TrainConfig
@@ -15,32 +16,94 @@ from heedful.errors import ModelError
 from heedful.model import load
 from heedful.train.learner import Learner
 from heedful.train.probe import tree_is_exact
-from tests.models import byte_tokenizer, folder_of, tiny_model
+from tests.models import VOCABULARY, byte_tokenizer, folder_of, tiny_model
 from tests.train.test_loss import collator, rows_that_share
 
-DBRX = {"hidden_size": 32, "ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2}  # a part of its configuration
+_WIDE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 512,
+}
+_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "granitemoehybrid": {
+        **(_WIDE | _EXPERTS),
+        "layer_types": ["full_attention", "full_attention"],
+        "mamba_n_heads": 4,
+        "shared_intermediate_size": 32,
+    },
+    "xlm": {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "causal": True, "pad_token_id": 2},
+    "reformer": {
+        "hidden_size": 32,
+        "attn_layers": ["local", "local"],
+        "num_attention_heads": 4,
+        "attention_head_size": 8,
+        "feed_forward_size": 64,
+        "axial_pos_embds": False,
+        "is_decoder": True,
+    },
+    "gemma3n_text": {
+        **_WIDE,
+        "head_dim": 8,
+        "laurel_rank": 4,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "num_kv_shared_layers": 0,
+        "activation_sparsity_pattern": [0.0, 0.0],
+        "intermediate_size": [64, 64],
+        "layer_types": ["sliding_attention", "sliding_attention"],
+        "sliding_window": 8,
+        "pad_token_id": 0,
+    },
+    "phimoe": {**(_WIDE | _EXPERTS), "router_jitter_noise": 0.3, "input_jitter_noise": 0.3},
+    "mixtral": {**(_WIDE | _EXPERTS), "router_jitter_noise": 0.3},
+    "dbrx": {
+        "d_model": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "max_seq_len": 512,
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
+        "ffn_config": {
+            "hidden_size": 32,
+            "ffn_hidden_size": 64,
+            "moe_num_experts": 4,
+            "moe_top_k": 2,
+            "moe_jitter_eps": 0.3,
+        },
+    },
+}
+
+
+def one_of(kind: str, **changes: Any) -> PreTrainedModel:
+    eager = {"attn_implementation": "eager"} if kind in ("xlm", "reformer") else {}
+    return tiny_model(kind, **{**FAMILIES[kind], **eager, **changes})
+
+
+def saved(model: PreTrainedModel, folder: Path) -> str:
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return str(folder)
 
 
 def test_a_hybrid_family_s_model_of_attention_alone_is_a_transformer(tmp_path: Path) -> None:
     """Granite 4.0 exists with and without Mamba."""
-    model = load(str(folder_of(tmp_path / "attention", "granitemoehybrid"))).model
+    model = load(saved(one_of("granitemoehybrid"), tmp_path / "attention")).model
     assert tree_is_exact(model, 60)
-    mixed = folder_of(tmp_path / "mixed", "granitemoehybrid", layer_types=["linear_attention", "full_attention"])
-    with pytest.raises(
-        ModelError, match="granitemoehybrid models of this configuration carry more from token to token"
-    ):
-        load(str(mixed))
+    mixed = saved(one_of("granitemoehybrid", layer_types=["linear_attention", "full_attention"]), tmp_path / "mixed")
+    with pytest.raises(ModelError, match="granitemoehybrid models of this configuration carry more from token to"):
+        load(mixed)
 
 
 def test_a_model_that_asserts_it_gets_no_tree_is_trained_in_rows() -> None:
-    assert not tree_is_exact(tiny_model("xlm"), 60)
+    assert not tree_is_exact(one_of("xlm"), 60)
 
 
 def test_a_model_that_learns_only_from_rows_of_some_lengths_is_refused(tmp_path: Path) -> None:
-    layers = {"attn_layers": ["local", "local"], "axial_pos_embds": False, "is_decoder": True, "hidden_size": 32}
-    heads = {"attention_head_size": 8, "num_attention_heads": 4, "feed_forward_size": 64}
     with pytest.raises(ModelError, match="reformer models learn only from rows whose length is a multiple"):
-        load(str(folder_of(tmp_path, "reformer", **layers, **heads)))
+        load(saved(one_of("reformer"), tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +123,7 @@ def test_a_padding_s_embedding_of_zeros_spoils_no_update(tmp_path: Path, layout:
     """Gemma 3n divides by the length of what it reads, also at places that nobody sees."""
     tokenizer, rows = byte_tokenizer(), tmp_path / "rows.json"
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
-    model = tiny_model("gemma3n_text", pad_token_id=0, max_position_embeddings=512)
+    model = one_of("gemma3n_text")
     assert not model.get_input_embeddings().weight[0].any()
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
@@ -72,18 +135,11 @@ def test_a_padding_s_embedding_of_zeros_spoils_no_update(tmp_path: Path, layout:
     assert [event["grad_norm"] > 0 for event in run.metrics() if event["event"] == "step"] == [True]
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes"),
-    [
-        ("phimoe", {"router_jitter_noise": 0.3, "input_jitter_noise": 0.3}),
-        ("mixtral", {"router_jitter_noise": 0.3}),
-        ("dbrx", {"ffn_config": {"moe_jitter_eps": 0.3, **DBRX}}),
-    ],
-)
-def test_experts_are_trained_as_they_answer(tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["phimoe", "mixtral", "dbrx"])
+def test_experts_are_trained_as_they_answer(tmp_path: Path, kind: str) -> None:
     """Neither are they drawn at random nor is what they are chosen by jittered, where nothing is dropped out."""
-    own, examples = tiny_model(kind, **changes), rows_that_share(1)
-    model = load(str(folder_of(tmp_path, kind, **changes))).model
+    own, examples = one_of(kind), rows_that_share(1)
+    model = load(saved(own, tmp_path)).model
     learner = Learner(model, collator("padded"), TrainConfig(precision="fp32"), steps=1)
     expected, _ = learner.validate(examples)
     assert learner.accumulate(examples, 0)[0] == pytest.approx(expected, rel=1e-5)
