@@ -60,6 +60,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "phimoe": {**(_WIDE | _EXPERTS), "router_jitter_noise": 0.3, "input_jitter_noise": 0.3},
     "mixtral": {**(_WIDE | _EXPERTS), "router_jitter_noise": 0.3},
+    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512, "attn_implementation": "eager"},
     "dbrx": {
         "d_model": 32,
         "n_layers": 2,
@@ -133,6 +134,11 @@ def test_a_padding_s_embedding_of_zeros_spoils_no_update(tmp_path: Path, layout:
     quick = ["train.max_steps=1", "evaluate.after_training=false", f"encode.layout={layout}"]
     run = heedful.train(rows, model=str(tmp_path / "model"), out=tmp_path / "run", settings=quick)
     assert [event["grad_norm"] > 0 for event in run.metrics() if event["event"] == "step"] == [True]
+
+
+def test_a_part_of_a_configuration_that_takes_whole_numbers_alone_is_left(tmp_path: Path) -> None:
+    """MPT's dropout of attention."""
+    load(saved(one_of("mpt"), tmp_path), dropout=0.25)
 
 
 @pytest.mark.parametrize("kind", ["phimoe", "mixtral", "dbrx"])

@@ -285,12 +285,13 @@ def _check_folder(folder: Path) -> None:
 def _set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout that the architecture has, by whatever name; whole layers are never dropped, and no router's
     input is jittered (PhiMoE's own number is also a threshold of its choice, and stays)."""
-    nested = (c for c in vars(config).values() if isinstance(c, transformers.PretrainedConfig))
-    for part in {id(c): c for c in (config, config.get_text_config(), *nested)}.values():
+    own = {id(part): part for part in (config, config.get_text_config())}
+    nested = {id(part): part for part in vars(config).values() if isinstance(part, transformers.PretrainedConfig)}
+    for place, part in (own | nested).items():
         for key, value in part.to_dict().items():
             if type(value) not in (int, float) or (part.model_type, key) == ("phimoe", "router_jitter_noise"):
                 continue
-            if "dropout" in key or key.endswith("_pdrop"):
-                setattr(part, key, dropout)
-            elif key.endswith("layerdrop") or "jitter" in key:
+            if value and (key.endswith("layerdrop") or "jitter" in key):
                 setattr(part, key, 0.0)
+            elif place in own and ("dropout" in key or key.endswith("_pdrop")):
+                setattr(part, key, dropout)
