@@ -80,11 +80,6 @@ def test_zeros_and_ones_of_a_score_that_is_no_share_have_no_width(value: float) 
     assert stats.interval([value] * 10) == Score(value, value, value, 10)
 
 
-def test_a_share_of_averaged_rows_is_drawn_like_any_mean() -> None:
-    values = [0.0, 0.5, 1.0] * 20
-    assert stats.interval(values, share=True) == stats.interval(values)
-
-
 @QUICK
 @given(VALUES)
 def test_interval_holds_its_mean(values: list[float]) -> None:
@@ -169,11 +164,6 @@ def test_difference_of_shares_covers_the_truth_as_often_as_it_says() -> None:
     tables = rng.multinomial(60, (0.3, 0.15, 0.05, 0.5), 300)
     found = [stats.paired_comparison(*pairs(table), True, share=True) for table in tables]
     assert 0.92 <= np.mean([one.low <= 0.1 <= one.high for one in found]) <= 0.99
-
-
-def test_difference_of_averaged_shares_is_drawn_like_any_other() -> None:
-    base, tuned = [0.0, 0.5, 1.0] * 20, [1.0, 0.5, 1.0] * 20
-    assert stats.paired_comparison(base, tuned, True, share=True) == stats.paired_comparison(base, tuned, True)
 
 
 def test_p_value_of_many_rows_is_near_the_t_tests() -> None:

@@ -5,7 +5,8 @@ Enters: one value a row. Leaves: a Score or a Comparison. The same values give t
 Intervals are percentile bootstraps over rows (Efron and Tibshirani 1993, chapter 13): never degenerate where BCa is, as
 for scores that are mostly 0. A share, which says of each row whether something is true, has Wilson's interval instead,
 and the difference of two has Newcombe's, because the bootstrap of 110 answers out of 110 is the single point 1, a
-certainty that nobody has. A score is a share by its name (`metrics.is_share`): a length ratio may be 1 everywhere, too.
+certainty that nobody has, and that of 109 and a half is little less of one. A score is a share by its name
+(`metrics.is_share`): a length ratio may be 1 everywhere, too.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ SEED = 123
 def interval(values: Sequence[float], share: bool = False) -> Score:
     """Return the mean with its 95 % interval. If all values are equal it has no width, except for a `share` (Wilson).
 
-    Rows of a share that are averages over seeds, or half won, are resampled as those of any mean.
+    A row of a share may also lie between 0 and 1: half won, or an average over seeds.
     """
     sample = _finite(values)
-    if share and _true_or_not(sample):
+    if share:
         return Score(float(sample.mean()), *_wilson(sample), sample.size)
     return ratio_interval(values, [1.0] * sample.size)
 
@@ -73,8 +74,7 @@ def paired_comparison(
     before, after = _paired(base, tuned)
     differences, weights = _paired(after - before, np.ones_like(before) if denominators is None else denominators)
     difference = float(differences.sum() / weights.sum())
-    counted = share and _true_or_not(before) and _true_or_not(after)
-    low, high = _newcombe(before, after) if counted else _bootstrap(differences, weights)
+    low, high = _newcombe(before, after) if share else _bootstrap(differences, weights)
     p_value = _permutation_test(differences)
     if p_value < SIGNIFICANCE:
         verdict = direction(difference, higher_is_better)
@@ -126,14 +126,17 @@ def _about(rows: float) -> str:
     return f"about {math.ceil(rows / unit) * unit:,}"
 
 
-def _true_or_not(sample: Values) -> bool:
-    return bool(np.isin(sample, (0, 1)).all())
-
-
 def _wilson(sample: Values) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
-    found = scipy.stats.binomtest(int(sample.sum()), sample.size).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
+    """Return the 95 % interval of a share (Wilson 1927).
+
+    It is that of a normal mean over z^2 rows more, whose middle and variance are those of a fair coin (Agresti and
+    Coull 1998). So a row between 0 and 1 counts with the variance that the sample has: of zeros and ones, p(1 - p).
+    """
+    assert ((sample >= 0) & (sample <= 1)).all(), "each row of a share is from 0 to 1"
+    share, rows, z = float(sample.mean()), sample.size, scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)
+    middle = (rows * share + z**2 / 2) / (rows + z**2)
+    reach = z * math.sqrt(rows * float(sample.var()) + z**2 / 4) / (rows + z**2)
+    return max(0.0, min(float(middle - reach), share)), min(1.0, max(float(middle + reach), share))
 
 
 def _newcombe(before: Values, after: Values) -> tuple[float, float]:
@@ -153,10 +156,10 @@ def _newcombe(before: Values, after: Values) -> tuple[float, float]:
 
 
 def _phi(before: Values, after: Values) -> float:
-    """Return the correlation of two columns of zeros and ones, a positive one corrected for continuity."""
-    rows, first, second = before.size, before.sum(), after.sum()
-    product = float(rows * (before * after).sum() - first * second)  # of the 2 x 2 table's diagonals: ad - bc
-    spread = math.sqrt(first * (rows - first) * second * (rows - second))
+    """Return the correlation of the columns of two shares, a positive one corrected for continuity."""
+    rows, first, second = before.size, before - before.mean(), after - after.mean()
+    product = float(rows * (first * second).sum())  # of zeros and ones, the 2 x 2 table's diagonals: ad - bc
+    spread = rows * math.sqrt(float((first**2).sum() * (second**2).sum()))
     return (max(product - rows / 2, 0) if product > 0 else product) / spread if spread else 0.0
 
 
