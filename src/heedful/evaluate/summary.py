@@ -121,16 +121,25 @@ def comparison(before: Sequence[Cell], after: Sequence[Cell], metric: str) -> Co
 def with_verdicts(rows: Sequence[RowScores], verdicts: Mapping[str, Verdicts]) -> list[RowScores]:
     """Put what a judge said, by metric, into the rows' scores, in place of what one said before."""
     told = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(_without(rows, JUDGE_PREFIX)):
         cells = {}
         for model, cell in row.cells.items():
-            values = {name: value for name, value in cell.values.items() if not name.startswith(JUDGE_PREFIX)}
+            values = dict(cell.values)
             for metric, said in verdicts.items():
                 value = said.scores[model][i] if model in said.scores else None
                 values |= {metric: value} if value is not None else {}
             cells[model] = replace(cell, values=values)
         told.append(replace(row, cells=cells))
     return told
+
+
+def _without(rows: Sequence[RowScores], prefix: str) -> list[RowScores]:
+    """Leave out of the rows the scores whose names begin so."""
+
+    def rest(cell: Cell) -> Cell:
+        return replace(cell, values={name: v for name, v in cell.values.items() if not name.startswith(prefix)})
+
+    return [replace(row, cells={model: rest(cell) for model, cell in row.cells.items()}) for row in rows]
 
 
 def compare(first: Run, second: Run, common: bool = False, data: str | None = None) -> dict[str, Any]:
@@ -145,17 +154,21 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
         raise UsageError(f"{first.path} is given as both runs.", "Give two different ones.")
     found = _evaluated(first, data), _evaluated(second, data)
     evaluations = [read_json(results.evaluation_file, f"Run {scoring(results.path)} again.") for results in found]
-    rows = _joined(*found, pair, common)
-    if evaluations[0].get("judge", {}).get("model") != evaluations[1].get("judge", {}).get("model"):
-        rows = with_verdicts(rows, {})  # two judges have two scales
+    judges = [_judge(told) for told in evaluations]
+    apart = judges[0] != judges[1]  # two judges have two scales, and a win is one over a run's own base
+    rows = _without(_joined(*found, pair, common), JUDGE_PREFIX if apart else "judge_wins")
     differ = differences(*map(_answered_by, (first, second), evaluations))
     differ.pop("encode.batch_tokens", None)  # fitted to memory when a run starts
     result: dict[str, Any] = {"runs": list(pair), "differences": {leaf: list(both) for leaf, both in differ.items()}}
     if paths := result["differences"].get("data.path"):
         result["differences"]["data.path"] = [redacted(path) for path in paths]
     result |= evaluation(rows, evaluations[0]["decides"], pair)
+    notes = []
     if evaluations[0]["decides"] != evaluations[1]["decides"]:
-        result["note"] = f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."
+        notes += [f"{second.path} chose {evaluations[1]['decides']} to decide; the first run's choice is taken."]
+    if apart and all(judges):
+        notes += [f"Their judges differ, {' and '.join(judges)}: what they say is not compared."]
+    result |= {"note": " ".join(notes)} if notes else {}
     probes = _probes(*found, pair)
     return result | ({"forgetting": forgetting(probes, pair)} if probes else {})
 
@@ -166,6 +179,12 @@ def _evaluated(run: Run, data: str | None) -> Results:
         on, option = (f" on {data}", f" --data {typed(data)}") if data else ("", "")
         raise UsageError(f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {typed(run.path)}{option}.")
     return results
+
+
+def _judge(evaluation: Mapping[str, Any]) -> str:
+    """Name who judged a run's answers, if anybody did: a model's name means what its server makes of it."""
+    told = evaluation.get("judge", {})
+    return f"{told['model']} at {redacted(told['url'], rest='')}" if "model" in told else ""
 
 
 def _answered_by(run: Run, evaluation: Mapping[str, Any]) -> Config:

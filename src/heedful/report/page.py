@@ -105,6 +105,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: st
         ],
         scores=score_table(comparison, names) | {"hint": f"On the same {counted(rows, 'row')}, with 95 % intervals."},
         further=further(comparison, names),
+        note=comparison.get("note", ""),
         answers=answers,
         runs=runs,
         differences=told.apart(comparison["differences"]),
