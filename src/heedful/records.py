@@ -260,10 +260,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The second model minus the first on the same rows: the difference, its 95 % interval, and what may be said."""
+    """The second model minus the first on the same `n` rows: the difference, its 95 % interval, what may be said."""
 
     difference: float
     low: float
     high: float
     p_value: float
     verdict: str
+    n: int

@@ -68,7 +68,9 @@ def test_the_contract_of_evaluation_json() -> None:
         assert result()["models"][model].keys() == shown
         assert all(score.keys() == {"value", "low", "high", "n"} for score in result()["models"][model].values())
     assert result()["paired"].keys() == shown
-    assert all(p.keys() == {"difference", "low", "high", "p_value", "verdict"} for p in result()["paired"].values())
+    assert all(
+        p.keys() == {"difference", "low", "high", "p_value", "verdict", "n"} for p in result()["paired"].values()
+    )
     assert result()["checks"]["rows"] == 30
     assert result()["checks"]["models"]["tuned"].keys() == {"check_all", "check_max_words"}
 

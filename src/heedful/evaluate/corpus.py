@@ -59,7 +59,7 @@ def corpus_comparison(
     else:
         needed = size * float((visible_effect() * error / seen) ** 2) if seen else math.inf
         verdict = within_noise(size, int(changed.sum()), needed)
-    return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict)
+    return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict, size)
 
 
 def _bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[float, float, float]:

@@ -104,14 +104,20 @@ def grade(rows: Sequence[Judged], replies: Replies) -> Verdicts:
 
 
 def choose(rows: Sequence[Judged], first: str, second: str, replies: Replies) -> Verdicts:
-    """Compare two models' answers in both orders; a score is 1, 0 or a half, and a half where the order decided."""
+    """Compare two models' answers in both orders; a score is 1, 0 or a half, and a half where the order decided.
+
+    Equal answers are not asked about: they count a half.
+    """
     orders = [(first, second), (second, first)]
-    replied = iter(replies.fetch([choosing(row, *order) for row in rows for order in orders]))
+    asked = [row for row in rows if row.answers[first] != row.answers[second]]
+    replied = iter(replies.fetch([choosing(row, *order) for row in asked for order in orders]))
     verdicts = Verdicts({first: [], second: []})
     for row in rows:
-        one, two = (_read(next(replied), choice_of, row.place, " or ".join(order), verdicts) for order in orders)
-        wins = None if one is None or two is None else (one + 1 - two) / 2
-        verdicts.decided_by_order += one is not None and two is not None and {one, two} in ({1.0}, {0.0})
+        wins: float | None = 0.5
+        if row.answers[first] != row.answers[second]:
+            one, two = (_read(next(replied), choice_of, row.place, " or ".join(order), verdicts) for order in orders)
+            wins = None if one is None or two is None else (one + 1 - two) / 2
+            verdicts.decided_by_order += one is not None and two is not None and {one, two} in ({1.0}, {0.0})
         verdicts.scores[first].append(wins)
         verdicts.scores[second].append(None if wins is None else 1 - wins)
     return verdicts

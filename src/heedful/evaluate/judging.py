@@ -56,7 +56,8 @@ def judge_run(
         for row, told in stored
     ]
     pairs = by != "grade" and {"base", "tuned"} <= set(models)
-    questions = len(rows) * (len(models) * (by != "pairs") + 2 * pairs)
+    apart = sum(row.answers["base"] != row.answers["tuned"] for row in judged) if pairs else 0
+    questions = len(rows) * len(models) * (by != "pairs") + 2 * apart
     verdicts: dict[str, Verdicts] = {}
     replies = Replies(judge, results.judge_file)
     try:
@@ -92,4 +93,4 @@ def _told(verdicts: dict[str, Verdicts]) -> dict[str, Any]:
         },
     }
     wins = verdicts.get("judge_wins")
-    return told | ({"decided_by_order": wins.decided_by_order} if wins else {})
+    return told | ({"pairs_asked": wins.asked // 2, "decided_by_order": wins.decided_by_order} if wins else {})

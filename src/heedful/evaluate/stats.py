@@ -80,7 +80,7 @@ def paired_comparison(
         verdict = direction(difference, higher_is_better)
     else:
         verdict = within_noise(differences.size, int(np.count_nonzero(differences)), rows_needed(differences, weights))
-    return Comparison(difference, min(low, difference), max(high, difference), p_value, verdict)
+    return Comparison(difference, min(low, difference), max(high, difference), p_value, verdict, before.size)
 
 
 def rows_needed(differences: Values, weights: Values) -> float:

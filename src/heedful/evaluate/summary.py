@@ -30,15 +30,10 @@ def evaluation(rows: Sequence[RowScores], decides: str, pair: tuple[str, str] = 
     found = names(cell for row in rows for cell in row.cells.values())
     usual = [name for name in found if not name.startswith((CHECK_PREFIX, JUDGE_PREFIX))]
     result = {"rows": len(rows), "decides": decides, **summary(rows, usual, pair)}
-    return result | _part("checks", CHECK_PREFIX, rows, found, pair) | _part("judge", JUDGE_PREFIX, rows, found, pair)
-
-
-def _part(
-    name: str, prefix: str, rows: Sequence[RowScores], found: Sequence[str], pair: tuple[str, str]
-) -> dict[str, Any]:
-    """Summarise the rows that have a score of this kind."""
-    having = [row for row in rows if any(n.startswith(prefix) for cell in row.cells.values() for n in cell.values)]
-    return {name: summary(having, [n for n in found if n.startswith(prefix)], pair)} if having else {}
+    checks, judged = ([name for name in found if name.startswith(prefix)] for prefix in (CHECK_PREFIX, JUDGE_PREFIX))
+    declaring = [row for row in rows if any(name in cell.values for cell in row.cells.values() for name in checks)]
+    result |= {"checks": summary(declaring, checks, pair)} if checks else {}
+    return result | ({"judge": summary(rows, judged, pair)} if judged else {})
 
 
 def forgetting(rows: Sequence[RowScores], pair: tuple[str, str] = BASE_AND_TUNED) -> dict[str, Any]:

@@ -47,7 +47,12 @@ def _score_row(
     scores = [evaluation["models"][name].get(metric) for name in order]  # None where a model has no such score
     ends = [score[end] for score in scores if score for end in ("low", "high")]
     top = max(ends) * 1.02 if metric in OPEN else 100 if metric in HUNDREDS else 1
-    cells = [score and {name: formatted(metric, score[name]) for name in ("value", "low", "high")} for score in scores]
+    rows = evaluation["rows"]
+    cells = [
+        score
+        and {name: formatted(metric, score[name]) for name in ("value", "low", "high")} | {"n": fewer(score, rows)}
+        for score in scores
+    ]
     spoken = (
         f"{names.get(name, name)} {cell['value']} ({cell['low']} to {cell['high']})"
         for name, cell in zip(order, cells, strict=True)
@@ -60,21 +65,32 @@ def _score_row(
         "cells": cells,
         "plot": interval_plot(scores, min(0.0, *ends), max(top, *ends)),
         "alt": f"{label(metric)}: {'; '.join(spoken)}",
-        "pair": _pair(metric, evaluation.get("paired", {}).get(metric)),
+        "pair": _pair(metric, evaluation.get("paired", {}).get(metric), rows),
     }
 
 
-def _pair(metric: str, pair: Mapping[str, Any] | None) -> dict[str, str] | None:
+def fewer(score: Mapping[str, Any], rows: int) -> str:
+    """Return ", n = 7" for a score that rests on fewer rows than there are, else ""."""
+    return f", n = {score['n']:,}" if score.get("n", rows) < rows else ""
+
+
+def _pair(metric: str, pair: Mapping[str, Any] | None, rows: int) -> dict[str, str] | None:
     if pair is None:
         return None
     numbers = {name: formatted(metric, pair[name], sign=True) for name in ("difference", "low", "high")}
     verdict = pair["verdict"]
-    return {**numbers, "p": probability(pair["p_value"]), "verdict": verdict, "tone": tone(verdict)}
+    return {
+        **numbers,
+        "p": probability(pair["p_value"]),
+        "verdict": verdict,
+        "tone": tone(verdict),
+        "n": fewer(pair, rows),
+    }
 
 
 FURTHER = {  # parts of an evaluation that may be there -> their names, what they are, and what their rows are
     "checks": ("What rows ask for in so many words", "Constraints that rows declare, checked by code on {}.", "row"),
-    "judge": ("What a judge says", "A model that was asked about {}.", "answer"),
+    "judge": ("What a judge says", "A model was asked about the answers to {}.", "row"),
     "forgetting": ("Did it forget?", "{} that have nothing to do with the data, asked of both.", "short question"),
 }
 SHAPE = {"rows", "models", "paired", "families"}

@@ -100,7 +100,11 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
         _show_scores(f"Constraints kept, on the {part['rows']} rows that declare some", part, difference)
     if "judge" in evaluation:
         part = evaluation["judge"]
-        _show_scores(f"Judged by {clean(part['model'])}" if "model" in part else "Judged", part, difference)
+        by = f" by {clean(part['model'])}" if "model" in part else ""
+        _show_scores(f"Judged{by} on {part['rows']} rows", part, difference)
+        if by_order := part.get("decided_by_order"):
+            text = f"{by_order} of {part['pairs_asked']} pairs were decided by the order alone, and count a half."
+            screen.out.print(text, style="yellow")
         if "asked" in part:
             tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
             text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
@@ -122,11 +126,25 @@ def _show_scores(title: str, part: Mapping[str, Any], difference: str, asked: st
     if _width(table) > screen.out.width:
         table = _score_table(title, part, difference, own=False, of_difference=screen.out.width >= ROOMY)
     screen.out.print(table)
-    for metric, pair in part["paired"].items():
-        _, to_tell = _parts(pair["verdict"])
-        if to_tell and metric not in ON_THE_PAGE:
-            screen.out.print(f"{label(metric)}: {to_tell.replace('rows', asked)}.", style="dim")
+    for metric in metrics_of(part["models"]):
+        pair = part["paired"].get(metric)
+        _, to_tell = _parts(pair["verdict"] if pair else "")
+        for told in (_fewer(metric, part, difference), to_tell):
+            if told and metric not in ON_THE_PAGE:
+                screen.out.print(f"{label(metric)}: {told.replace('rows', asked)}.", style="dim")
     screen.out.print()
+
+
+def _fewer(metric: str, part: Mapping[str, Any], difference: str) -> str:
+    """Say on how many rows a score rests, if not on all of the part's."""
+    found = {_column(model): scores[metric] for model, scores in part["models"].items() if metric in scores}
+    found |= {difference: part["paired"][metric]} if metric in part["paired"] else {}
+    counts = {name: score.get("n", part["rows"]) for name, score in found.items()}
+    if min(counts.values()) >= part["rows"]:
+        return ""
+    if len(set(counts.values())) == 1:
+        return f"on {min(counts.values()):,} rows"
+    return ", ".join(f"{name} on {n:,} rows" for name, n in counts.items())
 
 
 def _score_table(title: str, part: Mapping[str, Any], difference: str, own: bool, of_difference: bool) -> Table:
