@@ -28,7 +28,7 @@ def test_every_run_is_evaluated_whole(run: Run) -> None:
     assert found.keys() == {"rows", "decides", "models", "paired", "checks", "forgetting", "of", "rows_cut", "left_out"}
     assert found["of"] == {"data": run.config().data.path, "rows": "held back", "settings": {}}
     assert found["forgetting"]["rows"] == 124
-    assert found["forgetting"]["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict"}
+    assert found["forgetting"]["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict", "n"}
     assert found["checks"]["models"]["tuned"]["check_max_words"]["n"] == found["checks"]["rows"] > 0
     lines = [json.loads(line) for line in run.scores_file.read_text().splitlines()]
     assert len(lines) == found["rows"]

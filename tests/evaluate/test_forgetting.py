@@ -111,7 +111,7 @@ def test_a_model_is_probed_and_compared() -> None:
     found = forgetting(probe_rows(cells))
     assert found.keys() == {"rows", "models", "paired", "families"}
     assert found["models"]["base"].keys() == {"chosen", "nll", "exact_match"}
-    assert found["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict"}
+    assert found["paired"]["nll"].keys() == {"difference", "low", "high", "p_value", "verdict", "n"}
     assert found["families"]["arithmetic"]["rows"] == 32
     assert 0.05 < found["models"]["base"]["chosen"]["value"] < 0.5  # it knows nothing: near a quarter
 
