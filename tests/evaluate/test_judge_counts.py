@@ -62,7 +62,7 @@ def test_pairs_that_the_order_decides_are_no_silent_tie(
     judge.reply = "A"
     tables.show_evaluation(pipeline.evaluate(answered, judge=Endpoint(judge.url, "grader"), judge_by="pairs"))
     told = capsys.readouterr().out
-    assert "5 of 5 pairs were decided by the order alone, and count a half." in told
+    assert "5 of 5 pairs decided by the order alone: a half for each side." in told
     judge.reply = "T"
     tables.show_evaluation(pipeline.evaluate(answered, judge=Endpoint(judge.url, "fair"), judge_by="pairs"))
     assert "order" not in capsys.readouterr().out

@@ -101,10 +101,10 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
     if "judge" in evaluation:
         part = evaluation["judge"]
         by = f" by {clean(part['model'])}" if "model" in part else ""
-        _show_scores(f"Judged{by} on {part['rows']} rows", part, difference)
+        _show_scores(f"Judged{by} on {counted(part['rows'], 'row')}", part, difference)
         if by_order := part.get("decided_by_order"):
-            text = f"{by_order} of {part['pairs_asked']} pairs were decided by the order alone, and count a half."
-            screen.out.print(text, style="yellow")
+            of = counted(part["pairs_asked"], "pair")
+            screen.out.print(f"{by_order} of {of} decided by the order alone: a half for each side.", style="yellow")
         if "asked" in part:
             tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
             text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
@@ -143,8 +143,8 @@ def _fewer(metric: str, part: Mapping[str, Any], difference: str) -> str:
     if min(counts.values()) >= part["rows"]:
         return ""
     if len(set(counts.values())) == 1:
-        return f"on {min(counts.values()):,} rows"
-    return ", ".join(f"{name} on {n:,} rows" for name, n in counts.items())
+        return f"on {counted(min(counts.values()), 'row')}"
+    return ", ".join(f"{name} on {counted(n, 'row')}" for name, n in counts.items())
 
 
 def _score_table(title: str, part: Mapping[str, Any], difference: str, own: bool, of_difference: bool) -> Table:
