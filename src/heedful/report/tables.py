@@ -103,7 +103,7 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
         by = f" by {clean(part['model'])}" if "model" in part else ""
         _show_scores(f"Judged{by} on {counted(part['rows'], 'row')}", part, difference)
         if by_order := part.get("decided_by_order"):
-            of = counted(part["pairs_asked"], "pair")
+            of = counted(part.get("pairs_asked", part["rows"]), "pair")
             screen.out.print(f"{by_order} of {of} decided by the order alone: a half for each side.", style="yellow")
         if "asked" in part:
             tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
