@@ -16,6 +16,7 @@ from heedful.begin import configure
 from heedful.cli import main
 from heedful.errors import HeedfulError, UsageError
 from heedful.evaluate.rows import Cell, RowScores, write_rows
+from heedful.evaluate.variants import Variant, _adjust, table
 from heedful.run import Run
 from heedful.settings import dump_config, load_config, override
 
@@ -112,14 +113,15 @@ def test_a_variant_is_named_by_its_values_and_null_is_one() -> None:
     assert both[0].name == "precision=fp32 precision=bf16"
 
 
-def variant(name: str, folder: Path, said: list[str]) -> sweep.Variant:
+def variant(name: str, folder: Path, said: list[str]) -> Variant:
     """Make a variant whose one run scored rows of which this is said, each by its number."""
     run = Run(folder / name)
     run.path.mkdir()
     cells = [Cell({"rouge_l": int(key[1:]) / 40}) for key in said]
     scored = [RowScores(key, key, key, {"tuned": cell}) for key, cell in zip(said, cells, strict=True)]
     write_rows(run.scores_file, scored)
-    return sweep.Variant(name, {}, (run,))
+    write_json(run.evaluation_file, {})
+    return Variant(name, {}, (run,))
 
 
 def test_variants_are_compared_on_the_same_rows_alone(tmp_path: Path) -> None:
@@ -127,21 +129,22 @@ def test_variants_are_compared_on_the_same_rows_alone(tmp_path: Path) -> None:
     first = variant("lr=1", tmp_path, ["a7", *(f"a{i}" for i in range(30))])
     other = variant("lr=2", tmp_path, ["b3", *(f"a{i}" for i in reversed(range(25))), "a7", "b4"])
     strange = variant("lr=3", tmp_path, [f"b{i}" for i in range(31)])
-    alone, found = (sweep.table(variants, first, "rouge_l") for variants in ([first], [first, other]))
-    assert [(table["rows"], table["left_out"]) for table in (alone, found)] == [(31, 0), (26, 7)]
+    alone, found = (table(variants, first, "rouge_l") for variants in ([first], [first, other]))
+    assert [(told["rows"], told["left_out"]) for told in (alone, found)] == [(31, 0), (26, 7)]
     pair = found["variants"][1]["paired"]["rouge_l"]
     assert pair["low"] == pair["difference"] == pair["high"] == 0
     with pytest.raises(UsageError, match=r"No test row was scored by all 3 runs. Choose another --out"):
-        sweep.table([first, other, strange], first, "rouge_l")
+        table([first, other, strange], first, "rouge_l")
 
 
-def scored_variant(name: str, folder: Path, metric: str, value: float) -> sweep.Variant:
+def scored_variant(name: str, folder: Path, metric: str, value: float) -> Variant:
     """Make a variant whose one run scored 30 rows alike."""
     run = Run(folder / name)
     run.path.mkdir()
     cell = Cell({metric: value}, {"targets": 1})
     write_rows(run.scores_file, [RowScores(key, key, key, {"tuned": cell}) for key in map(str, range(30))])
-    return sweep.Variant(name, {}, (run,))
+    write_json(run.evaluation_file, {})
+    return Variant(name, {}, (run,))
 
 
 @pytest.mark.parametrize("decides", ["rouge_l", "nll"])
@@ -149,7 +152,7 @@ def test_the_winner_is_the_variant_whose_deciding_score_is_best(decides: str, tm
     low, high = (scored_variant(f"lr={value}", tmp_path, decides, value) for value in (0.2, 0.8))
     best = {"rouge_l": high, "nll": low}[decides]
     for first, second in ((low, high), (high, low)):
-        assert sweep.table([first, second], first, decides)["winner"] == best.name
+        assert table([first, second], first, decides)["winner"] == best.name
 
 
 def test_a_sweep_is_not_continued_on_other_data(
@@ -205,7 +208,7 @@ def test_the_default_is_the_variant_that_would_be_trained_without_a_sweep(
 
 def test_p_values_of_many_variants_are_adjusted() -> None:
     entries = [{"paired": {"nll": {"p_value": p, "verdict": "better"}}} for p in (0.04, 0.01, 0.03)]
-    sweep._adjust([{"paired": {}}, *entries], "nll")
+    _adjust([{"paired": {}}, *entries], "nll")
     pairs = [entry["paired"]["nll"] for entry in entries]
     assert [pair["p_value_of_all"] for pair in pairs] == pytest.approx([0.06, 0.03, 0.06])  # Holm, by hand
     assert [pair["verdict"] for pair in pairs] == [
