@@ -133,22 +133,12 @@ def pairs(table: Sequence[int]) -> tuple[list[float], list[float]]:
     return tuple([v for v, n in zip(side, table, strict=True) for _ in range(n)] for side in (base, tuned))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(
-    ("table", "difference", "low", "high"),
-    [
-        ((1, 1, 7, 12), -0.2857, -0.507, -0.026),  # Fagerland, Lydersen and Laake 2014: airways before and after
-        ((59, 6, 16, 80), -0.0621, -0.1186, -0.0046),  # Cavo et al. 2012, as the R package contingencytables has it
-    ],
-)
-def test_difference_of_shares_has_newcombes_interval(
-    table: Sequence[int], difference: float, low: float, high: float
-) -> None:
-    found = stats.paired_comparison(*pairs(table), True, share=True)
-    digits = 5e-4 if sum(table) == 21 else 5e-5
-    assert (found.difference, found.low, found.high) == (
-        pytest.approx(difference, abs=5e-5), pytest.approx(low, abs=digits), pytest.approx(high, abs=digits),
-    )  # fmt: skip
-    turned = stats.paired_comparison(*pairs(table)[::-1], True, share=True)
+def test_difference_of_shares_has_bonett_and_prices_interval() -> None:
+    """As the R package statpsych, of one of its authors, documents `ci.prop.ps(.05, 12, 4, 26, 6)`."""
+    found = stats.paired_comparison(*pairs((6, 26, 4, 12)), True, share=True)
+    assert found.difference == pytest.approx(22 / 48)
+    assert (found.low, found.high) == (pytest.approx(0.2548067, abs=1e-7), pytest.approx(0.6251933, abs=1e-7))
+    turned = stats.paired_comparison(*pairs((6, 26, 4, 12))[::-1], True, share=True)
     assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
 
 

@@ -4,7 +4,7 @@ Enters: one value a row. Leaves: a Score or a Comparison. The same values give t
 
 Intervals are percentile bootstraps over rows (Efron and Tibshirani 1993, chapter 13): never degenerate where BCa is, as
 for scores that are mostly 0. A share, which says of each row whether something is true, has Wilson's interval instead,
-and the difference of two has Newcombe's, because the bootstrap of 110 answers out of 110 is the single point 1, a
+and the difference of two has Bonett and Price's: the bootstrap of 110 answers out of 110 is the single point 1, a
 certainty that nobody has, and that of 109 and a half is little less of one. A score is a share by its name
 (`metrics.is_share`): a length ratio may be 1 everywhere, too.
 """
@@ -24,6 +24,7 @@ from heedful.records import Comparison, Score
 Values = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+Z = 1.959963984540054  # of a normal distribution, within which that much of it lies
 SIGNIFICANCE = 0.05
 POWER = 0.8
 RESAMPLES = 9_999  # up to 13 rows that differ have fewer sign flips than this: their test is exact
@@ -74,7 +75,7 @@ def paired_comparison(
     before, after = _paired(base, tuned)
     differences, weights = _paired(after - before, np.ones_like(before) if denominators is None else denominators)
     difference = float(differences.sum() / weights.sum())
-    low, high = _newcombe(before, after) if share else _bootstrap(differences, weights)
+    low, high = _bonett_price(differences) if share else _bootstrap(differences, weights)
     p_value = _permutation_test(differences)
     if p_value < SIGNIFICANCE:
         verdict = direction(difference, higher_is_better)
@@ -130,37 +131,28 @@ def _wilson(sample: Values) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927).
 
     It is that of a normal mean over z^2 rows more, whose middle and variance are those of a fair coin (Agresti and
-    Coull 1998). So a row between 0 and 1 counts with the variance that the sample has: of zeros and ones, p(1 - p).
+    Coull 1998). A row between 0 and 1 counts with the variance that the sample has: of zeros and ones, p(1 - p). Near
+    the ends a few such rows hide as much as they show, so up to a coin's share is put back of what they take off.
     """
     assert ((sample >= 0) & (sample <= 1)).all(), "each row of a share is from 0 to 1"
-    share, rows, z = float(sample.mean()), sample.size, scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)
-    middle = (rows * share + z**2 / 2) / (rows + z**2)
-    reach = z * math.sqrt(rows * float(sample.var()) + z**2 / 4) / (rows + z**2)
-    return max(0.0, min(float(middle - reach), share)), min(1.0, max(float(middle + reach), share))
+    share, rows = float(sample.mean()), sample.size
+    middle = (rows * share + Z**2 / 2) / (rows + Z**2)
+    hidden = min(float((sample * (1 - sample)).sum()), Z**2 / 4) * (2 * share - 1) ** 2
+    reach = Z * math.sqrt(rows * float(sample.var()) + hidden + Z**2 / 4) / (rows + Z**2)
+    return max(0.0, min(middle - reach, share)), min(1.0, max(middle + reach, share))
 
 
-def _newcombe(before: Values, after: Values) -> tuple[float, float]:
-    """Return the 95 % interval of the difference of two shares of the same rows (Newcombe 1998, method 10).
+def _bonett_price(differences: Values) -> tuple[float, float]:
+    """Return the 95 % interval of the mean difference of two shares of the same rows (Bonett and Price 2012).
 
-    An end is as far away as the two shares' own ends, squared and added, less what their correlation takes off.
+    It is that of a normal mean over two rows more, of which one differs each way. As theirs do where rows are zeros and
+    ones, these differ by as much as any row does.
     """
-    first, second = float(after.mean()), float(before.mean())
-    (first_low, first_high), (second_low, second_high) = _wilson(after), _wilson(before)
-    correlation = _phi(before, after)
-
-    def reach(one: float, other: float) -> float:
-        return math.sqrt(one**2 - 2 * correlation * one * other + other**2)
-
-    low = first - second - reach(first - first_low, second_high - second)
-    return low, first - second + reach(first_high - first, second - second_low)
-
-
-def _phi(before: Values, after: Values) -> float:
-    """Return the correlation of the columns of two shares, a positive one corrected for continuity."""
-    rows, first, second = before.size, before - before.mean(), after - after.mean()
-    product = float(rows * (first * second).sum())  # of zeros and ones, the 2 x 2 table's diagonals: ad - bc
-    spread = rows * math.sqrt(float((first**2).sum() * (second**2).sum()))
-    return (max(product - rows / 2, 0) if product > 0 else product) / spread if spread else 0.0
+    rows, most = differences.size + 2, float(np.abs(differences).max()) or 1.0
+    middle = float(differences.sum()) / rows
+    variance = (float((differences**2).sum()) + 2 * most**2) / rows - middle**2
+    reach = Z * math.sqrt(variance / rows)
+    return max(-1.0, middle - reach), min(1.0, middle + reach)
 
 
 def _bootstrap(numerators: Values, denominators: Values) -> tuple[float, float]:
