@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from heedful.address import is_loopback
 
 LONGEST = 500  # characters that are shown of an error
+SHORTEST = 6  # characters of what is hidden: a shorter key would be found in every other word
 
 
 def route_url(url: str, route: str) -> str:
@@ -18,7 +19,8 @@ def route_url(url: str, route: str) -> str:
     host alone.
     """
     parts = urlsplit(url)
-    base = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
+    path = parts.path.rstrip("/")
+    base = path.removesuffix("/chat/completions") if path else "/v1"
     return urlunsplit((parts.scheme, parts.netloc, f"{base}/{route}", parts.query, ""))
 
 
@@ -36,12 +38,19 @@ def client_options(url: str, key: str | None, timeout: float) -> dict[str, Any]:
     }
 
 
-def error_text(body: str) -> str:
-    """Return the message of an error in OpenAI's shape, or whatever the body is instead, in one line."""
+def error_text(body: str, url: str, key: str | None) -> str:
+    """Return the message of an error in OpenAI's shape, or whatever the body is instead, in one line.
+
+    A server may repeat what it was asked with: the key, and what the address's query holds, are not shown.
+    """
     try:
         told = json.loads(body)
         told = told.get("error") or told
         told = told["message"] if isinstance(told, dict) else told
     except (ValueError, AttributeError, KeyError, RecursionError):
         told = body
-    return " ".join(str(told).split())[:LONGEST]
+    told, query = str(told), urlsplit(url).query
+    for secret in (key or "", query, *(value for _, value in parse_qsl(query))):
+        if len(secret) >= SHORTEST:
+            told = told.replace(secret, "***").replace(quote(secret, safe=""), "***")
+    return " ".join(told.split())[:LONGEST]

@@ -13,6 +13,7 @@ from heedful.commands.measure import endpoint_of
 from heedful.errors import UsageError
 from heedful.evaluate import endpoint as endpoints
 from heedful.evaluate.endpoint import NoReply
+from heedful.openai_server import error_text
 
 
 @pytest.mark.parametrize("blank", ["", "  "])
@@ -63,6 +64,7 @@ def test_a_judge_that_cannot_be_is_one_sentence(arguments: Any, told: str) -> No
     [
         ("http://h", "http://h/v1/chat/completions"),
         ("http://h/v1", "http://h/v1/chat/completions"),
+        ("https://h/chat/completions", "https://h/chat/completions"),
         ("http://h:8/v1/", "http://h:8/v1/chat/completions"),
         ("https://h/v1/chat/completions", "https://h/v1/chat/completions"),
         ("https://h/o/x?api-version=1", "https://h/o/x/chat/completions?api-version=1"),
@@ -74,3 +76,10 @@ def test_addresses_are_completed(url: str, completed: str) -> None:
 
 def test_no_reply_is_an_error_of_ours() -> None:
     assert str(NoReply("it is gone")) == "it is gone"
+
+
+@pytest.mark.parametrize("query", ["key=secret1&v=2", "v=2&key=secret1", "key=secret1"])
+def test_what_a_server_repeats_of_its_address_is_not_shown(query: str) -> None:
+    said = json.dumps({"error": {"message": f"bad key secret1 or {KEY}, in {query}, " + "x" * 460 + "secret1"}})
+    told = error_text(said, f"http://h/v1?{query}", KEY)
+    assert told.startswith("bad key *** or ***") and "secret" not in told and "sk-" not in told

@@ -143,9 +143,7 @@ class Endpoint:
             if time.monotonic() > deadline:
                 raise _Passing(f"its answer took longer than {10 * self.timeout:g} s")
         if status != httpx2.codes.OK:
-            why = error_text(content.decode("utf-8", "replace"))
-            for secret in filter(None, (self.key, urlsplit(self.url).query)):
-                why = why.replace(secret, "***")
+            why = error_text(content.decode("utf-8", "replace"), self.url, self.key)
             raise NoReply(f"{told}: {why}".rstrip(": "), refused=True, fatal=status in MUST_END)
         return content
 

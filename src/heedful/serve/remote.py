@@ -31,6 +31,7 @@ class Remote:
     name: str
     context: int | None  # in tokens, where the server tells
     options: Mapping[str, Any]  # of every request
+    key: str | None = field(default=None, repr=False)
     named: set[str] = field(default_factory=set)  # settings that are sent; of the others the server decides
 
     @property
@@ -47,10 +48,10 @@ class Remote:
             with httpx2.stream("POST", route_url(self.url, "chat/completions"), json=asked, **self.options) as reply:
                 if reply.status_code != 200:
                     reply.read()
-                    raise _refusal(reply)
+                    raise self._refusal(reply)
                 for event in _events(reply.iter_text()):
                     if event.get("error"):
-                        raise ModelError(f"The server says: {_said(json.dumps(event))}")
+                        raise ModelError(f"The server says: {self._said(json.dumps(event))}")
                     for choice in event.get("choices") or []:
                         reason = reason or choice.get("finish_reason")
                         if piece := (choice.get("delta") or {}).get("content"):
@@ -61,6 +62,15 @@ class Remote:
         if not reason:
             raise ModelError("The answer was cut off: the server left before its end.", "Ask again.")
         yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
+
+    def _refusal(self, reply: httpx2.Response) -> ModelError:
+        """Return the error to raise: TooLong for a conversation that is; servers have many codes for it, but all name
+        the context."""
+        too_long = reply.status_code == 413 or (reply.status_code == 400 and "context" in reply.text)
+        return (TooLong if too_long else ModelError)(f"The server says: {self._said(reply.text)}")
+
+    def _said(self, body: str) -> str:
+        return error_text(body, self.url, self.key) or "nothing"
 
     def _settings(self, sampling: Sampling) -> dict[str, Any]:
         written = {"stop": list(sampling.stop) or None, "max_tokens": sampling.max_tokens}
@@ -90,13 +100,6 @@ def _events(pieces: Iterable[str]) -> Iterator[dict[str, Any]]:
                     yield event
 
 
-def _refusal(reply: httpx2.Response) -> ModelError:
-    """Return the error to raise: TooLong for a conversation that is; servers have many codes for it, but all name the
-    context."""
-    too_long = reply.status_code == 413 or (reply.status_code == 400 and "context" in reply.text)
-    return (TooLong if too_long else ModelError)(f"The server says: {_said(reply.text)}")
-
-
 def connect(url: str, model: str | None, key: str | None) -> Remote:
     """Find a server's model: the one named, or its first; UsageError if there is none."""
     shown = redacted(url)
@@ -106,7 +109,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
         options = client_options(url, key, SILENCE_SECONDS)
         reply = httpx2.get(route_url(url, "models"), **options)
         if reply.status_code != 200:
-            raise UsageError(f"The server at {shown} says: {_said(reply.text)}")
+            raise UsageError(f"The server at {shown} says: {error_text(reply.text, url, key) or 'nothing'}")
         listed = {entry["id"]: entry for entry in reply.json()["data"]}
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"No server answers at {shown}: {error}.", "Is it running?") from error
@@ -114,8 +117,4 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
         raise UsageError(f"The server at {shown} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
     name = model or next(iter(listed))
     context = listed[name].get("max_model_len")
-    return Remote(url, name, context if type(context) is int and context > 1 else None, options)
-
-
-def _said(body: str) -> str:
-    return error_text(body) or "nothing"
+    return Remote(url, name, context if type(context) is int and context > 1 else None, options, key)
