@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ NO_SYSTEM = (
 QUICK = {"train.max_steps": 1, "train.batch_size": 4, "generate.max_tokens": 4, "train.precision": "fp32"}
 
 
-def turns(number: int, *, long: bool = False, system: bool = False) -> dict[str, Any]:
+def turns(number: int, *, long: bool = False, system: bool = False, silent: bool = False) -> dict[str, Any]:
     said = [("user", f"Say {number}."), ("assistant", f"It is {number}." + LONG * long)]
-    return {"messages": [{"role": role, "content": text} for role, text in [("system", "Be brief.")] * system + said]}
+    messages = [{"role": role, "content": text} for role, text in [("system", "Be brief.")] * system + said]
+    last: dict[str, Any] = {**messages[-1], "weight": 0} if silent else messages[-1]
+    return {"messages": [*messages[:-1], last]}
 
 
 def parts(folder: Path, **rows: list[dict[str, Any]]) -> str:
@@ -82,11 +85,23 @@ def test_few_bad_rows_of_all_are_skipped_though_many_of_their_part(part: str, st
 
 def test_what_is_skipped_already_is_not_proposed_to_be_skipped(strict: str, tmp_path: Path) -> None:
     data = parts(tmp_path / "data", train=[turns(i, system=i < 2) for i in range(30)])
-    for asked, told in (("error", "unusable). Change or remove the row, let --on-bad-row skip leave it out, or choose"),
-                        ("skip", "unusable, more than 5%). Change or remove the row, or choose")):  # fmt: skip
+    for asked in ("error", "skip"):
         with pytest.raises(DataError) as error:
             check(data, model=strict, settings={"data.on_bad_row": asked, "data.test_share": 0.0})
-        assert f"(2 of 30 rows are {told} --set encode.template=alpaca." in str(error.value)
+        assert "(2 of 30 rows). Change or remove what the template refuses, or choose --set encode" in str(error.value)
+        assert "--on-bad-row skip" not in str(error.value)  # more than are skipped
+        assert ("At most 5% of the rows are skipped." in str(error.value)) == (asked == "skip")
+
+
+def test_what_is_bad_in_two_ways_is_told_of_both(strict: str, tmp_path: Path) -> None:
+    train = [turns(i, silent=i < 3, system=i == 9) for i in range(100)]
+    data = parts(tmp_path / "data", train=train, test=[turns(200)])
+    with pytest.raises(DataError) as error:
+        check(data, model=strict)
+    told = str(error.value)
+    assert "(row 10): The template 'own' refuses a conversation: no system (1 of 101 rows)." in told
+    assert re.search(r"\(row [123]\): every assistant's message has the weight 0, .* \(3 of 101 rows\)\.", told)
+    assert told.endswith("remove the row. Or let --on-bad-row skip leave out what is bad.")
 
 
 def test_a_part_without_any_row_to_learn_is_named_by_why(strict: str, tmp_path: Path) -> None:
@@ -102,23 +117,23 @@ def test_a_row_that_one_variant_cannot_score_is_left_out_for_all(
     for name in ("loss_plot", "write_pages"):  # pictures, pages and probes have tests of their own
         monkeypatch.setattr(training, name, lambda *arguments: None)
     monkeypatch.setattr("heedful.evaluate.base_and_tuned.probe", lambda *arguments: [])
-    test = [turns(200 + i, system=i == 3) for i in range(20)]
+    test = [turns(200 + i, system=i == 3, silent=i == 5) for i in range(20)]
     data = parts(tmp_path / "data", train=[turns(i) for i in range(12)], validation=[turns(100)], test=test)
     settings = [f"--set={leaf}={value}" for leaf, value in {**QUICK, "data.on_bad_row": "skip"}.items()]
     asked = ["sweep", data, "--vary", "encode.template=alpaca,own", "-m", strict, *settings]
     with pytest.raises(SystemExit, match="0"):
         main([*asked, "--out", str(tmp_path / "sweep")])
     said = capsys.readouterr().out
-    assert "Sweep on 19 test rows" in said and "Test rows left out, as not every run scored them: 1." in said
+    assert "Sweep on 18 test rows" in said and "Test rows left out, as not every run scored them: 2." in said
     found = read_json(tmp_path / "sweep" / "sweep.json")
-    assert (found["rows"], found["left_out"], Path(found["recipe"]).is_file()) == (19, 1, True)
+    assert (found["rows"], found["left_out"], Path(found["recipe"]).is_file()) == (18, 2, True)
     alpaca, own = (Run(Path(variant["runs"][0])) for variant in found["variants"])
-    assert [len(run.scores_file.read_text().splitlines()) for run in (alpaca, own)] == [20, 19]
+    assert [len(run.scores_file.read_text().splitlines()) for run in (alpaca, own)] == [19, 18]
     alpaca_scores, own_scores = (variant["scores"]["rouge_l"] for variant in found["variants"])
-    assert alpaca_scores["n"] == own_scores["n"] == 19
+    assert alpaca_scores["n"] == own_scores["n"] == 18
     assert [v["by_seed"] for v in found["variants"]] == [[s["value"]] for s in (alpaca_scores, own_scores)]
     kept = [json.loads(line) for line in alpaca.scores_file.read_text().splitlines() if "(row 4)" not in line]
-    assert alpaca_scores["value"] == pytest.approx(sum(row["models"]["tuned"]["rouge_l"] for row in kept) / 19)
+    assert alpaca_scores["value"] == pytest.approx(sum(row["models"]["tuned"]["rouge_l"] for row in kept) / 18)
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,7 @@ def test_rows_of_which_nothing_is_learned_are_named_or_counted() -> None:
         assert encoding["rows_with_target"] == encoding["rows"]
         return encoding["rows"], encoding["unlearned"]
 
-    with pytest.raises(
-        DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows are unusable\)"
-    ):
+    with pytest.raises(DataError, match=r"^r \(row 21\): every assistant's message has the weight 0.*\(1 of 21 rows\)"):
         counts()
     assert counts("data.on_bad_row=skip") == (20, ["r (row 21)"])
     assert counts("encode.supervise=all") == (21, [])
@@ -208,12 +206,10 @@ def test_rows_that_the_template_refuses_are_named_or_counted_in_whatever_part_th
         return prepare(load_config(None, [*settings]), splits, {}, tokenizer, 100)
 
     for part in parts:
-        told = (
-            r"^r\.json:7 \(row 21\): The template 'own' refuses a conversation: no system \(1 of 47 rows are unusable\)"
-        )
+        told = r"^r\.json:7 \(row 21\): The template 'own' refuses a conversation: no system \(1 of 47 rows\)"
         with pytest.raises(DataError, match=told):
             prepared(part, many)
-        with pytest.raises(DataError, match=r"2 of 27 rows are unusable, more than 5%"):
+        with pytest.raises(DataError, match=r"\(2 of 27 rows\)\. .* At most 5% of the rows"):
             prepared(part, (refused, *one[1:-1], replace(refused, place=Place("r.json", 22))), "data.on_bad_row=skip")
         ready = prepared(part, many, "data.on_bad_row=skip")
         assert len(getattr(ready, part)) == 40 if part != "test" else ready.scored == 40

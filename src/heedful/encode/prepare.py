@@ -92,18 +92,23 @@ def _refuse_bad(parts: Sequence[EncodingReceipt], unlearned: Sequence[str], rows
     """Refuse rows that the template refuses or in which nothing would be learned, unless bad rows are skipped and
     these are few of all."""
     refused = {place: problem for part in parts for place, problem in part.refused.items()}
-    bad, skips = len(refused) + len(unlearned), on_bad_row == "skip"
-    if bad <= (MOST_SKIPPED * rows if skips else 0):
+    few = len(refused) + len(unlearned) <= MOST_SKIPPED * rows
+    if (not refused and not unlearned) or (few and on_bad_row == "skip"):
         return
+    problems, fixes = [], []
     if refused:
         place, problem = next(iter(refused.items()))
-        skip = "" if skips else "let --on-bad-row skip leave it out, "
-        fix = f"Change or remove the row, {skip}or choose --set encode.template=alpaca."
-    else:
-        place, problem = unlearned[0], "every assistant's message has the weight 0, so nothing would be learned"
-        fix = "Give one of them the weight 1, or remove the row."
-    more = f", more than {MOST_SKIPPED:.0%}" if skips else ""
-    raise DataError(f"{place}: {problem.rstrip('.')} ({bad} of {rows} rows are unusable{more}).", fix)
+        problems += [f"{place}: {problem.rstrip('.')} ({len(refused)} of {rows} rows)."]
+        fixes += ["Change or remove what the template refuses, or choose --set encode.template=alpaca."]
+    if unlearned:
+        problem = "every assistant's message has the weight 0, so nothing would be learned"
+        problems += [f"{unlearned[0]}: {problem} ({len(unlearned)} of {rows} rows)."]
+        fixes += ["Give one of them the weight 1, or remove the row."]
+    if few:
+        fixes += ["Or let --on-bad-row skip leave out what is bad."]
+    elif on_bad_row == "skip":
+        fixes += [f"At most {MOST_SKIPPED:.0%} of the rows are skipped."]
+    raise DataError(" ".join(problems), " ".join(fixes))
 
 
 def _nothing_left(path: str, splits: Splits, counts: EncodingReceipt, may_be_longer: bool) -> DataError:
