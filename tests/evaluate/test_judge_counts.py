@@ -63,6 +63,10 @@ def test_pairs_that_the_order_decides_are_no_silent_tie(
     tables.show_evaluation(pipeline.evaluate(answered, judge=Endpoint(judge.url, "grader"), judge_by="pairs"))
     told = capsys.readouterr().out
     assert "5 of 5 pairs decided by the order alone: a half for each side." in told
+    assert "1 row with equal answers: a half for each side, without a question." in told
+    judge.reply = lambda content: "no idea" if "tuned 0" in content else "A"
+    tables.show_evaluation(pipeline.evaluate(answered, judge=Endpoint(judge.url, "mute"), judge_by="pairs"))
+    assert "4 of 4 pairs decided by the order alone" in capsys.readouterr().out
     judge.reply = "T"
     tables.show_evaluation(pipeline.evaluate(answered, judge=Endpoint(judge.url, "fair"), judge_by="pairs"))
     assert "order" not in capsys.readouterr().out
@@ -84,5 +88,5 @@ def test_a_run_whose_answers_are_all_alike_is_judged(answered: Run, judge: Judge
         [row | {"base_response": "x", "model_response": "x"} for row in read_json(answered.responses_file)],
     )
     part = pipeline.evaluate(answered, judge=Endpoint(judge.url, "grader"), judge_by="pairs")["judge"]
-    assert (part["asked"], part["pairs_asked"], judge.seen) == (0, 0, [])
+    assert (part["asked"], part["pairs_read"], part["equal_answers"], judge.seen) == (0, 0, 6, [])
     assert part["models"]["tuned"]["judge_wins"]["value"] == 0.5

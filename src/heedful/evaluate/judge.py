@@ -62,7 +62,9 @@ class Verdicts:
     """What the judge said: by model and row, None where it could not be scored; and what that took."""
 
     scores: dict[str, list[float | None]]
-    decided_by_order: int = 0  # pairs in which the other order gave the other answer
+    pairs_read: int = 0  # pairs that got a choice in both orders
+    decided_by_order: int = 0  # those of them in which the other order gave the other answer
+    equal_answers: int = 0  # rows about which nothing was asked
     asked: int = 0
     unscored: list[dict[str, str]] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -110,14 +112,15 @@ def choose(rows: Sequence[Judged], first: str, second: str, replies: Replies) ->
     """
     orders = [(first, second), (second, first)]
     asked = [row for row in rows if row.answers[first] != row.answers[second]]
+    verdicts = Verdicts({first: [], second: []}, equal_answers=len(rows) - len(asked))
     replied = iter(replies.fetch([choosing(row, *order) for row in asked for order in orders]))
-    verdicts = Verdicts({first: [], second: []})
     for row in rows:
         wins: float | None = 0.5
         if row.answers[first] != row.answers[second]:
             one, two = (_read(next(replied), choice_of, row.place, " or ".join(order), verdicts) for order in orders)
             wins = None if one is None or two is None else (one + 1 - two) / 2
-            verdicts.decided_by_order += one is not None and two is not None and {one, two} in ({1.0}, {0.0})
+            verdicts.pairs_read += wins is not None
+            verdicts.decided_by_order += {one, two} in ({1.0}, {0.0})
         verdicts.scores[first].append(wins)
         verdicts.scores[second].append(None if wins is None else 1 - wins)
     return verdicts

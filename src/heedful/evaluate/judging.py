@@ -93,4 +93,5 @@ def _told(verdicts: dict[str, Verdicts]) -> dict[str, Any]:
         },
     }
     wins = verdicts.get("judge_wins")
-    return told | ({"pairs_asked": wins.asked // 2, "decided_by_order": wins.decided_by_order} if wins else {})
+    counts = ("pairs_read", "decided_by_order", "equal_answers")
+    return told | ({name: getattr(wins, name) for name in counts} if wins else {})

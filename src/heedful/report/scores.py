@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heedful.address import redacted
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
 from heedful.report.labels import HUNDREDS, LABELS, answered_with, counted, formatted, incomparable, label, metrics_of
@@ -107,11 +108,15 @@ def further(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> 
             {"name": family.replace("_", " "), "table": score_table(own, names)}
             for family, own in part.get("families", {}).items()
         ]
-        others = [(fact.replace("_", " "), plainly(value)) for fact, value in part.items() if fact not in SHAPE]
+        others = [(fact.replace("_", " "), _fact(fact, value)) for fact, value in part.items() if fact not in SHAPE]
         table = score_table(part, names)
         hint = hint.format(counted(part["rows"], noun))
         parts.append({"name": name, "hint": hint, "table": table, "facts": others, "families": families})
     return parts
+
+
+def _fact(name: str, value: Any) -> str:
+    return redacted(value) if name == "url" else plainly(value)  # an earlier version stored what may be a key there
 
 
 def plainly(value: Any) -> str:

@@ -103,8 +103,11 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
         by = f" by {clean(part['model'])}" if "model" in part else ""
         _show_scores(f"Judged{by} on {counted(part['rows'], 'row')}", part, difference)
         if by_order := part.get("decided_by_order"):
-            of = counted(part.get("pairs_asked", part["rows"]), "pair")
+            of = counted(part.get("pairs_read", part["rows"]), "pair")
             screen.out.print(f"{by_order} of {of} decided by the order alone: a half for each side.", style="yellow")
+        if equal := part.get("equal_answers"):
+            told = f"{counted(equal, 'row')} with equal answers: a half for each side, without a question."
+            screen.out.print(told, style="dim")
         if "asked" in part:
             tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
             text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
