@@ -97,6 +97,8 @@ def load_tokenizer(name: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig
         tokenizer = transformers.AutoTokenizer.from_pretrained(origin, trust_remote_code=False)
     for settings in (vars(config), tokenizer.init_kwargs):
         settings.pop("auto_map", None)  # what is saved comes without that code, and must not ask for it
+    for part in (config, config.get_text_config()):  # what a forward returns is no part of what a model is
+        part.output_attentions, part.output_hidden_states, part.return_dict = False, False, True
     if not tokenizer.is_fast:
         raise ModelError(f"{name}: the tokenizer has no fast version, which heedful needs for the offsets of tokens.")
     if tokenizer.eos_token_id is None:
