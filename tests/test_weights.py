@@ -86,7 +86,7 @@ def test_a_model_that_could_not_be_loaded_once_tuned_is_refused_before_its_train
     config = transformers.MllamaConfig(text_config=text, vision_config={**image, "vision_output_dim": 64})
     folder = saved(transformers.MllamaForConditionalGeneration(config), tmp_path / "model")
     load(str(folder))
-    with pytest.raises(ModelError, match="could not load the tuned model, as mllama_text_model is no type of causal"):
+    with pytest.raises(ModelError, match="could not load the tuned model: mllama_text_model is no type of causal"):
         heedful.train(rows_in(tmp_path), model=str(folder), out=tmp_path / "run")
     assert not (tmp_path / "run/checkpoints").exists()
 

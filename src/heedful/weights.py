@@ -45,14 +45,16 @@ def check_written(model: PreTrainedModel, added: int, name: str) -> None:
         with torch.device("meta"):
             config = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
             again = transformers.AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
-        raise ModelError(
-            f"{name}: transformers could not load the tuned model, as {model.config.model_type} is no type of causal "
-            "language models there.",
-            "Choose a model of text alone.",
-        ) from error
+    except Exception as error:  # libraries raise anything here, from ValueError to their own
+        reason, fix = str(error.__cause__ or error).strip().split("\n")[0].rstrip("."), "Choose another model."
+        if type(model.config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+            reason = f"{model.config.model_type} is no type of causal language models there"
+            fix = "Choose a model of text alone."
+        raise ModelError(f"{name}: transformers could not load the tuned model: {reason}.", fix) from error
     theirs, ours = (dict(each.named_parameters(remove_duplicate=False)) for each in (again, model))
     wrong = theirs.keys() ^ ours.keys()
+    once, saved = ({weight for weight, _ in each.named_parameters()} for each in (again, model))
+    wrong |= once - saved  # growing may tie what the configuration does not (BERT's bias): saved under one name
     for weight in theirs.keys() & ours.keys():
         if ours[weight].is_floating_point() and theirs[weight].shape != ours[weight].shape:  # not packed in 4 bits
             wrong.add(weight)
