@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import heedful
 from heedful import weights
@@ -63,6 +64,15 @@ def test_a_head_of_its_own_in_a_tied_configuration_is_written_and_read(tmp_path:
     folder = configured(folder_of(tmp_path / "model", max_position_embeddings=LONG), tie_word_embeddings=True)
     model = load(str(train(tmp_path, folder))).model
     assert model.get_output_embeddings().weight is not model.get_input_embeddings().weight
+
+
+def test_a_head_of_its_own_stays_one_though_a_tied_configuration_grows(tmp_path: Path) -> None:
+    folder = configured(folder_of(tmp_path / "model", max_position_embeddings=LONG), tie_word_embeddings=True)
+    plain_tokenizer().save_pretrained(folder)
+    before = load(str(folder)).model.get_output_embeddings().weight
+    after = load(str(train(tmp_path, folder, "encode.template=chatml", "train.lr=0"))).model
+    torch.testing.assert_close(after.get_output_embeddings().weight[: len(before)], before)
+    assert after.get_output_embeddings().weight is not after.get_input_embeddings().weight
 
 
 def test_a_configuration_that_describes_no_model_is_told_by_its_reason() -> None:

@@ -75,10 +75,7 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
 def quantised(compute: torch.dtype) -> dict[str, Any]:
     """Say how linear layers are read in NF4 with packed scales, and multiplied in `compute` (Dettmers et al. 2023)."""
     how = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
     device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     return {"quantization_config": how, "device_map": {"": device}}
@@ -158,13 +155,16 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     """
     model, known = loaded.model, set(loaded.tokenizer.get_vocab().values())
     added = set(tokenizer.get_vocab().values()) - known
+    table, head = model.get_input_embeddings(), model.get_output_embeddings()
     rows, needed = causal.vocabulary_of(model), 1 + max(added, default=-1)
     known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
+        # or growing would tie a head of its own
+        model.config.get_text_config().tie_word_embeddings &= head.weight is table.weight
         model.resize_token_embeddings(needed, mean_resizing=False)
     fresh = sorted(added | set(range(rows, needed)))
     used = slice(len(known)) if len(known) == 1 + max(known) else sorted(known)  # a slice is no copy
-    for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
+    for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):  # which growing may have replaced
         if fresh:
             embeddings.weight.data[fresh] = embeddings.weight.data[used].mean(0)
     return len(added)
