@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any
 from heedful.errors import RunError
 
 MANIFEST = "MANIFEST.json"  # of a folder: what `list_files` lists, written last
+PRIVATE = 0o600  # the mode of a library's temporary file, which stays when that gets its name
 SPACE, PERMISSION = "Free some space.", "Get write permission there."
 FIXES = {
     errno.ENOSPC: SPACE, errno.EDQUOT: SPACE,
@@ -147,10 +149,26 @@ def sync(file: IO[bytes]) -> None:
 
 
 def sync_files(place: Path) -> None:
-    """Push to the disk what other libraries wrote: the files of a folder, or the one file."""
-    for path in place.iterdir() if place.is_dir() else [place]:
+    """Push to the disk what other libraries wrote: the files of a folder, or the one file.
+
+    One that is private, as safetensors leaves what it saves, gets the mode of any other file first.
+    """
+    folder = place if place.is_dir() else place.parent
+    for path in list(place.iterdir()) if place.is_dir() else [place]:
         with open(path, "rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) == PRIVATE:
+                os.fchmod(file.fileno(), _mode_of_a_new_file(folder))
             sync(file)
+
+
+def _mode_of_a_new_file(folder: Path) -> int:
+    """Try which mode it gets; to ask for the umask is to change it, also for other threads."""
+    tried = beside(folder / "mode")
+    try:
+        with open(tried, "wb") as file:
+            return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    finally:
+        tried.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

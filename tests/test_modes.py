@@ -1,0 +1,61 @@
+"""Weights are for whomever the umask lets read the files beside them: another user, a service, a shared cache."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.export.runs import make_run
+from tests.models import tiny_model, trained_tokenizer
+from tests.train.sessions import session
+
+from heedful import pipeline
+from heedful.config import EncodeConfig
+from heedful.encode.tokenise import build_encoder
+from heedful.export.gguf_file import write_gguf
+from heedful.from_gguf import convert_gguf
+from heedful.train.result import write_model
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
+def mode(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Set a umask; give the mode that files get by it."""
+    before = os.umask(request.param)
+    yield 0o666 & ~request.param
+    os.umask(before)
+
+
+def modes_of(*folders: Path) -> set[int]:
+    """Give the modes of the weights there and of what is beside them."""
+    assert all(any(folder.glob("*.safetensors")) or any(folder.glob("*.gguf")) for folder in folders)
+    return {stat.S_IMODE(file.stat().st_mode) for folder in folders for file in folder.iterdir()}
+
+
+def test_a_run_is_readable_as_a_whole(tmp_path: Path, mode: int) -> None:
+    trained = session(tmp_path, "train.max_steps=1", "train.method=lora")
+    trained.fit()
+    write_model(trained)
+    (saved,) = trained.run.checkpoints.glob("step-*")
+    assert modes_of(trained.run.model, trained.run.adapter, saved) == {mode}
+
+
+@pytest.mark.parametrize("to", ["hf", "ollama"])
+def test_an_export_is_readable_as_a_whole(tmp_path: Path, mode: int, to: str) -> None:
+    run = make_run(tmp_path / "run", "llama", trained_tokenizer("smollm"))
+    assert modes_of(pipeline.export(run, to).path) == {mode}
+
+
+def test_a_converted_gguf_file_is_readable_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """In a cache that several users share."""
+    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
+    tokenizer = trained_tokenizer("smollm")
+    model = tiny_model("llama", vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=2)
+    model.save_pretrained(tmp_path / "written")
+    encoder = build_encoder(EncodeConfig(template="chatml"), tokenizer, 128)
+    write_gguf(tmp_path / "tiny.gguf", tmp_path / "written", model.config, encoder, "f32", "tiny")
+    assert modes_of(convert_gguf(tmp_path / "tiny.gguf")) == {mode}
