@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,20 @@ def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path, others: list[str
     folder = without(folder_of(tmp_path), "model.layers.1.mlp.up_proj.weight", *others)
     first = "lm_head.weight and 2 more are" if others else "model.layers.1.mlp.up_proj.weight is"
     with pytest.raises(ModelError, match=f"not those of a LlamaForCausalLM, or not all of them: {first} missing"):
+        load(str(folder))
+
+
+def test_weights_that_may_not_be_read_are_not_told_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = folder_of(tmp_path / "a model"), os.open
+
+    def closed(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith(".safetensors"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # root would be let in
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", closed)
+    file = folder / "model.safetensors"
+    with pytest.raises(ModelError, match=f"{file} may not be read: Permission denied. Let its owner run chmod.*'{file}'"):
         load(str(folder))
 
 

@@ -5,15 +5,27 @@ What a folder lacks transformers draws at random without a word, and what it sav
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers  # a tokenizer alone needs no code of models
 
-from heedful.errors import ModelError
+from heedful.errors import ModelError, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+def check_readable(folder: Path) -> None:
+    """Raise ModelError unless the files can be opened; transformers says of one that may not be that it is missing."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            os.close(os.open(file, os.O_RDONLY))
+        except PermissionError as error:
+            problem = f"{file} may not be read: {error.strerror}."
+            raise ModelError(problem, f"Let its owner run chmod a+r {typed(file)}.") from error
 
 
 def check_read(model: PreTrainedModel, report: dict[str, Any], name: str) -> None:
