@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,9 +31,13 @@ class Hub:
     private: bool | None = None  # None: there is no such repository yet
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    instead: dict[str, tuple[int, Any]] = field(default_factory=dict)  # by a word of the path; None: no answer at all
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         self.requests.append(f"{method} {path}")
+        for word, answer in self.instead.items():
+            if word in f"{method} {path}":
+                return answer
         if path == "/api/repos/create":
             if self.private is None:
                 self.private = json.loads(body)["visibility"] == "private"
@@ -55,14 +59,17 @@ class Hub:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    kept = Hub()
+    kept, ended = Hub(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or self.chunks()
             allowed = self.headers.get("Authorization") == "Bearer right"
             status, value = kept.answer(self.command, self.path, body) if allowed else (401, {"error": "who are you"})
-            data = json.dumps(value).encode()
+            if value is None:
+                ended.wait(280)
+                return
+            data = value.encode() if isinstance(value, str) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
@@ -85,6 +92,7 @@ def hub() -> Iterator[Hub]:
     kept.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield kept
+    ended.set()
     server.shutdown()
     server.server_close()
 
@@ -95,8 +103,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pipeline.export(run).path
 
 
-def push(hub: Hub, *arguments: object, token: str = "right") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "heedful", "push", *map(str, arguments), "--to", "me/tuned"]
+IMPATIENT = "from heedful.export import hub; hub.TIMEOUT = 0.5; from heedful.cli import main; main()"
+
+
+def push(
+    hub: Hub, *arguments: object, token: str = "right", start: Sequence[str] = ("-m", "heedful")
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *start, "push", *map(str, arguments), "--to", "me/tuned"]
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": token}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
 
@@ -115,7 +128,7 @@ def test_the_verified_files_arrive_in_a_private_repository(hub: Hub, exported: P
     assert said.returncode == 0, said.stderr
     assert hub.private is True
     assert hub.files == {file.name: file.read_bytes() for file in exported.iterdir()}
-    assert said.stderr == ""
+    assert said.stderr == "Uploading to me/tuned ...\n"
 
 
 def test_a_repository_that_others_see_than_was_asked_is_not_written_to(hub: Hub, exported: Path) -> None:
@@ -137,6 +150,30 @@ def test_a_refused_token_is_one_sentence(hub: Hub, exported: Path) -> None:
     assert "hf auth login" in said.stderr
     assert "Traceback" not in said.stderr
     assert "wrong" not in said.stderr
+
+
+@pytest.mark.parametrize("stage", ["create", "preupload", "commit"])
+def test_what_the_hub_says_is_told(hub: Hub, exported: Path, stage: str) -> None:
+    hub.instead[stage] = 400, {"error": "The name tuned is reserved"}
+    said = push(hub, exported, "--yes")
+    assert said.returncode == 1
+    assert said.stderr.endswith("Cannot push to me/tuned: the hub answers 400: The name tuned is reserved.\n")
+
+
+@pytest.mark.parametrize("answer", ["<html>Please log in</html>", {"success": True}])
+def test_an_answer_that_no_hub_gives_is_told_as_that(hub: Hub, exported: Path, answer: Any) -> None:
+    hub.instead["commit"] = 200, answer
+    said = push(hub, exported, "--yes")
+    assert said.returncode == 1
+    assert "it answers what no hub does" in said.stderr and "HF_ENDPOINT" in said.stderr
+
+
+@pytest.mark.parametrize("stage", ["create", "GET /api/models/me/tuned"])
+def test_a_hub_that_never_answers_is_given_up(hub: Hub, exported: Path, stage: str) -> None:
+    hub.instead[stage] = 0, None
+    said = push(hub, exported, "--yes", start=("-c", IMPATIENT))
+    assert said.returncode == 1
+    assert said.stderr.endswith("Cannot push to me/tuned: timed out.\n")
 
 
 def test_what_was_changed_or_never_exported_is_not_sent(hub: Hub, exported: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def push(
     shipment = hub.pack(place, to, public)
     screen.show_shipment(shipment.folder, shipment.files, to, public)
     if yes:
+        screen.say(f"Uploading to {to} ...")
         print(hub.send(shipment))
     else:
         screen.say("Nothing was sent. Add --yes to send it.")

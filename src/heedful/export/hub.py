@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from heedful.atomic import changed_file, read_json
 from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run, open_run
+
+TIMEOUT = 60.0  # seconds without a byte from the hub
+UNEXPECTED = (json.JSONDecodeError, LookupError, TypeError, AttributeError)  # the client's, where an answer is not its
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
 
 def send(shipment: Shipment) -> str:
     """Make the repository if it is not there, and upload; give its address. One of another visibility is refused."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_session
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
+    get_session().timeout = TIMEOUT  # the client's own is for ever
     api, name = HfApi(), shipment.repository
     with _explained(name):
         api.create_repo(name, private=not shipment.public, exist_ok=True)
-        private = api.repo_info(name).private
+        private = api.repo_info(name, timeout=TIMEOUT).private
         if private is shipment.public:  # a repository that was there keeps its visibility
             seen, fix = ("private", "leave --public out") if private else ("public", "add --public to publish there")
             raise UsageError(f"{name} is {seen} already.", f"Choose another --to, or {fix}.")
@@ -80,5 +85,10 @@ def _explained(repository: str) -> Iterator[None]:
     except Exception as error:  # the client's own errors, and those of the network beneath it
         status = getattr(getattr(error, "response", None), "status_code", None)
         fix = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write." if status in (401, 403) else ""
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ExportError(f"Cannot push to {repository}: {reason}", fix) from error
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if said := getattr(error, "server_message", None):  # rather than what the client makes of it
+            reason = f"the hub answers {status}: {' '.join(said.split()).rstrip('.')}"
+        if isinstance(error, UNEXPECTED):
+            reason = f"it answers what no hub does ({type(error).__name__}: {reason})"
+            fix = "Look whether HF_ENDPOINT, or a proxy on the way, leads to one."
+        raise ExportError(f"Cannot push to {repository}: {reason}.", fix) from error
