@@ -12,7 +12,6 @@ import pytest
 from heedful import catalogue
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
-from heedful.commands.models import pull
 from heedful.errors import ModelError, RunError, UsageError
 from heedful.model import (
     load,
@@ -110,14 +109,6 @@ def test_a_model_beside_another_of_its_owner_is_the_hubs(tmp_path: Path, monkeyp
     assert locate("Qwen/Qwen2.5-0.5B") == Location(hub_id="Qwen/Qwen2.5-0.5B")
     with pytest.raises(UsageError, match=r"There is no folder Qwen/Qwen3\.$"):
         locate("./Qwen/Qwen3")
-
-
-def test_a_model_that_could_not_stay_is_not_pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "m.gguf").touch()
-    monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "file/cache"))
-    with pytest.raises(RunError, match=r"Cannot keep .*m\.gguf in .*file/cache: .* set HEEDFUL_HOME"):
-        pull(str(tmp_path / "m.gguf"))
 
 
 def _unreadable(folder: Path) -> Iterator[Path]:

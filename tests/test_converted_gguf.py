@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from heedful import from_gguf
 from heedful.atomic import sha256
+from heedful.commands.models import pull
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
-from heedful.errors import UsageError
+from heedful.errors import RunError, UsageError
 from heedful.export.gguf_file import write_gguf
 from heedful.model import (
     fingerprint,
@@ -52,6 +55,24 @@ def test_a_gguf_file_is_converted_once(
     (origin / "MANIFEST.json").unlink()
     assert load(str(gguf_file)).origin == str(origin)
     assert sorted(path.name for path in origin.parent.iterdir()) == [origin.name, f"{origin.name}.lock"]
+
+
+@pytest.mark.parametrize("closed", ["", "models"])
+def test_a_model_that_could_not_stay_is_not_said_to(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    home, mkdir = tmp_path / "home", os.mkdir
+
+    def closed_mkdir(path: Path, *arguments: Any) -> None:
+        if (home / closed) in (Path(path), *Path(path).parents):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # root would be let in
+        mkdir(path, *arguments)
+
+    monkeypatch.setenv("HEEDFUL_HOME", str(home))
+    monkeypatch.setattr(os, "mkdir", closed_mkdir)
+    assert load(str(gguf_file)).model
+    with pytest.raises(RunError, match=r"Cannot keep .*tiny\.gguf in .*home: .* Set HEEDFUL_HOME"):
+        pull(str(gguf_file))
 
 
 def test_a_gguf_file_that_changes_while_it_is_read_is_not_kept(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import fcntl
 import os
+import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heedful import store
+from heedful.catalogue import works_offline
 from heedful.data import load_splits
+from heedful.errors import RunError
 from tests.data.made_rows import questions
 
 
@@ -48,3 +54,65 @@ def test_a_folder_of_somebody_else_is_never_removed(
     load_splits(questions(tmp_path / "d.json", 20))
     assert [(folder / "notes.txt").read_text() for folder in mine] == ["precious"] * 4
     assert (tmp_path / "me").exists() == (not where)
+
+
+DENIED = PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # root would be let in
+
+
+def test_what_another_user_made_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(folder: Path) -> dict[str, str]:
+        (folder / "content").write_text("theirs")
+        return {}
+
+    def closed(path: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if home in Path(path).parents and mode[0] in "aw":
+            raise DENIED
+        return real(path, mode, *arguments, **options)
+
+    def fail(*arguments: object) -> None:
+        raise DENIED
+
+    made, real = store.kept("things", {}, make), open
+    monkeypatch.setattr(builtins, "open", closed)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode == os.R_OK or Path(place) == home)
+    monkeypatch.setattr(os, "utime", fail)
+    assert store.kept("things", {}, lambda folder: {}) == made._replace(found=True)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_where_a_part_of_the_cache_is_closed_things_are_made_for_the_moment(
+    home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def closed(path: Path, *arguments: Any) -> None:
+        if Path(path) == home / "things":
+            raise OSError(number, os.strerror(number))
+        mkdir(path, *arguments)
+
+    mkdir = os.mkdir
+    monkeypatch.setattr(os, "mkdir", closed)
+    made = store.kept("things", {}, lambda folder: {"of": "now"})
+    assert made.facts == {"of": "now"} and home not in made.folder.parents and made.folder.is_dir()
+
+
+@pytest.mark.parametrize(("number", "fix"), [(errno.ENOSPC, "Free some space, or set "), (errno.EIO, "Set ")])
+def test_what_is_advised_where_nothing_can_be_kept_can_be_done(home: Path, number: int, fix: str) -> None:
+    def make(folder: Path) -> dict[str, str]:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(RunError) as refused:
+        store.kept("things", {}, make)
+    said = f"Cannot keep things in {home}: {os.strerror(number)}. {fix}HEEDFUL_HOME to another folder."
+    assert str(refused.value) == said
+
+
+def test_a_user_without_a_name_or_a_home_has_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started for a bare number; where that cannot be written, nothing is kept."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "HEEDFUL_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert store.cache_home() == Path("/.cache/heedful")
+    assert not works_offline("gpt2")

@@ -52,7 +52,9 @@ def test_weights_that_may_not_be_read_are_not_told_as_missing(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "open", closed)
     file = folder / "model.safetensors"
-    with pytest.raises(ModelError, match=f"{file} may not be read: Permission denied. Let its owner run chmod.*'{file}'"):
+    with pytest.raises(
+        ModelError, match=f"{file} may not be read: Permission denied. Let its owner run chmod.*'{file}'"
+    ):
         load(str(folder))
 
 

@@ -18,7 +18,7 @@ from heedful.errors import RunError
 
 MANIFEST = "MANIFEST.json"  # of a folder: what `list_files` lists, written last
 PRIVATE = 0o600  # the mode of a library's temporary file, which stays when that gets its name
-SPACE, PERMISSION = "Free some space.", "Get write permission there."
+SPACE, PERMISSION = "free some space", "get write permission there"
 FIXES = {
     errno.ENOSPC: SPACE, errno.EDQUOT: SPACE,
     errno.EACCES: PERMISSION, errno.EPERM: PERMISSION, errno.EROFS: PERMISSION,
@@ -44,7 +44,23 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with suppress(OSError):  # where nothing can be written it is not there
             temporary.unlink()
-        raise RunError(f"Cannot write {path}: {error.strerror}.", FIXES.get(error.errno or 0, "")) from error
+        raise RunError(f"Cannot write {path}: {error.strerror}.", advice(error)) from error
+
+
+def advice(error: Exception, other: str = "") -> str:
+    """Say what helps where a write failed: what the error's number tells, and what the caller knows `other`wise."""
+    words = ", or ".join(filter(None, (FIXES.get(_number(error)), other)))
+    return f"{words[0].upper()}{words[1:]}." if words else ""
+
+
+def is_closed(error: Exception) -> bool:
+    """Say whether a write failed as we may not write there."""
+    return FIXES.get(_number(error)) == PERMISSION
+
+
+def _number(error: Exception) -> int:
+    told = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors wraps one
+    return getattr(error, "errno", None) or int(told[1] if told else 0)
 
 
 def write_json(path: Path, value: Any) -> None:

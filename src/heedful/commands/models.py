@@ -9,7 +9,7 @@ from rich.table import Table
 from heedful.catalogue import CATALOGUE, locate, works_offline
 from heedful.errors import RunError
 from heedful.report import screen
-from heedful.store import SET_HOME, cache_home, writable_home
+from heedful.store import cache_home
 
 
 def list_models(as_json: bool) -> None:
@@ -39,10 +39,10 @@ def pull(name: str) -> Path:
     """
     from heedful import model as models
 
-    if locate(name).gguf and writable_home() != cache_home():
-        raise RunError(f"Cannot keep {name} in {cache_home()}: nothing can be written there.", SET_HOME)
-
     loaded = models.load(name)
+    if locate(name).gguf and not Path(loaded.origin).is_relative_to(cache_home()):
+        problem = f"Cannot keep {name} in {cache_home()}: nothing can be written there."
+        raise RunError(problem, "Set HEEDFUL_HOME to another folder.")
     if Path(loaded.origin).is_dir():
         return Path(loaded.origin)
     from huggingface_hub import snapshot_download

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.atomic import sync
+from heedful.atomic import advice, sync
 from heedful.errors import RunError
 
 CELL = np.dtype([("nll", "<f4"), ("tokens", "<u4")])
@@ -35,7 +35,7 @@ class RowLosses:
             for row, cell in zip(rows, cells, strict=True):
                 os.pwrite(descriptor, cell.tobytes(), (epoch * self.rows + row) * CELL.itemsize)
         except OSError as error:
-            raise RunError(f"Cannot write {self.path}: {error.strerror}.", "Free some space.") from error
+            raise RunError(f"Cannot write {self.path}: {error.strerror}.", advice(error)) from error
         finally:
             os.close(descriptor)
 

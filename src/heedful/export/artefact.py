@@ -14,6 +14,7 @@ from typing import Any
 
 import heedful
 from heedful.atomic import (
+    advice,
     beside,
     list_files,
     remove_leftovers,
@@ -149,8 +150,7 @@ def _workplace(out: Path) -> Iterator[Path]:
         work.mkdir()
         yield work
     except OSError as error:
-        raise ExportError(
-            f"Cannot write {out}: {error.strerror or error}.", "Free some space, or choose another --out."
-        ) from error
+        problem = f"Cannot write {out}: {error.strerror or error}."
+        raise ExportError(problem, advice(error, "choose another --out")) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
