@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pkgutil
 import re
 from collections.abc import Callable
@@ -105,6 +106,17 @@ def test_a_newer_format_is_refused_not_skipped(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(RunError, match=r"format 2; this heedful reads up to 1"):
         newest(tmp_path)
+
+
+@pytest.mark.parametrize(("others", "told"), [((), "begins again"), ((1,), "continues from the checkpoint before")])
+def test_a_full_disk_tells_from_where_the_run_will_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[int, ...], told: str
+) -> None:
+    for step in others:
+        save(tmp_path, step)
+    monkeypatch.setattr("os.fsync", failing("os.fsync", 0, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(RunError, match=f"GiB are free there; --resume {told}"):
+        save(tmp_path, 2)
 
 
 CALLS = ["os.rename", "os.fsync", "os.mkdir", "heedful.train.checkpoint.save_file", "heedful.atomic.sha256"]

@@ -58,9 +58,10 @@ def write(
             (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     except Exception as error:  # safetensors wraps a full disk in an error of its own
         free = shutil.disk_usage(folder.parent.parent).free
+        resumed = "continues from the checkpoint before" if _in_order(folder.parent, "step") else "begins again"
         raise RunError(
             f"Cannot write the checkpoint {folder}: {error}.",
-            f"{free / 2**30:.1f} GiB are free there; --resume continues from the checkpoint before.",
+            f"{free / 2**30:.1f} GiB are free there; --resume {resumed}.",
         ) from error
 
 
