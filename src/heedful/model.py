@@ -274,11 +274,7 @@ def _check_folder(folder: Path) -> None:
             f"model_type {kind!r}.",
             "Choose a model of a type that transformers knows.",
         )
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        fix = "Its weights are pickled; convert them to safetensors." if pickled else ""
-        raise ModelError(f"{folder} holds no .safetensors weights.", fix)
-    weights.check_readable(folder)
+    weights.check_files(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")):
         raise ModelError(
             f"{folder} has no tokenizer (no tokenizer.json or vocab.json).",

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def check_readable(folder: Path) -> None:
-    """Raise ModelError unless the files can be opened; transformers says of one that may not be that it is missing."""
-    for file in sorted(folder.glob("*.safetensors")):
+def check_files(folder: Path) -> None:
+    """Raise ModelError unless there are files of weights that we may read; transformers says of others that they are
+    missing."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        fix = "Its weights are pickled; convert them to safetensors." if pickled else ""
+        raise ModelError(f"{folder} holds no .safetensors weights.", fix)
+    for file in files:
         try:
             os.close(os.open(file, os.O_RDONLY))
         except PermissionError as error:
