@@ -75,6 +75,12 @@ def test_a_head_of_its_own_stays_one_though_a_tied_configuration_grows(tmp_path:
     assert after.get_output_embeddings().weight is not after.get_input_embeddings().weight
 
 
+def test_a_configuration_that_knows_of_no_tying_grows(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model", "inkling_text", max_position_embeddings=LONG)
+    plain_tokenizer().save_pretrained(folder)
+    assert load(str(train(tmp_path, folder, "encode.template=chatml")))
+
+
 def test_a_configuration_that_describes_no_model_is_told_by_its_reason() -> None:
     model = tiny_model("llama")
     model.config.num_attention_heads = 5

@@ -116,3 +116,8 @@ def test_a_user_without_a_name_or_a_home_has_the_systems(monkeypatch: pytest.Mon
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert store.cache_home() == Path("/.cache/heedful")
     assert not works_offline("gpt2")
+
+
+def test_a_home_that_was_named_is_never_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEEDFUL_HOME", "~nobody-at-all/cache")
+    assert store.cache_home() == Path("~nobody-at-all/cache")  # as a shell leaves it

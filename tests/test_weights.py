@@ -58,6 +58,12 @@ def test_weights_that_may_not_be_read_are_not_told_as_missing(tmp_path: Path, mo
         load(str(folder))
 
 
+def test_a_link_that_leads_nowhere_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "other.safetensors").symlink_to("nowhere")
+    assert load(str(folder))
+
+
 @pytest.mark.parametrize("kind", [transformers.LlamaModel, transformers.LlamaForSequenceClassification])
 def test_a_model_without_a_head_for_tokens_is_refused(tmp_path: Path, kind: Any) -> None:
     folder = saved(kind(tiny_model("llama").config), tmp_path)

@@ -173,7 +173,8 @@ def sync_files(place: Path) -> None:
     for path in list(place.iterdir()) if place.is_dir() else [place]:
         with open(path, "rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) == PRIVATE:
-                os.fchmod(file.fileno(), _mode_of_a_new_file(folder))
+                with suppress(OSError):  # it can be read by us, at least
+                    os.fchmod(file.fileno(), _mode_of_a_new_file(folder))
             sync(file)
 
 

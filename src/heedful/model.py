@@ -159,8 +159,8 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     rows, needed = causal.vocabulary_of(model), 1 + max(added, default=-1)
     known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
-        # or growing would tie a head of its own
-        model.config.get_text_config().tie_word_embeddings &= head.weight is table.weight
+        if head.weight is not table.weight:  # which growing would tie, if the configuration has it so
+            model.config.get_text_config().tie_word_embeddings = False
         model.resize_token_embeddings(needed, mean_resizing=False)
     fresh = sorted(added | set(range(rows, needed)))
     used = slice(len(known)) if len(known) == 1 + max(known) else sorted(known)  # a slice is no copy

@@ -33,13 +33,15 @@ UNUSED_DAYS = 30  # what nobody opened for so long is removed
 OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept
 READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "set HEEDFUL_HOME to another folder"
-Item = TypeVar("Item")
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 def cache_home() -> Path:
     """Return the folder for what is made or downloaded once; HEEDFUL_HOME moves it."""
+    if named := os.environ.get("HEEDFUL_HOME"):
+        return Path(os.path.expanduser(named))
     try:
-        return Path(os.environ.get("HEEDFUL_HOME") or "~/.cache/heedful").expanduser()
+        return Path("~/.cache/heedful").expanduser()
     except RuntimeError:  # a user who has only a number, as in some containers: others give such a one / for a home
         return Path("/.cache/heedful")
 
@@ -58,16 +60,10 @@ def kept(kind: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any
     `hashed=False` checks sizes only, for large files. Raise RunError if it cannot be written.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]  # as in OURS
-    home = writable_home()
     try:
-        try:
-            return _kept(home / kind / name, make, hashed)
-        except OSError as error:
-            if not is_closed(error):
-                raise
-            return _kept(Path(_short_lived().name) / kind / name, make, hashed)
+        return in_home(lambda home: _kept(home / kind / name, make, hashed))
     except OSError as error:
-        problem = f"Cannot keep {kind} in {home}: {error.strerror or error}."
+        problem = f"Cannot keep {kind} in {writable_home()}: {error.strerror or error}."
         raise RunError(problem, advice(error, SET_HOME)) from error
 
 
@@ -82,6 +78,16 @@ def _kept(folder: Path, make: Callable[[Path], dict[str, Any]], hashed: bool) ->
         facts = make(folder)
         _seal(folder, facts)
         return Kept(folder, facts, found=False)
+
+
+def in_home(work: Callable[[Path], Made]) -> Made:
+    """Work in the cache, or in a folder that dies with this process where a part of the cache is closed to us."""
+    try:
+        return work(writable_home())
+    except OSError as error:
+        if not is_closed(error):
+            raise
+        return work(Path(_short_lived().name))
 
 
 def writable_home() -> Path:

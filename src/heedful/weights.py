@@ -29,6 +29,8 @@ def check_files(folder: Path) -> None:
     for file in files:
         try:
             os.close(os.open(file, os.O_RDONLY))
+        except FileNotFoundError:  # a link that leads nowhere, which may not be needed
+            continue
         except PermissionError as error:
             problem = f"{file} may not be read: {error.strerror}."
             raise ModelError(problem, f"Let its owner run chmod a+r {typed(file)}.") from error

@@ -1,5 +1,6 @@
 """A URL is downloaded once, as a file of rows, or refused in a sentence."""
 
+import errno
 import hashlib
 import http.server
 import os
@@ -184,3 +185,19 @@ def test_an_unreachable_host_is_a_data_error(server: str) -> None:
 )
 def test_a_page_that_shows_a_file_leads_to_the_file(page: str, raw: str) -> None:
     assert download.raw_url(page) == raw
+
+
+def test_where_the_caches_downloads_are_closed_a_file_is_read_all_the_same(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user's folder in a home that is shared."""
+
+    def closed(path: Path, *arguments: int) -> None:
+        if Path(path) == tmp_path / "home/data":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        mkdir(path, *arguments)
+
+    mkdir = os.mkdir
+    monkeypatch.setattr(os, "mkdir", closed)
+    assert values(server + "/d.json") == ROWS
+    assert not (tmp_path / "home/data").exists()

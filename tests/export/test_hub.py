@@ -14,13 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from tests.export.runs import make_run
 from tests.models import byte_tokenizer
 
 from heedful import pipeline
-from heedful.errors import UsageError
-from heedful.export.hub import pack
+from heedful.errors import ExportError, UsageError
+from heedful.export.hub import Shipment, pack, send
 
 
 @dataclass
@@ -198,3 +199,16 @@ def test_a_folder_that_is_no_run_is_not_sent_to_be_exported(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="is not a run") as refusal:
         pack(tmp_path / "nowhere", "me/tuned", public=False)
     assert "heedful export" not in str(refusal.value)
+
+
+def test_a_client_that_is_made_anew_waits_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client makes another after each connection that is refused."""
+
+    def refused(*arguments: object, **options: object) -> None:
+        huggingface_hub.close_session()
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refused)
+    with pytest.raises(ExportError, match="Cannot push to me/tuned: refused"):
+        send(Shipment(tmp_path, {}, "me/tuned", public=False))
+    assert huggingface_hub.get_session().timeout.read == 60.0

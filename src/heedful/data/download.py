@@ -11,11 +11,11 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from heedful.address import names_user, redacted, scheme_of
-from heedful.atomic import beside, sha256, sync
+from heedful.atomic import advice, beside, sha256, sync
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError
 from heedful.reporter import PROGRESS_MIB, Reporter
-from heedful.store import writable_home
+from heedful.store import SET_HOME, in_home, writable_home
 
 if TYPE_CHECKING:
     import httpx2
@@ -40,8 +40,15 @@ def check_url(url: str) -> None:
 def fetched(url: str, reporter: Reporter) -> Path:
     """Return the file that an address leads to, from the cache if it was downloaded before and is whole."""
     check_url(url)
-    url = raw_url(url)
-    folder, key = writable_home() / "data", hashlib.sha256(url.encode()).hexdigest()[:16]
+    try:
+        return in_home(lambda home: _fetched(raw_url(url), home / "data", reporter))
+    except OSError as error:
+        problem = f"Cannot write to {writable_home() / 'data'}: {error.strerror}."
+        raise DataError(problem, advice(error, SET_HOME)) from error
+
+
+def _fetched(url: str, folder: Path, reporter: Reporter) -> Path:
+    key = hashlib.sha256(url.encode()).hexdigest()[:16]
     if kept := _kept(folder, key):
         day = time.strftime("%Y-%m-%d", time.localtime(kept.stat().st_mtime))
         reporter.say(
@@ -49,8 +56,8 @@ def fetched(url: str, reporter: Reporter) -> Path:
         )
         return kept
     temporary = beside(folder / key)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         with open(temporary, "wb") as file:
             kind = _download(url, file, reporter)
@@ -58,9 +65,6 @@ def fetched(url: str, reporter: Reporter) -> Path:
         if instead := _instead_of_rows(temporary, kind):
             raise DataError(f"{redacted(url)} gives {instead}.", RAW)
         return temporary.rename(folder / f"{key}-{sha256(temporary)}")
-    except OSError as error:
-        fix = "Set HEEDFUL_HOME to another folder."
-        raise DataError(f"Cannot write to {folder}: {error.strerror}.", fix) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heedful.atomic import changed_file, read_json
 from heedful.errors import ExportError, UsageError, typed
@@ -41,11 +42,18 @@ def pack(place: Path, repository: str, public: bool) -> Shipment:
 
 def send(shipment: Shipment) -> str:
     """Make the repository if it is not there, and upload; give its address. One of another visibility is refused."""
-    from huggingface_hub import HfApi, get_session
+    from huggingface_hub import HfApi, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    def patient() -> Any:
+        """Make the client's own client, which waits for ever, one that does not."""
+        client = default_client_factory()
+        client.timeout = TIMEOUT
+        return client
+
     disable_progress_bars()
-    get_session().timeout = TIMEOUT  # the client's own is for ever
+    set_client_factory(patient)
     api, name = HfApi(), shipment.repository
     with _explained(name):
         api.create_repo(name, private=not shipment.public, exist_ok=True)
