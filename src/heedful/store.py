@@ -33,7 +33,8 @@ UNUSED_DAYS = 30  # what nobody opened for so long is removed
 OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept
 READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "set HEEDFUL_HOME to another folder"
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def cache_home() -> Path:
