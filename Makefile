@@ -27,7 +27,8 @@ check: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The races that are not stored yet in benchmarks/results, then the page. `make bench DATA=rows.json SPLIT=in_order`
+# The races that benchmarks/results lacks or holds of another machine, data, versions or code, whose figures they
+# replace; then the page. `make bench DATA=rows.json SPLIT=in_order`
 bench: bench-peers
 	$(BIN)/python -m benchmarks.run --data $(DATA) --split $(SPLIT)
 	$(BIN)/python -m benchmarks.document

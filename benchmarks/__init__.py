@@ -1,6 +1,7 @@
 """How fast heedful is beside its peers: races of contestants in fresh processes, stored as JSON, read by one page.
 
-    python -m benchmarks.run                    every race that is not stored yet (`make bench`)
+    python -m benchmarks.run                    every race that is not stored yet of this machine, data and code
+                                                (`make bench`); figures of others are replaced
     python -m benchmarks.run --only smollm2     one race
     python -m benchmarks.earlier COMMIT         was heedful made slower since?
     python -m benchmarks.document               docs/benchmarks.md from what is stored

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the stored races: every figure on the page is computed here from their JSON."""
+"""docs/benchmarks.md from the stored races: every figure but those in reasons.json is computed here from their JSON."""
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ HEAD = """\
 # Benchmarks
 
 This page is written by `python -m benchmarks.document` from the JSON in `benchmarks/results/`, which holds every number
-that was measured. `make bench` runs the races that are missing there and writes the page again; `make bench-encode` and
-`make bench-serve` measure encoding and serving; `make bench-quick` shows on tiny models that the races run.
+of its tables but those in the column *reason*: profiles and counts, written by hand (`benchmarks/reasons.json`).
+`make bench` runs the races that are missing there, and anew those stored of another machine, other data, versions or
+code, whose figures it replaces; then it writes the page again. `make bench-encode` and `make bench-serve` measure
+encoding and serving; `make bench-quick` shows on tiny models that the races run.
 
 Contestants take turns (A B C A B C ...), each time in a fresh process, pinned to the same cores and threads. Each
 warms up on the first updates and is timed on the next; a round's figure is the median of those. A ratio is taken within
 a round, and what is shown is the median over the rounds with the least and the most. All train on the same rows in the
 same order, eight an update, and the tokens learned an update stand beside the seconds, so that nobody wins by learning
-less. Answers are timed by the token, stop tokens counted; those who would take minutes answer every fourth or every
-tenth prompt.
+less. A trainer's clock runs from the end of an update to the end of the next; heedful's own, which is read from its
+metrics, leaves out the line that it logs and its progress bar. Answers are timed by the token, stop tokens counted;
+those who would take minutes answer every fourth or every tenth prompt.
 
 **The tutorial's loop** is what introductions to fine-tuning teach: batches of 8 rows padded to the longest, everything
 in fp32, logits at every position, every token learned (the prompt's too), PyTorch's AdamW as it comes, not its fused

@@ -1,4 +1,7 @@
-"""Run the races that are not stored yet: contestants in turn, each time in a fresh process, all on the same cores."""
+"""Run the races that are not stored yet: contestants in turn, each time in a fresh process, all on the same cores.
+
+A race that is stored of another machine, other data, versions or code is run anew, and its figures are replaced.
+"""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> 
             "--budget works in a single process only: each rank would measure time by its own clock.", "Leave it out."
         )
     if budget is not None and resume:
-        raise UsageError("--budget is fixed when a run starts.", "Leave it out: a resumed run keeps its budget.")
+        raise UsageError("--budget is fixed when a run starts.", "Leave it out: a resumed run keeps its length.")
 
 
 def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:

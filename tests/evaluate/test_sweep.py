@@ -155,6 +155,11 @@ def test_the_winner_is_the_variant_whose_deciding_score_is_best(decides: str, tm
         assert table([first, second], first, decides)["winner"] == best.name
 
 
+def test_of_equal_variants_the_one_that_all_are_compared_with_wins(tmp_path: Path) -> None:
+    other, default = (scored_variant(name, tmp_path, "rouge_l", 0.5) for name in ("other", "default"))
+    assert table([other, default], default, "rouge_l")["winner"] == "default"
+
+
 def test_a_sweep_is_not_continued_on_other_data(
     run: Run, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,12 @@ def permitted(schema: Mapping[str, Any]) -> str:
         return str(schema["const"])
     if "enum" in schema:
         return " | ".join(schema["enum"])
-    return " ".join([KINDS[schema["type"]], *(f"{LIMITS[key]} {schema[key]:g}" for key in LIMITS if key in schema)])
+    limits = (f"{LIMITS[key]} {_number(schema[key])}" for key in LIMITS if key in schema)
+    return " ".join([KINDS[schema["type"]], *limits])
+
+
+def _number(limit: float) -> str:
+    return "2**63" if limit == 2**63 else f"{limit:g}"
 
 
 def list_settings() -> None:

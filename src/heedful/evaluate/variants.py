@@ -31,14 +31,14 @@ class Variant:
 
 
 def table(variants: Sequence[Variant], first: Variant, decides: str) -> dict[str, Any]:
-    """Compare every variant with `first`; the winner is the one whose deciding score is best."""
+    """Compare every variant with `first`; the winner is the one whose deciding score is best, of equal ones `first`."""
     cells, left_out = _on_common_rows([run for v in variants for run in v.runs])
     seeds = {v.name: [cells[run.path] for run in v.runs] for v in variants}
     default = averaged(seeds[first.name])
     entries = [_entry(v, seeds[v.name], default if v is not first else None, decides) for v in variants]
     _adjust(entries, decides)
     sign = 1 if higher_is_better(decides) else -1
-    winner = max(entries, key=lambda entry: sign * entry["scores"][decides]["value"])
+    winner = max(entries, key=lambda entry: (sign * entry["scores"][decides]["value"], entry["name"] == first.name))
     return {
         "rows": len(default), "left_out": left_out, "seeds": len(first.runs), "decides": decides,
         "compared_with": first.name, "winner": winner["name"], "variants": entries,
