@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from tests.browser import Browser, chromium, console, forget_logs, requested
-from tests.report.runs import EVIL, evaluation, finished_run
+from tests.report.runs import EVIL, evaluation, finished_run, receipt
 
 from heedful.atomic import write_json
+from heedful.report.answers import questions
+from heedful.report.facts import Facts
 from heedful.report.page import compare_page, report, write_pages, write_report
 from heedful.run import Run
 from heedful.settings import load_config
@@ -218,7 +220,18 @@ def test_rows_of_any_format_are_shown(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "Say A."}, {"role": "assistant", "content": "A."}]
     row = {"messages": messages, "place": "x:1", "base_response": "B", "model_response": "A."}
     write_json(run.responses_file, [row])
-    from heedful.report.answers import questions
-
-    assert questions([row], {"messages": "messages"}) == [("Say A.", "A.")]
+    kept = receipt()
+    write_json(run.receipt_file, kept | {"data": kept["data"] | {"format": "messages", "columns": {}}})
+    assert questions(Facts(run), [row]) == [("Say A.", "A.")]
     assert report(run)
+
+
+def test_questions_are_those_that_the_model_was_asked(tmp_path: Path) -> None:
+    """Rows are read as the run's receipt says: they may look like another format, and the first lack a column."""
+    run = finished_run(tmp_path / "mine")
+    kept = receipt()
+    columns = {"instruction": "instruction", "response": "response", "context": "about"}
+    write_json(run.receipt_file, kept | {"data": kept["data"] | {"format": "dolly", "columns": columns}})
+    first = {"instruction": "Name a fruit.", "response": "Apple.", "prompt": "### Name a fruit. ###"}
+    asked = questions(Facts(run), [first, {"instruction": "And here?", "response": "Pear.", "about": "A pear."}])
+    assert asked == [("Name a fruit.", "Apple."), ("And here?\n\nA pear.", "Pear.")]

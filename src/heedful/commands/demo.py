@@ -46,7 +46,7 @@ def show_scores(facts: Facts) -> None:
     if not facts.responses or not facts.evaluation:
         screen.out.print("No answers were compared: no rows were held back for it, or the settings leave it out.")
         return
-    asked = zip(questions(facts.responses, facts.columns), facts.responses, strict=True)
+    asked = zip(questions(facts, facts.responses), facts.responses, strict=True)
     rows = [(*texts, row["base_response"], row["model_response"]) for texts, row in asked]
     screen.show_answers([row for row in rows if row[2].strip() != row[3].strip()][:SHOWN_ANSWERS])
     _title("4  The scores, and how sure we are")

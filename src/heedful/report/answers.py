@@ -57,9 +57,9 @@ def packed(answers: Sequence[Sequence[Answer]], names: Sequence[str]) -> dict[st
 
     `answers` are those to each question; what was asked is read where the first of them stands.
     """
-    responses, columns = [row for (_, row, _), *_ in answers], answers[0][0][0].columns
+    responses, facts = [row for (_, row, _), *_ in answers], answers[0][0][0]
     rows = []
-    for (question, reference), row, given in zip(questions(responses, columns), responses, answers, strict=True):
+    for (question, reference), row, given in zip(questions(facts, responses), responses, answers, strict=True):
         keys = [(held, response_key(model)) for _, held, model in given]
         scores = [_rouge(*answer) for answer in given]
         rows.append(
@@ -73,12 +73,12 @@ def packed(answers: Sequence[Sequence[Answer]], names: Sequence[str]) -> dict[st
     return {"columns": list(names), "rows": len(rows), "scored": len(names) > 1, "packed": together}
 
 
-def questions(rows: Sequence[Row], columns: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Give each row's question and reference, whatever its format; a row that cannot be read shows as JSON."""
+def questions(facts: Facts, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Give each row's question and reference, read as the run read them; if one cannot be, all show as JSON."""
     raw = [RawRow(dict(row), Place(str(row.get("place", "")), k + 1)) for k, row in enumerate(rows)]
-    present = {field: column for field, column in columns.items() if any(column in row for row in rows[:1])}
+    named = {field: column for field, column in facts.columns.items() if field != column}
     try:
-        choice = choose(raw, "auto", {field: column for field, column in present.items() if field != column})
+        choice = choose(raw, facts.format, {f: c for f, c in named.items() if any(c in row for row in rows)})
         conversations = [to_conversation(row, choice).messages for row in raw]
         return [(in_words(before), answer.content) for *before, answer in conversations]
     except DataError:

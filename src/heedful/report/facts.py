@@ -94,6 +94,11 @@ class Facts:
         return Path(self.config.model.name).name, Path(self.config.data.path).name
 
     @property
+    def format(self) -> str:
+        """Name the format of the answered rows: the run's; of other data it was not kept, and is detected again."""
+        return str(self.receipt["data"]["format"]) if self.receipt and self.on is None else "auto"
+
+    @property
     def columns(self) -> dict[str, str]:
         return dict(self.receipt["data"]["columns"]) if self.receipt else {}
 
