@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from tests.report.runs import events, finished_run
 
 from heedful import pipeline
@@ -21,6 +23,10 @@ def _card(run: Run) -> Path:
     path = card.write_card(run)
     assert path is not None
     return path
+
+
+def _tokens(text: str) -> list[Token]:
+    return [token for block in MarkdownIt().parse(text) for token in (block, *(block.children or ()))]
 
 
 def test_the_hub_reads_the_card(tmp_path: Path) -> None:
@@ -40,7 +46,7 @@ def test_the_card_accounts_for_the_rows(tmp_path: Path) -> None:
     text = ModelCard.load(_card(finished_run(tmp_path / "mine"))).text
     assert "ab" * 32 in text
     assert "130 read, 124 kept; dropped: 6 (" in text
-    assert "<script>" not in text
+    assert not {token.type for token in _tokens(text)} & {"html_block", "html_inline"}
     assert "80 learned from, 4 for the validation loss, 40 for the scores" in text
     assert (
         "| ROUGE-L (decides) | 0.300 [0.250, 0.350] | 0.600 [0.550, 0.650] | +0.300 [+0.200, +0.400] | better |" in text
@@ -99,6 +105,14 @@ def test_rows_that_no_update_met_were_not_learned_from(tmp_path: Path) -> None:
         run.log(event)
     assert "24 of 80 learned from, 4 for" in ModelCard.load(_card(run)).text
     assert "of 80; held back" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_names_and_settings_that_stand_as_code_are_not_escaped(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    leaves = {"data.path": "my_`rows`.json", "evaluate.decides": "token_f1"}
+    run.write_config(load_config(None, leaves))
+    spans = {token.content for token in _tokens(card.card(run)) if token.type == "code_inline"}
+    assert {"my_`rows`.json", "data.path=my_`rows`.json", "evaluate.decides=token_f1"} <= spans
 
 
 def test_a_model_of_unknown_licence_claims_none(tmp_path: Path) -> None:

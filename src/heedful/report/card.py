@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
         "test rows cut to fit the model": (facts.evaluation or {}).get("rows_cut", 0),
     }
     return [
-        ("file", f"`{_line(facts.names[1])}`, sha256 `{data['sha256']}`"),
+        ("file", f"{_code(facts.names[1])}, sha256 `{data['sha256']}`"),
         ("rows", f"{data['read']:,} read, {data['kept']:,} kept; dropped: {_line(skipped)}"),
         ("split", f"{data['split']}: {used}"),
         ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near"),
@@ -132,7 +133,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
 
 def _training(facts: Facts) -> list[tuple[str, str]]:
     config, steps = facts.config, facts.events_of("step")
-    told_changed = ", ".join(f"`{row['name']}={_line(row['value'])}`" for row in told.settings(facts))
+    told_changed = ", ".join(_code(f"{row['name']}={row['value']}") for row in told.settings(facts))
     rows = [
         ("method", {"full": "all weights", "lora": "LoRA adapters, merged into the weights"}[config.train.method]),
         ("updates", f"{steps[-1]['step']:,} of {config.train.batch_size} rows" if steps else "unknown"),
@@ -160,6 +161,14 @@ def _limits(facts: Facts) -> list[str]:
     if evaluation and "forgetting" not in evaluation:
         limits.append("What it forgot of what the base model knew was not measured.")
     return limits
+
+
+def _code(text: str) -> str:
+    """Keep a text on one line of Markdown, as code: between more backticks than it holds, as none can be escaped."""
+    line = " ".join(text.split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    edge = " " * (line.startswith("`") or line.endswith("`"))
+    return f"{ticks}{edge}{line}{edge}{ticks}"
 
 
 def _line(text: str) -> str:
