@@ -191,6 +191,13 @@ def test_slow_heads_and_bodies_are_cut_off(live: Make, engine: Engine) -> None:
     assert client.get("/health").status_code == 200
 
 
+def test_each_server_of_a_process_has_its_own_limits(live: Make, engine: Engine) -> None:
+    client = live({"tiny": engine}, limits=Limits(head_seconds=30.0))
+    live({"tiny": engine}, limits=Limits(head_seconds=0.1))
+    request = b"ET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert b" 200 " in raw(client, b"G", request, wait=0.5).splitlines()[0]
+
+
 def test_what_is_no_http_is_refused_in_the_same_shape(live: Make, engine: Engine) -> None:
     client = live({"tiny": engine})
     for sent, status in ((b"NONSENSE\r\n\r\n", b" 400 "), (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, b" 431 ")):

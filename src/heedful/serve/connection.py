@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import ClassVar
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -13,9 +13,8 @@ from heedful.serve.problems import Problem
 
 
 class Connection(H11Protocol):
-    """Closes itself when a request's head has not arrived in `head_seconds`."""
+    """Closes itself when a request's head has not arrived in the app's `head_seconds`."""
 
-    head_seconds: ClassVar[float]  # set by server.config_of
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -50,7 +49,8 @@ class Connection(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._stop()
         elif self._clock is None:
-            self._clock = self.loop.call_later(self.head_seconds, self._give_up)
+            app: Any = self.config.app  # create_app's
+            self._clock = self.loop.call_later(app.state.limits.head_seconds, self._give_up)
 
     def _stop(self) -> None:
         if self._clock is not None:

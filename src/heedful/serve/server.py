@@ -42,7 +42,6 @@ def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> Non
 
 def config_of(app: FastAPI) -> uvicorn.Config:
     """Return uvicorn's settings for an app: quiet, over plain HTTP."""
-    Connection.head_seconds = app.state.limits.head_seconds
     return uvicorn.Config(
         app,
         http=Connection,
