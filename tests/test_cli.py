@@ -13,6 +13,8 @@ import pytest
 
 from heedful.clean import clean
 from heedful.cli import main
+from heedful.commands.arguments import seconds_of
+from heedful.errors import UsageError
 from tests.processes import Process
 
 Capsys = pytest.CaptureFixture[str]
@@ -272,3 +274,9 @@ def test_what_cannot_answer_says_what_to_name(
         main([verb[0], str(tmp_path / place), *verb[1:]])
     assert end.value.code == (2 if place == "runs" else 1)
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", ["", "10", "m", "-1m", "0s", "1.5.0h", "1_0m", "²m"])
+def test_a_budget_is_a_time(budget: str) -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        seconds_of(budget)

@@ -63,7 +63,7 @@ def test_questions_without_answers_are_answered_in_order(
 
     out.unlink()
     monkeypatch.setattr(engine, "positions", 8)
-    with pytest.raises(DataError, match="row 1 and 2 others"):
+    with pytest.raises(DataError, match=r"holds 3 rows too long .* \(the first: row 1\)"):
         answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
     with pytest.raises(UsageError, match="cannot be written"):
         answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), tmp_path / "rows.json", QUICK)

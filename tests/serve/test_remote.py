@@ -159,6 +159,13 @@ def test_an_answer_ends_as_its_server_says(end: str, reason: str) -> None:
     assert isinstance(whole, Completion) and (whole.text, whole.finish_reason) == ("Half", reason)
 
 
+@pytest.mark.parametrize("choice", ["Hi", {"delta": "Hi"}, {"delta": {"content": [{"type": "text", "text": "Hi"}]}}])
+def test_an_answer_of_another_shape_is_a_sentence(choice: object) -> None:
+    """Some servers write an answer in parts where its model thinks."""
+    with serving(other_server(written({"choices": [choice]}))) as url, pytest.raises(ModelError, match="is no chat"):
+        list(connect(url, None, None).stream(HELLO, Sampling()))
+
+
 def test_an_answer_without_an_end_is_no_whole_one() -> None:
     with serving(other_server(HALF)) as url:
         answer = connect(url, None, None).stream(HELLO, Sampling())

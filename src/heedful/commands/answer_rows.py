@@ -27,6 +27,7 @@ from heedful.model import fingerprint
 from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
+from heedful.report.labels import counted
 from heedful.settings import load_config
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data
@@ -134,5 +135,5 @@ def _check_lengths(engine: Engine, data: str, questions: Sequence[Sequence[Messa
     """Refuse, before the first answer, rows that the model has no room for."""
     long = [row for row, asked in enumerate(questions, 1) if engine.count(asked) >= engine.positions]
     if long:
-        rows = f"row {long[0]}" + f" and {len(long) - 1} others" * (len(long) > 1)
-        raise DataError(f"{data}: {rows} leave no room in a model of {engine.positions} positions.", "Shorten them.")
+        count = f"{counted(len(long), 'row')} too long for a model of {engine.positions} positions"
+        raise DataError(f"{data} holds {count} (the first: row {long[0]}).", "Shorten what is asked there.")

@@ -89,6 +89,6 @@ def seconds_of(budget: str | None) -> float | None:
         return None
     unit = {"s": 1, "m": 60, "h": 3600}.get(budget[-1:])
     number = budget[:-1]
-    if unit is None or not number.replace(".", "", 1).isdigit() or not float(number):
+    if unit is None or not number.replace(".", "", 1).isdecimal() or not float(number):
         raise UsageError(f"--budget {budget} is not a time.", "Write it as 90s, 10m or 2h.")
     return float(number) * unit
