@@ -195,7 +195,7 @@ class Replies:
         raise RunError(
             f"The judge at {redacted(self.endpoint.url)} gives no replies: {fault.problem}.",
             self.kept(),
-        ) from None
+        )
 
     def kept(self) -> str:
         """Say what is kept, whatever ended the judging."""

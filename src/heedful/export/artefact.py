@@ -100,7 +100,6 @@ def _write(job: Job, content: Path) -> None:
     elif job.form == "hf":
         write_folder(job.run.model, encoder, job.kind, content)
     else:
-        content.parent.mkdir(parents=True, exist_ok=True)
         file = content if job.is_file else content / f"{job.name}-{job.kind}.gguf"
         file.parent.mkdir(exist_ok=True)
         write_gguf(file, job.run.model, config, encoder, job.kind, job.name)

@@ -66,10 +66,8 @@ def new_cache(model: PreTrainedModel) -> DynamicCache:
 
 def attends_to_all(model: PreTrainedModel, cache: DynamicCache) -> bool:
     """Say whether every layer sees every earlier token, so that a gap of padding among them does no harm."""
-    windows = "local" in str(
-        getattr(model.config, "attention_types", "")
-    )  # GPT-Neo's, of which its cache knows nothing
-    return not windows and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
+    kinds = str(getattr(model.config, "attention_types", ""))  # GPT-Neo's windows, of which its cache knows nothing
+    return "local" not in kinds and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
 
 
 def _grown(old: torch.Tensor, new: torch.Tensor, start: int) -> torch.Tensor:

@@ -82,7 +82,7 @@ class Spelling:
         self._by_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
 
     def bytes_of(self, token: int) -> bytes:
-        """Return a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for a special token."""
+        r"""Return a token's bytes: b' the', or b'\xf0\x9f' for a part of a character; none for a special token."""
         name = self.name_of(token)
         if token in self._added:
             return b"" if self._added[token].special else name.encode()

@@ -41,7 +41,7 @@ def read_line() -> str:
     if not line.startswith(FENCE):
         return line
     lines = [line[len(FENCE) :]]
-    while not lines[-1].endswith(FENCE) or (len(lines) == 1 and not lines[0]):
+    while not lines[-1].endswith(FENCE):
         try:
             lines.append(_typed(". "))
         except EOFError:  # half a message is none; that the input has ended is heard again
