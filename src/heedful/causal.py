@@ -65,7 +65,7 @@ def _carries_more(model: PreTrainedModel) -> bool:
 def _problem(model: PreTrainedModel, seed: int) -> str:
     """Say what is wrong with the logits of a row, of the same with another last token, and of the same with padding
     in its place; nothing if they are right."""
-    vocabulary = vocabulary_of(model)
+    vocabulary = vocabulary_size(model)
     ids = torch.randint(vocabulary, (1, TOKENS), generator=torch.Generator().manual_seed(seed)).repeat(3, 1)
     ids[1:, -1] = (ids[0, -1] + 1) % vocabulary
     ids = ids.to(model.device)
@@ -95,7 +95,7 @@ def tolerance(model: PreTrainedModel) -> float:
     return 5e-2 if narrow else 1e-3
 
 
-def vocabulary_of(model: PreTrainedModel) -> int:
+def vocabulary_size(model: PreTrainedModel) -> int:
     """Count the tokens that a model has embeddings for."""
     return int(model.get_input_embeddings().weight.shape[0])
 

@@ -52,12 +52,12 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
-    for name, text in (*in_words(facts), *training_in_words(facts.get("training", {}))):
+    for name, text in (*offers_in_words(facts), *training_in_words(facts.get("training", {}))):
         table.add_row(name, text)
     screen.out.print(table)
 
 
-def in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def offers_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Tell what the machine offers as a person would."""
     f = facts
     products = (f"{kind} {f[f'{kind}_gflops']} GFLOP/s, {f[f'{kind}_gflops_in_a_step']} in an update" for kind in KINDS)

@@ -65,7 +65,7 @@ def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loa
             **(quantised(nf4) if nf4 else {}),
         )
     weights.check_read(model, report, name)
-    rows = causal.vocabulary_of(model)
+    rows = causal.vocabulary_size(model)
     if (needed := _needed(tokenizer)) > rows:
         raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")
     causal.check(model.eval(), name)
@@ -139,7 +139,7 @@ def _needed(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def check_ids(ids: Collection[int], model: PreTrainedModel) -> None:
     """Refuse ids for which a model has no embeddings: of special tokens that its template writes nevertheless."""
-    rows = causal.vocabulary_of(model)
+    rows = causal.vocabulary_size(model)
     if max(ids, default=0) >= rows:
         raise ModelError(
             f"The template writes the token with the id {max(ids)}, but the model has only {rows} embeddings.",
@@ -156,7 +156,7 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     model, known = loaded.model, set(loaded.tokenizer.get_vocab().values())
     added = set(tokenizer.get_vocab().values()) - known
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
-    rows, needed = causal.vocabulary_of(model), 1 + max(added, default=-1)
+    rows, needed = causal.vocabulary_size(model), 1 + max(added, default=-1)
     known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
         if head.weight is not table.weight:  # which growing would tie, if the configuration has it so

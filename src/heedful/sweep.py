@@ -23,7 +23,7 @@ from heedful.begin import FITTED, configure
 from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
-from heedful.encode.scored import in_words
+from heedful.encode.scored import left_out_in_words
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
@@ -173,7 +173,7 @@ def _check_scorable(configs: Iterable[Config]) -> None:
     if not (test := len(ready.splits.test)):
         raise UsageError("A sweep needs test rows, and none were held back.", "Set data.test_share above 0.")
     if len(why) == test:
-        each = in_words({told: [place for place in why if why[place] == told] for told in why.values()})
+        each = left_out_in_words({told: [place for place in why if why[place] == told] for told in why.values()})
         raise UsageError(f"None of the {test:,} test rows can be scored by every run: {each}.", "Hold others back.")
 
 

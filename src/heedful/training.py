@@ -17,7 +17,7 @@ from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, conf
 from heedful.checking import prepare_data
 from heedful.config import Config
 from heedful.data.datamap import write_data_map
-from heedful.encode.scored import in_words
+from heedful.encode.scored import left_out_in_words
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.base_and_tuned import remove_scores, score_both
 from heedful.evaluate.judging import is_answered
@@ -133,9 +133,9 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     encoding = ready.receipt["encoding"]
     if not_validated := encoding["not_validated"]:
         rows = f"Of {len(ready.splits.validation):,} validation rows"
-        screen.say(f"{rows} are left out of the validation loss: {in_words(not_validated)}.")
+        screen.say(f"{rows} are left out of the validation loss: {left_out_in_words(not_validated)}.")
     if not_scored := encoding["not_scored"]:
-        screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {in_words(not_scored)}.")
+        screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {left_out_in_words(not_scored)}.")
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
     config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)

@@ -118,7 +118,7 @@ def _kind(where: str) -> str:
     return where if where.startswith("field") else f"message {where[where.rfind('(') :]}"
 
 
-def in_words(turns: Sequence[Message]) -> str:
+def turns_in_words(turns: Sequence[Message]) -> str:
     """Return turns as a person reads them: the text of one alone, each of several after its role."""
     texts = ["\n\n".join(part for part in (turn.content, turn.input) if part) for turn in turns]
     if len(turns) == 1:

@@ -21,7 +21,7 @@ from heedful.encode.account import EncodingReceipt
 from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.encode.examples import VERSION, Examples, ids_type, write_examples
 from heedful.encode.order import Order, families
-from heedful.encode.scored import account_for, in_words, not_learned, not_scored, scoring
+from heedful.encode.scored import account_for, left_out_in_words, not_learned, not_scored, scoring
 from heedful.encode.tokenise import CHUNK, Encoder, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError
@@ -116,7 +116,7 @@ def _nothing_left(path: str, splits: Splits, counts: EncodingReceipt, may_be_lon
     if splits.train:
         longer = "Raise encode.max_tokens." if may_be_longer else "Choose a model that takes longer rows."
         fix = longer if counts.dropped else "Add rows."
-        why = in_words(not_learned(counts))
+        why = left_out_in_words(not_learned(counts))
         return DataError(f"{path}: 0 of {len(splits.train):,} rows are left to train on: {why}.", fix)
     kept = len(splits.validation) + len(splits.test)
     return DataError(f"{path}: 0 of {kept:,} rows are left to train on; the split holds them back.", "Add rows.")

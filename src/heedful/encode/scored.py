@@ -76,7 +76,7 @@ def _left_out(receipt: EncodingReceipt, too_long: str, silent: str) -> LeftOut:
     return {why: places for why, places in found.items() if places}
 
 
-def in_words(left_out: LeftOut) -> str:
+def left_out_in_words(left_out: LeftOut) -> str:
     """Count rows by why they are left out, and name the first of each kind."""
     return "; ".join(f"{len(places):,} {why} (the first: {places[0]})" for why, places in left_out.items())
 

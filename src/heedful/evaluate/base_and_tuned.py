@@ -9,7 +9,7 @@ from typing import Any
 from heedful import model as models
 from heedful.atomic import write_json
 from heedful.config import Config, EncodeConfig
-from heedful.encode.scored import Scorable, in_words, sift
+from heedful.encode.scored import Scorable, left_out_in_words, sift
 from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.engines import base_of, engine_of, find_base, open_tuned
 from heedful.errors import DataError, ModelError
@@ -68,10 +68,11 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
     scorable = sift(encoder, rows)
     if not scorable.rows:
         raise DataError(
-            f"None of the {len(rows):,} rows can be scored: {in_words(scorable.left_out)}.", "Name others with --data."
+            f"None of the {len(rows):,} rows can be scored: {left_out_in_words(scorable.left_out)}.",
+            "Name others with --data.",
         )
     if scorable.left_out:
-        reporter.say(f"Of {len(rows):,} rows are not scored: {in_words(scorable.left_out)}.")
+        reporter.say(f"Of {len(rows):,} rows are not scored: {left_out_in_words(scorable.left_out)}.")
     if scorable.cut:
         limit = f"the model's {encoder.max_tokens:,} tokens"
         reporter.say(f"Cut to fit {limit}: {scorable.cut:,} of the rows.")
@@ -88,7 +89,7 @@ def _in_own_template(base: Loaded, scorable: Scorable) -> tuple[Scorable | None,
         return None, ""
     told = sift(own, scorable.rows)
     if told.left_out:
-        return None, f"{in_words(told.left_out)}, of {len(scorable.rows):,} rows."
+        return None, f"{left_out_in_words(told.left_out)}, of {len(scorable.rows):,} rows."
     return told, ""
 
 

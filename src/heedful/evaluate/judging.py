@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from heedful.address import redacted
 from heedful.atomic import read_json, write_json
-from heedful.data.turns import in_words
+from heedful.data.turns import turns_in_words
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
 from heedful.evaluate.rows import key_of, read_rows, response_key, scoring, write_rows
@@ -49,7 +49,7 @@ def judge_run(
     judged = [
         Judged(
             str(row.place),
-            in_words(row.prompt),
+            turns_in_words(row.prompt),
             row.answer,
             {model: told[response_key(model)] for model in models},
         )

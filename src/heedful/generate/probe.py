@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel
 
-from heedful.causal import REFUSALS, vocabulary_of
+from heedful.causal import REFUSALS, vocabulary_size
 from heedful.generate.decoder import Decoder
 from heedful.generate.forward import Apart, Padded, Recomputed, unbatched_logits
 from heedful.generate.slots import UNIT, Slots
@@ -76,7 +76,7 @@ def batch_kind(model: PreTrainedModel) -> type[Padded]:
 
 def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
     """Compare two rows together with each alone: after the prompt, after one more token, after one of them has left."""
-    tokens = torch.randint(vocabulary_of(model), (COMPANY,), generator=torch.Generator().manual_seed(0)).tolist()
+    tokens = torch.randint(vocabulary_size(model), (COMPANY,), generator=torch.Generator().manual_seed(0)).tolist()
     one, other = tokens[:3], tokens[4:15]
     try:
         batch = kind(model)

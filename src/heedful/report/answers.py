@@ -10,7 +10,7 @@ from typing import Any
 
 from heedful.data.formats import choose, to_conversation
 from heedful.data.readers import RawRow
-from heedful.data.turns import in_words
+from heedful.data.turns import turns_in_words
 from heedful.errors import DataError
 from heedful.evaluate.rows import response_key, unique
 from heedful.records import Place
@@ -80,6 +80,6 @@ def questions(facts: Facts, rows: Sequence[Row]) -> list[tuple[str, str]]:
     try:
         choice = choose(raw, facts.format, {f: c for f, c in named.items() if any(c in row for row in rows)})
         conversations = [to_conversation(row, choice).messages for row in raw]
-        return [(in_words(before), answer.content) for *before, answer in conversations]
+        return [(turns_in_words(before), answer.content) for *before, answer in conversations]
     except DataError:
         return [(json.dumps(dict(row), ensure_ascii=False), str(row.get("output", ""))) for row in rows]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from heedful.causal import vocabulary_of
+from heedful.causal import vocabulary_size
 from heedful.errors import HeedfulError
 from heedful.generate.engine import Engine
 from heedful.generate.row import Row
@@ -66,7 +66,7 @@ class RequestReader:
         if not 1 <= len(prompts) <= self.limits.choices:
             raise refused(f"From 1 to {self.limits.choices} prompts, not {len(prompts)}.", "prompt")
         sampling = self._sampling(body, engine, body.logprobs)
-        vocabulary = vocabulary_of(engine.model)
+        vocabulary = vocabulary_size(engine.model)
         rows = []
         for prompt in prompts:
             if isinstance(prompt, str):
@@ -163,7 +163,7 @@ def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:
 
 
 def _bias(body: Asking, engine: Engine) -> tuple[tuple[int, float], ...]:
-    size = vocabulary_of(engine.model)
+    size = vocabulary_size(engine.model)
     for key in body.logit_bias or ():
         if not (key.isascii() and key.isdecimal() and len(key) < 10 and int(key) < size):
             raise refused(f"logit_bias: '{key[:20]}' is not a token id from 0 to {size - 1}.", "logit_bias")

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heedful.causal import takes, vocabulary_of
+from heedful.causal import takes, vocabulary_size
 from heedful.config import Config, TrainConfig
 from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
@@ -76,7 +76,7 @@ def estimate(
     parameters = sum(p.numel() for p in empty.parameters())
     trained = _in_adapters(empty, config.lora_rank) if config.method == "lora" else parameters
     adapters = trained if config.method == "lora" else 0
-    vocabulary = vocabulary_of(empty)
+    vocabulary = vocabulary_size(empty)
     packed = _in_linears(empty) if config.quantize == "nf4" else 0  # numbers of 4 bits, with scales of an eighth bit
     master = 6 if config.optimizer == "adamw_8bit" else 12
     own = 0 if dtype == "fp32" and config.method == "full" else wide  # in fp32 the weight is its own master

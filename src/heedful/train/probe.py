@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful.causal import REFUSALS, tolerance, vocabulary_of
+from heedful.causal import REFUSALS, tolerance, vocabulary_size
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
 from heedful.records import TokenizedExample
@@ -39,7 +39,7 @@ def tree_is_exact(model: PreTrainedModel, length: int, by: str | None = None) ->
     With `by`, the tree is computed by that attention, which the model keeps; the rows never are, as a model may leave
     something out under an attention that it does not know (the tokens that sparse attention chose).
     """
-    rows = _branches(length, vocabulary_of(model))
+    rows = _branches(length, vocabulary_size(model))
     model.eval()
     try:
         with torch.inference_mode():
