@@ -67,7 +67,7 @@ def evaluate(
 
 
 def load(run_or_model: Run | Path | str, *, settings: Settings = ()) -> Engine:
-    """Open a run or a model as an engine that answers as the run's own settings say, but for what is asked for."""
+    """Open a run or a model as an engine that answers by the run's own settings, except those that are given here."""
     config = answer_config(run_or_model, settings)
     refuse_others(by_leaf(settings), (*SAMPLING, "batch_size", "precision"), "heedful.load")
     engine, _ = open_tuned(run_or_model.path if isinstance(run_or_model, Run) else run_or_model, config)
@@ -102,8 +102,8 @@ def generate(
 ) -> list[Completion]:
     """Answer prompts, each a text or a list of messages (Message, or {"role": ..., "content": ...}).
 
-    They are answered as the run's or the engine's own settings say, but for what is asked for. At a temperature each of
-    several prompts draws for itself.
+    They are answered by the run's or the engine's own settings, except those that are given here. Above temperature 0
+    each of several prompts draws from a seed of its own.
     """
     if not isinstance(run_or_model, Engine):
         return load(run_or_model, settings=settings).generate(prompts)

@@ -28,7 +28,7 @@ from heedful.run import EVALUATIONS, Results, Run
 def score_both(
     run: Run, config: Config, rows: Sequence[Conversation], on: str | None, reporter: Reporter
 ) -> dict[str, Any]:
-    """Evaluate base and tuned on these rows: all of the data `on` which they are, or else the run's test rows.
+    """Evaluate base and tuned on these rows: all those of the data named `on`, or the run's test rows where it is None.
 
     Writes evaluation.json, responses.json and the scores by row. Raises DataError if none of the rows can be scored.
     """

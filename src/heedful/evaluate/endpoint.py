@@ -37,7 +37,7 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class NoReply(HeedfulError):
-    """A question that got no reply: refused for what it is, or (`fatal`) as any other would be."""
+    """A question that got no reply: `refused` for what it says, or as every other would be (`fatal`)."""
 
     def __init__(self, reason: str, refused: bool = False, fatal: bool = False) -> None:
         super().__init__(reason)

@@ -21,7 +21,7 @@ READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file 
 def evaluation_rows(
     run: Run, data: str | None, asked: Settings = (), reporter: Reporter = SILENT
 ) -> Sequence[Conversation]:
-    """Return the run's test rows, or all rows of `data`, read as was `asked` for now.
+    """Return the run's test rows, or all rows of `data`, read by the settings `asked` for now.
 
     Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
     settings that stay as they are.

@@ -22,7 +22,7 @@ TREE_NODES = 1024  # in a forward by tree
 
 
 def summed(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> list[float]:
-    """Measure every example, in order: nats over its supervised tokens."""
+    """Return each example's NLL in nats, summed over its supervised tokens, in the order given."""
     longest = max(len(example) for example in examples)
     by_tree = tree_is_exact(model, longest)
     layout, limit = ("tree", TREE_NODES) if by_tree else ("padded", BATCH_TOKENS)

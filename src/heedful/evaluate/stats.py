@@ -131,8 +131,8 @@ def _wilson(sample: Values) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927).
 
     It is that of a normal mean over z^2 rows more, whose middle and variance are those of a fair coin (Agresti and
-    Coull 1998). A row between 0 and 1 counts with the variance that the sample has: of zeros and ones, p(1 - p). Near
-    the ends a few such rows hide as much as they show, so up to a coin's share is put back of what they take off.
+    Coull 1998). The variance is the sample's: of zeros and ones p(1 - p), and less with rows in between. Near the
+    ends, up to the coin's own variance of what such rows take off is put back, as a few of them hide what they show.
     """
     assert ((sample >= 0) & (sample <= 1)).all(), "each row of a share is from 0 to 1"
     share, rows = float(sample.mean()), sample.size
@@ -145,8 +145,8 @@ def _wilson(sample: Values) -> tuple[float, float]:
 def _bonett_price(differences: Values) -> tuple[float, float]:
     """Return the 95 % interval of the mean difference of two shares of the same rows (Bonett and Price 2012).
 
-    It is that of a normal mean over two rows more, of which one differs each way. As theirs do where rows are zeros and
-    ones, these differ by as much as any row does.
+    It is that of a normal mean over two rows more, of which one differs each way: by as much as any row does, which is
+    1 where rows are zeros and ones, as in the paper.
     """
     rows, most = differences.size + 2, float(np.abs(differences).max()) or 1.0
     middle = float(differences.sum()) / rows

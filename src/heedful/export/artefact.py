@@ -79,7 +79,7 @@ def _refer(job: Job, questions: Sequence[Messages]) -> Reference:
 
 
 def _adapter(job: Job, reference: Reference, reporter: Reporter) -> verify.Receipt:
-    """Where the run was trained with adapters, hold them beside their base against the merged weights."""
+    """Compare the run's adapters, beside their base, with its merged weights; {} for a run without adapters."""
     if not job.run.adapter.is_dir() or job.adapter:  # an exported adapter is checked as it was written
         return {}
     try:
@@ -141,7 +141,7 @@ def _publish(job: Job, content: Path, receipt: dict[str, Any]) -> None:
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """Make a folder beside a place to write in; it goes in the end, and so do those of exports that were killed."""
+    """Make a folder to write in beside `out`, and remove it in the end; what killed exports left there goes first."""
     work = beside(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

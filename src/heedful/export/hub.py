@@ -15,7 +15,12 @@ from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run, open_run
 
 TIMEOUT = 60.0  # seconds without a byte from the hub
-UNEXPECTED = (json.JSONDecodeError, LookupError, TypeError, AttributeError)  # the client's, where an answer is not its
+UNEXPECTED = (
+    json.JSONDecodeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)  # by the client, of an answer that is no hub's
 
 
 @dataclass(frozen=True)

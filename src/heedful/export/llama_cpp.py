@@ -1,6 +1,6 @@
 """llama.cpp itself, asked by way of node-llama-cpp, a package of npm that brings it prebuilt.
 
-It is not part of heedful. Where it is installed, an exported GGUF file is read, tokenised with and answered with by it.
+It is not part of heedful. Where it is installed, it reads an exported GGUF file, tokenises texts and answers prompts.
 """
 
 from __future__ import annotations

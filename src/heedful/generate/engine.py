@@ -78,9 +78,9 @@ class Engine:
         batch_size: int | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """Answer all prompts, in their order; `on_done` hears after each answer how many there are.
+        """Answer all prompts, in their order; `on_done` is called after each answer with how many there are.
 
-        By the engine's own sampling each of several prompts draws for itself; one that is given is taken as it is.
+        Without `sampling` each of several prompts draws from a seed of its own; one that is given is taken as it is.
         """
         done: dict[int, Completion] = {}
         for place, completion in self.answers(prompts, sampling, batch_size):

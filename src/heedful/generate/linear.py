@@ -113,7 +113,7 @@ def same_bits(
 
 @cache
 def blocks(rows: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Cut a number of rows into allowed sizes, the last filled up: 37 of (1, 16, 32) -> (32, 16); of () -> (37)."""
+    """Cut a number of rows into allowed sizes, the last filled up: 37 of (1, 16, 32) -> (32, 16); of () -> (37,)."""
     if not sizes:
         return (rows,)
     if rows <= sizes[-1]:

@@ -95,8 +95,8 @@ def gated(act: Function, x: torch.Tensor) -> torch.Tensor:
 def attend_in_place(
     heads: torch.Tensor, cache: torch.Tensor, positions: torch.Tensor, queries: int, scale: float
 ) -> torch.Tensor:
-    """Compiled alone: put each row's key and value at its place in the cache, [rows, columns, 2, kv_heads, width], and
-    attend to all up to there; give [rows, queries * width]."""
+    """Put each row's key and value at its place in the cache, [rows, columns, 2, kv_heads, width], and attend to all
+    up to there; give [rows, queries * width]. `heads` is [rows, queries + 2 kv_heads, width]. Needs `kernels.has`."""
     rows, _, width = heads.shape
     y = heads.new_empty(rows, queries * width)
     kernels.call("attend", heads, cache, positions, y, rows, cache.shape[1], queries, cache.shape[3], width, scale)

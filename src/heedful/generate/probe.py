@@ -52,7 +52,7 @@ def tolerance(decoder: Decoder, model: PreTrainedModel) -> float:
 def is_batch_invariant(decoder: Decoder) -> bool:
     """Say whether a few rows have the same logits, bit for bit, alone and in company that joins early or late.
 
-    Two layers are asked, as all others do the same with other numbers: it is seconds that everybody would wait for.
+    Only two layers are asked: the others do the same with other numbers, and every user would wait for them.
     """
     decoder = _with_few_layers(decoder)
     learned = decoder.position_embedding

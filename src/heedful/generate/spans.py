@@ -36,7 +36,10 @@ class Span:
 
 
 def spans_of(decoder: Decoder, ends: Sequence[int], slots: Sequence[int], positions: torch.Tensor) -> list[Span]:
-    """Part queries, each in a slot and seeing its columns up to an end; `positions` are [queries, tokens]."""
+    """Group queries by how many columns they see: query i those of slots[i] up to ends[i].
+
+    `positions`, [queries, tokens], are those of each query's tokens.
+    """
     group, spans = decoder.attention.heads // decoder.attention.kv_heads, []
     for width in sorted({round_up(end, COLUMNS) for end in ends}):
         members = [i for i, end in enumerate(ends) if round_up(end, COLUMNS) == width]

@@ -55,7 +55,7 @@ def _rouge(facts: Facts, row: Row, model: str) -> float | None:
 def packed(answers: Sequence[Sequence[Answer]], names: Sequence[str]) -> dict[str, Any]:
     """Pack questions, references and answers as base64 of gzip of JSON: no row's text can end the page's script.
 
-    `answers` are those to each question; what was asked is read where the first of them stands.
+    Each of `answers` holds those to one question, which is read from the row of the first.
     """
     responses, facts = [row for (_, row, _), *_ in answers], answers[0][0][0]
     rows = []

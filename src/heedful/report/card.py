@@ -74,7 +74,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
 def _base(facts: Facts) -> tuple[Entry | None, str | None]:
     """Find the base model in the catalogue, and its id on the Hub, by its name and where it was loaded from.
 
-    A folder is known by its whole path there: what lies in the folder that we are in now says nothing.
+    A folder was kept as an absolute path: what lies in the working directory of today says nothing.
     """
     name, origin = facts.config.model.name, str((facts.provenance or {}).get("model"))
     if name in CATALOGUE and not (os.path.isabs(origin) and name in Path(origin).parts):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from heedful import streams
 
-WIDE = 160  # columns where nobody looks yet: a table in a pipe or a file is not cut to a terminal that is not there
+WIDE = 160  # columns in a pipe or a file, where no terminal cuts a table
 
 
 class Screen(Console):

@@ -14,7 +14,7 @@ from heedful.report import screen
 from heedful.report.labels import answered_with, counted, formatted, incomparable, label, metrics_of
 from heedful.report.screen import shorten
 
-ON_THE_PAGE = {  # alone: scores that would be too many here
+ON_THE_PAGE = {  # and not here, where they would be too many
     "normalised_match", "bleu", "corpus_chrf", "length_ratio", "distinct_1", "distinct_2", "length_capped",
 }  # fmt: skip
 ROOMY = 72  # columns that the interval of a difference, which matters most, has room in

@@ -101,8 +101,8 @@ def of_validation(error: RequestValidationError) -> Problem:
     first, *_ = errors = error.errors()
     if first["type"] == "json_invalid":
         return refused(f"The body is not JSON: {first.get('ctx', {}).get('error', 'it cannot be read')}.", None)
-    # Where a value may be of several kinds each has its complaint. The one that got furthest says most, and of these
-    # one that was of the right kind: a list that is too long is no text either.
+    # Where a field takes several kinds of value, each kind complains. The complaint about what lies deepest says most;
+    # of these, one about the value and not its kind: a list that is too long is no text either, which tells nothing.
     own = (e for e in errors if e["loc"][:2] == first["loc"][:2])
     furthest = max(own, key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
     cause = furthest.get("ctx", {}).get("error")
