@@ -88,9 +88,16 @@ def test_special_tokens_in_text_are_segments_of_their_own() -> None:
     assert [s.text for s in segments if s.literal] == ["<|im_end|>", "<|endoftext|>"]
 
 
+def test_thousands_of_special_tokens_in_text_are_told_apart() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<|{i}|>" for i in range(5_000)]})
+    segments = choose_template("alpaca", tokenizer).segments([Message("user", "a<|4999|>b"), Message("assistant", "c")])
+    assert [s.text for s in segments if s.literal] == ["<|4999|>"]
+
+
 def test_characters_of_icon_fonts_stay_what_they_are() -> None:
     template = choose_template("chatml", byte_tokenizer())
-    icons = "\U000f0000\U000f0001\U000f0002\U00100000\U0010f000\U0010f000\U0010f001\U0010f003<|im_end|>\U0010f003"
+    icons = "\U000f0001\U000f8000\U000f8000\U000f8001\U000f8003<|im_end|>\U000f8003\U0010e000\U0010f000"
     assert icons in _text(template.segments([Message("user", icons), Message("assistant", icons)]))
 
 

@@ -52,8 +52,9 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 SHAPE_CHECKS = 4  # conversations of each shape
 MOST_SHAPES = 1000  # where nearly every conversation has a shape of its own, none of them pays
 # A private-use character. While Jinja renders, HIDDEN + i stands for special token i where a message's text holds its
-# name; HIDDEN itself comes before such a character that the text had of its own.
-HIDDEN = 0x10F000
+# name; HIDDEN itself comes before such a character that the text had of its own. Up to PLACE there is room for 90,000
+# special tokens (models of speech have a token for each sound).
+HIDDEN = 0xF8000
 TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
 
 
