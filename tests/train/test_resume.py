@@ -189,14 +189,17 @@ def test_the_log_is_cut_back_even_if_it_lost_its_end(tmp_path: Path) -> None:
     assert file.read_bytes() == b""  # no NUL bytes
 
 
-def test_damaged_best_weights_are_named_and_can_be_gone_without(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["model.safetensors", "state.json"])
+def test_damaged_best_weights_are_named_and_can_be_gone_without(tmp_path: Path, file: str) -> None:
     trained = session(tmp_path / "run")
     trained.fit()
     best = checkpoint.best(trained.run.checkpoints)
     assert best is not None
-    (best / "model.safetensors").write_bytes(b"")
+    (best / file).write_bytes(b"")
     with pytest.raises(RunError, match=f"Remove {best}"):
         write_model(trained)
+    with pytest.raises(RunError, match=f"Remove {best}"):
+        restore(session(tmp_path / "run"))
     shutil.rmtree(best)
     write_model(trained)
     assert trained.run.has_model

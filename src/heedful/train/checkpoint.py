@@ -136,11 +136,12 @@ def best(checkpoints: Path) -> Path | None:
 
 
 def best_loss(checkpoints: Path, losses: Iterable[float]) -> float:
-    """Return their loss, infinite where none are kept; earlier versions did not write it, and kept the lowest of all
-    `losses`."""
+    """Return the loss of the best weights, infinite where none are kept; earlier versions did not write it, and kept
+    those of the lowest of all `losses`. Raise Damaged where they are not what was written."""
     found = best(checkpoints)
     if found is None:
         return math.inf
+    verify(found)
     state = json.loads((found / "state.json").read_text(encoding="utf-8"))
     return float(state["loss"]) if "loss" in state else min(losses, default=math.inf)
 
