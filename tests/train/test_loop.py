@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -72,15 +73,15 @@ def test_the_number_of_updates(settings: dict[str, int], steps: int) -> None:
     config = TrainConfig(**{"batch_size": 4, "epochs": 2, **settings})
     assert total_steps(22, config) == steps
     order = Order(22, config.batch_size, config.seed, config.drop_last)
-    groups = list(upcoming(order, Progress(), 2, steps))
+    groups = list(islice(upcoming(order, Progress(), 2), steps))
     assert len(groups) == steps
     assert groups[-1].progress.step == steps
     for at in range(1, steps):  # invariant 7: to resume is to slice
-        assert list(upcoming(order, groups[at - 1].progress, 2, steps)) == groups[at:]
+        assert list(islice(upcoming(order, groups[at - 1].progress, 2), steps - at)) == groups[at:]
 
 
 def test_an_epoch_ends_where_its_rows_do() -> None:
-    groups = list(upcoming(Order(10, 4, 123), Progress(), 2, 6))
+    groups = list(upcoming(Order(10, 4, 123), Progress(), 2))
     assert [group.ends_epoch for group in groups] == [False, False, True] * 2
     assert groups[2].progress == Progress(3, 1, 0)
     assert sorted(row for group in groups[:3] for row in group.rows) == list(range(10))
@@ -292,11 +293,13 @@ def test_an_impossible_layout_falls_back_and_says_so(tmp_path: Path) -> None:
 
 def test_validation_on_some_batches_looks_at_training_rows_too(tmp_path: Path) -> None:
     """The tutorial: evaluate on the same number of batches of each."""
-    trained = session(tmp_path / "run", "train.evaluate_batches=1", "train.max_steps=3")
+    trained = session(tmp_path / "run", "train.evaluate_batches=2", "train.max_steps=1", validation=9)
+    rows = [trained.ready.train[i] for i in trained.ready.order.epoch(0).rows[:8]]
+    expected, _ = trained.learner.validate(rows)
     trained.fit()
     first = next(event for event in log(trained) if event["event"] == "validation")
-    assert first["targets"] == sum(int(row.supervised.sum()) for row in trained.ready.validation[:4])
-    assert first["train_loss"] > 0
+    assert first["targets"] == sum(int(row.supervised.sum()) for row in trained.ready.validation[:8])
+    assert first["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_process_trains_in_two_precisions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def fit(session: Session) -> int:
     learner, examples, config = session.learner, session.ready.train, session.config.train
     validate_every = evaluate_every(learner.steps, config)
     progress, bad_steps, signal = session.progress, 0, 0
-    for group in upcoming(session.ready.order, progress, config.epochs):
+    for group in session.groups(progress):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
         loss, row_nll = learner.accumulate(rows, progress.step)
@@ -94,8 +94,8 @@ def epoch_of(step: int, rows: int, config: TrainConfig) -> float:
     return round(step / steps_per_epoch(rows, config), 4)
 
 
-def upcoming(order: Order, progress: Progress, epochs: int, steps: int | None = None) -> Iterator[Group]:
-    """Slice the order: every group from `progress` on, up to `steps` if given."""
+def upcoming(order: Order, progress: Progress, epochs: int) -> Iterator[Group]:
+    """Slice the order: every group of so many epochs from `progress` on; train.max_steps may end the run before."""
     for epoch in range(progress.epoch, epochs):
         groups = order.epoch(epoch)
         first = progress.cursor if epoch == progress.epoch else 0
@@ -103,8 +103,6 @@ def upcoming(order: Order, progress: Progress, epochs: int, steps: int | None = 
             ends = cursor + 1 == len(groups)
             progress = replace(progress, step=progress.step + 1, epoch=epoch + ends, cursor=0 if ends else cursor + 1)
             yield Group(group, progress, ends)
-            if progress.step == steps:
-                return
 
 
 def _note_bad_step(

@@ -23,7 +23,7 @@ def measure(session: Session) -> Costs:
     costs.step = (1 + UPDATE) * _gradient_seconds_per_token(session) * tokens_per_update(session)
     if session.ready.validation:
         some = session.ready.validation[: train.batch_size]
-        rows = len(session.validated(session.ready.validation)) + (train.evaluate_batches or 0) * train.batch_size
+        rows = len(session.validated) + (train.evaluate_batches or 0) * train.batch_size
         with costs.timed("validation"):
             learner.validate(some)
         costs.validation *= rows / len(some)
@@ -46,7 +46,7 @@ def _gradient_seconds_per_token(session: Session) -> float:
     """Time the gradients of the first groups, and their norms."""
     learner, costs = session.learner, Costs()
     measured = []
-    for group, _ in zip(session.groups(Progress()), range(GROUPS), strict=False):
+    for group, _ in zip(session.groups(Progress()), range(min(GROUPS, learner.steps)), strict=False):
         examples = [session.ready.train[i] for i in group.rows]
         with costs.timed("step"):
             learner.accumulate(examples, step=0)

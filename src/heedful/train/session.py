@@ -175,13 +175,14 @@ class Session:
             self.run.write_config(self.config)
 
     def groups(self, start: Progress) -> Iterator[Group]:
-        """Return the groups of the whole run, from `start` on."""
-        return upcoming(self.ready.order, start, self.config.train.epochs, self.learner.steps)
+        """Return the groups of all epochs, from `start` on."""
+        return upcoming(self.ready.order, start, self.config.train.epochs)
 
-    def validated(self, examples: Sequence[TokenizedExample]) -> Sequence[TokenizedExample]:
-        """Return those of the examples that validation looks at."""
-        limit = self.config.train.evaluate_batches
-        return examples[: limit * self.config.train.batch_size] if limit else examples
+    @property
+    def validated(self) -> Sequence[TokenizedExample]:
+        """The validation rows that validation looks at."""
+        limit, rows = self.config.train.evaluate_batches, self.ready.validation
+        return rows[: limit * self.config.train.batch_size] if limit else rows
 
     def _layout(self, model: PreTrainedModel) -> str:
         """Choose the layout, and the attention that computes it, by asking the model."""
@@ -217,7 +218,7 @@ class Session:
             "step": progress.step,
             "epoch": epoch_of(progress.step, len(self.ready.train), self.config.train),
         }
-        loss, targets = self.learner.validate(self.validated(self.ready.validation))
+        loss, targets = self.learner.validate(self.validated)
         if self.config.train.evaluate_batches:
             event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
         event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
