@@ -148,7 +148,6 @@ class Batch:
     predictions: Predictions
     weight: float  # sum of predictions.weight: the batch's share of the update's one denominator
     targets: int  # supervised tokens, each example counted
-    tokens: int  # tokens of the examples, before anything was shared or padded
     supervised: SupervisedTokens
 
 

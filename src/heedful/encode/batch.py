@@ -102,8 +102,7 @@ def _batch(
 ) -> Batch:
     weight = float(predictions.weight.sum(dtype=torch.float64))
     targets = sum(int(np.count_nonzero(example.supervised)) for example in examples)
-    tokens = sum(len(example) for example in examples)
-    return Batch(input_ids, position_ids, attention, predictions, weight, targets, tokens, supervised)
+    return Batch(input_ids, position_ids, attention, predictions, weight, targets, supervised)
 
 
 def split_into_forwards(
