@@ -29,10 +29,10 @@ TYPE_TESTS = {"defined", "undefined", "none", "string", "mapping", "sequence", "
 def is_opaque(source: str) -> bool:
     """Say whether a template never looks at a message's text."""
     try:
-        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(source)
-        return _Reading().finish(parsed)
+        _Reading().finish(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(source))
     except (TemplateError, _Looks, RecursionError):
         return False
+    return True
 
 
 class _Reading:
@@ -41,12 +41,12 @@ class _Reading:
     def __init__(self) -> None:
         self.names: dict[str, Holds] = {"messages": Holds.MESSAGES}
 
-    def finish(self, template: nodes.Template) -> bool:
+    def finish(self, template: nodes.Template) -> None:
+        """Raise _Looks where the template looks at a message's text."""
         before: dict[str, Holds] = {}
         while before != self.names:
             before = dict(self.names)
             self._statements(template.body)
-        return True
 
     def _statements(self, body: list[nodes.Node]) -> None:
         for node in body:

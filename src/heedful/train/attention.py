@@ -39,8 +39,8 @@ def tree_attention(
 ) -> tuple[torch.Tensor, None]:
     """Return [1, nodes, heads, width], as transformers' attention functions do; torch's kernel gets what is no
     tree, and what has dropout."""
-    tree = attention_mask is not None and attention_mask.shape[0] == query.shape[0] == 1
-    if attention_mask is None or not tree or attention_mask.shape[-2] != attention_mask.shape[-1]:
+    nodes = query.shape[2]
+    if attention_mask is None or len(query) > 1 or attention_mask.shape != (1, 1, nodes, nodes):
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -66,7 +65,7 @@ class Need:
 
 
 def estimate(
-    model: PretrainedConfig, config: TrainConfig, dtype: Literal["fp32", "bf16"] | None = None, ranks: int = 1
+    model: PretrainedConfig, config: TrainConfig, dtype: precision.Precision | None = None, ranks: int = 1
 ) -> Need:
     """Count what one of the ranks that train a model of this configuration holds."""
     dtype = dtype or precision.resolve(config.precision)
