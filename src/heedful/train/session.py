@@ -57,7 +57,7 @@ class Session:
         check(config, ready)
         check_written(model, added, config.model.name)
         models.check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
-        self.weights = models.fingerprint(model)
+        self.base_hash = models.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
         model = models.adapt(model, config.train) if config.train.method == "lora" else model
         self.learner = Learner(model, collator, config.train, total_steps(len(ready.train), config.train), ranks)
@@ -77,7 +77,7 @@ class Session:
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a resumed run to be the run that was interrupted."""
         order = self.ready.order.fingerprint()
-        return {"model": self.weights, "examples": self.ready.fingerprint()} | ({"order": order} if order else {})
+        return {"model": self.base_hash, "examples": self.ready.fingerprint()} | ({"order": order} if order else {})
 
     def begin(self) -> None:
         """Write the settings: from here on the folder holds a run."""
