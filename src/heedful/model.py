@@ -50,7 +50,10 @@ class Loaded:
 
 
 def load(name: str, dropout: float = 0.0, nf4: torch.dtype | None = None) -> Loaded:
-    """Load a model by catalogue name, folder, .gguf file or Hugging Face id; with `nf4`, in 4 bits, as `quantised`."""
+    """Load a model by catalogue name, folder, .gguf file or Hugging Face id; raise ModelError if it cannot be used.
+
+    With `nf4`, the linear layers are held in 4 bits and multiplied in that type.
+    """
     tokenizer, config, origin = load_tokenizer(name)
     _set_dropout(config, dropout)
     with loading(name, origin):
@@ -245,7 +248,7 @@ def save(
 
 @contextlib.contextmanager
 def written_whole(folder: Path, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """As `whole_folder`, and what cannot be written is a ModelError."""
+    """Do as `whole_folder` does, and raise ModelError where it cannot be written."""
     try:
         with whole_folder(folder, before) as temporary:
             yield temporary

@@ -108,9 +108,7 @@ class TokenizedExample:
     id: str
     ids: NDArray[np.int32]  # [tokens]
     supervised: NDArray[np.bool_]  # [tokens]
-    excluded: NDArray[np.bool_] | None = (
-        None  # [tokens] of answers of weight 0, which count less than a prompt: nothing
-    )
+    excluded: NDArray[np.bool_] | None = None  # [tokens]: of answers of weight 0, no targets even where prompts are
 
     def __post_init__(self) -> None:
         assert len(self.ids) == len(self.supervised), (self.id, len(self.ids), len(self.supervised))

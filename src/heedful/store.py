@@ -158,7 +158,7 @@ class Writer:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.index, self.ends = folder / f"{name}.npy", array("q", [0])
-        self.file = open(folder / f"{name}.bin", "wb")  # noqa: SIM115 (closed by `close`)
+        self.file = open(folder / f"{name}.bin", "wb")  # noqa: SIM115 (closed by `__exit__`)
 
     def append(self, item: bytes) -> None:
         self.file.write(item)

@@ -48,7 +48,7 @@ def sift(encoder: Encoder, rows: Sequence[Conversation]) -> Scorable:
 
 
 def account_for(encoder: Encoder, rows: Sequence[Conversation], done: Done) -> EncodingReceipt:
-    """Do the same without keeping any row."""
+    """Count what `sift` would keep and leave out, without keeping any row; tell `done` how far it is."""
     receipt = EncodingReceipt(encoder.max_tokens)
     for number, chunk in enumerate(_chunks(encoder, rows), 1):
         receipt.add(chunk.receipt)

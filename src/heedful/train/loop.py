@@ -81,6 +81,7 @@ def total_steps(rows: int, config: TrainConfig) -> int:
 
 
 def steps_per_epoch(rows: int, config: TrainConfig) -> int:
+    """Count the updates of one epoch."""
     return rows // config.batch_size if config.drop_last else math.ceil(rows / config.batch_size)
 
 

@@ -163,7 +163,7 @@ class Ranks:
         assert self.board is not None
         self.board.set(f"here/{self.rank}", "")
         missing, until = [rank for rank in range(self.count) if rank != self.rank], time.monotonic() + ROLL_CALL
-        while len(missing) > 1 and time.monotonic() < until:
+        while len(missing) > 1 and time.monotonic() < until:  # one at least is gone, so the last need not be waited for
             time.sleep(0.1)
             missing = [rank for rank in missing if not self.board.check([f"here/{rank}"])]
         return missing

@@ -18,8 +18,10 @@ from heedful.train.session import Session
 
 
 def write_model(session: Session, before: Callable[[], None] = lambda: None) -> None:
-    """Write the run's model folder: the best or the last weights, adapters merged in, and how they were prompted;
-    `before` as `models.save`."""
+    """Write the run's model folder: the best or the last weights, adapters merged in, and how they were prompted.
+
+    `before` is called once all is on the disk, just before the folder takes its place.
+    """
     masters = session.learner.weights()
     if not session.ranks.is_leader:
         return
