@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from heedful.data.row_losses import RowLosses
 
@@ -42,6 +44,31 @@ def test_what_will_be_trained_again_is_forgotten(tmp_path: Path) -> None:
     assert losses.path.read_bytes() == fresh.path.read_bytes()
     losses.forget_from(0)
     assert losses.path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("written", [0, 4, 12, 24])
+def test_a_kill_while_rows_are_forgotten_costs_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Killed after any number of bytes; those who come next forget the rest."""
+    losses, fresh = RowLosses(tmp_path / "rows.bin", 4), RowLosses(tmp_path / "fresh.bin", 4)
+    losses.keep(0, range(4), [1.0] * 4, [1] * 4)
+    losses.keep(1, range(4), [2.0] * 4, [1] * 4)
+    fresh.keep(0, range(4), [1.0] * 4, [1] * 4)
+    fresh.keep(1, [2, 0], [2.0, 2.0], [1, 1])
+    pwrite = os.pwrite
+
+    def killed(descriptor: int, data: bytes, offset: int) -> None:
+        pwrite(descriptor, data[:written], offset)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(os, "pwrite", killed)
+        with pytest.raises(KeyboardInterrupt):
+            losses.forget_from(1, [2, 0])
+    assert losses.per_token()[0][1, [2, 0]].tolist() == [2.0, 2.0]
+    losses.forget_from(1, [2, 0])
+    assert losses.path.read_bytes() == fresh.path.read_bytes()
 
 
 def test_a_run_that_has_not_begun_has_no_losses(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ was not trained on has 0 tokens. The file reaches as far as the last row that wa
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,23 +31,33 @@ class RowLosses:
     def keep(self, epoch: int, rows: Sequence[int], nll: Sequence[float], tokens: Sequence[int]) -> None:
         """Write down what some rows cost in an epoch."""
         cells = np.array(list(zip(nll, tokens, strict=True)), CELL)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
+        with self._open() as descriptor:
             for row, cell in zip(rows, cells, strict=True):
                 os.pwrite(descriptor, cell.tobytes(), (epoch * self.rows + row) * CELL.itemsize)
+
+    def forget_from(self, epoch: int, but: Sequence[int] = ()) -> None:
+        """Forget an epoch and all later ones; `but` are the rows of that epoch to remember.
+
+        At no instant are they gone: what stands behind the last of them is cut off, what stands between is overwritten.
+        """
+        start, wanted = epoch * self.rows * CELL.itemsize, max(but, default=-1) + 1
+        with self._open() as descriptor:
+            os.ftruncate(descriptor, min(os.fstat(descriptor).st_size, start + wanted * CELL.itemsize))
+            found = os.pread(descriptor, wanted * CELL.itemsize, start)
+            cells = np.frombuffer(found, CELL, len(found) // CELL.itemsize).copy()
+            cells[np.setdiff1d(np.arange(len(cells)), but)] = 0
+            os.pwrite(descriptor, cells.tobytes(), start)
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        """Open the file to write anywhere in it."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            yield descriptor
         except OSError as error:
             raise RunError(f"Cannot write {self.path}: {error.strerror}.", advice(error)) from error
         finally:
             os.close(descriptor)
-
-    def forget_from(self, epoch: int, but: Sequence[int] = ()) -> None:
-        """Forget an epoch and all later ones; `but` are the rows of that epoch to remember."""
-        table = self._read()
-        known = table[epoch, but] if epoch < len(table) else np.zeros(0, CELL)
-        self.path.touch()
-        os.truncate(self.path, min(self.path.stat().st_size, epoch * self.rows * CELL.itemsize))
-        if len(known):
-            self.keep(epoch, but, known["nll"].tolist(), known["tokens"].tolist())
 
     def sync(self) -> None:
         """Push the file to the disk."""
