@@ -11,6 +11,7 @@ from heedful.errors import RunError, UsageError
 from heedful.records import Progress
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
+from heedful.train.loop import total_steps
 from heedful.train.session import Session
 
 
@@ -19,16 +20,17 @@ def restore(session: Session) -> None:
     run = session.run
     found: Checkpoint | None = None
 
-    def look() -> tuple[dict[str, Any], list[float], float, dict[str, int]]:
+    def look() -> tuple[dict[str, Any], list[float], float, dict[str, int], int]:
         nonlocal found
         found = _newest(session)
         told = (e["validation_loss"] for e in run.metrics() if e["event"] == "validation")
         losses = [math.inf if loss is None else loss for loss in told]
         totals = read_json(run.budget_file) if run.budget_file.is_file() else {}
         best = checkpoint.best_loss(run.checkpoints, losses)
-        return asdict(found.progress if found else Progress()), losses, best, totals
+        before = total_steps(len(session.ready.train), run.config().train) if totals else 0
+        return asdict(found.progress if found else Progress()), losses, best, totals, before
 
-    progress, session.losses, session.best, totals = session.ranks.broadcast(look)
+    progress, session.losses, session.best, totals, before = session.ranks.broadcast(look)
     session.progress = Progress(**progress)
     session.totals = {int(step): total for step, total in totals.items()}
     if session.progress.step > session.learner.steps:
@@ -36,8 +38,23 @@ def restore(session: Session) -> None:
             f"{run.path} made {session.progress.step} updates already, more than {session.learner.steps}.",
             "Leave train.epochs and train.max_steps as they were, or raise them.",
         )
+    if totals:
+        _follow_budget(session, before)
     if session.progress.step:
         session.learner.load(found.weights if found else {}, found.moments if found else {})
+
+
+def _follow_budget(session: Session, before: int) -> None:
+    """Take up what a budget decided; `before` is the length that the run's settings tell, without those asked for now.
+
+    Another length that is asked for now is one more decision, which counts from here on.
+    """
+    totals, step, asked = session.totals, session.progress.step, session.learner.steps
+    if asked != before:
+        session.totals = {start: total for start, total in totals.items() if start < step}
+        session.decide(step, asked)
+    elif totals[max(totals)] != before:  # a kill came before the last decision was in the settings
+        session.settle({"train.max_steps": totals[max(totals)]})
 
 
 def _newest(session: Session) -> Checkpoint | None:

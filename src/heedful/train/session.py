@@ -104,7 +104,7 @@ class Session:
             )
         speed = tokens_per_update(self) / self.costs.step
         self.display.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
-        self._decide(0, steps)
+        self.decide(0, steps)
 
     def fit(self) -> int:
         """Train to the end, or until a signal on any rank; give the signal or 0."""
@@ -129,7 +129,7 @@ class Session:
             wanted = self.budget.look(train, rows, metrics.step, total, metrics.seconds)
             if wanted != total:
                 self.display.say(f"step {metrics.step}: {wanted} steps in all keep the budget.")
-                self._decide(metrics.step, wanted)
+                self.decide(metrics.step, wanted)
         self.bar.total = self.learner.steps
         self.bar.step(metrics)
 
@@ -174,6 +174,15 @@ class Session:
         if self.ranks.is_leader and holds_run(self.run):
             self.run.write_config(self.config)
 
+    def decide(self, step: int, total: int) -> None:
+        """Train `total` steps, from `step` on; the decision is kept for whoever resumes the run.
+
+        The totals are written first: one that the settings do not tell yet is taken up by `restore`.
+        """
+        self.totals[step] = self.learner.steps = total
+        self._write_totals()
+        self.settle({"train.max_steps": total, "train.evaluate_every": evaluate_every(total, self.config.train)})
+
     def groups(self, start: Progress) -> Iterator[Group]:
         """Return the groups of all epochs, from `start` on."""
         return upcoming(self.ready.order, start, self.config.train.epochs)
@@ -196,20 +205,14 @@ class Session:
             return "padded"
         return layout
 
-    def _decide(self, step: int, total: int) -> None:
-        """Train `total` steps, from `step` on; the decision is kept for whoever resumes the run."""
-        self.totals[step] = self.learner.steps = total
-        self.settle({"train.max_steps": total, "train.evaluate_every": evaluate_every(total, self.config.train)})
-        self._write_totals()
-
     def _write_totals(self) -> None:
         """Keep what a budget decided, once the run has begun."""
-        if self.totals and holds_run(self.run):
+        if self.totals and self.ranks.is_leader and holds_run(self.run):
             write_json(self.run.budget_file, self.totals)
 
     def _follow_totals(self, step: int) -> None:
-        """Take the total that was decided to count from `step` on, unless the run's length was changed since."""
-        if self.budget is None and self.totals and self.totals[max(self.totals)] == self.config.train.max_steps:
+        """Take the total that was decided to count from `step` on."""
+        if self.budget is None and self.totals:
             self.learner.steps = total_at(self.totals, step)
 
     def _validate(self, progress: Progress) -> bool:
