@@ -96,16 +96,19 @@ def whole_folder(folder: Path, before: Callable[[], None] = lambda: None) -> Ite
 
 
 def remove_leftovers(folder: Path, of: str = "*") -> None:
-    """Remove the folders in it that a kill left half-written, all or those `of` a name; one that was to be replaced
-    goes back to its place."""
+    """Remove the files and folders in it that a kill left half-written, all or those `of` a name; a folder that was to
+    be replaced goes back to its place."""
     for leftover in folder.glob(f".{of}.tmp-*"):
         found = LEFTOVER.fullmatch(leftover.name)
         if found is None or is_alive(int(found[3])):
             continue  # a name that is not ours, or of one who is still at work
         if found[2] and not (folder / found[1]).exists():
             os.rename(leftover, folder / found[1])
+        elif leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            shutil.rmtree(leftover, ignore_errors=True)  # which passes over files
+            with suppress(OSError):  # as above
+                leftover.unlink()
 
 
 def is_alive(process: int) -> bool:

@@ -11,6 +11,7 @@ import heedful
 from heedful import machine
 from heedful.errors import UsageError
 from heedful.train import precision
+from tests.models import CACHELESS, folder_of
 
 RATES = {"bf16": 2e11, "fp32": 3e11}  # FLOP/s of two cores with avx512_bf16 and without tiles
 QUICK = {"train.max_steps": 2, "train.evaluate_batches": 1, "evaluate.after_training": False, "generate.max_tokens": 1}
@@ -106,3 +107,17 @@ def test_one_busy_moment_does_not_choose(native: dict[str, float], monkeypatch: 
 
     monkeypatch.setattr(machine, "matmul_rate", rate)
     assert precision.resolve("auto") == "bf16"
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_model_that_multiplies_with_a_mask_of_its_own_learns_in_bf16_too(
+    native: dict[str, float], method: str, rows_file: Path, tmp_path: Path
+) -> None:
+    """OpenAI GPT's is a buffer, made in the type of the weights."""
+    folder = folder_of(tmp_path / "model", CACHELESS, n_positions=512)
+    losses = []
+    for chosen in ("fp32", "bf16"):
+        asked = {**QUICK, "train.method": method, "train.precision": chosen, "generate.precision": chosen}
+        run = heedful.train(rows_file, model=folder, settings=asked, out=tmp_path / chosen)
+        losses.append([event["loss"] for event in run.metrics() if event["event"] == "step"])
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)

@@ -49,10 +49,12 @@ class Learner:
             _checkpoint_activations(model)
         for frozen in (p for p in model.parameters() if not p.requires_grad and p.is_floating_point()):
             frozen.data = frozen.data.to(dtype)
+        base: PreTrainedModel = model.get_base_model() if config.method == "lora" else model
+        if dtype != torch.float32:
+            precision.convert_buffers(base, dtype)
         self.model = model
         self.drawing = [part for part in model.modules() if type(part).__name__ == DRAWING]
         if self.sharded:
-            base: PreTrainedModel = model.get_base_model() if config.method == "lora" else model
             shard(model, set(base._no_split_modules or ()), self.ranks, dtype)
         else:
             model.to(self.ranks.device)

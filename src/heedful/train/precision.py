@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from functools import cache
 from typing import Any, Literal
 
 import torch
+from transformers import PreTrainedModel
 
 from heedful import machine, store
 from heedful.config import TrainConfig
@@ -39,6 +41,18 @@ def resolve(precision: Literal["auto"] | Precision, leaf: str = "train.precision
 def dtype_of(config: TrainConfig) -> torch.dtype:
     """Return the type that a training multiplies in."""
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[resolve(config.precision)]
+
+
+def convert_buffers(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give what a model makes by itself, and no file holds, the type that it makes it in where it is built in `dtype`.
+
+    The angles of positions stay in fp32; a mask that attention is multiplied by would turn all behind it into fp32.
+    """
+    with torch.device("meta"):
+        built = dict(type(model)._from_config(copy.deepcopy(model.config), dtype=dtype).named_buffers())
+    for name in built.keys() - model.state_dict().keys():
+        buffer = model.get_buffer(name)
+        buffer.data = buffer.data.to(built[name].dtype)
 
 
 @cache

@@ -82,7 +82,7 @@ class Session:
     def begin(self) -> None:
         """Write the settings: from here on the folder holds a run."""
         if self.ranks.is_leader:
-            for folder in (self.run.path, self.run.checkpoints):
+            for folder in (self.run.path, self.run.checkpoints, self.run.model):
                 remove_leftovers(folder)
             for folder in (self.run.model.resolve(), self.run.adapter.resolve()):  # a link may lead elsewhere
                 remove_leftovers(folder.parent, glob.escape(folder.name))
