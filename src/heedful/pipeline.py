@@ -20,7 +20,7 @@ from heedful.evaluate.held_back import evaluation_config, evaluation_rows, recor
 from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
 from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
-from heedful.export.reference import questions
+from heedful.export.reference import parts
 from heedful.generate.engine import Engine, Prompt
 from heedful.generate.sampling import seeded_per_prompt
 from heedful.records import Completion
@@ -129,4 +129,4 @@ def export(
     run = open_run(run)
     with lock(run):  # its files must be those of one model, from the first to the last that is read
         job = plan(run, to, quantize, adapter, out, force)
-        return carry_out(job, questions(run.located(run.config()).data), TERMINAL)
+        return carry_out(job, parts(run.located(run.config()).data), TERMINAL)

@@ -22,6 +22,7 @@ from heedful.cli import main
 from heedful.errors import ExportError, HeedfulError, RunError, UsageError
 from heedful.export import artefact
 from heedful.run import Run, open_run
+from heedful.settings import load_config
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,25 @@ def test_the_folder_loads_as_it_is(run: Run, kind: str, tmp_path: Path) -> None:
 def heedful_answers(folder: Path) -> list[str]:
     engine = pipeline.load(folder, settings=["generate.precision=fp32"])
     return [c.text for c in engine.generate(["One?", "Two?"], configure(None, [], None, None).generate.sampling())]
+
+
+@pytest.mark.parametrize(("words", "positions"), [(200, 512), (200, 40), (1, 40)])
+def test_questions_longer_than_the_model_are_cut_as_for_training(words: int, positions: int, tmp_path: Path) -> None:
+    """Of 40 positions the template leaves none for all the tokens that are compared."""
+    run = make_run(tmp_path / "run", "llama", byte_tokenizer(), max_position_embeddings=positions)
+    rows = [
+        {"instruction": f"What says document {i}?", "input": f"{i} word " * words, "output": "x"} for i in range(30)
+    ]
+    (run.path / "gone.json").write_text(json.dumps(rows))
+    assert pipeline.export(run, quantize="f32").receipt["answers"]["equal"] == 20
+
+
+def test_rows_that_were_learned_are_asked_where_too_few_are_held_back(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "llama", byte_tokenizer())
+    rows = run.path / "rows.json"
+    rows.write_text(json.dumps([{"instruction": f"Say {i}.", "output": f"{i}"} for i in range(30)]))
+    run.write_config(load_config(None, {"data.path": str(rows), "data.test_share": 0, "data.validation_share": 0.1}))
+    assert pipeline.export(run, quantize="f32").receipt["answers"]["equal"] == 20
 
 
 def lora_run(folder: Path, tiny_folder: Path, rows_file: Path) -> Run:

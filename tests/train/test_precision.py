@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.models import CACHELESS, folder_of
 
 import heedful
 from heedful import machine
 from heedful.errors import UsageError
 from heedful.train import precision
-from tests.models import CACHELESS, folder_of
 
 RATES = {"bf16": 2e11, "fp32": 3e11}  # FLOP/s of two cores with avx512_bf16 and without tiles
 QUICK = {"train.max_steps": 2, "train.evaluate_batches": 1, "evaluate.after_training": False, "generate.max_tokens": 1}

@@ -30,8 +30,9 @@ from heedful.export.folder import write_adapter, write_folder
 from heedful.export.gguf_file import write_gguf
 from heedful.export.job import Job
 from heedful.export.modelfile import write_modelfile
-from heedful.export.reference import Messages, Reference, refer
+from heedful.export.reference import Reference, refer
 from heedful.heap import give_back_pages
+from heedful.records import Conversation
 from heedful.reporter import Reporter
 from heedful.run import EXPORT_RECEIPT
 
@@ -44,12 +45,12 @@ class Exported:
     receipt: dict[str, Any]
 
 
-def carry_out(job: Job, questions: Sequence[Messages], reporter: Reporter) -> Exported:
+def carry_out(job: Job, parts: Sequence[Sequence[Conversation]], reporter: Reporter) -> Exported:
     """Write, verify, publish. Whatever happens, the place holds the old artefact, the new one, or nothing."""
     started = time.perf_counter()
     with _workplace(job.out) as work:
         reporter.say("Answering test questions with the run's own model")
-        reference = _refer(job, questions)
+        reference = _refer(job, parts)
         checked = _adapter(job, reference, reporter)
         content = work / job.out.name
         reporter.say(f"Writing {job.out.name}")
@@ -70,10 +71,10 @@ def carry_out(job: Job, questions: Sequence[Messages], reporter: Reporter) -> Ex
     return Exported(job.out, receipt)
 
 
-def _refer(job: Job, questions: Sequence[Messages]) -> Reference:
+def _refer(job: Job, parts: Sequence[Sequence[Conversation]]) -> Reference:
     """Let the run's model answer in fp32; its weights are given back."""
     encoder, _ = job.source
-    reference = refer(job.run.model, encoder, questions)
+    reference = refer(job.run.model, encoder, parts)
     give_back_pages()
     return reference
 

@@ -6,9 +6,9 @@ the run's answer, its likeliest token is the run's at every position: one forwar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError, ExportError, ModelError, UsageError
 from heedful.generate.engine import Engine
 from heedful.heap import give_back_pages
-from heedful.records import Message, Sampling
+from heedful.records import Conversation, Message, Sampling
 
 QUESTIONS = 20
 ANSWER_TOKENS = 32  # of each answer are compared
@@ -63,26 +63,28 @@ class Agreement:
             self.different += 1
 
 
-def questions(data: DataConfig) -> list[Messages]:
-    """Return some test rows' questions; those of the set that ships, where the run's data is not there any more."""
+def parts(data: DataConfig) -> list[Sequence[Conversation]]:
+    """Return the run's rows, those held back first; the set that ships, where the run's data is not there any more."""
     try:
         splits, _ = load_splits(data)
     except (DataError, UsageError):
         splits, _ = load_splits(data.model_copy(update={"path": "builtin", "format": "auto", "columns": {}}))
-    rows = next(part for part in (splits.test, splits.validation, splits.train) if part)
-    return [row.prompt for row in rows[: 10 * QUESTIONS]]
+    return [splits.test, splits.validation, splits.train]
 
 
-def refer(folder: Path, encoder: Encoder, questions: Sequence[Messages]) -> Reference:
-    """Let a folder's model answer the first questions that its template takes and its positions leave room for."""
+def refer(folder: Path, encoder: Encoder, parts: Sequence[Sequence[Conversation]]) -> Reference:
+    """Let a folder's model answer the first questions that its template takes."""
     engine = Engine(models.load(str(folder)).model, encoder)
     engine.release()
     give_back_pages()
-    room = engine.positions - ANSWER_TOKENS
-    asked = list(islice(((m, ids) for m in questions if 0 < len(ids := _ids(encoder, m)) <= room), QUESTIONS))
+    rooms = (engine.positions - ANSWER_TOKENS, engine.positions - 1)  # this for a template that takes nearly all
+    found = ([*islice(_questions(encoder, chain(*parts), room), QUESTIONS)] for room in rooms)
+    asked = next(filter(None, found), [])
     golden = [(messages, ids) for messages in GOLDEN if (ids := _ids(encoder, messages))]
     if not asked:
-        raise ExportError("No question fits this model, so an export could not be checked.")
+        raise ExportError(
+            "No question fits this model, so an export could not be checked.", "Put back the rows that it learned from."
+        )
     completions = engine.generate([messages for messages, _ in asked], Sampling(ANSWER_TOKENS))
     del engine
     give_back_pages()
@@ -145,6 +147,15 @@ def _margin(answer: Sequence[int], ours: torch.Tensor, theirs: Sequence[int]) ->
         if token != other:
             return float(ours[position, token] - ours[position, other])
     return None if len(theirs) >= len(answer) else float("inf")
+
+
+def _questions(encoder: Encoder, rows: Iterable[Conversation], room: int) -> Iterator[tuple[Messages, list[int]]]:
+    """Give the questions that the template takes, with their tokens; one beyond `room` is cut as for training."""
+    cutting = replace(encoder, max_tokens=room + 1)  # an answer has one at least
+    for row in rows:
+        asked = row if len(_ids(encoder, row.prompt)) <= room else cutting.fitted(row)
+        if asked and (ids := _ids(encoder, asked.prompt)):
+            yield asked.prompt, ids
 
 
 def _ids(encoder: Encoder, messages: Messages) -> list[int]:
