@@ -50,9 +50,10 @@ def convert_buffers(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """
     with torch.device("meta"):
         built = dict(type(model)._from_config(copy.deepcopy(model.config), dtype=dtype).named_buffers())
-    for name in built.keys() - model.state_dict().keys():
-        buffer = model.get_buffer(name)
-        buffer.data = buffer.data.to(built[name].dtype)
+    kept = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name in built and name not in kept:
+            buffer.data = buffer.data.to(built[name].dtype)
 
 
 @cache
