@@ -33,7 +33,7 @@ def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write the run to.")] = None,
     settings: Set = None,
 ) -> None:
-    """Tell the whole story with the defaults, in three minutes of training: check, train, compare."""
+    """Tell the whole story, with three minutes of training: check, train, compare."""
     from heedful.commands import demo as story
 
     story.tell(out, merge_overrides(settings))
