@@ -13,6 +13,7 @@ from tests.data.files import CSV, JSON, LINES, ROWS, refusal, values, write
 from heedful.config import DataConfig
 from heedful.data import load_splits, sources
 from heedful.errors import DataError
+from heedful.reporter import Reporter
 
 DEEP = "[" * 100_000
 
@@ -196,7 +197,11 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.json.gz", gzip.compress(JSON.encode())[:-9], "d.json.gz is not a whole gzip file"),
         ("d.csv", "a,a\n1,2\n", 'd.csv:1: two columns have the name "a".'),
         ("d.csv", "\na,b,\n1,2,3\n", "d.csv:2: column 3 of the header has no name."),
-        ("d.csv", 'a,b\n1,"2\n', "d.csv:2: not CSV: unexpected end of data."),
+        ("d.csv", 'a,b\n1,"2\n', "d.csv:2: not CSV: the row that begins here has a quote that is not closed"),
+        ("d.csv", 'a,b\n1,"2\n' + "3,4\n" * 50, "d.csv:2: not CSV: the row that begins here has a quote that is"),
+        ("d.csv", 'a,b\n1,2\n3,"4\n5,"6"\n', "d.csv:3: not CSV: the row that begins here has a quote that is"),
+        ("d.csv", '\n"a,b\n1,2\n', "d.csv:2: not CSV: the row that begins here has a quote that is not closed"),
+        ("d.csv", 'a,b\n1,"2"3\n', "d.csv:2: not CSV: ',' expected after '\"'. Check the quotes."),
         ("d.parquet", b"PAR1 no", "d.parquet is not a whole Parquet file"),
         ("d.xlsx", b"PK", "d.xlsx is of a file type that cannot be read. heedful reads .json, .jsonl,"),
     ],
@@ -245,3 +250,27 @@ def test_a_broken_line_spoils_only_its_row(tmp_path: Path, line: str, problem: s
 def test_a_csv_row_with_too_few_cells_is_a_bad_row(tmp_path: Path) -> None:
     rows = sources.read(str(write(tmp_path / "d.csv", "a,b\n1\n2,3\n")))[0].rows
     assert [row.problem for row in rows] == ["the row has 1 cells, the header 2", ""]
+
+
+@pytest.mark.parametrize(("sign", "called"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.csv.gz"])
+def test_the_header_shows_what_parts_cells(tmp_path: Path, sign: str, called: str, name: str) -> None:
+    """Excel writes semicolons where a comma stands in decimals, and tabs where it saves text."""
+    rows = [f'Say "{number}, or {number};{number}\t|".' for number in range(20)]
+    quoted = [f"{sign}".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in (row, "Well\nsaid")) for row in rows]
+    content = "\n".join([f"question{sign}answer", *quoted, ""]).encode("utf-8-sig")
+    path = write(tmp_path / name, gzip.compress(content) if name.endswith("gz") else content)
+    assert values(path) == [{"question": row, "answer": "Well\nsaid"} for row in rows]
+
+    said: list[str] = []
+    told = f"The cells of {path} are parted by {called}, as its header shows."
+    for _ in range(2):  # read, and remembered
+        assert load_splits(DataConfig(path=str(path)), Reporter(said.append))[1].notes[0] == told
+    assert said.count(told) == 2
+
+
+@pytest.mark.parametrize("header", ["question", '"question; and | what"', '"question, long"'])
+def test_a_lone_column_is_one(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path / "d.csv", f"{header}\nRed; or green\tand | blue?\n")
+    assert values(path) == [{header.strip('"'): "Red; or green\tand | blue?"}]
+    assert sources.read(str(path))[0].note == ""

@@ -243,12 +243,3 @@ def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: py
         assert list(store.Items(tmp_path, "x", bytes)) == items
     assert [store.Items(tmp_path, "x", len)[n] for n in (-1, 0, 77)] == [39, 0, 37]
     assert np.load(tmp_path / "x.npy")[-1] == sum(map(len, items))
-
-
-@pytest.mark.parametrize("sign", [";", "\t", "|"])
-def test_cells_that_are_parted_by_another_sign_are_named(tmp_path: Path, sign: str) -> None:
-    """As spreadsheets write them in half of Europe."""
-    path = tmp_path / "rows.csv"
-    path.write_text(f"instruction{sign}output\nSay hi.{sign}Hi.\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"rows\.csv:1: the header is one cell that holds .* Save the file with commas"):
-        sources.read(str(path))

@@ -100,7 +100,8 @@ def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
     reporter.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
-    receipt["notes"] = [*filter(None, [unread(config.path)]), *receipt["notes"]]  # of what is there now
+    now = [unread(config.path), *(source.note for source in sources)]  # of what is there now
+    receipt["notes"] = [*filter(None, now), *receipt["notes"]]
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
 

@@ -12,21 +12,21 @@ import csv
 import gzip
 import io
 import math
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
+from heedful.data.cells import column_names, delimiter, refuse_doubled, table
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
 from heedful.data.misplaced import not_rows
 from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, install
 from heedful.records import Place
 
+TABLES = ("csv", "tsv")  # endings of tables that are text
 BATCH = 2048  # rows of a Parquet file read at once
-NO_NAME = "(no name)"  # what the receipt calls a column without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,43 +217,27 @@ def _read_lines(opened: Open, name: str) -> Iterator[RawRow]:
 
 
 def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
-    """Read comma-separated cells below a line of column names."""
-    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be longer than 128 KiB
-    with io.TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, strict=True)
+    """Read the cells of a table below a line of column names."""
+    sign = delimiter(opened)
+    with table(opened) as text:
+        reader = csv.reader(text, delimiter=sign, strict=True)
+        header: list[str] = []
+        row, line = 0, 1  # where the next row begins
         try:
-            header = _column_names(next((cells for cells in reader if cells), []), f"{name}:{reader.line_num}")
-            if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
-                problem = f"{name}:{reader.line_num}: the header is one cell that holds {other!r}"
-                raise DataError(f"{problem}, but cells are parted by commas.", "Save the file with commas.")
-            row, line = 0, reader.line_num + 1
             for cells in reader:
-                row += bool(cells)
-                fits = len(cells) == len(header)
-                problem = "" if fits else f"the row has {len(cells)} cells, the header {len(header)}"
-                if cells:
+                if cells and not header:
+                    header = column_names(cells, f"{name}:{reader.line_num}")
+                elif cells:
+                    row += 1
+                    fits = len(cells) == len(header)
+                    problem = "" if fits else f"the row has {len(cells)} cells, the header {len(header)}"
                     yield RawRow(dict(zip(header, cells, strict=False)), Place(name, row, line), problem)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{name}:{reader.line_num}: not CSV: {error}.", "Check the quotes.") from error
-        finally:
-            csv.field_size_limit(limit)
-
-
-def _refuse_doubled(names: list[str], where: str) -> None:
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise DataError(f'{where}: two columns have the name "{name}".', "Rename one of them.")
-
-
-def _column_names(cells: list[str], where: str) -> list[str]:
-    """Check the header of a table. Its first column may be without a name: so pandas writes its index."""
-    names = [cells[0] or NO_NAME, *cells[1:]] if cells else []
-    for number, column in enumerate(names, 1):
-        if not column:
-            raise DataError(f"{where}: column {number} of the header has no name.", "Give it one.")
-    _refuse_doubled(names, where)
-    return names
+            problem = str(error)
+            if reader.line_num > line or "end of data" in problem:  # csv went on to where its reading fails
+                problem = "the row that begins here has a quote that is not closed, or not doubled within a cell"
+            raise DataError(f"{name}:{line}: not CSV: {problem}.", "Check the quotes.") from error
 
 
 def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
@@ -266,7 +250,7 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
     with opened() as stream:
         try:
             file = parquet.ParquetFile(stream)
-            _refuse_doubled(file.schema_arrow.names, name)
+            refuse_doubled(file.schema_arrow.names, name)
             for batch in file.iter_batches(BATCH):
                 for value in batch.to_pylist():
                     row += 1
@@ -282,6 +266,6 @@ READERS: dict[str, Callable[[Open, str], Iterator[RawRow]]] = {
     "json": _text(_read_json),
     "jsonl": _text(_read_many),
     "ndjson": _text(_read_many),
-    "csv": _text(_read_csv),
+    **dict.fromkeys(TABLES, _text(_read_csv)),
     "parquet": _read_parquet,
 }

@@ -21,13 +21,14 @@ from urllib.parse import urlsplit
 
 from heedful.address import redacted, scheme_of
 from heedful.clean import check_unicode
+from heedful.data.cells import SIGNS, delimiter
 from heedful.data.download import check_url, fetched
 from heedful.data.fields import listed
 from heedful.data.folder import KINDS, PART_NAMED, no_part_in, parts_in
-from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
+from heedful.data.readers import READERS, TABLES, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
-from heedful.data.unpack import Open
+from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, did_you_mean, install
 from heedful.records import Place
 from heedful.reporter import PROGRESS_MIB, SILENT, Reporter
@@ -43,6 +44,7 @@ class Source:
     rows: Spool
     sha256: str
     part: Part = "train"
+    note: str = ""  # how it is read, where that is not as its type says
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,16 @@ def _read(file: _File, reporter: Reporter) -> Source:
                 if number % 4096 == 0 and not latest[0].closed:
                     done(latest[0].tell() >> 20)
 
-    return Source(file.name, spool(file.name, key, rows), content, file.part)
+    kept = spool(file.name, key, rows)
+    if note := _note(file):
+        reporter.say(note)
+    return Source(file.name, kept, content, file.part, note)
+
+
+def _note(file: _File) -> str:
+    """Say what parts a table's cells where no comma does, or nothing."""
+    sign = delimiter(unpacked(file.opened, file.name, file.packed)) if file.ending in TABLES else ","
+    return "" if sign == "," else f"The cells of {file.name} are parted by {SIGNS[sign]}, as its header shows."
 
 
 def _near_file(path: Path) -> str:
