@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.data.raw_rows import ALPACA, ASK, SAY, A, U, chat, raw
 
+from heedful.commands.arguments import columns_of
 from heedful.data.formats import choose, to_conversation
 from heedful.data.turns import BadRow
 from heedful.errors import DataError
@@ -111,6 +112,20 @@ def test_a_misspelt_column_leads_to_the_nearest_format(row: dict[str, Any], name
             'field "answer" is missing (the row has "context", "question" and "answers"). Rename the column, or',
         ),
         (
+            {"Question": "Hi?", "Context": "At noon.", "Answer": "Hello.", "id": "1"},
+            'field "question" is missing (the row has "Question"; did you mean "question"?). Rename the columns, or '
+            "name them with --columns question=Question,answer=Answer,context=Context.",
+        ),
+        (
+            {"INSTRUCTION": "Hi?", "The Output": "Hello."},
+            'field "instruction" is missing (the row has "INSTRUCTION"; did you mean "instruction"?). Rename the '
+            "columns, or name them with --columns 'instruction=INSTRUCTION,output=The Output'.",
+        ),
+        (
+            {"question": "Hi?", " answer": "Hello."},  # --columns strips names
+            'field "answer" is missing (the row has " answer"; did you mean "answer"?). Rename the column.',
+        ),
+        (
             {"output": "Hello.", "meta_instruction": "Be kind."},
             'field "instruction" is missing (the row has "output" and',
         ),
@@ -120,6 +135,20 @@ def test_the_column_that_is_proposed_is_one_to_learn_from(row: dict[str, Any], s
     with pytest.raises(BadRow) as caught:
         to_conversation(raw(row), choose([raw(row)], "auto", {}))
     assert str(caught.value).startswith(f"d.json:12 (row 3): {said}")
+
+
+def test_the_columns_that_are_proposed_are_read_at_once() -> None:
+    """Beside those that were named before."""
+    row, columns = (
+        {"Prompt": "Hi?", "Reply": "Hello.", "Context": "At noon.", "System": "Be kind."},
+        {"output": "Reply"},
+    )
+    with pytest.raises(BadRow) as caught:
+        to_conversation(raw(row), choose([raw(row)], "alpaca", columns))
+    proposed = caught.value.fix.removesuffix(".").split("--columns ")[1]
+    choice = choose([raw(row)], "auto", columns_of([proposed]) or {})
+    assert choice.columns.keys() == {"instruction", "output", "context", "system"}
+    assert [message.content for message in to_conversation(raw(row), choice).messages] == ["Be kind.", "Hi?", "Hello."]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -152,20 +153,45 @@ def _missing(form: Format, fields: Fields, choice: FormatChoice) -> BadRow:
     if other and other != choice.name:
         fix = "Keep one format in a file." if choice.detected else "Check data.format."
         return BadRow(f"the row is of the format {other}, not {choice.name}", fix, "another format")
-    at = next(at for at, names in enumerate(form.needs) if not any(name in fields for name in names))
-    lacks, near = form.needs[at][0], _meant(form, at, fields)
+    meant = {
+        names[0]: _meant(form, at, fields)
+        for at, names in enumerate(form.needs)
+        if not any(name in fields for name in names)
+    }
+    lacks, near = next(iter(meant.items()))
     has = f'the row has "{near}"; did you mean "{lacks}"?' if near else f"the row has {listed(fields)}"
-    fix = f"Rename the column, or name it with --columns {lacks}={near or 'COLUMN'}."
+    fix = _renaming(meant | _in_other_letters(form.may, fields), choice)
     return BadRow(f'field "{lacks}" is missing ({has})', fix, f'field "{lacks}" is missing')
+
+
+def _renaming(meant: Mapping[str, str | None], choice: FormatChoice) -> str:
+    """Say how fields are found in columns of other names: renamed, or named all at once beside those named before."""
+    columns = {field: column or "COLUMN" for field, column in (choice.columns | meant).items()}
+    several = len(meant) > 1
+    fix = f"Rename the column{'s' * several}"
+    if any(column != column.strip() or "," in column for column in columns.values()):  # as --columns cannot name it
+        return f"{fix}."
+    pairs = ",".join(f"{field}={column}" for field, column in columns.items())
+    return f"{fix}, or name {'them' if several else 'it'} with --columns {shlex.quote(pairs)}."
 
 
 def _meant(form: Format, at: int, fields: Fields) -> str | None:
     """Find the column that may hold what a row lacks: named as in another format, or nearly as in this one."""
     kind = list if len(form.needs) == 1 else str
-    free = [key for key in _telling(fields) if isinstance(fields[key], kind) and key not in form.fields]
+    free = {_plain(key): key for key in _telling(fields) if isinstance(fields[key], kind) and key not in form.fields}
     others = [name for other in FORMATS.values() if len(other.needs) == len(form.needs) for name in other.needs[at]]
     near = difflib.get_close_matches(form.needs[at][0], free, n=1, cutoff=0.6)
-    return next(filter(free.__contains__, [*others, *near]), None)
+    return next((free[name] for name in (*others, *near) if name in free), None)
+
+
+def _in_other_letters(names: Iterable[str], fields: Fields) -> dict[str, str]:
+    """Find the columns whose names differ from a field's in case and outer white space alone."""
+    plain = {_plain(key): key for key in fields}
+    return {name: plain[name] for name in names if name in plain and name not in fields}
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
 
 
 def _telling(columns: Iterable[str]) -> list[str]:
@@ -183,7 +209,7 @@ def _format_of(fields: Fields) -> str | None:
 def _nearest_format(columns: Iterable[str]) -> tuple[str, str]:
     """Take the format with most fields among the columns, so that the first row can say what it lacks."""
     columns = list(columns)
-    telling = _telling(columns)
+    telling = [*map(_plain, _telling(columns))]
 
     def likeness(name: str) -> float:
         fields = FORMATS[name].fields

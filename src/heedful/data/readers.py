@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import io
 import math
 import zlib
 from collections.abc import Callable, Iterator
