@@ -72,7 +72,7 @@ class EncodeConfig(Section):
     """What happens to a longer row; truncation cuts the prompt first and keeps the stop token."""
     layout: Literal["tree", "padded"] = "tree"
     """How a batch is laid out: every shared beginning once, or one padded row an example."""
-    batch_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
+    batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Most tokens in one forward; a shared beginning counts once, padding counts. A larger update is split, with the
     same result. auto: as many as memory allows."""
 

@@ -191,6 +191,23 @@ def test_a_group_that_does_not_fit_is_repeated_in_smaller_forwards(
     assert_same(state(limited), state(small))
 
 
+def test_forwards_of_a_few_tokens_are_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = learner.prediction_nll
+
+    def sometimes(model, batch):  # type: ignore[no-untyped-def]
+        if len(batch.input_ids) > 1 and torch.is_grad_enabled():
+            raise MemoryError
+        return whole(model, batch)
+
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    short = ("encode.template=own", "encode.layout=padded", "encode.max_tokens=10", "train.max_steps=2")
+    made = session(tmp_path, *short, tokenizer=tokenizer)
+    monkeypatch.setattr(learner, "prediction_nll", sometimes)
+    made.fit()
+    assert made.progress.step == 2 and made.config.encode.batch_tokens == made.ready.longest <= 10
+
+
 @pytest.mark.parametrize(("layout", "tokens"), [("tree", 105), ("padded", 480)])
 def test_half_is_half_of_what_was_laid_out(layout: str, tokens: int) -> None:
     """16 rows of 60 tokens that share 50 are 210 nodes, or 960 places."""
