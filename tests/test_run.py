@@ -30,6 +30,9 @@ def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Pa
             resolve_run(configure(None, [], *asked), run.path, True)
     with pytest.raises(UsageError, match=r"train.lr was 1e-05, now 2e-05"):
         resolve_run(configure(recipe, [], None, None), run.path, True)
+    named = ["train.evaluate_every=50", "train.drop_last=true"]
+    with pytest.raises(UsageError, match=r"train.drop_last was false, now true; train.evaluate_every was null, now 50"):
+        resolve_run(configure(None, named, None, None), run.path, True)
     for settings, epochs in (([], 3), (["train.epochs=2"], 2)):  # 2 is the default
         _, tree = resolve_run(configure(None, settings, "rows.json", "gpt2"), run.path, True)
         assert tree == run.config({"train.epochs": epochs}).model_dump(mode="json")

@@ -24,7 +24,7 @@ from heedful.run import (
     run_at,
     slug,
 )
-from heedful.settings import Settings, leaves, load_config
+from heedful.settings import Settings, as_written, leaves, load_config
 
 Name = Path | str | None  # a file, a folder, or what else may be named in its place
 # What chooses an answer's tokens; of generate the other settings say how fast they come.
@@ -161,7 +161,7 @@ def _continued(run: Run, asked: Config) -> Config:
     wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
     typed, before = leaves(run.config()), leaves(run.located(run.config()))
     refused = [
-        f"{leaf} was {redacted(str(before[leaf]))}, now {redacted(str(value))}"
+        f"{leaf} was {redacted(as_written(before[leaf]))}, now {redacted(as_written(value))}"
         for leaf, value in wanted.items()
         if leaf not in may_change and value != before[leaf] and not _is_same(leaf, value, typed[leaf], before[leaf])
     ]

@@ -6,6 +6,7 @@ that is wrong at once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ def _conflicts(config: Config) -> list[str]:
         adapters = [leaf for leaf in changed(config) if leaf.startswith("train.lora_")]
         problems += [f"{leaf} has no meaning with train.method=full." for leaf in adapters]
     return problems
+
+
+def as_written(value: Any) -> str:
+    """Return a setting's value as a recipe and --set have it: null, true, a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def split_override(text: str) -> tuple[str, Any]:

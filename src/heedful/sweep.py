@@ -28,7 +28,7 @@ from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
-from heedful.settings import LEAVES, Settings, dump_config, leaves, override
+from heedful.settings import LEAVES, Settings, as_written, dump_config, leaves, override
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",
@@ -146,7 +146,7 @@ def _check_earlier(configs: Mapping[Path, Config], data: DataConfig) -> None:
             kept = _asked_of(Run(path), asked)
             other = [leaf for leaf in asked if asked[leaf] != kept[leaf]]
             if other:
-                values = {leaf: [redacted(str(tree[leaf])) for tree in (kept, asked)] for leaf in other}
+                values = {leaf: [redacted(as_written(tree[leaf])) for tree in (kept, asked)] for leaf in other}
                 was = ", ".join(f"{leaf} was {one}, now {two}" for leaf, (one, two) in values.items())
                 raise UsageError(f"{path} holds a run with other settings: {was}.", "Choose another --out.")
     _check_data(data, configs)

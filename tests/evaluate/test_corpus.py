@@ -10,6 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from heedful.evaluate import corpus
+from heedful.evaluate.metrics import corpus_counts, corpus_score
 
 
 def counts(rows: int, shift: float = 0.0) -> list[list[float]]:
@@ -75,3 +76,11 @@ def test_corpus_scores_of_many_rows_take_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert found.verdict == "better"
+
+
+def test_a_corpus_score_that_is_0_of_other_answers_too_is_told_as_equal() -> None:
+    """BLEU is, where no word is right, whatever else the answers say."""
+    base, tuned = ([corpus_counts(answer, "It is red.")["corpus_bleu"]] * 8 for answer in ("Blue", "Perhaps green"))
+    found = corpus.corpus_comparison(base, tuned, lambda sums: corpus_score("corpus_bleu", sums))
+    assert (found.difference, found.verdict) == (0, "within noise; the scores are equal")
+    assert corpus.corpus_comparison(base, base, squared).verdict == "within noise; no row differs"

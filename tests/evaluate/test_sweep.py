@@ -62,6 +62,8 @@ def test_a_sweep_is_trained_once_and_compared(
     assert sweep.sweep(str(rows), **asked) == found
     with pytest.raises(UsageError, match=r"other settings: train.epochs was 1, now 2"):
         sweep.sweep(str(rows), **{**asked, "settings": {**QUICK, "train.epochs": 2}})
+    with pytest.raises(UsageError, match=r"train.patience was null, now 3"):
+        sweep.sweep(str(rows), **{**asked, "settings": {**QUICK, "train.patience": 3}})
     monkeypatch.undo()
 
     run = Run(Path(second["runs"][0]))  # as if killed: between training and evaluation, and before any checkpoint

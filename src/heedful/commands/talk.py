@@ -169,8 +169,10 @@ def feedback(
     Prints the file's name.
     """
     from heedful.report import screen
+    from heedful.report.labels import counted
     from heedful.serve.feedback import export_feedback
 
     file, rows, others = export_feedback(run, out)
-    screen.say(f"{rows} answers to learn from; {others} were rated bad or cut off, with nothing better.")
+    were = "was" if others == 1 else "were"
+    screen.say(f"{counted(rows, 'answer')} to learn from; {others} {were} rated bad or cut off, with nothing better.")
     print(file)

@@ -116,6 +116,8 @@ def within_noise(rows: int, changed: int, needed: float) -> str:
         return "within noise; no row differs"
     if rows == 1:
         return "within noise; one row cannot tell"
+    if math.isinf(needed):  # as where no word of any answer is right
+        return "within noise; the scores are equal"
     return f"within noise; {_about(max(needed, rows + 1, FEWEST_ROWS))} rows would be needed to tell"
 
 

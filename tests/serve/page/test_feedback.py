@@ -64,6 +64,14 @@ def test_the_export_replaces_no_file_but_its_own(run: Run, tmp_path: Path) -> No
         export_feedback(run.path, None)
 
 
+def test_one_answer_is_told_as_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Feedback(run).put(opinion("good", rating="up"))
+    Feedback(run).put(opinion("bad", rating="down"))
+    with pytest.raises(SystemExit):
+        main(["feedback", "export", str(run.path)])
+    assert "1 answer to learn from; 1 was rated bad or cut off, with nothing better." in capsys.readouterr().err
+
+
 def test_train_reads_the_export(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     feedback = Feedback(run)
     for number in range(20):
