@@ -58,7 +58,9 @@ def test_questions_without_answers_are_answered_in_order(
     with open(unfinished, "a") as file:
         file.write('[2, "half')  # as a kill leaves a line
     answer_rows.answer_file(str(tiny_folder), str(tmp_path / "rows.json"), out, QUICK)
-    assert "2 of 3 answers are kept" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 3 answers are kept" in said
+    assert "3 answers cut off at the limit of 3 tokens, or where the model's context ends; --max-tokens N" in said
     assert json.loads(out.read_text()) == answered and not unfinished.exists()
 
     out.unlink()
@@ -137,23 +139,23 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 
 def test_an_answer_of_several_lines_is_kept_as_one(tmp_path: Path) -> None:
     text = "one\ntwo\r\nthree\u2028four\x85five"
-    for expected in ({}, {3: text}):
-        with answer_rows._kept(tmp_path / "a.unfinished", "key") as (texts, keep):
-            assert texts == expected
-            keep(3, text)
+    for expected in ({}, {3: (text, "stop")}):
+        with answer_rows._kept(tmp_path / "a.unfinished", "key") as (answers, keep):
+            assert answers == expected
+            keep(3, text, "stop")
 
 
 def test_whatever_a_kill_left_of_a_line_is_answered_again(tmp_path: Path) -> None:
     file = tmp_path / "a.unfinished"
     with answer_rows._kept(file, "key") as (_, keep):
-        keep(0, "é")
+        keep(0, "é", "stop")
         size = file.stat().st_size
-        keep(1, "日本 🙂")
+        keep(1, "日本 🙂", "length")
     content = file.read_bytes()
     for cut in range(size, len(content)):
         file.write_bytes(content[:cut])
-        with answer_rows._kept(file, "key") as (texts, _):
-            assert texts == {0: "é"}
+        with answer_rows._kept(file, "key") as (answers, _):
+            assert answers == {0: ("é", "stop")}
         assert file.read_bytes() == content[:size]
 
 
@@ -208,6 +210,21 @@ def test_an_answer_reaches_stdout_whole(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(pipeline, "generate", lambda *arguments, **options: [found])
     speaking.answer_one("m", "p", "", None, {}, as_json=False)
     assert capsys.readouterr().out == text + "\n"
+
+
+def test_an_answer_that_was_cut_off_is_told(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["generate", str(tiny_folder), "--prompt", "Hi", "--max-tokens", "3", "--set", "generate.precision=fp32"])
+    said = capsys.readouterr()
+    assert "Cut off at the limit of 3 tokens; --max-tokens N raises it.\n" in said.err
+    assert "Cut off" not in said.out
+
+    found = Completion("Hello.", (1, 2), "stop", 1, 0.1)
+    monkeypatch.setattr(pipeline, "generate", lambda *arguments, **options: [found])
+    speaking.answer_one("m", "p", "", None, {}, as_json=False)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,29 @@ def test_answers_that_were_cut_off_are_saved_but_not_learned(run, tmp_path: Path
         assert [message.get("weight") for message in json.loads(line)["messages"]] == [None, 0, None, None]
 
 
+@pytest.mark.parametrize(
+    ("positions", "told"),
+    [
+        (128, "Cut off at the limit of 12 tokens; /set max_tokens N raises it.\n"),
+        (10, "Cut off where the model's context of 10 tokens ends.\n"),
+    ],
+)
+def test_an_answer_that_was_cut_off_is_told_with_what_raises_the_limit(run, positions: int, told: str) -> None:  # type: ignore[no-untyped-def]
+    engine = Engine(tiny_model("llama", max_position_embeddings=positions), Bytes(stop=()), "tiny")
+    (answer,) = engine.generate(["Hello"], limited := Sampling(max_tokens=12))
+    said = run(engine, "Hello\n/compare\n", limited, other=lambda: engine)
+    assert said.notes == f"{told}tiny:\n{told}"
+    assert said.out == f"{clean(answer.text)}\n" * 2  # and the answers alone on stdout
+
+
+def test_of_a_server_is_told_that_it_cut_the_answer_off(run) -> None:  # type: ignore[no-untyped-def]
+    """It may have had another reason than its limit."""
+    engine = Scripted(["half"])
+    engine.finish = "length"
+    told = "Cut off by the server. If that is its limit of tokens, /set max_tokens N raises it.\n"
+    assert run(engine, "a\n").notes == told
+
+
 def test_what_a_server_finds_too_long_is_asked_without_the_oldest_turns(run) -> None:  # type: ignore[no-untyped-def]
     engine = Scripted(["1"], ["2"], [TooLong("Too long.")], ["3"], ["4"], [TooLong("Too long.")])
     said = run(engine, "a\nb\nc\nd\n/system S\n/undo\n/undo\n/undo\n/undo\ne\n")

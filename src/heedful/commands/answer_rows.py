@@ -1,7 +1,7 @@
 """`heedful generate --data`: every row of a file is answered, and each answer kept as soon as it is whole.
 
-The answers lie in OUT.unfinished until there are all: a line with a hash of what they depend on, then a line each, in
-the order in which they came.
+The answers lie in OUT.unfinished until there are all: a line with a hash of what they depend on, then a line each with
+what ended it, in the order in which they came.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from heedful.report.labels import counted
 from heedful.settings import load_config
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data
-Kept = tuple[dict[int, str], Callable[[int, str], None]]
+Answers = dict[int, tuple[str, str]]  # of a row: its text, and what ended it
 
 
 def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, Any]) -> None:
@@ -48,20 +48,23 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
     engine = pipeline.load(run_or_model, settings=asked)
     _check_lengths(engine, data, [asked for _, asked in rows])
     samplings = seeded_per_row(engine.sampling, len(rows))
-    with _kept(unfinished, _answers_key(engine, rows)) as (texts, keep):
+    with _kept(unfinished, _answers_key(engine, rows)) as (answers, keep):
         _check_out(out, unfinished, data)  # another process may have written it, while this one loaded
-        if texts:
-            screen.say(f"{len(texts)} of {len(rows)} answers are kept from {unfinished}.")
-        left = [row for row in range(len(rows)) if row not in texts]
+        if answers:
+            screen.say(f"{len(answers)} of {len(rows)} answers are kept from {unfinished}.")
+        left = [row for row in range(len(rows)) if row not in answers]
         with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
             for place, answer in engine.answers([rows[row][1] for row in left], [samplings[row] for row in left]):
-                keep(left[place], answer.text)
-                on_done(len(texts))
+                keep(left[place], answer.text, answer.finish_reason)
+                on_done(len(answers))
         if out.exists():
             raise UsageError(f"{out} appeared meanwhile.", f"Move it away, and repeat: {unfinished} has all answers.")
-        write_json(out, [{**row, "model_response": texts[number]} for number, (row, _) in enumerate(rows)])
+        write_json(out, [{**row, "model_response": answers[number][0]} for number, (row, _) in enumerate(rows)])
         unfinished.unlink()
-    screen.say(f"{len(rows)} answers are in {out}.")
+    screen.say(f"{counted(len(rows), 'answer')} {'is' if len(rows) == 1 else 'are'} in {out}.")
+    if cut := sum(finish == "length" for _, finish in answers.values()):
+        limit = f"the limit of {counted(engine.sampling.max_tokens, 'token')}, or where the model's context ends"
+        screen.say(f"{counted(cut, 'answer')} cut off at {limit}; --max-tokens N raises the limit.")
 
 
 def _check_out(out: Path, unfinished: Path, data: str) -> None:
@@ -75,8 +78,8 @@ def _check_out(out: Path, unfinished: Path, data: str) -> None:
 
 
 @contextmanager
-def _kept(unfinished: Path, key: str) -> Iterator[Kept]:
-    """Give the answers that an earlier call kept, by row, and the function that keeps another one."""
+def _kept(unfinished: Path, key: str) -> Iterator[tuple[Answers, Callable[[int, str, str], None]]]:
+    """Give the answers that an earlier call kept, and the function that keeps another one."""
     with open(unfinished, "a+b", buffering=0) as file:  # each line is in the file when it was written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,19 +98,19 @@ def _kept(unfinished: Path, key: str) -> Iterator[Kept]:
         file.seek(0)
         content = file.read()
         whole = content[: content.rfind(b"\n") + 1]  # up to a line that a kill left half-written
-        texts = _read(whole if content else None, unfinished, key)
+        answers = _read(whole if content else None, unfinished, key)
         file.truncate(len(whole))
         if not whole:
             write({"key": key})
 
-        def keep(row: int, text: str) -> None:
-            write([row, text])
-            texts[row] = text
+        def keep(row: int, text: str, finish: str) -> None:
+            write([row, text, finish])
+            answers[row] = text, finish
 
-        yield texts, keep
+        yield answers, keep
 
 
-def _read(whole: bytes | None, unfinished: Path, key: str) -> dict[int, str]:
+def _read(whole: bytes | None, unfinished: Path, key: str) -> Answers:
     """Read the answers of the whole lines of a file that is not new; UsageError if they are of another call."""
     if whole is None:
         return {}
@@ -115,7 +118,7 @@ def _read(whole: bytes | None, unfinished: Path, key: str) -> dict[int, str]:
         head, *answers = map(json.loads, whole.split(b"\n")[:-1])
         if head != {"key": key}:
             raise ValueError
-        return {int(row): str(answer) for row, answer in answers}
+        return {int(row): (str(text), str(finish)) for row, text, finish in answers}
     except (ValueError, TypeError, RecursionError):
         raise UsageError(
             f"{unfinished} does not hold answers of this model, by these settings, to these rows.",

@@ -40,6 +40,9 @@ def answer_one(
         screen.show_json(asdict(completion) | {"seconds": round(completion.seconds, 3)}, indent=None)
     else:
         print(clean(completion.text))
+        if completion.finish_reason == "length":
+            most = answer_config(run_or_model, settings).generate.max_tokens
+            screen.say(screen.cut_off(completion, most, "--max-tokens N"))
 
 
 def chat(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> None:

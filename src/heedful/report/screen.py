@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from heedful.clean import clean
-from heedful.records import Segment
+from heedful.records import Completion, Segment
 from heedful.report.console import Screen
 from heedful.report.console import err as err
 from heedful.report.console import out as out
+from heedful.report.labels import counted
 from heedful.report.receipt import data_lines, encoding_lines
 from heedful.streams import knows_unicode
 
@@ -72,6 +73,16 @@ def show_answers(rows: Sequence[tuple[str, str, str, str]]) -> None:
 def shorten(text: str, length: int) -> str:
     end = "…" if knows_unicode() else "..."  # escaped, as \u2026, it would push a table's border
     return text if len(text) <= length else text[: length - len(end)] + end
+
+
+def cut_off(answer: Completion, most: int, setting: str) -> str:
+    """Say where an answer was cut off: at `most` tokens, which `setting` raises, or where the model's context ends. Of
+    a server, which does not tell its tokens, either may be."""
+    if not (tokens := len(answer.token_ids)):
+        return f"Cut off by the server. If that is its limit of tokens, {setting} raises it."
+    if tokens < most:
+        return f"Cut off where the model's context of {counted(answer.prompt_tokens + tokens, 'token')} ends."
+    return f"Cut off at the limit of {counted(most, 'token')}; {setting} raises it."
 
 
 def mute() -> None:

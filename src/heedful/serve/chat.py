@@ -19,6 +19,7 @@ from heedful.clean import clean, clean_stream
 from heedful.errors import HeedfulError, ModelError, UsageError, did_you_mean
 from heedful.records import Completion, Message, Sampling
 from heedful.report.console import Screen
+from heedful.report.screen import cut_off
 from heedful.serve.lines import read_line, remember_lines
 
 HELP = """\
@@ -47,10 +48,11 @@ class TooLong(ModelError):
 
 @dataclass
 class Said:
-    """What was said of an answer so far, and whether the model ended it by itself."""
+    """What was said of an answer so far, and whether the model ended it by itself or, else, where it was cut off."""
 
     pieces: list[str] = field(default_factory=list)
     whole: bool = False
+    cut: str = ""
 
 
 class Speaker(Protocol):
@@ -155,6 +157,8 @@ class Talk:
                 self.failed = True
                 self.refused = refused  # with this message; with another the turns may well fit
                 self.say(f"No answer came; {'the previous one is kept' if before else 'the message is dropped'}.")
+            if said.cut:
+                self.say(said.cut)
 
     def stream(self, said: Said, speaker: Speaker | None = None) -> Iterator[str]:
         """Yield the pieces of the next answer, and keep them in `said`."""
@@ -163,6 +167,7 @@ class Talk:
             for piece in (speaker or self.engine).stream(self.messages(), sampling):
                 if isinstance(piece, Completion):
                     said.whole = piece.finish_reason == "stop"
+                    said.cut = "" if said.whole else cut_off(piece, sampling.max_tokens, "/set max_tokens N")
                 else:
                     said.pieces.append(piece)
                     yield piece
@@ -210,8 +215,11 @@ class Talk:
         try:
             speaker = self.other()
             self.say(f"{speaker.name}:")
-            show(self.stream(Said(), speaker))
+            said = Said()
+            show(self.stream(said, speaker))
             print(flush=True)
+            if said.cut:
+                self.say(said.cut)
         finally:
             self.turns.append(answer)
 
