@@ -166,7 +166,7 @@ def _missing(form: Format, fields: Fields, choice: FormatChoice) -> BadRow:
 
 def _renaming(meant: Mapping[str, str | None], choice: FormatChoice) -> str:
     """Say how fields are found in columns of other names: renamed, or named all at once beside those named before."""
-    columns = {field: column or "COLUMN" for field, column in (choice.columns | meant).items()}
+    columns = {field: column or "COLUMN" for field, column in {**choice.columns, **meant}.items()}
     several = len(meant) > 1
     fix = f"Rename the column{'s' * several}"
     if any(column != column.strip() or "," in column for column in columns.values()):  # as --columns cannot name it
