@@ -33,11 +33,17 @@ class Page:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         agent = {"userAgent": browser.execute_script("return navigator.userAgent"), "acceptLanguage": language}
         browser.execute_cdp_cmd("Emulation.setUserAgentOverride", agent)
+        self.prefer("light")
         browser.get("about:blank")
         forget_logs(browser)
         browser.get(address)
         if ready:
             self.wait(lambda: self.all(".welcome"))
+
+    def prefer(self, scheme: str) -> None:
+        """Let the system be "light" or "dark"."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
     def wait(self, until: Callable[[], Any]) -> Any:
         """Wait until something is there, and give it."""

@@ -111,6 +111,29 @@ def test_the_report_reaches_nothing(open_page: Open, run: Run) -> None:
     page.browser.switch_to.default_content()
 
 
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_the_report_has_the_theme_of_the_page(open_page: Open, run: Run, system: str) -> None:
+    report = '<meta name="color-scheme" content="light dark"><h1>Report</h1>'
+    (run.path / "report.html").write_text(report, encoding="utf-8")
+    page = open_page()
+
+    def is_dark() -> bool:
+        page.browser.switch_to.frame(page.one("iframe"))
+        page.wait(lambda: page.text("h1") == "Report")
+        dark = page.browser.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")
+        page.browser.switch_to.default_content()
+        return bool(dark)
+
+    page.prefer(system)
+    page.click("#open-run")
+    assert is_dark() == (system == "dark")
+    for theme, dark in (("dark", True), ("light", False), ("auto", system == "dark")):
+        page.click("#open-settings")
+        Select(page.one("#theme")).select_by_value(theme)
+        page.press("Close")
+        page.wait(lambda dark=dark: is_dark() == dark)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_silent(open_page: Open, width: int, tmp_path: Path) -> None:
     page = open_page(width=width)
