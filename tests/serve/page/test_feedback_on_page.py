@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.serve.page.pages import Open
 from tests.serve.page.standin import Script
 
@@ -34,6 +35,31 @@ def test_feedback_becomes_training_data(open_page: Open, script: Script, run: Ru
     page.click("#open-run")
     page.wait(lambda: "Rated bad: 1" in page.text("#run"))
     assert "heedful feedback export" in page.text("#run")
+
+
+@pytest.mark.parametrize(
+    ("language", "button", "note", "told"),
+    [
+        (
+            "en",
+            "Write a better answer",
+            "in this browser, but for those you rate or correct",
+            "on the server, with the",
+        ),
+        ("zh-CN", "写一个更好的回答", "打分或改写过的除外", "已连同对话保存到服务器"),
+    ],
+)
+def test_what_leaves_the_browser_is_said(
+    open_page: Open, run: Run, language: str, button: str, note: str, told: str
+) -> None:
+    page = open_page(language=language)
+    assert note in page.text(".note")
+    page.send("A secret?")
+    page.press(button)
+    page.replace(".answer .edit textarea", "None of yours.")
+    page.click(".answer .edit .primary")
+    page.wait(lambda: any(told in text for text in page.texts(".toast")))
+    assert [turn.content for turn in Feedback(run).opinions()[0].messages] == ["A secret?"]
 
 
 def test_feedback_that_is_not_kept_is_taken_back(open_page: Open, run: Run) -> None:

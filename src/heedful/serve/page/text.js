@@ -20,7 +20,7 @@ const ENGLISH = {
   ask: "Ask anything",
   send: "Send",
   stop: "Stop",
-  note: "Answers can be wrong. Conversations stay in this browser.",
+  note: "Answers can be wrong. Conversations stay in this browser, but for those you rate or correct.",
   welcome: "What shall we try?",
   welcomeMore: "Everything is computed by the server that sent you this page.",
   welcomeBoth: "Both models will answer the same prompt.",
@@ -45,7 +45,7 @@ const ENGLISH = {
   betterField: "The answer you would have liked",
   save: "Save",
   improved: "Your answer",
-  thanks: "Kept beside the run.",
+  thanks: "Saved on the server, with the conversation, to train on.",
   tokens: "Tokens and their probabilities",
   tokensShort: "Each token by its probability: the stronger the colour, the less sure the model was.",
   noTokens: "No probabilities were kept for this answer.",
@@ -102,7 +102,7 @@ const ENGLISH = {
   noReportMore: "Make one, then open this page again:",
   report: "Report of the run",
   feedback: "Rated good: {up}. Rated bad: {down}. Written better: {better}. They become training data with",
-  noFeedback: "Rate answers, or write better ones: they are kept here and become training data.",
+  noFeedback: "Rate answers, or write better ones: the server keeps them, to train on.",
   code: "Code",
 };
 
@@ -126,7 +126,7 @@ const CHINESE = {
   ask: "想问什么？",
   send: "发送",
   stop: "停止",
-  note: "回答可能有误。对话只保存在此浏览器中。",
+  note: "回答可能有误。对话只保存在此浏览器中，打分或改写过的除外。",
   welcome: "想试点什么？",
   welcomeMore: "所有计算都在发送此页面的服务器上完成。",
   welcomeBoth: "两个模型将回答同一个问题。",
@@ -151,7 +151,7 @@ const CHINESE = {
   betterField: "你希望得到的回答",
   save: "保存",
   improved: "你的回答",
-  thanks: "已保存到训练目录。",
+  thanks: "已连同对话保存到服务器，可用于训练。",
   tokens: "词元及其概率",
   tokensShort: "每个词元按概率着色：颜色越深，模型越没把握。",
   noTokens: "此回答没有保留概率。",
@@ -208,7 +208,7 @@ const CHINESE = {
   noReportMore: "生成报告后重新打开此页面：",
   report: "训练报告",
   feedback: "好评：{up}，差评：{down}，改写：{better}。用下面的命令变成训练数据：",
-  noFeedback: "给回答打分，或写出更好的回答：它们会保存在这里，成为训练数据。",
+  noFeedback: "给回答打分，或写出更好的回答：服务器会保存它们，用于训练。",
   code: "代码",
 };
 
