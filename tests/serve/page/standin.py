@@ -25,6 +25,7 @@ class Script:
 
     say: Callable[[dict[str, Any]], list[str]] = lambda body: ["Yes", ", ", "of course", "."]
     pause: float = 0.0  # seconds before each piece
+    finish: str = "stop"
     models: tuple[str, ...] = ("tiny", "tiny-base")
     sampling: Sampling = field(default_factory=Sampling)  # where a request says nothing
     positions: int | None = None  # of the models, if the server tells it
@@ -75,7 +76,7 @@ async def _stream(script: Script, body: dict[str, Any]) -> AsyncIterator[str]:
     for number, piece in enumerate(script.say(body)):
         await asyncio.sleep(script.pause)
         yield _event({"content": piece}, [_logprob(piece, number)], None)
-    yield _event({}, None, "stop")
+    yield _event({}, None, script.finish)
     yield "data: [DONE]\n\n"
     script.left -= 1
 

@@ -62,6 +62,35 @@ def test_what_leaves_the_browser_is_said(
     assert [turn.content for turn in Feedback(run).opinions()[0].messages] == ["A secret?"]
 
 
+def test_what_is_said_of_an_answer_is_of_the_one_that_is_shown(open_page: Open, script: Script) -> None:
+    """A model's ending, tokens and rating are not those of the text that a person wrote in its place."""
+    script.finish = "length"
+    page = open_page()
+    page.send("Is it so?")
+    page.press("Bad answer")
+    own = (["Cut off at the limit of 4 tokens."], page.one(".facts").text, 1)
+
+    def beside() -> tuple[list[str], str, int]:
+        notes = page.texts(".outcome > :not(.tag)")
+        return (
+            notes,
+            "".join(page.texts(".facts")),
+            len(page.all('.answer [aria-label="Bad answer"][aria-pressed=true]')),
+        )
+
+    page.wait(lambda: beside() == own)
+    page.press("Write a better answer")
+    page.replace(".answer .edit textarea", "No, it is not.")
+    page.click(".answer .edit .primary")
+    page.wait(lambda: page.texts(".tag") == ["Your answer"])
+    assert page.answers() == ["No, it is not."] and beside() == ([], "", 0)
+    page.press("Tokens and their probabilities")
+    assert page.texts(".token") == ["Yes", ", ", "of course", "."]
+    assert page.texts(".tag") == ["The model's own answer"] and beside() == own
+    page.press("Tokens and their probabilities")
+    assert page.texts(".tag") == ["Your answer"] and page.answers() == ["No, it is not."]
+
+
 def test_feedback_that_is_not_kept_is_taken_back(open_page: Open, run: Run) -> None:
     page = open_page()
     page.allowed_messages = ["/feedback - Failed to load resource"]

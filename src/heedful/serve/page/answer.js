@@ -23,6 +23,11 @@ export class AnswerView {
     return shownAnswer(this.lane);
   }
 
+  /** Whether what is shown is the text that a person wrote: the tokens are always the model's. */
+  get isImproved() {
+    return this.answer.better !== null && this.mode !== "tokens";
+  }
+
   /** The answer grew: show it soon, and the slower that is, the less often. */
   changed() {
     if (!this.isRunning(this.answer)) this.show();
@@ -82,23 +87,24 @@ export class AnswerView {
     else showMarkdown(this.body, saidBy(this.lane));
   }
 
-  /** Say how the answer ended, where that is not plain to see. */
+  /** Say whose text is shown if there are two, and how the model's ended, where that is not plain to see. */
   outcome() {
     const { finish, error, text, better, trimmed, tokens } = this.answer;
-    const notes = [
-      better !== null && h("span.tag", {}, t("improved")),
+    const ending = [
       finish === "error" && h("span.error", { role: "alert" }, error),
       finish === "stopped" && h("span", {}, t("stopped")),
       finish === "length" && h("span", {}, t("lengthEnd", { tokens: countTokens(tokens.length) })),
       finish === "stop" && !text.trim() && h("span", {}, t("empty")),
       trimmed && h("span", {}, t("trimmed")),
     ];
-    return h("p.outcome", {}, notes.filter(Boolean));
+    const whose = better !== null && h("span.tag", {}, t(this.isImproved ? "improved" : "own"));
+    return h("p.outcome", {}, whose, this.isImproved ? [] : ending.filter(Boolean));
   }
 
   buttons() {
-    const { rating, text, error } = this.answer;
-    const copy = iconButton("copy", t("copy"), () => copyText(saidBy(this.lane), copy));
+    const { rating, text, better, error } = this.answer;
+    const rates = this.rates && !this.isImproved;
+    const copy = iconButton("copy", t("copy"), () => copyText(this.isImproved ? better : text, copy));
     const pressed = (on) => ({ "aria-pressed": String(on) });
     const rate = (value) => this.act.rate(rating === value ? null : value);
     const tokens = () => this.turn(this.mode === "tokens" ? "text" : "tokens");
@@ -107,11 +113,11 @@ export class AnswerView {
     return h("div.actions", {}, [
       copy,
       retry,
-      this.rates && iconButton("up", t("good"), () => rate("up"), pressed(rating === "up")),
-      this.rates && iconButton("down", t("bad"), () => rate("down"), pressed(rating === "down")),
+      rates && iconButton("up", t("good"), () => rate("up"), pressed(rating === "up")),
+      rates && iconButton("down", t("bad"), () => rate("down"), pressed(rating === "down")),
       this.rates && iconButton("pen", t("better"), () => this.turn("improve")),
       iconButton("tokens", t("tokens"), tokens, pressed(this.mode === "tokens")),
-      h("span.facts", { title: this.how() }, this.facts()),
+      !this.isImproved && h("span.facts", { title: this.how() }, this.facts()),
     ]);
   }
 
