@@ -18,7 +18,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 import heedful
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, typed
 from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, Opinion
@@ -54,7 +54,7 @@ def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
 
     @router.get("/about")
     def about() -> dict[str, Any]:
-        path = str(run.path) if run else None
+        path = typed(run.path) if run else None  # the page shows it in commands
         report = run is not None and run.report_file.is_file()
         sampling = {field: getattr(served, field) for field in SHOWN}
         return {"name": name, "version": heedful.__version__, "run": path, "report": report, "sampling": sampling}

@@ -34,7 +34,7 @@ def test_feedback_becomes_training_data(open_page: Open, script: Script, run: Ru
     assert [message["content"] for message in rows[0]["messages"]] == ["Is it so?", "No, it is not."]
     page.click("#open-run")
     page.wait(lambda: "Rated bad: 1" in page.text("#run"))
-    assert "heedful feedback export" in page.text("#run")
+    assert f"heedful feedback export '{run.path}'" in page.text("#run")  # its name has a space
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_the_report_is_shown_in_a_sandbox(client: TestClient, run: Run) -> None:
     assert client.get("/about").json() == {
         "name": "mine",
         "version": client.get("/about").json()["version"],
-        "run": str(run.path),
+        "run": f"'{run.path}'",  # as a shell takes it
         "report": True,
         "sampling": {"temperature": 0.5, "top_p": 1.0, "repetition_penalty": 1.2, "max_tokens": 256},
     }
