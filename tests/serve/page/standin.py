@@ -62,7 +62,7 @@ def stand_in(script: Script, run: Run | None) -> FastAPI:
         script.asked.append(body)
         if refusal := script.refuse(body):
             return JSONResponse(
-                {"error": refusal[1]}, refusal[0], headers={"Retry-After": "3"} if refusal[0] == 429 else {}
+                {"error": refusal[1]}, refusal[0], headers={"Retry-After": "3"} if refusal[0] in (429, 503) else {}
             )
         return StreamingResponse(_stream(script, body), media_type="text/event-stream")
 

@@ -192,9 +192,13 @@ def test_a_message_that_leaves_little_room_is_answered_in_it(open_page: Open, sc
 def test_refusals_are_sentences_and_can_be_tried_again(open_page: Open, script: Script) -> None:
     script.refuse = lambda body: (429, {"message": "Busy."})
     page = open_page()
-    page.allowed_messages = ["429 (Too Many", "500 (Internal"]
+    page.allowed_messages = ["429 (Too Many", "503 (Service", "500 (Internal"]
     page.send("Hello")
     assert page.texts(".outcome") == ["The server is busy. Try again in 3 s."]
+    script.refuse = lambda body: (503, {"message": "Shutting down."})
+    page.press("Try again")
+    page.wait(lambda: page.texts(".outcome") == ["That did not work: Shutting down."])
+    page.rest()
     script.refuse = lambda body: (500, {"message": "<b>Broken</b>."})
     page.press("Try again")
     page.wait(lambda: page.texts(".outcome") == ["That did not work: <b>Broken</b>."])
@@ -203,7 +207,7 @@ def test_refusals_are_sentences_and_can_be_tried_again(open_page: Open, script: 
     page.press("Try again")
     page.wait(lambda: page.answers() == ["Yes, of course."])
     page.rest()
-    assert page.texts(".versions") == ["3 / 3"]
+    assert page.texts(".versions") == ["4 / 4"]
 
 
 def test_a_key_is_asked_for_and_forgotten_with_the_tab(open_page: Open, script: Script, run: Run) -> None:

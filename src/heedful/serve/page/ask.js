@@ -63,6 +63,6 @@ async function attempt(body, answer, signal, onChange) {
 function sentence(error) {
   if (error.status === 0) return t(error.message === "unreachable" ? "unreachable" : "failed", { reason: error.message });
   if (TOO_LONG.includes(error.code)) return t("tooLong");
-  if (error.wait) return t("busy", { n: error.wait });
+  if (error.status === 429 && error.wait) return t("busy", { n: error.wait });
   return t("failed", { reason: error.message });
 }
