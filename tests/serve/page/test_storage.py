@@ -79,6 +79,30 @@ def test_old_probabilities_make_room_before_anything_is_lost(open_page: Open) ->
     assert kept == [0, 1]
 
 
+def test_an_answer_whose_probabilities_made_room_keeps_its_length(open_page: Open, script: Script) -> None:
+    script.finish = "length"
+    page = open_page()
+    page.send("Old")
+    page.click("#new")
+    page.wait(lambda: page.all(".welcome"))
+    page.js(
+        """const put = IDBObjectStore.prototype.put;
+        IDBObjectStore.prototype.put = () => {
+          IDBObjectStore.prototype.put = put;
+          throw new DOMException('', 'QuotaExceededError');
+        };"""
+    )
+    page.send("New")
+    page.browser.refresh()
+    page.wait(lambda: page.texts(".list a") == ["New", "Old"])
+    page.click(".list a", 1)
+    page.wait(lambda: page.texts(".bubble") == ["Old"])
+    assert page.texts(".outcome") == ["Cut off at the limit of 4 tokens."]
+    assert page.text(".facts").startswith("4 tokens, ")
+    page.press("Tokens and their probabilities")
+    assert page.answers() == ["No probabilities were kept for this answer."]
+
+
 def test_an_answer_that_a_closed_tab_left_was_stopped(open_page: Open, script: Script) -> None:
     script.say, script.pause = lambda body: ["word "] * 1000, 0.02
     page = open_page()

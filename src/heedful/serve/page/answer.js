@@ -1,6 +1,6 @@
 // One lane of an exchange: a model's answer, its other versions, and what can be done with it.
 
-import { saidBy, shownAnswer } from "./conversation.js";
+import { lengthOf, saidBy, shownAnswer } from "./conversation.js";
 import { copyText, fit, h, iconButton } from "./dom.js";
 import { showMarkdown } from "./markdown.js";
 import { countTokens, t } from "./text.js";
@@ -89,11 +89,11 @@ export class AnswerView {
 
   /** Say whose text is shown if there are two, and how the model's ended, where that is not plain to see. */
   outcome() {
-    const { finish, error, text, better, trimmed, tokens } = this.answer;
+    const { finish, error, text, better, trimmed } = this.answer;
     const ending = [
       finish === "error" && h("span.error", { role: "alert" }, error),
       finish === "stopped" && h("span", {}, t("stopped")),
-      finish === "length" && h("span", {}, t("lengthEnd", { tokens: countTokens(tokens.length) })),
+      finish === "length" && h("span", {}, t("lengthEnd", { tokens: countTokens(lengthOf(this.answer)) })),
       finish === "stop" && !text.trim() && h("span", {}, t("empty")),
       trimmed && h("span", {}, t("trimmed")),
     ];
@@ -122,8 +122,7 @@ export class AnswerView {
   }
 
   facts() {
-    const { tokens, seconds } = this.answer;
-    return t("facts", { tokens: countTokens(tokens.length), seconds: seconds.toFixed(1) });
+    return t("facts", { tokens: countTokens(lengthOf(this.answer)), seconds: this.answer.seconds.toFixed(1) });
   }
 
   how() {

@@ -3,8 +3,8 @@
 // conversation  { id, updated, system, exchanges }
 // exchange      { id, prompt, lanes }            one prompt; a lane for each model that was asked
 // lane          { model, answers, shown }        the versions of its answer, and which is looked at
-// answer        { id, messages, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better, model }
-//               `model` gave it, where the lane has gone on with another one;
+// answer        { id, messages, text, tokens, finish, error, trimmed, seconds, temperature, seed, rating, better, model, length }
+//               `model` gave it, where the lane has gone on with another one; `length` counts its tokens, where they were given up for room;
 //               `trimmed` is how many of the oldest turns were left out; `messages` are those that the model saw; what stands before an answer may change later
 
 const id = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
@@ -28,6 +28,9 @@ export const shownAnswer = (lane) => lane.answers[lane.shown];
 
 /** Give what counts as said: the user's better answer before the model's own. */
 export const saidBy = (lane) => shownAnswer(lane)?.better ?? shownAnswer(lane)?.text ?? "";
+
+/** Give how many tokens an answer has: of those whose probabilities made room, only their number was kept. */
+export const lengthOf = (answer) => answer.length ?? answer.tokens.length;
 
 /** Give all answers of a conversation, in every version. */
 export const answersOf = ({ exchanges }) => exchanges.flatMap(({ lanes }) => lanes).flatMap(({ answers }) => answers);

@@ -1,7 +1,7 @@
 // What the browser keeps: conversations in IndexedDB, settings in localStorage. Without either, the tab's memory.
 // Tabs share it: each tells the others what it wrote, and none writes over what it has not seen.
 
-import { answersOf, merge } from "./conversation.js";
+import { answersOf, lengthOf, merge } from "./conversation.js";
 
 const SETTINGS = "heedful-page"; // "heedful-settings" held numbers that nobody chose, from when all were kept
 
@@ -105,7 +105,7 @@ class Store {
   /** Give up the probabilities of all other conversations: most of what is stored, and the least missed. */
   async forgetTokens(except) {
     const forget = (conversation) => {
-      for (const answer of answersOf(conversation)) answer.tokens = [];
+      for (const answer of answersOf(conversation)) Object.assign(answer, { length: lengthOf(answer), tokens: [] });
     };
     for (const conversation of this.list().filter((one) => one.id !== except.id)) {
       if (this.kept.has(conversation.id)) await this.write(conversation, forget);
