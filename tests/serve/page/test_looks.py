@@ -111,6 +111,29 @@ def test_the_report_reaches_nothing(open_page: Open, run: Run) -> None:
     page.browser.switch_to.default_content()
 
 
+def test_the_run_is_a_place_of_its_own(open_page: Open) -> None:
+    page = open_page()
+    page.send("Hello")
+
+    def place() -> tuple[str, list[str], int]:
+        marked = page.texts("[aria-current=page]")
+        return page.browser.title, marked, len(page.browser.find_elements("css selector", "#skip:not([hidden])"))
+
+    page.click("#open-run")
+    page.wait(lambda: place() == ("The run · heedful", ["The run"], 0))
+    page.click(".list a")
+    page.wait(lambda: place() == ("Hello · heedful", ["Hello"], 1))
+
+
+def test_a_report_is_shown_when_it_is_there(open_page: Open, run: Run) -> None:
+    page = open_page()
+    page.click("#open-run")
+    page.wait(lambda: "heedful report" in page.text("#run"))
+    (run.path / "report.html").write_text("<h1>Report</h1>", encoding="utf-8")
+    page.click("#open-run")
+    page.one("#run iframe")
+
+
 @pytest.mark.parametrize("system", ["light", "dark"])
 def test_the_report_has_the_theme_of_the_page(open_page: Open, run: Run, system: str) -> None:
     report = '<meta name="color-scheme" content="light dark"><h1>Report</h1>'

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { ask } from "./ask.js";
-import { addAnswer, answersOf, newConversation, newExchange, saidBy, shownAnswer, titleOf, toOpinion } from "./conversation.js";
+import { addAnswer, answersOf, newConversation, newExchange, saidBy, shownAnswer, toOpinion } from "./conversation.js";
 import { byId, fit, icon, speak, toast } from "./dom.js";
 import { exportRows } from "./export.js";
 import { labelFrame, showList, showModels, showRun, slideSidebar } from "./frame.js";
@@ -101,8 +101,7 @@ class App {
   }
 
   showList() {
-    showList(this.store.list(), this.conversation, (one) => this.remove(one));
-    document.title = [titleOf(this.conversation), "heedful"].filter(Boolean).join(" · ");
+    showList(this.store.list(), byId("run").hidden ? this.conversation : null, (one) => this.remove(one));
   }
 
   showComposer() {
@@ -126,11 +125,11 @@ class App {
     const [, place, id] = location.hash.split("/");
     const run = place === "run" && this.about.run;
     byId("run").hidden = !run;
-    for (const part of ["thread", "composer", "models", "export"]) byId(part).hidden = Boolean(run);
+    for (const part of ["thread", "composer", "models", "export", "skip"]) byId(part).hidden = Boolean(run);
     if (place === "c" && this.store.kept.has(id)) this.conversation = this.store.kept.get(id);
     else if (!run && this.conversation.exchanges.length) this.conversation = newConversation(this.settings.system);
     this.show();
-    if (run) showRun(this.about).catch((error) => this.tell(error));
+    if (run) showRun().catch((error) => this.tell(error));
     else byId("prompt").focus({ preventScroll: true });
   }
 
@@ -274,7 +273,7 @@ class App {
     addEventListener("hashchange", () => this.route());
     byId("skip").onclick = (event) => (event.preventDefault(), prompt.focus());
     byId("new").onclick = () => (location.hash === "#/" || location.hash === "" ? this.route() : (location.hash = "#/"));
-    byId("open-run").onclick = () => (location.hash = "#/run");
+    byId("open-run").onclick = () => (location.hash === "#/run" ? this.route() : (location.hash = "#/run"));
     byId("export").onclick = () => exportRows([this.conversation]);
     byId("open-settings").onclick = () => openSettings({
       settings: this.settings,

@@ -1,11 +1,11 @@
 // What stands around a conversation: the list of conversations, the choice of models, the run.
 
-import { feedbackCounts, reportAddress } from "./api.js";
+import { about, feedbackCounts, reportAddress } from "./api.js";
 import { titleOf } from "./conversation.js";
 import { byId, copyText, h, icon, iconButton } from "./dom.js";
 import { t } from "./text.js";
 
-/** List the conversations; the open one is marked. */
+/** List the conversations; the place that is open is marked and named: a conversation, or the run where that is null. */
 export function showList(conversations, current, remove) {
   const rows = conversations.map((conversation) => {
     const title = titleOf(conversation);
@@ -14,6 +14,9 @@ export function showList(conversations, current, remove) {
     return h("li", {}, link, iconButton("trash", t("remove", { title }), () => remove(conversation)));
   });
   byId("list").replaceChildren(...rows);
+  if (current) byId("open-run").removeAttribute("aria-current");
+  else byId("open-run").setAttribute("aria-current", "page");
+  document.title = [current ? titleOf(current) : t("run"), "heedful"].filter(Boolean).join(" · ");
 }
 
 /** Offer the models as one choice; with one model there is only its name. */
@@ -46,11 +49,12 @@ export function labelFrame() {
 }
 
 /** Show the run: what people said of its answers, and its report in a frame that can reach nothing. */
-export async function showRun(about) {
+export async function showRun() {
   const box = byId("run");
-  const feedback = feedbackLine(about.run, await feedbackCounts());
-  if (!about.report) {
-    const missing = h("div.welcome", {}, h("h1", {}, t("noReport")), h("p", {}, t("noReportMore")), command(`heedful report ${about.run}`));
+  const [{ run, report }, counts] = await Promise.all([about(), feedbackCounts()]);
+  const feedback = feedbackLine(run, counts);
+  if (!report) {
+    const missing = h("div.welcome", {}, h("h1", {}, t("noReport")), h("p", {}, t("noReportMore")), command(`heedful report ${run}`));
     box.replaceChildren(feedback, missing);
     return;
   }
