@@ -157,6 +157,15 @@ def test_only_whole_answers_are_learned(open_page: Open) -> None:
     assert weights == [None, [0, 0, 0, 0, 1, 1]]
 
 
+def test_an_export_without_a_lesson_says_why_there_is_none(open_page: Open) -> None:
+    page = open_page()
+    page.send("Is it so?")
+    page.press("Bad answer")
+    page.wait(lambda: page.all('[aria-pressed="true"]'))
+    page.click("#export")
+    page.wait(lambda: any("rated bad are no lesson" in text for text in page.texts(".toast")))
+
+
 def test_the_export_is_a_file_that_train_reads(open_page: Open, script: Script) -> None:
     script.say = lambda body: ["So ", "it is 世界."]
     page = open_page()
