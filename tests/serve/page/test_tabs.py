@@ -111,7 +111,9 @@ def test_a_rating_on_its_way_stays_when_another_tab_writes(page: Page) -> None:
         page.send("Two")
     page.wait(lambda: page.texts(".bubble") == ["One", "Two"])
     page.js("window.letGo()")
-    page.rest()
+    kept = """const { openStore } = await import("/page/store.js");
+    return (await (await openStore()).load())[0].exchanges[0].lanes[0].answers[0].rating;"""
+    page.wait(lambda: page.js(kept) == "up")
     page.browser.refresh()
     page.wait(lambda: page.texts(".bubble") == ["One", "Two"])
     page.wait(lambda: page.all("button[aria-pressed=true]"))
