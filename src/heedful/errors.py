@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -91,9 +92,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean '{near[0]}'?" if near else ""
 
 
-def install(extra: str) -> str:
-    """Say how the packages of an extra are installed: nothing of heedful is on a package index."""
-    return f"Run pip install -e '.[{extra}]' in your clone of heedful."
+def install(*packages: str) -> str:
+    """Say how packages are installed to where heedful is, whichever environment is active."""
+    return f"Run {typed(sys.executable)} -m pip install {' '.join(map(shlex.quote, packages))}."
+
+
+def install_extra(extra: str) -> str:
+    """Say how the packages of an extra are installed: nothing of heedful itself is on a package index."""
+    from importlib.metadata import requires  # it takes time that `heedful --help` has not
+
+    wanted = (line.replace('"', "'").partition(";") for line in requires("heedful") or ())
+    return install(*(package.strip() for package, _, when in wanted if when.strip() == f"extra == '{extra}'"))
 
 
 @contextmanager

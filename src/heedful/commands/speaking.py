@@ -11,7 +11,7 @@ from typing import Any
 from heedful import pipeline
 from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean
-from heedful.errors import UsageError, install
+from heedful.errors import UsageError, install_extra
 from heedful.records import Message
 from heedful.report import screen
 from heedful.run import holds_run, open_run
@@ -68,7 +68,7 @@ def serve(run_or_model: str, options: ServerOptions, settings: Mapping[str, Any]
         from heedful.serve.limits import Limits
         from heedful.serve.page_routes import page_routes
     except ModuleNotFoundError as error:
-        raise UsageError("`heedful serve` needs more packages.", install("serve")) from error
+        raise UsageError("`heedful serve` needs more packages.", install_extra("serve")) from error
     key = read_key(options.key_file, API_KEY)
     check_host(options.host, key)
     config = answer_config(run_or_model, settings)

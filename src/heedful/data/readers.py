@@ -21,7 +21,7 @@ from heedful.data.cells import column_names, delimiter, refuse_doubled, table
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
 from heedful.data.misplaced import not_rows
 from heedful.data.unpack import Open, unpacked
-from heedful.errors import DataError, install
+from heedful.errors import DataError, install_extra
 from heedful.records import Place
 
 TABLES = ("csv", "tsv")  # endings of tables that are text
@@ -244,7 +244,7 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError(f"Reading {name} needs pyarrow.", install("data")) from error
+        raise DataError(f"Reading {name} needs pyarrow.", install_extra("data")) from error
     row = 0
     with opened() as stream:
         try:

@@ -29,7 +29,7 @@ from heedful.data.readers import READERS, TABLES, RawRow, as_json, file_type, re
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
-from heedful.errors import DataError, did_you_mean, install
+from heedful.errors import DataError, did_you_mean, install_extra
 from heedful.records import Place
 from heedful.reporter import PROGRESS_MIB, SILENT, Reporter
 
@@ -194,7 +194,7 @@ def _hub(name: str) -> list[Source]:
         import datasets
     except ImportError as error:
         problem = f"There is no file or folder {name}, and reading a data set of the Hugging Face hub needs datasets."
-        raise DataError(problem, install("data")) from error
+        raise DataError(problem, install_extra("data")) from error
     try:
         loaded = datasets.load_dataset(name)
         splits = {str(split): rows for split, rows in loaded.items()}

@@ -175,5 +175,5 @@ def _package(name: str) -> Any:
     except ImportError:
         raise UsageError(
             f"run.track={name} needs the package {name}, which is not installed.",
-            f"Run pip install {name}. For all trackers: {install('track')}",
+            install(name),
         ) from None

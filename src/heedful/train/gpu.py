@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 
 from heedful.config import PACKED, TrainConfig
-from heedful.errors import UsageError, install
+from heedful.errors import UsageError, install_extra
 
 
 def check_gpu(config: TrainConfig) -> None:
@@ -19,4 +19,4 @@ def check_gpu(config: TrainConfig) -> None:
             "Leave it out: --method lora needs little memory too.",
         )
     if wanted and find_spec("bitsandbytes") is None:
-        raise UsageError(f"{wanted} needs bitsandbytes.", install("gpu"))
+        raise UsageError(f"{wanted} needs bitsandbytes.", install_extra("gpu"))
