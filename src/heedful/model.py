@@ -259,8 +259,7 @@ def written_whole(folder: Path, before: Callable[[], None] = lambda: None) -> It
 
 def _check_folder(folder: Path) -> None:
     """Refuse what cannot be loaded safely, saying what is missing or unwanted."""
-    config = folder / "config.json"
-    if not config.is_file():
+    if not (config := folder / "config.json").is_file():
         raise ModelError(
             f"{folder} is not a model folder: it has no config.json.", "Name a run, or what save_pretrained wrote."
         )
