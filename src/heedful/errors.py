@@ -99,9 +99,12 @@ def install(*packages: str) -> str:
 
 def install_extra(extra: str) -> str:
     """Say how the packages of an extra are installed: nothing of heedful itself is on a package index."""
-    from importlib.metadata import requires  # it takes time that `heedful --help` has not
+    from importlib.metadata import PackageNotFoundError, requires  # it takes time that `heedful --help` has not
 
-    wanted = (line.replace('"', "'").partition(";") for line in requires("heedful") or ())
+    try:
+        wanted = [line.replace('"', "'").partition(";") for line in requires("heedful") or ()]
+    except PackageNotFoundError:  # run from a folder of sources
+        return install("-e", f".[{extra}]").removesuffix(".") + " in your clone of heedful."
     return install(*(package.strip() for package, _, when in wanted if when.strip() == f"extra == '{extra}'"))
 
 

@@ -25,7 +25,7 @@ UPDATES, ANSWERS, STREAM = "smollm2", "answers", "stream"
 CELLS = {  # a row of the README's table -> the race, and who is how many times as slow as whom, on Xeon and EPYC
     "an update of SmolLM2-135M, against TRL at its best settings": (UPDATES, ("trl", "heedful tree")),
     "the same, against transformers' Trainer": (UPDATES, ("transformers Trainer", "heedful tree")),
-    "the same with rows padded, no beginning shared, as TRL and the Trainer have it: against TRL": (
+    "the same, no beginning shared (heedful's rows padded, TRL's padding-free): against TRL": (
         UPDATES, ("trl", "heedful padded"),
     ),
     "learning every token, against the tutorial's loop, which is in fp32 on both": (

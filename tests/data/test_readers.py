@@ -1,6 +1,7 @@
 """Every kind of file gives the same rows with their places; every broken one gives one sentence with its place."""
 
 import gzip
+import importlib.metadata
 import json
 import sys
 from pathlib import Path
@@ -85,9 +86,17 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(sys, "executable", "/a b/python")
     told = refusal(write(tmp_path / "d.parquet", b"PAR1"))
-    packages = "'datasets>=4' 'pyarrow>=20'"
-    assert told == f"Reading d.parquet needs pyarrow. Run {sys.executable} -m pip install {packages}."
+    assert told == "Reading d.parquet needs pyarrow. Run '/a b/python' -m pip install 'datasets>=4' 'pyarrow>=20'."
+
+    def absent(name: str) -> list[str]:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", absent)  # as of sources that were never installed
+    assert refusal(tmp_path / "d.parquet").endswith(
+        "Run '/a b/python' -m pip install -e '.[data]' in your clone of heedful."
+    )
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,9 @@ def test_a_run_without_its_receipt_has_no_card(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "mine")
     run.receipt_file.unlink()
     assert card.write_card(run) is None
+
+
+@pytest.mark.parametrize("text", ["a", "`a", "a`", "``", "a `b`` c"])
+def test_code_of_the_card_is_read_as_it_was(text: str) -> None:
+    (found,) = (token for token in _tokens(card._code(text)) if token.type == "code_inline")
+    assert found.content == text

@@ -92,7 +92,7 @@ def test_a_missing_package_is_one_sentence(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
         UsageError,
-        match=rf"run.track={name} needs the package {name}, which is not installed. Run \S+ -m pip install {name}",
+        match=rf"run.track={name} needs the package {name}, which is not installed. Run .+ -m pip install {name}",
     ):
         check(track(name))
 

@@ -33,7 +33,7 @@ def test_without_a_gpu_it_is_refused_before_any_work(
 def test_without_bitsandbytes_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs bitsandbytes\. Run \S+ -m pip install 'bitsandbytes>="):
+    with pytest.raises(UsageError, match=r"needs bitsandbytes\. Run .+ -m pip install 'bitsandbytes>="):
         gpu.check_gpu(TrainConfig(optimizer="adamw_8bit"))
     gpu.check_gpu(TrainConfig())
 
