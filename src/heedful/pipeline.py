@@ -129,4 +129,4 @@ def export(
     run = open_run(run)
     with lock(run):  # its files must be those of one model, from the first to the last that is read
         job = plan(run, to, quantize, adapter, out, force)
-        return carry_out(job, parts(run.located(run.config()).data), TERMINAL)
+        return carry_out(job, parts(run.located(run.config()).data, TERMINAL), TERMINAL)

@@ -31,9 +31,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
-def test_the_folder_loads_as_it_is(run: Run, kind: str, tmp_path: Path) -> None:
+def test_the_folder_loads_as_it_is(run: Run, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run.model / "README.md").write_text("# card")
     made = pipeline.export(run, quantize=kind, out=tmp_path / "out")
+    assert "data cannot be read, so the set that ships gives the questions" in " ".join(capsys.readouterr().err.split())
     dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[kind]
     model = AutoModelForCausalLM.from_pretrained(made.path, dtype="auto")
     assert model.dtype == dtype

@@ -49,7 +49,7 @@ def carry_out(job: Job, parts: Sequence[Sequence[Conversation]], reporter: Repor
     """Write, verify, publish. Whatever happens, the place holds the old artefact, the new one, or nothing."""
     started = time.perf_counter()
     with _workplace(job.out) as work:
-        reporter.say("Answering test questions with the run's own model")
+        reporter.say("Answering questions with the run's own model")
         reference = _refer(job, parts)
         checked = _adapter(job, reference, reporter)
         content = work / job.out.name

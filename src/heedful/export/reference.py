@@ -23,6 +23,7 @@ from heedful.errors import DataError, ExportError, ModelError, UsageError
 from heedful.generate.engine import Engine
 from heedful.heap import give_back_pages
 from heedful.records import Conversation, Message, Sampling
+from heedful.reporter import Reporter
 
 QUESTIONS = 20
 ANSWER_TOKENS = 32  # of each answer are compared
@@ -63,11 +64,12 @@ class Agreement:
             self.different += 1
 
 
-def parts(data: DataConfig) -> list[Sequence[Conversation]]:
+def parts(data: DataConfig, reporter: Reporter) -> list[Sequence[Conversation]]:
     """Return the run's rows, those held back first; the set that ships, where the run's data is not there any more."""
     try:
         splits, _ = load_splits(data)
-    except (DataError, UsageError):
+    except (DataError, UsageError) as error:
+        reporter.say(f"The run's data cannot be read, so the set that ships gives the questions: {error.problem}")
         splits, _ = load_splits(data.model_copy(update={"path": "builtin", "format": "auto", "columns": {}}))
     return [splits.test, splits.validation, splits.train]
 

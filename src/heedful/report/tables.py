@@ -110,7 +110,8 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
             screen.out.print(told, style="dim")
         if "asked" in part:
             tokens = part["tokens"]["prompt"] + part["tokens"]["completion"]
-            text = f"{part['unscored']} of {part['asked']} replies could not be scored; {tokens:,} tokens in all."
+            text = f"{part['unscored']} of {part['asked']} replies could not be scored"
+            text += f"; {tokens:,} tokens in all." if tokens else "."  # not every server counts them
             screen.out.print(text, style="dim" if not part["unscored"] else "yellow")
         for entry in part.get("unscored_examples", ()):
             told = entry.get("reason") or f"the reply {entry['reply']!r}"
