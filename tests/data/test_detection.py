@@ -152,6 +152,22 @@ def test_the_columns_that_are_proposed_are_read_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "proposed"),
+    [
+        ("Question Answer Response", "question=Question,answer=Answer"),
+        ("Question Answer Completion", "question=Question,answer=Answer"),
+        ("Prompt Instruction Output", "instruction=Instruction,output=Output"),
+        ("Instruction Output Answer", "instruction=Instruction,output=Output"),
+        ("Category Instruction Question Response", "instruction=Instruction,response=Response"),
+    ],
+)
+def test_a_column_of_the_formats_own_name_is_proposed_before_another(names: str, proposed: str) -> None:
+    row = {name: f"A text of {name}." for name in names.split()}
+    with pytest.raises(BadRow, match=f"--columns {proposed}[.]"):
+        to_conversation(raw(row), choose([raw(row)], "auto", {}))
+
+
+@pytest.mark.parametrize(
     "row",
     [
         {"message_id": "1", "parent_id": None, "text": "Hi?", "role": "prompter"},

@@ -176,12 +176,12 @@ def _renaming(meant: Mapping[str, str | None], choice: FormatChoice) -> str:
 
 
 def _meant(form: Format, at: int, fields: Fields) -> str | None:
-    """Find the column that may hold what a row lacks: named as in another format, or nearly as in this one."""
+    """Find the column that may hold what a row lacks: named as in this format, as in another, or nearly."""
     kind = list if len(form.needs) == 1 else str
     free = {_plain(key): key for key in _telling(fields) if isinstance(fields[key], kind) and key not in form.fields}
     others = [name for other in FORMATS.values() if len(other.needs) == len(form.needs) for name in other.needs[at]]
     near = difflib.get_close_matches(form.needs[at][0], free, n=1, cutoff=0.6)
-    return next((free[name] for name in (*others, *near) if name in free), None)
+    return next((free[name] for name in (*form.needs[at], *others, *near) if name in free), None)
 
 
 def _in_other_letters(names: Iterable[str], fields: Fields) -> dict[str, str]:
