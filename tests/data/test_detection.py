@@ -125,6 +125,21 @@ def test_a_misspelt_column_leads_to_the_nearest_format(row: dict[str, Any], name
             {"question": "Hi?", " answer": "Hello."},  # --columns strips names
             'field "answer" is missing (the row has " answer"; did you mean "answer"?). Rename the column.',
         ),
+        (  # what no system prompt and no history can be is not proposed as one
+            {"Instruction": "Hi?", "Output": "Hello.", "System": 5, "History": "Hi? Hello.", "Input": ""},
+            'field "instruction" is missing (the row has "Instruction"; did you mean "instruction"?). Rename the '
+            "columns, or name them with --columns instruction=Instruction,output=Output,input=Input.",
+        ),
+        (
+            {"Instruction": "Hi?", "Output": "Hello.", "System": None, "History": [["Hi?", "Hello."]]},
+            'field "instruction" is missing (the row has "Instruction"; did you mean "instruction"?). Rename the '
+            "columns, or name them with --columns "
+            "instruction=Instruction,output=Output,system=System,history=History.",
+        ),
+        (
+            {"question": "Hi?", "answer, short": "Hello."},  # --columns parts names there
+            'field "answer" is missing (the row has "answer, short"; did you mean "answer"?). Rename the column.',
+        ),
         (
             {"output": "Hello.", "meta_instruction": "Be kind."},
             'field "instruction" is missing (the row has "output" and',

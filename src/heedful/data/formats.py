@@ -160,7 +160,7 @@ def _missing(form: Format, fields: Fields, choice: FormatChoice) -> BadRow:
     }
     lacks, near = next(iter(meant.items()))
     has = f'the row has "{near}"; did you mean "{lacks}"?' if near else f"the row has {listed(fields)}"
-    fix = _renaming(meant | _in_other_letters(form.may, fields), choice)
+    fix = _renaming(meant | _optional(form, fields), choice)
     return BadRow(f'field "{lacks}" is missing ({has})', fix, f'field "{lacks}" is missing')
 
 
@@ -184,10 +184,10 @@ def _meant(form: Format, at: int, fields: Fields) -> str | None:
     return next((free[name] for name in (*form.needs[at], *others, *near) if name in free), None)
 
 
-def _in_other_letters(names: Iterable[str], fields: Fields) -> dict[str, str]:
-    """Find the columns whose names differ from a field's in case and outer white space alone."""
-    plain = {_plain(key): key for key in fields}
-    return {name: plain[name] for name in names if name in plain and name not in fields}
+def _optional(form: Format, fields: Fields) -> dict[str, str]:
+    """Find columns named as optional fields but for case and outer white space, and of the kind that is read there."""
+    kinds = {name: list | None if name == "history" else str | None for name in form.may if name not in fields}
+    return {_plain(key): key for key, value in fields.items() if isinstance(value, kinds.get(_plain(key), ()))}
 
 
 def _plain(name: str) -> str:
