@@ -274,9 +274,10 @@ def test_the_header_shows_what_parts_cells(tmp_path: Path, sign: str, called: st
 
     said: list[str] = []
     told = f"The cells of {path} are parted by {called}, as its header shows."
+    usual = (name, sign) == ("d.tsv", "\t")
     for _ in range(2):  # read, and remembered
-        assert load_splits(DataConfig(path=str(path)), Reporter(said.append))[1].notes[0] == told
-    assert said.count(told) == 2
+        assert (told in load_splits(DataConfig(path=str(path)), Reporter(said.append))[1].notes) is not usual
+    assert said.count(told) == 2 * (not usual)
 
 
 @pytest.mark.parametrize("header", ["question", '"question; and | what"', '"question, long"'])

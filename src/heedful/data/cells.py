@@ -6,13 +6,14 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from heedful.data.unpack import Open
 from heedful.errors import DataError
 
 NO_NAME = "(no name)"  # what the receipt calls a column without one
+TABLES = {"csv": ",", "tsv": "\t"}  # a text table's ending, and what parts its cells as a rule
 SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # that may part cells, the usual one first
 
 
@@ -27,13 +28,13 @@ def table(opened: Open) -> Iterator[TextIO]:
         csv.field_size_limit(limit)
 
 
-def delimiter(opened: Open) -> str:
-    """Return what parts a table's cells: a comma, unless its header is one cell then and several with another sign."""
-    for sign in SIGNS:
-        with table(opened) as text:
-            if len(next((cells for cells in csv.reader(text, delimiter=sign) if cells), ())) > 1:
+def delimiter(opened: Open, usual: str) -> str:
+    """Return what parts a table's cells: what does as a rule, unless another sign alone makes several of its header."""
+    for sign in sorted(SIGNS, key=lambda sign: sign != usual):
+        with table(opened) as text, suppress(csv.Error):
+            if len(next((cells for cells in csv.reader(text, delimiter=sign, strict=True) if cells), ())) > 1:
                 return sign
-    return ","
+    return usual
 
 
 def column_names(cells: list[str], where: str) -> list[str]:

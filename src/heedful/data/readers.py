@@ -14,17 +14,17 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
-from heedful.data.cells import column_names, delimiter, refuse_doubled, table
+from heedful.data.cells import TABLES, column_names, delimiter, refuse_doubled, table
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
 from heedful.data.misplaced import not_rows
 from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, install_extra
 from heedful.records import Place
 
-TABLES = ("csv", "tsv")  # endings of tables that are text
 BATCH = 2048  # rows of a Parquet file read at once
 
 
@@ -215,9 +215,9 @@ def _read_lines(opened: Open, name: str) -> Iterator[RawRow]:
             yield RawRow(value, Place(name, row, line), problem)
 
 
-def _read_csv(opened: Open, name: str) -> Iterator[RawRow]:
+def _read_csv(opened: Open, name: str, usual: str) -> Iterator[RawRow]:
     """Read the cells of a table below a line of column names."""
-    sign = delimiter(opened)
+    sign = delimiter(opened, usual)
     with table(opened) as text:
         reader = csv.reader(text, delimiter=sign, strict=True)
         header: list[str] = []
@@ -265,6 +265,6 @@ READERS: dict[str, Callable[[Open, str], Iterator[RawRow]]] = {
     "json": _text(_read_json),
     "jsonl": _text(_read_many),
     "ndjson": _text(_read_many),
-    **dict.fromkeys(TABLES, _text(_read_csv)),
+    **{ending: _text(partial(_read_csv, usual=sign)) for ending, sign in TABLES.items()},
     "parquet": _read_parquet,
 }

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 from heedful.address import redacted, scheme_of
 from heedful.clean import check_unicode
-from heedful.data.cells import SIGNS, delimiter
+from heedful.data.cells import SIGNS, TABLES, delimiter
 from heedful.data.download import check_url, fetched
 from heedful.data.fields import listed
 from heedful.data.folder import KINDS, PART_NAMED, no_part_in, parts_in
-from heedful.data.readers import READERS, TABLES, RawRow, as_json, file_type, read_rows
+from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
@@ -165,9 +165,11 @@ def _read(file: _File, reporter: Reporter) -> Source:
 
 
 def _note(file: _File) -> str:
-    """Say what parts a table's cells where no comma does, or nothing."""
-    sign = delimiter(unpacked(file.opened, file.name, file.packed)) if file.ending in TABLES else ","
-    return "" if sign == "," else f"The cells of {file.name} are parted by {SIGNS[sign]}, as its header shows."
+    """Say what parts a table's cells where the usual sign does not, or nothing."""
+    if not (usual := TABLES.get(file.ending)):
+        return ""
+    sign = delimiter(unpacked(file.opened, file.name, file.packed), usual)
+    return "" if sign == usual else f"The cells of {file.name} are parted by {SIGNS[sign]}, as its header shows."
 
 
 def _near_file(path: Path) -> str:

@@ -18,7 +18,7 @@ from heedful.data.readers import RawRow
 from heedful.records import Place
 from heedful.store import Items, Writer, kept, numbers
 
-VERSION = 3  # goes up when the same file would be read otherwise
+VERSION = 4  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so
 
 
