@@ -1,7 +1,7 @@
 """`heedful generate --data`: every row of a file is answered, and each answer kept as soon as it is whole.
 
 The answers lie in OUT.unfinished until there are all: a line with a hash of what they depend on, then a line each with
-what ended it, in the order in which they came.
+what ended it (unknown of one that an older version kept), in the order in which they came.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _read(whole: bytes | None, unfinished: Path, key: str) -> Answers:
         head, *answers = map(json.loads, whole.split(b"\n")[:-1])
         if head != {"key": key}:
             raise ValueError
-        return {int(row): (str(text), str(finish)) for row, text, finish in answers}
+        return {int(row): (str(text), str(*finish)) for row, text, *finish in answers}
     except (ValueError, TypeError, RecursionError):
         raise UsageError(
             f"{unfinished} does not hold answers of this model, by these settings, to these rows.",
