@@ -72,6 +72,7 @@ def test_every_leaf_says_what_it_may_be() -> None:
     assert may_be["train.clip"] == "number above 0 | null"
     assert may_be["encode.batch_tokens"] == "whole number from 1 | auto"
     assert may_be["train.batch_size"] == "whole number from 1 | auto"
+    assert may_be["train.seed"] == "whole number from 0 below 2**63"
     assert may_be["run.track"] == "tensorboard | trackio | mlflow | wandb | null"
     assert may_be["evaluate.after_training"] == "true | false"
 

@@ -233,5 +233,8 @@ def test_questions_are_those_that_the_model_was_asked(tmp_path: Path) -> None:
     columns = {"instruction": "instruction", "response": "response", "context": "about"}
     write_json(run.receipt_file, kept | {"data": kept["data"] | {"format": "dolly", "columns": columns}})
     first = {"instruction": "Name a fruit.", "response": "Apple.", "prompt": "### Name a fruit. ###"}
-    asked = questions(Facts(run), [first, {"instruction": "And here?", "response": "Pear.", "about": "A pear."}])
-    assert asked == [("Name a fruit.", "Apple."), ("And here?\n\nA pear.", "Pear.")]
+    rows = [first, {"instruction": "And here?", "response": "Pear.", "about": "A pear."}]
+    assert questions(Facts(run), rows) == [("Name a fruit.", "Apple."), ("And here?\n\nA pear.", "Pear.")]
+
+    other = [{"question": "Which?", "answer": "Both."}]
+    assert questions(Facts(run, "other.json"), other) == [("Which?", "Both.")]  # whose format is their own
