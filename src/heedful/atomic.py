@@ -102,7 +102,7 @@ def remove_leftovers(folder: Path, of: str = "*") -> None:
         found = LEFTOVER.fullmatch(leftover.name)
         if found is None or is_alive(int(found[3])):
             continue  # a name that is not ours, or of one who is still at work
-        if found[2] and not (folder / found[1]).exists():
+        if found[2] and leftover.is_dir() and not (folder / found[1]).exists():
             os.rename(leftover, folder / found[1])
         elif leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

@@ -212,12 +212,18 @@ def test_what_a_kill_left_half_written_goes_when_the_run_begins(tmp_path: Path) 
         (run / name).mkdir(parents=True)
     (run / f".merged.tmp-{alive}").mkdir()  # of an export into the run's folder, which goes on
     kept = [f".merged.tmp-{alive}", f".report.html.tmp-{alive}", ".notes.tmp-mine"]
-    for name in (f".report.html.tmp-{dead}", f"checkpoints/.MANIFEST.json.tmp-{dead}", *kept[1:]):
+    for name in (
+        f".report.html.tmp-{dead}",
+        f".notes.tmp-old-{dead}",
+        f"checkpoints/.MANIFEST.json.tmp-{dead}",
+        *kept[1:],
+    ):
         (run / name).write_text("half")
     (run / f".model.tmp-old-{dead}/.README.md.tmp-{dead}").write_text("half")
     session(run).begin()
     assert sorted(path.name for path in run.rglob("*.tmp-*")) == sorted(kept)
     assert run.joinpath("model").is_dir()  # the one before, which was to be replaced
+    assert not run.joinpath("notes").exists()
 
 
 def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path: Path) -> None:
