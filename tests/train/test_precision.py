@@ -6,15 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models import CACHELESS, folder_of
+import torch
+from tests.models import CACHELESS, folder_of, tiny_model
+from tests.train.test_loss import collator, rows_that_share
 
 import heedful
 from heedful import machine
+from heedful.config import TrainConfig
 from heedful.errors import UsageError
 from heedful.train import precision
+from heedful.train.learner import Learner
 
 RATES = {"bf16": 2e11, "fp32": 3e11}  # FLOP/s of two cores with avx512_bf16 and without tiles
 QUICK = {"train.max_steps": 2, "train.evaluate_batches": 1, "evaluate.after_training": False, "generate.max_tokens": 1}
+
+DEEPSEEK = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+    "intermediate_size": 64, "max_position_embeddings": 512, "n_routed_experts": 4, "moe_intermediate_size": 32,
+    "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "q_lora_rank": 8, "kv_lora_rank": 8,
+    "qk_rope_head_dim": 8, "v_head_dim": 8, "qk_nope_head_dim": 8, "first_k_dense_replace": 1,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -121,3 +132,15 @@ def test_a_model_that_multiplies_with_a_mask_of_its_own_learns_in_bf16_too(
         run = heedful.train(rows_file, model=folder, settings=asked, out=tmp_path / chosen)
         losses.append([event["loss"] for event in run.metrics() if event["event"] == "step"])
     assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_what_a_router_learned_as_a_buffer_keeps_its_precision(native: dict[str, float]) -> None:
+    """DeepSeek chooses experts by a bias that is no parameter; in bf16 it would be rounded, and saved so."""
+    model = tiny_model("deepseek_v3", **DEEPSEEK)
+    bias = dict(model.named_buffers())["model.layers.1.mlp.gate.e_score_correction_bias"]
+    learned = torch.linspace(0.1, 0.2, len(bias))
+    bias.copy_(learned)
+    learner = Learner(model, collator("padded"), TrainConfig(precision="bf16"), steps=1)
+    learner.update(0, learner.accumulate(rows_that_share(0), 0)[0])
+    kept = model.state_dict()["model.layers.1.mlp.gate.e_score_correction_bias"]
+    torch.testing.assert_close(kept, learned, rtol=0, atol=0)
