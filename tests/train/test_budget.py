@@ -1,27 +1,22 @@
-"""A run with a budget: its totals are fitted by measure, written down, and followed by whoever resumes it."""
+"""A run with a budget: its totals are fitted by measure, and written down."""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.sessions import Screen, assert_same, log, session, state
+from tests.train.sessions import Screen, session
 
 import heedful
 from heedful.atomic import read_json
 from heedful.begin import claim_folder, configure, resolve_run
 from heedful.errors import UsageError
-from heedful.records import StepMetrics
 from heedful.settings import dump_config, load_config
 from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
-from heedful.train.resume import restore
-from heedful.train.session import Session
 
-KEPT = ("epochs", "max_steps", "evaluate_every")
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 
 
@@ -136,88 +131,6 @@ def test_a_resumed_run_is_given_no_other_budget(tmp_path: Path) -> None:
     made = begin(tmp_path, Screen(), 1e6)
     with pytest.raises(UsageError, match="fixed when a run starts"):
         heedful.train(out=made.run.path, resume=True, budget=60)
-
-
-def shortened(path: Path, lost_after: int | None = None, decide: Any = Session.decide):  # type: ignore[no-untyped-def]
-    """Train with a total that falls from 12 to 9 after step 5."""
-
-    def during(metrics: StepMetrics) -> None:
-        if metrics.step == 5:
-            decide(made, 5, 9)
-        if metrics.step == lost_after:
-            raise KeyboardInterrupt
-
-    made = begin(path, Screen(during), 1e6)
-    made.budget.look = lambda config, rows, done, total, seconds: total  # type: ignore[union-attr]
-    made.decide(0, 12)
-    made.fit()
-    return made
-
-
-def taken_up(path: Path, *settings: str):  # type: ignore[no-untyped-def]
-    """Resume a run with its own settings, and those named now over them."""
-    kept = load_config(path / "config.yaml")
-    resumed = short(path, None, *(f"train.{k}={getattr(kept.train, k)}" for k in KEPT), *settings)
-    restore(resumed)
-    resumed.begin()
-    return resumed
-
-
-def test_a_run_shortened_on_the_way_ends_at_zero_and_resumes_bit_for_bit(tmp_path: Path) -> None:
-    """It is lost after step 7, and again before its first save."""
-    whole = shortened(tmp_path / "whole")
-    assert whole.progress.step == whole.run.config().train.max_steps == 9
-    assert read_json(whole.run.budget_file) == {"0": 12, "5": 9}
-    assert whole.learner.lr(9) == 0.0
-    for lost_after in (7, 5):
-        path = tmp_path / f"lost-{lost_after}"
-        with pytest.raises(KeyboardInterrupt):
-            shortened(path, lost_after)
-        resumed = taken_up(path)
-        resumed.fit()
-        assert_same(state(whole), state(resumed))
-        assert log(whole) == log(resumed)
-
-
-def test_a_kill_while_a_total_is_written_down_does_not_undo_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two files tell of it; whoever resumes finds the first of them alone, and does steps again that were before."""
-    whole, replace = shortened(tmp_path / "whole"), os.replace
-
-    def killed(*paths: Path) -> None:
-        replace(*paths)
-        raise KeyboardInterrupt
-
-    def decide(made: Session, step: int, total: int) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", killed)
-            made.decide(step, total)
-
-    with pytest.raises(KeyboardInterrupt):
-        shortened(tmp_path / "killed", decide=decide)
-    resumed = taken_up(tmp_path / "killed")
-    assert resumed.run.config() == whole.run.config()
-    resumed.fit()
-    assert_same(state(whole), state(resumed))
-    assert log(whole) == log(resumed)
-
-
-@pytest.mark.parametrize(
-    ("lost_after", "asked", "totals"),
-    [(7, "train.max_steps=12", {"0": 12, "5": 9, "6": 12}), (5, "train.epochs=1", {"0": 12, "4": 6})],
-)
-def test_another_length_asked_for_at_a_resume_counts_from_there_on(
-    tmp_path: Path, lost_after: int, asked: str, totals: dict[str, int]
-) -> None:
-    """Even if it is what the budget decided before. The run is lost once more, and then nothing is asked for."""
-    with pytest.raises(KeyboardInterrupt):
-        shortened(tmp_path, lost_after)
-    taken_up(tmp_path, asked)
-    again = taken_up(tmp_path)
-    again.fit()
-    last = [*totals.values()][-1]
-    assert again.progress.step == again.run.config().train.max_steps == last
-    assert read_json(again.run.budget_file) == totals
-    assert (again.run.checkpoints / f"step-{last:06d}").is_dir()
 
 
 def test_the_bar_shows_the_total_that_counts(tmp_path: Path) -> None:

@@ -47,14 +47,18 @@ def restore(session: Session) -> None:
 def _follow_budget(session: Session, before: int) -> None:
     """Take up what a budget decided; `before` is the length that the run's settings tell, without those asked for now.
 
-    Another length that is asked for now is one more decision, which counts from here on.
+    Where a kill came before the settings told of the last decision, no checkpoint had reached its step. Any other
+    length in the settings was asked for, now or of an earlier version, which kept it there alone: it counts from here.
     """
     totals, step, asked = session.totals, session.progress.step, session.learner.steps
-    if asked != before:
-        session.totals = {start: total for start, total in totals.items() if start < step}
-        session.decide(step, asked)
-    elif totals[max(totals)] != before:  # a kill came before the last decision was in the settings
-        session.settle({"train.max_steps": totals[max(totals)]})
+    latest = max(totals)
+    if asked == totals[latest]:
+        return
+    if asked == before and step < latest:
+        session.settle({"train.max_steps": totals[latest]})
+    else:
+        session.totals = {start: total for start, total in totals.items() if start < step} | {step: asked}
+        session.write_totals()  # before the settings: a kill between leaves it to be asked for again
 
 
 def _newest(session: Session) -> Checkpoint | None:

@@ -88,7 +88,7 @@ class Session:
                 remove_leftovers(folder.parent, glob.escape(folder.name))
             self.ranks.note_begun(self.run.path)
             self.run.write_config(self.config)
-            self._write_totals()
+            self.write_totals()
 
     def fit_into(self, seconds: float, started: float) -> None:
         """Shorten the run, and its schedule: its model is written `seconds` after `started` (in `perf_counter`)."""
@@ -180,8 +180,13 @@ class Session:
         The totals are written first: one that the settings do not tell yet is taken up by `restore`.
         """
         self.totals[step] = self.learner.steps = total
-        self._write_totals()
+        self.write_totals()
         self.settle({"train.max_steps": total, "train.evaluate_every": evaluate_every(total, self.config.train)})
+
+    def write_totals(self) -> None:
+        """Keep what a budget decided, once the run has begun."""
+        if self.totals and self.ranks.is_leader and holds_run(self.run):
+            write_json(self.run.budget_file, self.totals)
 
     def groups(self, start: Progress) -> Iterator[Group]:
         """Return the groups of all epochs, from `start` on."""
@@ -204,11 +209,6 @@ class Session:
             )
             return "padded"
         return layout
-
-    def _write_totals(self) -> None:
-        """Keep what a budget decided, once the run has begun."""
-        if self.totals and self.ranks.is_leader and holds_run(self.run):
-            write_json(self.run.budget_file, self.totals)
 
     def _follow_totals(self, step: int) -> None:
         """Take the total that was decided to count from `step` on."""
