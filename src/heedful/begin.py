@@ -160,14 +160,21 @@ def _continued(run: Run, asked: Config) -> Config:
     may_change = MAY_CHANGE - ({"evaluate.decides"} if run.is_scored else set())
     wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
     typed, before = leaves(run.config()), leaves(run.located(run.config()))
-    refused = [
-        f"{leaf} was {redacted(as_written(before[leaf]))}, now {redacted(as_written(value))}"
+    other = {
+        leaf: value
         for leaf, value in wanted.items()
         if leaf not in may_change and value != before[leaf] and not _is_same(leaf, value, typed[leaf], before[leaf])
+    }
+    moved = {}
+    if "data.path" in other and run.began_with(other["data.path"]):
+        moved["data.path"] = os.path.abspath(os.path.expanduser(other.pop("data.path")))
+    refused = [
+        f"{leaf} was {redacted(as_written(before[leaf]))}, now {redacted(as_written(value))}"
+        for leaf, value in other.items()
     ]
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
-    return run.config({leaf: value for leaf, value in wanted.items() if leaf in may_change})
+    return run.config({leaf: value for leaf, value in wanted.items() if leaf in may_change} | moved)
 
 
 def _is_same(leaf: str, now: Any, typed: Any, before: Any) -> bool:

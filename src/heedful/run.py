@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from heedful.address import redacted
-from heedful.atomic import atomic_write, read_json, sync
+from heedful.atomic import atomic_write, read_json, sha256, sync
 from heedful.clean import check_unicode
 from heedful.config import Config
-from heedful.errors import RunError, UsageError
+from heedful.errors import DataError, RunError, UsageError
 from heedful.settings import Settings, dump_config, load_config, override
 
 LOCK = "run.lock"
 EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back
 EXPORT_RECEIPT = "export_receipt.json"  # of an exported folder
+MOVED = "If the data has another name or place now, give it with --set data.path=FILE."
 
 
 class _Inside:
@@ -111,6 +112,11 @@ class Run(Results):
         is_path = not is_shipped(name) and os.path.exists(there)
         return there if is_path and start not in (None, os.getcwd()) else name
 
+    def began_with(self, data: str) -> bool:
+        """Say whether a file has the bytes that the run was trained on, whatever its name and place."""
+        path = Path(os.path.expanduser(data))
+        return not is_shipped(data) and path.is_file() and sha256(path) == self.provenance().get("data")
+
     def provenance(self) -> dict[str, Any]:
         """Read what the run came from: nothing, where that was not written yet."""
         return dict(read_json(self.provenance_file)) if self.provenance_file.exists() else {}
@@ -148,6 +154,15 @@ class Run(Results):
         """Cut metrics.jsonl back to `size` bytes: what was logged after a checkpoint will be logged again."""
         self.metrics_file.touch()
         os.truncate(self.metrics_file, min(size, self.metrics_file.stat().st_size))  # truncate would fill up with NUL
+
+
+@contextmanager
+def own_data() -> Iterator[None]:
+    """Where the data that a run began with cannot be read, say how it is found by another name."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.problem, f"{error.fix} {MOVED}".strip()) from error
 
 
 def is_shipped(data: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from heedful.report import screen, track
 from heedful.report.bars import TERMINAL
 from heedful.report.page import write_pages
 from heedful.report.plots import loss_plot
-from heedful.run import Run, holds_run, run_at
+from heedful.run import Run, holds_run, own_data, run_at
 from heedful.settings import Settings, leaves, override
 from heedful.train.estimate import fit_to_memory
 from heedful.train.precision import resolve
@@ -128,7 +128,7 @@ def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> 
 def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     """Read the data and the model, and fit the forwards to the memory that there is."""
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
-    with ranks.local_leader_first():
+    with ranks.local_leader_first(), own_data() if holds_run(run) else nullcontext():
         ready, model_config = prepare_data(here)
     encoding = ready.receipt["encoding"]
     if not_validated := encoding["not_validated"]:

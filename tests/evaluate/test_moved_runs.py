@@ -17,7 +17,7 @@ from heedful import pipeline
 from heedful.atomic import read_json, write_json
 from heedful.begin import configure, resolve_run
 from heedful.engines import base_of
-from heedful.errors import HeedfulError, UsageError
+from heedful.errors import DataError, HeedfulError, RunError, UsageError
 from heedful.run import Run
 from heedful.settings import load_config
 
@@ -45,6 +45,43 @@ def test_a_run_is_whole_wherever_it_is_used_from(
     write_json(copy.provenance_file, began | {"folder": str(tmp_path)})
     with pytest.raises(HeedfulError, match=f"{rows.name} is not what"):
         pipeline.evaluate(copy)
+
+
+def test_data_that_moved_is_found_by_its_new_name_if_it_is_the_same(
+    copy: Run, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a refusal advises works: for data that is gone, and for a file that was edited where the run began."""
+    began, here = tmp_path / "began", tmp_path / "here"
+    for folder in (began, here):
+        folder.mkdir()
+    shutil.copy(rows, here / "words.json")
+    copy.write_config(load_config(copy.config_file, {"data.path": "word.json"}))
+    write_json(copy.provenance_file, copy.provenance() | {"folder": str(began)})
+    monkeypatch.chdir(here)
+    advice = r".*give it with --set data\.path=FILE"
+    longer = {"train.epochs": 2, "evaluate.after_training": False}
+    with pytest.raises(DataError, match=r"no file word\.json.*" + advice):
+        pipeline.evaluate(copy)
+    with pytest.raises(DataError, match=r"no file word\.json.*" + advice):
+        pipeline.train(out=copy.path, settings=longer, resume=True)
+    edited = began / "word.json"
+    edited.write_text(json.dumps(make_rows(9)))
+    with pytest.raises(DataError, match=f"^{edited} is not what" + advice):
+        pipeline.evaluate(copy)
+    with pytest.raises(RunError, match=f"its examples, read from {edited}, changed since" + advice):
+        pipeline.train(out=copy.path, settings=longer, resume=True)
+    for asked in ({"data.path": str(edited)}, {"data.path": "words.json", "data.test_share": 0.5}):
+        with pytest.raises(UsageError, match="only if its bytes are the same"):
+            pipeline.evaluate(copy, settings=asked)
+
+    told = read_json(copy.evaluation_file)
+    scores = pipeline.evaluate(copy, settings={"data.path": "words.json"})
+    assert scores["models"] == told["models"] and scores["of"]["data"] == "words.json"
+    assert copy.config().data.path == "word.json"
+    pipeline.train(out=copy.path, settings={**longer, "data.path": "words.json"}, resume=True)
+    assert copy.updates_in_model() == 14
+    monkeypatch.chdir(tmp_path)  # from now on that is where its data is
+    pipeline.evaluate(copy)
 
 
 def test_a_run_is_resumed_from_another_folder_and_keeps_the_names_that_were_typed(

@@ -12,7 +12,7 @@ from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import Conversation
 from heedful.reporter import SILENT, Reporter
-from heedful.run import Run
+from heedful.run import MOVED, Run, own_data
 from heedful.settings import Settings, by_leaf, differences, load_config, override
 
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
@@ -30,18 +30,14 @@ def evaluation_rows(
         raise Unfinished(run.path)
     if data is not None:
         return _all_rows(load_config(None, asked, {"data.path": data}).data, reporter)
-    config = run.config()
-    if run.config(asked).data != config.data:
-        raise UsageError(
-            "The data settings of a finished run decide which rows it never saw, and cannot be changed.",
-            "Name other rows with --data.",
-        )
-    splits, receipt = load_splits(run.located(config).data, reporter)
+    own = _own_data(run, asked)
+    with own_data():
+        splits, receipt = load_splits(own, reporter)
     if receipt.sha256 != read_json(run.provenance_file).get("data"):
         raise DataError(
-            f"{redacted(config.data.path)} is not what {run.path} was trained on, so it does not tell which rows "
+            f"{redacted(own.path)} is not what {run.path} was trained on, so it does not tell which rows "
             "were held back.",
-            "Restore the file, or name rows with --data.",
+            f"Restore the file, or name rows with --data. {MOVED}",
         )
     if not len(splits.test):
         raise DataError(
@@ -83,6 +79,21 @@ def describe_rows(run: Run, config: Config, data: str | None) -> dict[str, Any]:
     changed = differences(run.config(), config).items()
     settings = {leaf: value for leaf, (_, value) in changed if leaf.startswith("generate.")}
     return {"data": redacted(data or config.data.path), "rows": "all" if data else "held back", "settings": settings}
+
+
+def _own_data(run: Run, asked: Settings) -> DataConfig:
+    """Return the run's data settings as they read from here; only the place of the same file may be another."""
+    typed, wanted, own = run.config().data, run.config(asked).data, run.located(run.config()).data
+    if "data.path" in by_leaf(asked) and run.began_with(wanted.path):
+        own = own.model_copy(update={"path": wanted.path})
+        wanted = wanted.model_copy(update={"path": typed.path})
+    if wanted != typed:
+        raise UsageError(
+            "The data settings of a finished run decide which rows it never saw, and cannot be changed; data.path may "
+            "name another file only if its bytes are the same.",
+            "Name other rows with --data.",
+        )
+    return own
 
 
 def _all_rows(asked: DataConfig, reporter: Reporter) -> Sequence[Conversation]:

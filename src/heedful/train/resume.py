@@ -6,9 +6,11 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from heedful.address import redacted
 from heedful.atomic import read_json
 from heedful.errors import RunError, UsageError
 from heedful.records import Progress
+from heedful.run import MOVED
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.loop import total_steps
@@ -73,9 +75,11 @@ def _newest(session: Session) -> Checkpoint | None:
         return None
     for name in sorted(found.fingerprint.keys() | session.fingerprint.keys()):
         if found.fingerprint.get(name) != session.fingerprint.get(name):
+            of_data = name == "examples"
+            what = f"examples, read from {redacted(run.located(session.config).data.path)}," if of_data else name
             raise RunError(
-                f"Cannot resume {run.path}: its {name} changed since {found.path.name} was saved.",
-                "Restore it, or start another run.",
+                f"Cannot resume {run.path}: its {what} changed since {found.path.name} was saved.",
+                f"Restore it, or start another run. {MOVED if of_data else ''}".strip(),
             )
     trained = {name: tuple(p.shape) for name, p in session.learner.parameters.items()}
     if trained != {name: tuple(weight.shape) for name, weight in found.weights.items()}:
