@@ -133,7 +133,7 @@ def test_other_data_or_another_model_cannot_be_resumed(tmp_path: Path, what: str
     stopped.fit()
     changed = {"rows": {"rows": 23}, "model": {"seed": 1}}[what]
     other = session(tmp_path / "run", "train.method=lora", **changed)  # type: ignore[arg-type]
-    with pytest.raises(RunError, match="examples changed" if what == "rows" else "model changed"):
+    with pytest.raises(RunError, match="examples, read from builtin, changed" if what == "rows" else "model changed"):
         restore(other)
 
 
