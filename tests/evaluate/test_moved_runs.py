@@ -18,6 +18,7 @@ from heedful.atomic import read_json, write_json
 from heedful.begin import configure, resolve_run
 from heedful.engines import base_of
 from heedful.errors import DataError, HeedfulError, RunError, UsageError
+from heedful.evaluate.held_back import evaluation_rows
 from heedful.run import Run
 from heedful.settings import load_config
 
@@ -78,6 +79,8 @@ def test_data_that_moved_is_found_by_its_new_name_if_it_is_the_same(
     scores = pipeline.evaluate(copy, settings={"data.path": "words.json"})
     assert scores["models"] == told["models"] and scores["of"]["data"] == "words.json"
     assert copy.config().data.path == "word.json"
+    shutil.copy("words.json", "word.json")  # the name that was typed, in this folder
+    assert len(evaluation_rows(copy, None, {"data.path": "word.json"})) == told["rows"]
     pipeline.train(out=copy.path, settings={**longer, "data.path": "words.json"}, resume=True)
     assert copy.updates_in_model() == 14
     monkeypatch.chdir(tmp_path)  # from now on that is where its data is
