@@ -18,7 +18,8 @@ def test_rows_of_another_format_are_shown(tmp_path: Path, capsys: pytest.Capture
     row = {"messages": turns, "place": "x:1", "base_response": "Bee", "model_response": "Ay."}
     write_json(run.responses_file, [row])
     receipt = read_json(run.receipt_file)
-    write_json(run.receipt_file, receipt | {"data": receipt["data"] | {"columns": {"messages": "messages"}}})
+    of = {"format": "messages", "columns": {"messages": "messages"}}
+    write_json(run.receipt_file, receipt | {"data": receipt["data"] | of})
     show_scores(Facts(run))
     told = capsys.readouterr().out
     assert all(text in told for text in ("Say A.", "It is A.", "Bee", "Ay.", "ROUGE-L"))

@@ -221,8 +221,9 @@ def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatc
     from heedful.model import adapt
 
     monkeypatch.setattr(precision, "native_bf16", lambda: True)
-    for model in (tiny_model("llama"), adapt(tiny_model("llama"), TrainConfig(method="lora"))):
-        learner = Learner(model, collator("tree"), TrainConfig(precision="bf16"), steps=1)
+    full, lora = (TrainConfig(precision="bf16", method=method) for method in ("full", "lora"))
+    for model, config in ((tiny_model("llama"), full), (adapt(tiny_model("llama"), lora), lora)):
+        learner = Learner(model, collator("tree"), config, steps=1)
         assert takes(learner.model, "logits_to_keep")
         loss, _ = learner.accumulate(rows_that_share(0), 0)
         assert math.isfinite(loss)
