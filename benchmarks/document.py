@@ -22,7 +22,7 @@ from benchmarks.claims import (
 )
 from benchmarks.earlier import COMPARED
 from benchmarks.races import RACES, UPDATE, Race, in_fp32
-from benchmarks.workload import WORKLOADS
+from benchmarks.workload import OF_MADE_ROWS, WORKLOADS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SERVED = (
@@ -79,7 +79,7 @@ quartiles. Above 1 the later one is faster.
 IN_FP32 = """\
 # Without native bf16
 
-The same races on a processor that does not multiply bf16, where everybody computes in fp32.
+The same races on processors that gain nothing by bf16, where everybody computes in fp32. Each race names its own.
 """
 
 
@@ -93,7 +93,7 @@ def page(folder: Path = results.FOLDER) -> str:
     if alone := _stored([race.name for race in RACES], folder / results.FP32.name):
         told = alone | _stored([SERVING], folder / results.FP32.name)
         parts += [IN_FP32, _machine(alone), _claims(told, CLAIMS_IN_FP32), _serving(told)]
-        parts += [_race(in_fp32(race), alone[race.name]) for race in RACES if race.name in alone]
+        parts += [_race(in_fp32(race), alone[race.name], named=True) for race in RACES if race.name in alone]
         parts += _earlier(folder / results.FP32.name)
     return "\n".join(parts)
 
@@ -186,15 +186,17 @@ def _earlier(folder: Path) -> list[str]:
     return [EARLIER + _table(columns, rows)]
 
 
-def _race(race: Race, found: dict[str, Any] | None) -> str:
+def _race(race: Race, found: dict[str, Any] | None, named: bool = False) -> str:
+    """Show a race, with its processor `named` where a section's races are of several."""
     title = f"## Race: {race.name}\n\n{WORKLOADS[race.workload].__doc__}\n\n"
     if found is None:
         return f"{title}Not measured yet: `python -m benchmarks.run --only {race.name}`.\n"
     s = found["settings"]
     first = next(who for who in [*found["contestants"], ""] if not who or results.figures(found["rounds"], who))
     rows = [_contestant(found["rounds"], first, label) for label in found["contestants"]]
-    said = f"Rows of {s['data']} ({s['split']}), {s['threads']} threads, {len(found['rounds'])} rounds. "
-    said += f"Seconds per {found['unit']}."
+    rows_of = "Made rows" if race.workload in OF_MADE_ROWS else f"Rows of {s['data']} ({s['split']})"
+    said = f"{rows_of}, {s['threads']} threads, {len(found['rounds'])} rounds. Seconds per {found['unit']}."
+    said += f" {found['machine']['processor']}." * named
     if found.get("commit"):
         said += f" heedful at commit {found['commit']}."
     if found["unit"] == UPDATE:

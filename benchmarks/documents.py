@@ -43,6 +43,16 @@ def chats(count: int, short: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
+def apart(count: int) -> list[dict[str, Any]]:
+    """Make chats of one question, each with a system message of its own, so that only the template is shared."""
+    choose = random.Random(SEED)
+    rows = []
+    for _ in range(count):
+        text, question, answer = _fact(choose)
+        rows.append({"messages": [{"role": "system", "content": text}, *_messages([question, answer])["messages"]]})
+    return rows
+
+
 def _fact(choose: random.Random) -> tuple[str, str, str]:
     """Make a sentence, a question about it, and the short answer."""
     name, town, trade = choose.choice(NAMES), choose.choice(TOWNS), choose.choice(TRADES)

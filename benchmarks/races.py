@@ -70,6 +70,7 @@ def _shown(contestant: Contestant, **settings: Any) -> Contestant:
 
 TUTORIAL = Contestant("tutorial_training", {"learn": "all"})
 TRL_BEST = Contestant("trl_training", best_of="trl_search")
+TRAINER = Contestant("trainer_training", {"arguments": {**BF16, **FUSED}})
 TRANSFORMERS_BEST = Contestant("transformers_answers", {"every": 1}, best_of="answers_search")
 ALL_PROMPTS, FEW_PROMPTS = 1000, 2
 LENGTH = 128  # tokens of a single stream's answers, whatever the model would stop at
@@ -119,7 +120,7 @@ RACES = [
         {
             "tutorial": TUTORIAL,
             "trl": TRL_BEST,
-            "transformers Trainer": Contestant("trainer_training", {"arguments": {**BF16, **FUSED}}),
+            "transformers Trainer": TRAINER,
             "heedful tree": _heedful(),
             "heedful tree, all tokens": _heedful(learn="all"),
             "heedful padded": _heedful("padded"),
@@ -154,6 +155,18 @@ RACES = [
         warm_up=1,
         measured=3,
         rounds=2,
+    ),
+    Race(
+        "apart",
+        "apart",
+        UPDATE,
+        {
+            "heedful tree": _heedful(),
+            "heedful padded": _heedful("padded"),
+            "trl": TRL_BEST,
+            "trl, glibc keeps pages": replace(TRL_BEST, settings={"environment": KEEP_PAGES}),
+            "transformers Trainer": TRAINER,
+        },
     ),
     Race(
         "floor",

@@ -87,8 +87,15 @@ def chats(source: Source) -> Workload:
     return _long("chats", source, documents.chats(count=64, short=source.quick))
 
 
+def apart(source: Source) -> Workload:
+    """Chats of one question, each with a system message of its own: they share an eighth of their tokens."""
+    return _long("apart", source, documents.apart(count=64))
+
+
+OF_MADE_ROWS = {make.__name__: make for make in (one_document, many_documents, chats, apart)}
 WORKLOADS: dict[str, Callable[[Source], Workload]] = {
-    make.__name__: make for make in (gpt2, smollm2, answers, one_document, many_documents, chats)
+    **{make.__name__: make for make in (gpt2, smollm2, answers)},
+    **OF_MADE_ROWS,
 }
 
 

@@ -72,6 +72,18 @@ def test_the_readme_says_how_trl_fares_where_freed_pages_stay(folder: Path, kind
     assert f"{kept:.2f} s" in told and f"{ours:.2f} s" in told and f"about {kept / ours:.1f}x" in told
 
 
+def test_the_readme_says_how_rows_fare_that_share_next_to_nothing() -> None:
+    apart = {"apart": results.load("apart", FP32)}
+    told = " ".join(README.read_text(encoding="utf-8").split())
+    for who, said in {
+        "transformers Trainer": "heedful is {}x as fast as the Trainer",
+        "trl": "and {}x as fast as TRL ([race",
+        "trl, glibc keeps pages": "heedful is {}x as fast as TRL so helped",
+    }.items():
+        found = ratio("apart", who, "heedful tree")(apart)
+        assert found and said.format(f"{found.median:.2f}") in told
+
+
 def test_the_tutorials_batch_learns_all_but_padding() -> None:
     inputs, targets = collate([[1, 2, 3, 9], [4, 5, 9]], pad_id=9)
     assert inputs.tolist() == [[1, 2, 3], [4, 5, 9]]
@@ -121,3 +133,9 @@ def test_documents_share_their_text_among_eight_questions() -> None:
 def test_chats_have_eight_turns() -> None:
     rows = documents.chats(count=5)
     assert all([m["role"] for m in row["messages"]] == ["user", "assistant"] * 4 for row in rows)
+
+
+def test_rows_apart_share_little_but_their_template() -> None:
+    rows = documents.apart(count=64)
+    assert [m["role"] for m in rows[0]["messages"]] == ["system", "user", "assistant"]
+    assert len({row["messages"][0]["content"] for row in rows}) == 64
