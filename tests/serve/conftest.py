@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -14,11 +15,14 @@ import torch
 from fastapi.testclient import TestClient
 from tests.generate.conftest import Bytes
 from tests.models import tiny_model
+from tests.serve.terminal import Said
 
 from heedful.generate.engine import Engine
 from heedful.generate.row import Row
 from heedful.generate.sampling import recorded
+from heedful.records import Sampling
 from heedful.serve.app import create_app
+from heedful.serve.chat import chat
 from heedful.serve.limits import Limits
 from heedful.serve.server import Server, config_of, listen, url_of
 
@@ -114,3 +118,24 @@ def refused(reply: Any, status: int = 400) -> dict[str, Any]:
     assert set(error) == {"message", "type", "param", "code"}
     assert error["message"] and "Traceback" not in error["message"]
     return error
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
+    def run(
+        engine: object,
+        lines: str | io.TextIOWrapper,
+        sampling: Sampling = Sampling(),  # noqa: B008
+        system: str | None = None,
+        other: object = None,
+        named: set[str] | None = None,
+    ) -> Said:
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
+        code: object = 0
+        try:
+            chat(engine, sampling, system, other, named)  # type: ignore[arg-type]
+        except SystemExit as end:
+            code = end.code
+        return Said(*capsys.readouterr(), code)
+
+    return run

@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.generate.conftest import Bytes
 from tests.models import tiny_model
+from tests.serve.terminal import Scripted
 
 from heedful.clean import clean
 from heedful.errors import ModelError
 from heedful.generate.engine import Engine
 from heedful.generate.prefix_cache import PrefixCache
-from heedful.records import Completion, FinishReason, Message, Sampling
-from heedful.serve.chat import TooLong, chat
-
-
-class Scripted:
-    """Looks like an Engine; its n-th answer is the n-th script. It remembers what it was asked."""
-
-    name = "scripted"
-    finish: FinishReason = "stop"
-
-    def __init__(self, *answers: Sequence[str | BaseException], positions: int = 1000) -> None:
-        self.answers = list(answers)
-        self.positions = positions
-        self.asked: list[list[tuple[str, str]]] = []
-        self.seeds: list[int] = []
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content) for message in messages)
-
-    def stream(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str | Completion]:
-        self.asked.append([(message.role, message.content) for message in prompt])
-        self.seeds.append(sampling.seed)
-        for piece in self.answers.pop(0):
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-        yield Completion("", (), self.finish, 1, 0.0)
-
-
-class Said:
-    """What a run printed."""
-
-    def __init__(self, out: str, notes: str, code: object) -> None:
-        self.out = out
-        self.notes = notes
-        self.code = code
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
-    def run(
-        engine: object,
-        lines: str | io.TextIOWrapper,
-        sampling: Sampling = Sampling(),  # noqa: B008
-        system: str | None = None,
-        other: object = None,
-        named: set[str] | None = None,
-    ) -> Said:
-        monkeypatch.setattr("sys.stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
-        code: object = 0
-        try:
-            chat(engine, sampling, system, other, named)  # type: ignore[arg-type]
-        except SystemExit as end:
-            code = end.code
-        return Said(*capsys.readouterr(), code)
-
-    return run
+from heedful.records import Sampling
+from heedful.serve.chat import TooLong
 
 
 def test_a_pipe_gets_the_answers_and_nothing_else(run) -> None:  # type: ignore[no-untyped-def]
@@ -122,43 +64,6 @@ def test_system_sets_the_message_and_takes_it_away(run) -> None:  # type: ignore
     assert engine.asked[1][0] == ("user", "a")
 
 
-def test_save_appends_lines_that_train_reads(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    file = tmp_path / "talks with spaces.jsonl"
-    said = run(Scripted(["Ünï\x1b[31m"], ["4"]), f"a\n/save {file}\nb\n/save {file}\n", system="S")
-    first, second = [json.loads(line)["messages"] for line in file.read_text("utf-8").splitlines()]
-    assert first == [
-        {"role": "system", "content": "S"},
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "Ünï\x1b[31m"},
-    ]
-    assert [message["role"] for message in second] == ["system", "user", "assistant", "user", "assistant"]
-    assert said.notes == f"Saved to {file}.\n" * 2
-
-
-@pytest.mark.parametrize(("before", "lines"), [(b"", 1), (b'{"a": 1}', 2), (b'{"a": 1}\n', 2), ("é".encode(), 2)])
-def test_save_begins_a_line_of_its_own(run, tmp_path: Path, before: bytes, lines: int) -> None:  # type: ignore[no-untyped-def]
-    file = tmp_path / "talks.jsonl"
-    file.write_bytes(before)
-    run(Scripted(["1"]), f"a\n/save {file}\n")
-    content = file.read_bytes()
-    assert content.startswith(before) and len(content.splitlines()) == content.count(b"\n") == lines
-    assert json.loads(content.splitlines()[-1]).keys() == {"messages"}
-
-
-@pytest.mark.parametrize(
-    ("finish", "cut"),
-    [("length", ["half"]), ("stop", ["half", KeyboardInterrupt()]), ("stop", ["half", ModelError("Broken.")])],
-)
-def test_answers_that_were_cut_off_are_saved_but_not_learned(run, tmp_path: Path, finish: Any, cut: Any) -> None:  # type: ignore[no-untyped-def]
-    engine = Scripted(cut, cut[:1])
-    engine.finish = finish
-    said = run(engine, f"a\n/save {tmp_path}/x\nb\n/save {tmp_path}/x\n")
-    assert "no complete answer to learn from yet" in said.notes
-    if finish == "stop":
-        (line,) = (tmp_path / "x").read_text("utf-8").splitlines()
-        assert [message.get("weight") for message in json.loads(line)["messages"]] == [None, 0, None, None]
-
-
 @pytest.mark.parametrize(
     ("positions", "told"),
     [
@@ -200,26 +105,11 @@ def test_a_message_too_long_by_itself_makes_no_talk_forget(run, line: str, seen:
     assert "No answer came" in said.notes
 
 
-@pytest.mark.parametrize("file", ["\0", "~nobody-of-this-name/x", "/"])
-def test_a_name_that_cannot_be_saved_to_is_a_sentence(run, file: str) -> None:  # type: ignore[no-untyped-def]
-    said = run(Scripted(["a"], ["b"]), f"x\n/save {file}\ny\n")
-    assert said.out == "a\nb\n" and "Cannot write" in said.notes
-
-
 @pytest.mark.parametrize("nothing", [[], [" \n"]])
 def test_a_script_knows_of_a_message_without_an_answer(run, nothing: list[str]) -> None:  # type: ignore[no-untyped-def]
     said = run(Scripted(nothing, ["b"]), "x\ny\n")
     assert (said.code, said.out.split()) == (1, ["b"])
     assert "No answer came; the message is dropped." in said.notes
-
-
-def test_save_says_what_is_missing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    said = run(Scripted(["1"]), f"/save x\na\n/save\n/save {tmp_path}/none/x\n")
-    assert said.notes.splitlines() == [
-        "There is no conversation yet.",
-        "Say where: /save FILE.",
-        f"Cannot write {tmp_path}/none/x: No such file or directory.",
-    ]
 
 
 def test_unknown_commands_are_met_with_the_nearest(run) -> None:  # type: ignore[no-untyped-def]
@@ -286,15 +176,6 @@ def test_another_try_without_an_answer_leaves_the_one_before(run, nothing: list[
     said = run(engine, "a\n/retry\nb\n", Sampling(temperature=1))
     assert engine.asked[2] == [("user", "a"), ("assistant", "1"), ("user", "b")]
     assert "No answer came; the previous one is kept." in said.notes
-
-
-@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
-def test_bytes_that_are_no_utf8_do_no_harm(run, tmp_path: Path, errors: str) -> None:  # type: ignore[no-untyped-def]
-    engine = Scripted(["1"])
-    lines = io.BytesIO(b"caf\xe9\n/save %s/x.jsonl\n" % str(tmp_path).encode())
-    run(engine, io.TextIOWrapper(lines, "utf-8", errors))
-    assert engine.asked == [[("user", "caf\ufffd")]]
-    assert "caf\ufffd" in (tmp_path / "x.jsonl").read_text("utf-8")
 
 
 def test_set_changes_the_sampling(run) -> None:  # type: ignore[no-untyped-def]
