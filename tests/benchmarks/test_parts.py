@@ -23,15 +23,15 @@ from heedful.train.loss import summed_nll
 README = Path(__file__).parents[2] / "README.md"
 UPDATES, ANSWERS, STREAM = "smollm2", "answers", "stream"
 CELLS = {  # a row of the README's table -> the race, and who is how many times as slow as whom, on Xeon and EPYC
-    "an update of SmolLM2-135M, against TRL at its best settings": (UPDATES, ("trl", "heedful tree")),
+    "training SmolLM2-135M, against TRL at its best settings": (UPDATES, ("trl", "heedful tree")),
     "the same, against transformers' Trainer": (UPDATES, ("transformers Trainer", "heedful tree")),
-    "the same, no beginning shared (heedful's rows padded, TRL's padding-free): against TRL": (
+    "the same with nothing shared (heedful pads its rows, TRL does not), against TRL": (
         UPDATES, ("trl", "heedful padded"),
     ),
-    "learning every token, against the tutorial's loop, which is in fp32 on both": (
+    "training on every token, against the tutorial's loop (in fp32 on both)": (
         UPDATES, ("tutorial", "heedful tree, all tokens"),
     ),
-    "an update on a long document with 8 questions: the document computed once, against once for each question": (
+    "training on a long document with 8 questions: computing it once, against once per question": (
         "one_document", ("heedful padded", "heedful tree"),
     ),
     "answers to 110 prompts, against transformers at its best batch size": (
