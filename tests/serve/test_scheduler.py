@@ -179,6 +179,21 @@ def test_draining_does_not_wait_for_ever(live: Make) -> None:
         assert events_of(running.result().text)[-1]["error"]["code"] == "shutting_down"
 
 
+def test_a_signal_just_before_the_models_sleep_ends_the_server(
+    live: Make, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = live({"tiny": engine})
+    scheduler, wait = client.app.state.scheduler, client.app.state.scheduler._wake.wait
+
+    def interrupted_wait() -> None:
+        client.server.handle_exit(15, None)  # nobody waits yet who could be woken
+        wait()
+
+    monkeypatch.setattr(scheduler._wake, "wait", interrupted_wait)
+    assert client.post(CHAT, json=asking()).status_code == 200
+    until(lambda: not scheduler.alive)
+
+
 @pytest.mark.parametrize(("read_tokens", "answer_tokens"), [(1, 40), (2048, 1)])
 def test_streams_go_on_while_others_join(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, read_tokens: int, answer_tokens: int

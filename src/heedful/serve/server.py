@@ -74,6 +74,7 @@ class Server(uvicorn.Server):
         """Announce the shutdown here: the thread that takes the signal may be in the middle of printing a line."""
         if self._scheduler.draining and not self._told:
             self._told = True
+            self._scheduler.drain()  # again: a signal just before its thread began to wait woke nobody
             screen.say(farewell(self._last))
         return await super().on_tick(counter) or not self._scheduler.alive
 
