@@ -35,17 +35,16 @@ class TextStream:
     def push(self, token: int) -> str:
         """Take a token; give the text that is now certain."""
         self._ids.append(token)
-        known, text = self._decode(self._ids[self._start : self._read]), self._decode(self._ids[self._start :])
-        if len(text) <= len(known) or text.endswith(UNFINISHED):
+        text = self._unread()
+        if not text or text.endswith(UNFINISHED):
             return ""
         self._start, self._read = self._read, len(self._ids)
-        return self._release(text[len(known) :])
+        return self._release(text)
 
     def flush(self) -> str:
         """Return what was held back, without the bytes of an unfinished character."""
-        known, text = self._decode(self._ids[self._start : self._read]), self._decode(self._ids[self._start :])
+        piece = self._release(self._unread().rstrip(UNFINISHED))
         self._start = self._read = len(self._ids)
-        piece = self._release(text[len(known) :].rstrip(UNFINISHED))
         rest, self._held = self._held, ""
         self.text += rest
         return piece + rest
@@ -60,11 +59,11 @@ class TextStream:
         self.text += piece
         return piece
 
-    def _decode(self, ids: list[int]) -> str:
-        if not ids:
-            return ""
-        text: str = self._tokenizer.backend_tokenizer.decode(ids)  # what every fast tokenizer's own decode calls
-        return text
+    def _unread(self) -> str:
+        """Decode the tokens whose text is not known yet, behind their left context."""
+        decode = self._tokenizer.backend_tokenizer.decode  # what every fast tokenizer's own decode calls
+        known, text = decode(self._ids[self._start : self._read]), decode(self._ids[self._start :])
+        return str(text[len(known) :])
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:
