@@ -83,21 +83,19 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: st
     first model is A, its second B.
     """
     both = Facts(run_a, data), Facts(run_b, data)
-    a, b = list(comparison["models"])[:2]
+    a, b = comparison["models"]
     name_a, name_b = told_apart(run_a.path, run_b.path)
-    names = {a: name_a, b: name_b}
-    rows = comparison["rows"]
+    names, rows = {a: name_a, b: name_b}, comparison["rows"]
     runs = [{"name": name, "curves": _curves(facts)} for name, facts in zip(names.values(), both, strict=True)]
-    answers = side_by_side(*both, list(names.values()))
+    answers = side_by_side(*both, [name_a, name_b])
     path = both[1].results.path / f"compare-{slug(name_a)}.html"
     html = _render(
         "compare.html",
-        "",
-        title=f"{names[a]} and {names[b]}",
-        over=f"{names[a]} (A) and {names[b]} (B)",
-        verdict=verdict(comparison, a, b, names[b], names[a]),
+        title=f"{name_a} and {name_b}",
+        over=f"{name_a} (A) and {name_b} (B)",
+        verdict=verdict(comparison, a, b, name_b, name_a),
         figures=figures(comparison, a, b),
-        where=f"{names[a]} and {names[b]}",
+        where=f"{name_a} and {name_b}",
         sections=[
             ("scores", "Scores"), *([("answers", "Answers")] if answers else []),
             *((f"curves-{k}", run["name"]) for k, run in enumerate(runs, 1) if run["curves"]),
