@@ -137,7 +137,8 @@ def train(
     if show_settings:
         from heedful.commands.list_settings import list_settings
 
-        return list_settings()
+        list_settings()
+        return
     from heedful.atomic import read_json
     from heedful.begin import newest_run
     from heedful.checking import precheck_training
@@ -172,13 +173,12 @@ def train(
     evaluation = read_json(run.evaluation_file) if run.evaluation_file.exists() else None
     if json:
         screen.show_json({"run": str(run.path), "model": str(run.model), "evaluation": evaluation})
-        return None
+        return
     if evaluation:
         tables.show_evaluation(evaluation)
     screen.out.print(
         f"The report: {run.report_file}; chat with the run: heedful chat {typed(run.path)}", soft_wrap=True
     )
-    return None
 
 
 def models(
@@ -189,13 +189,14 @@ def models(
     """List the short names of models, or fetch one."""
     from heedful.commands.models import list_models, pull
 
-    if action == "pull" and name is None:
-        raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
-    refuse_ignored(f"with {action}", {"--json": json} if action == "pull" else {f"NAME ({name})": name})
-    if action == "pull" and name is not None:
-        print(pull(name))
-    else:
+    if action == "list":
+        refuse_ignored("with list", {f"NAME ({name})": name})
         list_models(json)
+    elif name is None:
+        raise UsageError("`heedful models pull` needs a NAME.", "`heedful models` lists them.")
+    else:
+        refuse_ignored("with pull", {"--json": json})
+        print(pull(name))
 
 
 def doctor(

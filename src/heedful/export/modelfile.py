@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heedful.config import Config
@@ -64,13 +64,8 @@ def go_template(encoder: Encoder) -> str:
     """Return a template in Go's language, without the first-token marker that Ollama adds itself."""
     around = around_of(encoder)
     bos = encoder.tokenizer.bos_token if adds_bos(encoder.tokenizer) else ""
-    bare = Around(
-        around.start.removeprefix(bos),
-        around.system and (around.system[0].removeprefix(bos), around.system[1]),
-        around.user_after,
-        around.answer_after,
-    )
-    return bare.go()
+    system = around.system and (around.system[0].removeprefix(bos), around.system[1])
+    return replace(around, start=around.start.removeprefix(bos), system=system).go()
 
 
 def around_of(encoder: Encoder) -> Around:

@@ -56,8 +56,8 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabulary:
         space_first = _sentencepiece(described)
         return Vocabulary("llama", "default", tokens, types, None, _scores(tokens, merges), space_first)
     pre = SPLITS.get(_steps(described["pre_tokenizer"])) if model["type"] == "BPE" else None
-    normalizer = described["normalizer"]
-    if pre is None or (normalizer and normalizer["type"] != "NFC") or _ignores(model) != (pre in IGNORES_MERGES):
+    normalizer, ignores_merges = described["normalizer"], bool(model.get("ignore_merges"))
+    if pre is None or (normalizer and normalizer["type"] != "NFC") or ignores_merges != (pre in IGNORES_MERGES):
         raise ExportError(
             f"llama.cpp knows no tokenizer like this model's ({_name(described)}).",
             f"Known are sentencepiece's BPE and byte-level BPE as in {', '.join(SPLITS.values())}; --to hf takes any.",
@@ -139,10 +139,6 @@ def _sentencepiece(described: dict[str, Any]) -> bool:
     if not (replaces and keeps):
         raise ExportError(f"llama.cpp knows no tokenizer like this model's ({_name(described)}).", "Use --to hf.")
     return bool(kinds[0] == "Prepend")
-
-
-def _ignores(model: dict[str, Any]) -> bool:
-    return bool(model.get("ignore_merges"))
 
 
 def _steps(pre_tokenizer: dict[str, Any] | None) -> tuple[Any, ...]:
