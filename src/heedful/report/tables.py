@@ -97,7 +97,7 @@ def _show_parts(evaluation: Mapping[str, Any], difference: str) -> None:
     """Print what an evaluation holds besides the scores of the answers."""
     if "checks" in evaluation:
         part = evaluation["checks"]
-        _show_scores(f"Constraints kept, on the {part['rows']} rows that declare some", part, difference)
+        _show_scores(f"Constraints kept, on {counted(part['rows'], 'row')} with some", part, difference)
     if "judge" in evaluation:
         part = evaluation["judge"]
         by = f" by {clean(part['model'])}" if "model" in part else ""
