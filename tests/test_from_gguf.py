@@ -214,7 +214,7 @@ def test_a_number_that_the_model_does_not_compute_with_is_refused(
     ("name", "problem"),
     [
         ("rope_freqs.weight", "scales its rotary embeddings"),
-        ("blk.0.ffn_norm.bias", "4 of its numbers are of no weight"),
+        ("blk.0.ffn_norm.bias", "4 of its numbers belong to no weight"),
     ],
 )
 def test_tensors_that_nothing_reads_are_refused(tmp_path: Path, name: str, problem: str) -> None:
@@ -248,7 +248,7 @@ def test_a_way_to_split_that_is_not_known_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(vocabulary, "SPLITS", dict.fromkeys(vocabulary.SPLITS, "gpt-2"))
     (tmp_path / "qwen").mkdir()
     _, file = written(tmp_path / "qwen", "qwen2", trained_tokenizer("gpt-2"))
-    with pytest.raises(ModelError, match="Qwen2Tokenizer splits texts otherwise than it says"):
+    with pytest.raises(ModelError, match="Qwen2Tokenizer splits texts in another way"):
         load(str(file))
 
 

@@ -40,7 +40,7 @@ def examine(
         try:
             expects(facts["training"], data, model, recipe, settings)
         except RunError:  # it does not fit into memory: by how much is what was asked
-            with suppress(OSError):  # that nobody reads it is the smaller matter
+            with suppress(OSError):  # a reader who left matters less
                 _show(facts, as_json)
             raise
     _show(facts, as_json)

@@ -78,7 +78,7 @@ class Interrupted(Exception):
 
 
 class Follow(SystemExit):
-    """A rank ends as another did, which told why."""
+    """Ends a rank because another one ended, which has said why."""
 
 
 def resuming(run: Path) -> str:

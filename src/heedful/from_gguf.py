@@ -34,7 +34,7 @@ SCALED = {  # kinds of rotary scaling -> what a header may say of each, and tran
     "yarn": {"factor": "factor", "original_context_length": "original_max_position_embeddings"},
 }
 UNSCALED = {"type", "finetuned"}  # of a scaling: its kind, and what changes no number
-TAKEN = {  # what configurations call numbers that the reader leaves out; 0 is none
+TAKEN = {  # numbers that the reader leaves out, as configurations call them -> as the header does; 0 is none
     "head_dim": "attention.key_length",
     "max_position_embeddings": "context_length",
     "n_inner": "feed_forward_length",
@@ -50,7 +50,7 @@ COMPARED = {  # numbers of a header that no tensor's shape tells -> what configu
     "attention.layer_norm_rms_epsilon": EPSILON,
     "expert_used_count": ("num_experts_per_tok",),
 }
-ROTATED = {"rope.freq_base": "full_attention", "rope.freq_base_swa": "sliding_attention"}  # whose angles a base is of
+ROTATED = {"rope.freq_base": "full_attention", "rope.freq_base_swa": "sliding_attention"}  # a base -> its layers
 BY_WIDTH = {"gemma2": 46, "gemma3_text": 62}  # layers of the one model whose scores are scaled by the heads' mean width
 
 
@@ -94,7 +94,7 @@ def _read(path: Path) -> PreTrainedModel:
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are told below
+            ignore_mismatched_sizes=True,  # `_check_weights` names them
         )
     _check_weights(path, model, report, tensors)
     return model
@@ -117,7 +117,7 @@ def _header(reader: Any) -> dict[str, Any]:
 
 
 def _take_over(path: Path, config: PretrainedConfig, header: dict[str, Any], tensors: set[str]) -> None:
-    """Put into a configuration what the reader did not: numbers, biases, and scalings that the header tells whole."""
+    """Put into a configuration what the reader did not: numbers, biases, and scalings that the header gives in full."""
     for name, key in TAKEN.items():
         if key in header and hasattr(config, name):
             setattr(config, name, header[key] or None)
@@ -143,7 +143,7 @@ def _take_over(path: Path, config: PretrainedConfig, header: dict[str, Any], ten
 
 
 def _take_over_scaling(config: PretrainedConfig, header: dict[str, Any]) -> bool:
-    """Put a scaling of rotary embeddings into a configuration, if it is one of SCALED; say whether all was told."""
+    """Put a scaling of rotary embeddings into a configuration; say whether it is one that the header gives in full."""
     scaling = {key.removeprefix("rope.scaling."): header[key] for key in header if key.startswith("rope.scaling.")}
     if "rope.scale_linear" in header:  # the factor's older name
         scaling.setdefault("factor", header["rope.scale_linear"])
@@ -162,7 +162,7 @@ def _take_over_scaling(config: PretrainedConfig, header: dict[str, Any]) -> bool
 
 
 def _slides(config: PretrainedConfig) -> bool:
-    """Say whether there are layers that a configuration's window, if it has a size, is for."""
+    """Say whether a configuration has layers with a window, whose size may be missing."""
     layers = getattr(config, "layer_types", None) or ["sliding_attention"]
     return (
         hasattr(config, "sliding_window")
@@ -172,14 +172,14 @@ def _slides(config: PretrainedConfig) -> bool:
 
 
 def _rope(config: PretrainedConfig, layers: str = "full_attention") -> dict[str, Any]:
-    """Return the rotary embeddings of some layers, which most configurations have one kind of for all."""
+    """Return the rotary embeddings of some layers; most configurations have one kind for all layers."""
     rope = getattr(config, "rope_parameters", None) or {}
     found: dict[str, Any] = rope.get(layers, rope)
     return found
 
 
 def _check_header(path: Path, config: PretrainedConfig, header: dict[str, Any]) -> None:
-    """Refuse a header of which a number is another than the one that the model will compute with."""
+    """Refuse a header that gives another number than the one that the model will compute with."""
     heads = getattr(config, "num_attention_heads", None)
     size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
     ours = {
@@ -203,7 +203,7 @@ def _check_header(path: Path, config: PretrainedConfig, header: dict[str, Any]) 
 
 
 def _check_weights(path: Path, model: PreTrainedModel, report: dict[str, Any], tensors: dict[str, int]) -> None:
-    """Refuse a file whose tensors are not the model's weights: by shape, by name, or by how many numbers they are."""
+    """Refuse a file whose tensors are not the model's weights: by shape, by name, or by the count of their numbers."""
     if report["mismatched_keys"]:
         name, theirs, ours = sorted(report["mismatched_keys"])[0]
         problem = f"{name} has the shape {list(theirs)} there, and {list(ours)} in the model that its header describes"
@@ -214,7 +214,7 @@ def _check_weights(path: Path, model: PreTrainedModel, report: dict[str, Any], t
         tensors = {name: count for name, count in tensors.items() if name != "output.weight"}
     unread = sum(tensors.values()) - sum(weight.numel() for weight in model.parameters())
     if unread:
-        problem = f"{unread:,} of its numbers are of no weight of the model"
+        problem = f"{unread:,} of its numbers belong to no weight of the model"
         if unread < 0:  # transformers does not tie what differs
             problem = "its output.weight is not the token embeddings, as the model's is"
         raise ModelError(f"{path} cannot be read: {problem}.", TAKE)

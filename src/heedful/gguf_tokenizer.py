@@ -1,6 +1,6 @@
 """The tokenizer that a GGUF file describes: a text's tokens are those that llama.cpp gives it, or the file is refused.
 
-transformers builds it, and what it builds otherwise than the header says is put right.
+transformers builds it; what differs from what the header says is put right.
 """
 
 from __future__ import annotations
@@ -18,34 +18,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TAKE = "Take the Hugging Face folder that the file was made from."
-CONTROL, USER_DEFINED = 3, 4  # types of tokens that stand in a text by name; no text is merged to them
-# names under which llama.cpp leaves a word whole that is a token, and adds BOS unless the header says otherwise
+CONTROL, USER_DEFINED = 3, 4  # types of tokens that stand in a text by name; merging never makes them
+# names under which llama.cpp does not split a word that is a token, and adds BOS unless the header says otherwise
 WHOLE_WORDS = (
     "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano", "tekken",
 )  # fmt: skip
 
 
 def convert_tokenizer(path: Path, folder: Path) -> None:
-    """Put a file's tokenizer into a folder; refuse one that is another when it is opened there again.
+    """Put a file's tokenizer into a folder; refuse one that is not the same when it is opened there.
 
-    Some classes make it for all of a kind, whatever was saved.
+    Some classes build one and the same for all their models, whatever was saved.
     """
     tokenizer = read_tokenizer(path)
     tokenizer.save_pretrained(folder)
     again = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if _splitting(tokenizer) != _splitting(again):
-        raise ModelError(f"{path} cannot be read: {type(again).__name__} splits texts otherwise than it says.", TAKE)
+        raise ModelError(f"{path} cannot be read: {type(again).__name__} splits texts in another way.", TAKE)
     whole = _whole(_reader(path))
     found = again.backend_tokenizer.encode_batch(list(whole.values()), add_special_tokens=False)
     for (number, token), encoded in zip(whole.items(), found, strict=True):
         if encoded.ids != [number]:
-            raise ModelError(
-                f"{path} cannot be read: its token {token!r} ({number}) would be another or cut to pieces.", TAKE
-            )
+            raise ModelError(f"{path} cannot be read: its token {token!r} ({number}) would become other tokens.", TAKE)
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Let transformers build a file's tokenizer, and let it split texts and know tokens as the header says."""
+    """Let transformers build a file's tokenizer, and make it split texts and know tokens as the header says."""
     reader = _reader(path)
     header = {name: field.contents() for name, field in reader.fields.items() if len(field.data) == 1}
     kind, name = header.get("tokenizer.ggml.model"), header.get("tokenizer.ggml.pre")
@@ -76,9 +74,9 @@ def spaces(first: bool) -> normalizers.Normalizer:
 def _space(path: Path, tokenizer: PreTrainedTokenizerBase, header: dict[str, Any]) -> None:
     """Begin texts with a space where the header says so."""
     first, backend = header.get("tokenizer.ggml.add_space_prefix", True), tokenizer.backend_tokenizer
-    if header["general.architecture"].startswith("gemma"):  # whose class makes it the same for all
+    if header["general.architecture"].startswith("gemma"):  # its class begins no text with a space
         if first:
-            raise ModelError(f"{path} cannot be read: its tokenizer begins a text as the reader does not.", TAKE)
+            raise ModelError(f"{path} cannot be read: its tokenizer puts a space before texts, its class none.", TAKE)
         return
     backend.normalizer = spaces(first)
     backend.pre_tokenizer = None
@@ -103,9 +101,9 @@ def _split_as_named(path: Path, tokenizer: PreTrainedTokenizerBase, name: str | 
 
 
 def _know_whole(tokenizer: Any, reader: Any) -> None:
-    """Let tokens that stand in a text by name have it: the reader spells them in bytes if one is no byte's character.
+    """Write tokens that stand in a text by name as that name: the reader spells some of them in the letters of bytes.
 
-    Thus spelled, such a token may have taken the place of one that is merged.
+    A token so spelled may have taken the place of one that is merged.
     """
     whole, tokens = _whole(reader), reader.fields["tokenizer.ggml.tokens"].contents()
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}

@@ -31,9 +31,9 @@ def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def limit_threads_to_quota() -> None:
-    """Let libraries that are loaded later start no more threads than this process is given cores' time for.
+    """Let libraries that are loaded later start no more threads than this process has cores' worth of time for.
 
-    They know by themselves which cores they may use, but not for how much of the time.
+    They see which cores they may use, but not for how much of the time.
     """
     if cores() < allowed_cores():
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))

@@ -2,8 +2,8 @@
 
 A run that is finished is not repeated, one that was killed goes on. Variants are compared on the same held-back rows,
 each row's score averaged over the seeds, against the variant that the defaults and the recipe give, or else the first.
-Rows are what is resampled, so a verdict is of the trainings that were made: it does not say how another training, of
-another seed, ends.
+Rows are what is resampled, so a verdict is about the trainings that were made: it does not say how another training,
+with another seed, would end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIXED = {  # what a sweep may not vary, and why
     "evaluate.decides": "the deciding score is chosen once, before",
     "evaluate.after_training": "every run of a sweep is evaluated",
 }
-RECOUNT = ("model.name", "encode.template")  # with which the same answer has other tokens
+RECOUNT = ("model.name", "encode.template")  # settings that change into which tokens an answer is cut
 
 
 def sweep(
@@ -129,7 +129,7 @@ def _config(base: Config, variant: Variant, run: Run) -> Config:
 
 
 def _check_apart(variants: Sequence[Variant], base: Config) -> None:
-    """Refuse two variants that are one once their values are read, as 1e-4 and 0.0001, or that would share a folder."""
+    """Refuse variants that are the same once their values are read, as 1e-4 and 0.0001, or would share a folder."""
     configs = [_config(base, variant, variant.runs[0]) for variant in variants]
     for (one, config), (other, another) in combinations(zip(variants, configs, strict=True), 2):
         if config == another:
@@ -205,7 +205,7 @@ def _finish(run: Run, config: Config) -> None:
 
 
 def _is_finished(run: Run) -> bool:
-    """Say whether a run is evaluated, and nobody did that with other settings than its own since."""
+    """Say whether a run is evaluated, by its own settings: the scores may be of a later evaluation by others."""
     evaluated = run.scores_file.is_file() and run.evaluation_file.is_file()
     return evaluated and not read_json(run.evaluation_file)["of"]["settings"]
 

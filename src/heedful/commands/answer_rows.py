@@ -46,7 +46,7 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
     refuse_others(asked, (*SAMPLING, "precision", "batch_size"), "`heedful generate --data`")
     rows = prompts(load_config(None, settings, {"data.path": data}).data, TERMINAL)
     engine = pipeline.load(run_or_model, settings=asked)
-    _check_lengths(engine, data, [asked for _, asked in rows])
+    _check_lengths(engine, data, [question for _, question in rows])
     samplings = seeded_per_row(engine.sampling, len(rows))
     with _kept(unfinished, _answers_key(engine, rows)) as (answers, keep):
         _check_out(out, unfinished, data)  # another process may have written it, while this one loaded

@@ -110,7 +110,7 @@ def _write(
 
 
 def remove_scores(run: Run) -> None:
-    """Remove what tells of a model that another replaces; that it was scored is remembered.
+    """Remove what was written of a model that another replaces; that it was scored is remembered.
 
     A judge's replies stay: they are found by what was asked.
     """

@@ -28,7 +28,7 @@ TIMEOUT = 60.0  # seconds without a byte
 LONGEST_WAIT = 60.0  # seconds, whatever the server asks
 LARGEST = 1 << 20  # bytes of an answer
 LONGEST_REPLY = 512  # tokens: an integer, and room for models that think first
-LONGEST_THOUGHT = 4096  # tokens, where what a model thinks unseen counts as well
+LONGEST_THOUGHT = 4096  # tokens, where a model's hidden thoughts count as well
 UNSUPPORTED = re.compile(r"(?=.*(max_tokens|temperature)).*(unsupported|not support)", re.IGNORECASE)
 PASSING = {408, 409, 425, 429}
 MUST_END = {401, 403, 404}
@@ -37,7 +37,7 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class NoReply(HeedfulError):
-    """A question that got no reply: `refused` for what it says, or as every other would be (`fatal`)."""
+    """A question that got no reply: `refused` for what it says, `fatal` where no other would get one either."""
 
     def __init__(self, reason: str, refused: bool = False, fatal: bool = False) -> None:
         super().__init__(reason)
@@ -73,14 +73,14 @@ class Endpoint:
         self.url = completions_url(self.url)
         self._client = httpx2.Client(**client_options(self.url, self.key, self.timeout))
         self._stopped = threading.Event()
-        self._reasons = False  # whether the model refuses the usual fields, as OpenAI's that reason do
+        self._reasons = False  # whether the model refuses the usual fields, as OpenAI's reasoning models do
 
     def stop(self) -> None:
         """Let threads that still try come to their end."""
         self._stopped.set()
 
     def body(self, messages: Messages) -> dict[str, Any]:
-        """Return what is asked for: as repeatable as the server can."""
+        """Return a request's body, which asks for as repeatable a reply as the server can give."""
         return {
             "model": self.model,
             "messages": list(messages),

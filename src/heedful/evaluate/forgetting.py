@@ -1,8 +1,8 @@
 """What training cost elsewhere: short questions with known answers, put to the model before and after.
 
 Small models rarely answer in the form asked for, so a probe is scored by likelihood first: `chosen` is 1 where the
-right answer is likelier than each wrong one, which takes no form at all and is 0.25 by chance. `nll` is that of the
-right answer, in nats per token. Neither counts the stop token. `exact_match` is of the answer that the model writes.
+right answer is likelier than each wrong one, which asks for no form and is 0.25 by chance. `nll` is that of the right
+answer, in nats per token. Neither counts the stop token. `exact_match` is of the answer that the model writes.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ def evaluation_rows(
 ) -> Sequence[Conversation]:
     """Return the run's test rows, or all rows of `data`, read by the settings `asked` for now.
 
-    Raises Unfinished for a run without a model, DataError where no rows are, or no longer the same, UsageError for
-    settings that stay as they are.
+    Raises Unfinished for a run without a model, DataError where there are no rows or they have changed, UsageError for
+    settings that cannot be changed.
     """
     if not run.has_model:
         raise Unfinished(run.path)

@@ -28,7 +28,7 @@ from heedful.evaluate.endpoint import Endpoint, Messages, NoReply, Reply
 
 WORKERS = 8
 GIVE_UP = 3  # questions in a row without a reply
-REFUSED = 20  # in a row that the judge refuses for themselves, before it replied to any
+REFUSED = 20  # questions in a row that are refused for what they say, before the judge replied to any
 
 GRADE = (
     "You grade an answer. You are given a question, a reference answer and the answer to grade, each between markers "
@@ -149,7 +149,7 @@ class Replies:
     def _ask(self, missing: Mapping[str, Messages]) -> dict[str, NoReply]:
         """Ask what is not known; give the questions that got no reply.
 
-        A question that is refused for itself is only counted, and so are those beside which the judge still replies.
+        A question that is refused for what it says is only counted, and so is any other while the judge still replies.
         """
         waiting = iter(missing.items())
         running: dict[Future[None], str] = {}
@@ -203,7 +203,7 @@ class Replies:
         return f"{replies} kept in {self.file}; the same command asks for the rest."
 
     def _is_up(self) -> bool:
-        """Ask a question that got a reply before once more: in a repeated judging only those without one are left."""
+        """Ask once more a question that got a reply: those left in a repeated judging may all be refused."""
         if self._answered is None:
             return False
         try:

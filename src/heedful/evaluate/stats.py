@@ -132,9 +132,9 @@ def _about(rows: float) -> str:
 def _wilson(sample: Values) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927).
 
-    It is that of a normal mean over z^2 rows more, whose middle and variance are those of a fair coin (Agresti and
-    Coull 1998). The variance is the sample's: of zeros and ones p(1 - p), and less with rows in between. Near the
-    ends, up to the coin's own variance of what such rows take off is put back, as a few of them hide what they show.
+    It is that of a normal mean over z^2 more rows, whose middle and variance are those of a fair coin (Agresti and
+    Coull 1998). The variance is the sample's: p(1 - p) of zeros and ones, and less with rows in between. Near the ends,
+    where a few such rows would make the interval too narrow, what they take off is put back, up to the coin's variance.
     """
     assert ((sample >= 0) & (sample <= 1)).all(), "each row of a share is from 0 to 1"
     share, rows = float(sample.mean()), sample.size
@@ -147,8 +147,8 @@ def _wilson(sample: Values) -> tuple[float, float]:
 def _bonett_price(differences: Values) -> tuple[float, float]:
     """Return the 95 % interval of the mean difference of two shares of the same rows (Bonett and Price 2012).
 
-    It is that of a normal mean over two rows more, of which one differs each way: by as much as any row does, which is
-    1 where rows are zeros and ones, as in the paper.
+    It is that of a normal mean over two more rows, which differ one each way, by as much as any row does: by 1 where
+    rows are zeros and ones, as in the paper.
     """
     rows, most = differences.size + 2, float(np.abs(differences).max()) or 1.0
     middle = float(differences.sum()) / rows

@@ -72,7 +72,7 @@ def _setting(config: PretrainedConfig, path: str) -> Any:
 
 
 def _refuse_scaled_rotations(config: PretrainedConfig) -> None:
-    """Refuse scaled rotary embeddings: llama.cpp knows them, transformers' reader, which has to prove the file, not."""
+    """Refuse scaled rotary embeddings: llama.cpp knows them, but not transformers' reader, which proves the file."""
     rope = getattr(config, "rope_parameters", None) or {}
     for kind in (rope,) if "rope_theta" in rope else rope.values():
         if kind["rope_type"] != "default":
@@ -99,7 +99,7 @@ def _describe_rotary(writer: Any, config: PretrainedConfig) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(float(rope.get("full_attention", rope)["rope_theta"]))
     writer.add_vocab_size(config.vocab_size)
-    if config.model_type != "qwen2":  # llama.cpp divides there by itself
+    if config.model_type != "qwen2":  # where llama.cpp divides by itself
         writer.add_key_length(_head_size(config))
         writer.add_value_length(_head_size(config))
 

@@ -15,12 +15,8 @@ from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run, open_run
 
 TIMEOUT = 60.0  # seconds without a byte from the hub
-UNEXPECTED = (
-    json.JSONDecodeError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)  # by the client, of an answer that is no hub's
+# what the library raises at an answer that is no hub's
+UNEXPECTED = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def send(shipment: Shipment) -> str:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     def patient() -> Any:
-        """Make the client's own client, which waits for ever, one that does not."""
+        """Make the library's own HTTP client, which would wait for ever, with a time limit."""
         client = default_client_factory()
         client.timeout = TIMEOUT
         return client

@@ -27,7 +27,7 @@ OVERHEAD = 2**25  # bytes that an artefact has besides weights
 
 @dataclass(frozen=True)
 class Job:
-    """A run's model, the form and precision that it shall have, and where. `adapter`: without the base's weights."""
+    """A run's model, the form and precision to give it, and where to put it. `adapter`: without the base's weights."""
 
     run: Run
     form: str

@@ -47,7 +47,7 @@ class Reference:
 
 @dataclass
 class Agreement:
-    """How another model's answers compare. A near tie: the run itself hardly preferred its own token there."""
+    """How another model's answers compare. A near tie: where they part, the run hardly preferred its own token."""
 
     answers: int
     equal: int = 0
@@ -79,7 +79,7 @@ def refer(folder: Path, encoder: Encoder, parts: Sequence[Sequence[Conversation]
     engine = Engine(models.load(str(folder)).model, encoder)
     engine.release()
     give_back_pages()
-    rooms = (engine.positions - ANSWER_TOKENS, engine.positions - 1)  # this for a template that takes nearly all
+    rooms = (engine.positions - ANSWER_TOKENS, engine.positions - 1)  # the second for a template that takes nearly all
     found = ([*islice(_questions(encoder, chain(*parts), room), QUESTIONS)] for room in rooms)
     asked = next(filter(None, found), [])
     golden = [(messages, ids) for messages in GOLDEN if (ids := _ids(encoder, messages))]

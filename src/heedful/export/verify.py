@@ -41,7 +41,7 @@ MERGED, MERGED_SHARE = 1e-4, 1e-5  # of logits in fp32, adapters beside the base
 class Bounds:
     """What rounding to a precision may do: mean divergence in nats a token, and the margin of a near tie in logits.
 
-    They follow the size of each rounding; with a tie of None answers are told and not judged.
+    They follow the size of each rounding; with a tie of None answers are reported and not judged.
     """
 
     divergence: float

@@ -1,8 +1,8 @@
 """The forward of llama-like models and GPT-2 without the framework around it: packed weights and few operations.
 
 Everything but attention works token by token; attention is the caller's. `build` reads a transformers model's own
-modules, so that what its configuration asks for (biases, norms of queries and keys, scaled RoPE, tied heads) is
-there; it gives None for an architecture, or a setting of one, that is not written here.
+modules, so that it has what the configuration asks for (biases, norms of queries and keys, scaled RoPE, tied heads);
+it gives None for an architecture, or a setting of one, that is not written here.
 """
 
 from __future__ import annotations

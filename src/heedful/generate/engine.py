@@ -32,8 +32,8 @@ from heedful.records import Completion, Message, Sampling
 Prompt = str | Sequence[Message | Mapping[str, str]]  # a mapping holds `role` and `content`
 GREEDY = Sampling()
 
-# At least twice the most that batch shape changed in a logit of a real model (SmolLM2-135M): 5e-5 in fp32, 0.5 in bf16
-# (fp16 has an eighth of its rounding). In bf16 two choices in five are then recomputed: fp32 is the better bargain.
+# At least twice the largest change that batch shape made to a logit of a real model (SmolLM2-135M): 5e-5 in fp32, 0.5
+# in bf16 (fp16 rounds an eighth as much). In bf16 two choices in five are then recomputed: fp32 is the better bargain.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.125, torch.bfloat16: 1.0}
 CACHE_TOKENS = 2**15  # most tokens, answers at their longest, that a batch may put into the cache
 
@@ -67,9 +67,9 @@ class Engine:
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
         self.sampling = GREEDY  # where no other is asked for
         self.batch_size = ANSWERS_AT_ONCE  # the same
-        self.prefix_cache: PrefixCache | None = None  # where `decode` finds what earlier prompts read, if it is to
+        self.prefix_cache: PrefixCache | None = None  # what earlier prompts read, for `decode`; None: start afresh
         self.decoder = verified_decoder(model, dtype or model.dtype)
-        self.batch_kind = Padded if self.decoder else batch_kind(model)  # of rows that the model itself reads
+        self.batch_kind = Padded if self.decoder else batch_kind(model)  # where the model itself reads the rows
 
     def generate(
         self,

@@ -96,8 +96,8 @@ def same_bits(
 ) -> tuple[int, ...]:
     """Find the numbers of rows at which layers of these shapes give the bits that blocks of `reference` rows give.
 
-    Each output of the layers asked is a sum of terms that cancel, so what is left of it is rounding: another order of
-    summation shows in every bit, where a true output would hide it behind its first eight (bf16).
+    The layers are made so that the terms of each output cancel and only rounding is left: another order of summation
+    shows in every bit, where the output of a real layer would hide it behind its first eight (bf16).
     """
     sizes = [size for size in SIZES if size != reference]
     generator = torch.Generator().manual_seed(0)

@@ -20,9 +20,9 @@ from heedful.generate.slots import UNIT, Slots
 
 PROMPT = 3 * UNIT // 2  # tokens: more than one unit
 COMPANY = 37  # rows: more than the blocks that kernels like
-LONG = (300, 1000)  # tokens: kernels add up so many columns block by block
+LONG = (300, 1000)  # tokens: at these lengths kernels sum columns block by block
 
-NOISE, NARROW_NOISE = {torch.float32: 1e-3, torch.float64: 1e-3}, 5e-2  # of a row's spread, by the model's numbers
+NOISE, NARROW_NOISE = {torch.float32: 1e-3, torch.float64: 1e-3}, 5e-2  # shares of a row's spread, by type
 
 
 def matches_model(decoder: Decoder, model: PreTrainedModel) -> bool:
@@ -84,7 +84,7 @@ def _is_exact(kind: type[Padded], model: PreTrainedModel) -> bool:
         batch.keep([False, True])
         left = batch.step(tokens[22:23])
     except REFUSALS:
-        return False  # no cache, or one of its own
+        return False  # the model has no cache, or one of its own kind
     further = [*other, tokens[21]]
     read = [one, other, [*one, tokens[20]], further, [*further, tokens[22]]]
     alone = torch.stack([unbatched_logits(model, row) for row in read])

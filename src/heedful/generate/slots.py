@@ -21,7 +21,7 @@ from heedful.generate.spans import COLUMNS, Span, attend_by_span, round_up, span
 
 UNIT = 16  # tokens of a prompt that are read, and shared, together
 PREFILL_TOKENS = 1024  # most tokens of one forward of prefill
-ROOM_TOKENS = 2**16  # most columns of all slots that are kept although the rows of the moment do not need them
+ROOM_TOKENS = 2**16  # most columns, over all slots, that are kept although the running rows need fewer
 PREFILL_COLUMNS = 2**15  # most columns that the keys of one forward of prefill may have, over all its units
 
 
@@ -31,7 +31,7 @@ class Unit:
 
     tokens: tuple[int, ...]
     level: int
-    slots: list[int] = field(default_factory=list)  # to whose slots it must be written
+    slots: list[int] = field(default_factory=list)  # those it must be written to
     key: bytes = b""  # stands for all tokens up to its end
     holder: int | None = None  # an earlier row that has it
     followers: dict[tuple[int, ...], Unit] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Slots:
     def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Read the prompts of new rows; give the logits after each, [rows, vocabulary] float32 on the CPU."""
         first = len(self._lengths)
-        self._prompts += map(tuple, prompts)  # what was read: a row's own list grows by its answer
+        self._prompts += map(tuple, prompts)  # copies: a row's own list grows by its answer
         self._lengths += map(len, prompts)
         self._reserve(len(self._lengths), max(self._lengths) + UNIT)
         states = torch.zeros(len(prompts), self.decoder.head.shape[1]).to(self._cache)

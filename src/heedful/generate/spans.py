@@ -18,10 +18,10 @@ COLUMNS = 64  # attention's widths are multiples of this; kernels were seen to d
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Those queries of a forward that see equally many columns: over other widths a kernel adds up in another order."""
+    """The queries of a forward that see the same number of columns: a kernel sums another width in another order."""
 
-    members: torch.Tensor | slice  # their places among the forward's
-    slots: torch.Tensor | slice | int  # the slot in which each stands, or all do
+    members: torch.Tensor | slice  # their places among the forward's queries
+    slots: torch.Tensor | slice | int  # each member's slot, or the one slot of all
     mask: torch.Tensor  # [members, 1, group * tokens, columns]: 0 or -inf
 
     def context(self, cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

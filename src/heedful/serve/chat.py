@@ -48,7 +48,7 @@ class TooLong(ModelError):
 
 @dataclass
 class Said:
-    """What was said of an answer so far, and whether the model ended it by itself or, else, where it was cut off."""
+    """What was said of an answer so far, whether the model ended it by itself, and if not, where it was cut off."""
 
     pieces: list[str] = field(default_factory=list)
     whole: bool = False

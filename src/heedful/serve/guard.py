@@ -137,6 +137,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def route_of(scope: Scope) -> str:
-    """Name the route that a request took, not its path: paths are without number."""
+    """Name the route that a request took, not its path: there are endless paths."""
     route: Any = scope.get("route")
     return str(getattr(route, "path", "none"))

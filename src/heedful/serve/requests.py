@@ -67,7 +67,7 @@ class RequestReader:
             raise refused(f"From 1 to {self.limits.choices} prompts, not {len(prompts)}.", "prompt")
         sampling = self._sampling(body, engine, body.logprobs)
         vocabulary = vocabulary_size(engine.model)
-        rows = []
+        tokenised = []
         for prompt in prompts:
             if isinstance(prompt, str):
                 ids = await self._tokenise("prompt", partial(plain_ids, engine, prompt, True))
@@ -75,8 +75,8 @@ class RequestReader:
                 ids = prompt
             if max(ids, default=0) >= vocabulary:  # a text may name a special token that has no embedding
                 raise refused(f"The model has no token {max(ids)}: its ids end at {vocabulary - 1}.", "prompt")
-            rows.append(ids)
-        return self._generation(body, model, rows, sampling, body.max_tokens)
+            tokenised.append(ids)
+        return self._generation(body, model, tokenised, sampling, body.max_tokens)
 
     async def tokens(self, body: TokenizeRequest) -> tuple[Engine, list[int]]:
         """Read a text or messages, and give their tokens."""
