@@ -119,7 +119,7 @@ def test_spaces_that_llama_cpp_would_add_are_refused(tmp_path: Path, monkeypatch
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     run = make_run(tmp_path / "run", "llama", tokenizer)
     monkeypatch.setattr("heedful.export.llama_cpp.missing", lambda: "it is not installed")
-    with pytest.raises(ExportError, match=r"llama\.cpp would read other spaces in a prompt than the run: '<bos><start"):
+    with pytest.raises(ExportError, match=r"llama\.cpp would read a prompt's spaces differently: '<bos><start"):
         pipeline.export(run, "gguf", quantize="f32")
     assert not list((run.path / "export").iterdir())
 

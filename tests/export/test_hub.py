@@ -166,7 +166,7 @@ def test_an_answer_that_no_hub_gives_is_told_as_that(hub: Hub, exported: Path, a
     hub.instead["commit"] = 200, answer
     said = push(hub, exported, "--yes")
     assert said.returncode == 1
-    assert "it answers what no hub does" in said.stderr and "HF_ENDPOINT" in said.stderr
+    assert "the answer is not a hub's" in said.stderr and "HF_ENDPOINT" in said.stderr
 
 
 @pytest.mark.parametrize("stage", ["create", "GET /api/models/me/tuned"])

@@ -162,7 +162,7 @@ def test_an_answer_ends_as_its_server_says(end: str, reason: str) -> None:
 @pytest.mark.parametrize("choice", ["Hi", {"delta": "Hi"}, {"delta": {"content": [{"type": "text", "text": "Hi"}]}}])
 def test_an_answer_of_another_shape_is_a_sentence(choice: object) -> None:
     """Some servers write an answer in parts where its model thinks."""
-    with serving(other_server(written({"choices": [choice]}))) as url, pytest.raises(ModelError, match="is no chat"):
+    with serving(other_server(written({"choices": [choice]}))) as url, pytest.raises(ModelError, match="sent no chat"):
         list(connect(url, None, None).stream(HELLO, Sampling()))
 
 

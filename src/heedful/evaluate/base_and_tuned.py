@@ -72,7 +72,7 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
             "Name others with --data.",
         )
     if scorable.left_out:
-        reporter.say(f"Of {len(rows):,} rows are not scored: {left_out_in_words(scorable.left_out)}.")
+        reporter.say(f"Not scored, of {len(rows):,} rows: {left_out_in_words(scorable.left_out)}.")
     if scorable.cut:
         limit = f"the model's {encoder.max_tokens:,} tokens"
         reporter.say(f"Cut to fit {limit}: {scorable.cut:,} of the rows.")

@@ -98,6 +98,6 @@ def _explained(repository: str) -> Iterator[None]:
         if said := getattr(error, "server_message", None):  # rather than what the client makes of it
             reason = f"the hub answers {status}: {' '.join(said.split()).rstrip('.')}"
         if isinstance(error, UNEXPECTED):
-            reason = f"it answers what no hub does ({type(error).__name__}: {reason})"
-            fix = "Look whether HF_ENDPOINT, or a proxy on the way, leads to one."
+            reason = f"the answer is not a hub's ({type(error).__name__}: {reason})"
+            fix = "Check that HF_ENDPOINT, or a proxy on the way, leads to one."
         raise ExportError(f"Cannot push to {repository}: {reason}.", fix) from error

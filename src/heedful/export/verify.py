@@ -129,7 +129,7 @@ def gguf_by_llama_cpp(reference: Reference, file: Path, encoder: Encoder, kind: 
     texts, backend = rendered(reference, encoder), as_llama_cpp(encoder.tokenizer)
     for text, ids in texts.items():
         if backend.encode(text, add_special_tokens=False).ids != ids:
-            raise ExportError(f"llama.cpp would read other spaces in a prompt than the run: {text!r}.", "Use --to hf.")
+            raise ExportError(f"llama.cpp would read a prompt's spaces differently: {text!r}.", "Use --to hf.")
     lacking = llama_cpp.missing()
     if lacking:
         return {"llama_cpp": {"checked": False, "reason": lacking}}

@@ -60,9 +60,7 @@ class Remote:
         except httpx2.HTTPError as error:
             raise ModelError(f"The server at {redacted(self.url)} does not answer: {error}.") from error
         except (ValueError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"What the server at {redacted(self.url)} answers is no chat completion: {error}."
-            ) from error
+            raise ModelError(f"The server at {redacted(self.url)} sent no chat completion: {error}.") from error
         if not reason:
             raise ModelError("The answer was cut off: the server left before its end.", "Ask again.")
         yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
