@@ -3,7 +3,7 @@
 const KEY = "heedful-key";
 
 /** What the server refused, in its own words; status 0 where nobody answered. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(message, status = 0, code = null, wait = null) {
     super(message);
     Object.assign(this, { status, code, wait });

@@ -36,7 +36,7 @@ export const lengthOf = (answer) => answer.length ?? answer.tokens.length;
 export const answersOf = ({ exchanges }) => exchanges.flatMap(({ lanes }) => lanes).flatMap(({ answers }) => answers);
 
 /** Choose the lane that a conversation goes on with: what the user liked, else the first. */
-export function preferredLane(exchange) {
+function preferredLane(exchange) {
   const liked = (lane) => shownAnswer(lane)?.better || shownAnswer(lane)?.rating === "up";
   return exchange.lanes.find(liked) ?? exchange.lanes[0];
 }
