@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_memory_is_no_more_than_the_control_group_allows(
     meminfo.write_text(f"MemTotal: {1000 * 1024} kB\nMemAvailable: {900 * 1024} kB\n")
     assert machine.memory(tmp_path) == (limit or machine.memory(tmp_path / "none"))
     assert machine.free_memory(tmp_path, meminfo) == free
+
+
+def test_all_memory_counts_as_free_where_the_system_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has no /proc, nor a number of free pages."""
+    known = os.sysconf
+
+    def sysconf(name: str) -> int:
+        if name == "SC_AVPHYS_PAGES":
+            raise ValueError("unrecognized configuration name")
+        return known(name)
+
+    monkeypatch.setattr(os, "sysconf", sysconf)
+    assert machine.free_memory(tmp_path, tmp_path / "meminfo") == machine.memory(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,15 @@ def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def free_memory(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return the bytes that can still be had: the least of what is available, and what the control group leaves."""
+    """Return the bytes that can still be had: the least of what is available, and what the control group leaves.
+
+    Where the system does not tell, as on macOS, all memory counts as available.
+    """
     try:
         lines = dict(line.split(":") for line in meminfo.read_text(encoding="utf-8").splitlines())
         available = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        available = memory(cgroup)
     return min([available, *(max(0, limit - used) for limit, used in _limits(cgroup))])
 
 
