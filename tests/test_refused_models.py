@@ -90,7 +90,7 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, file: str, content: str) 
     (folder / file).write_text(content)
     with pytest.raises(ModelError) as caught:
         load(str(folder))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def check(model: PreTrainedModel, name: str) -> None:
             if not (problem := _problem(model, draw)):
                 return
     except REFUSALS as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise ModelError(
-            f"{name}: {kind} cannot read tokens as a causal language model: {reason}", "Choose another model."
+            f"{name}: {kind} cannot read tokens as a causal language model: {reason}.", "Choose another model."
         ) from error
     encodes = problem == SEES_LATER and getattr(model.config, "is_decoder", None) is False
     decoder = '; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its config.json'

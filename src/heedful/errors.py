@@ -116,7 +116,7 @@ def loading(name: str, origin: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # libraries raise anything here, from OSError to KeyError
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".:")
         online = "`heedful models` shows which names work offline; a local folder always does."
         fix = "" if os.path.exists(origin) else online
-        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}", fix) from error
+        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}.", fix) from error

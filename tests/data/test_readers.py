@@ -84,6 +84,12 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "d.parquet") == 'd.parquet: two columns have the name "output". Rename one of them.'
 
 
+def test_what_pyarrow_says_of_a_broken_file_is_a_whole_sentence(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path / "d.parquet", b"PAR1 no"))
+    assert told.startswith("d.parquet is not a whole Parquet file: ")
+    assert told.endswith("). The file may be cut off: get it again.")
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr(sys, "executable", "/a b/python")
@@ -212,7 +218,6 @@ def test_a_cell_may_be_long(tmp_path: Path) -> None:
         ("d.csv", 'a,b\n1,2\n3,"4\n5,"6"\n', "d.csv:3: not CSV: the row that begins here has a quote that is"),
         ("d.csv", '\n"a,b\n1,2\n', "d.csv:2: not CSV: the row that begins here has a quote that is not closed"),
         ("d.csv", 'a,b\n1,"2"3\n', "d.csv:2: not CSV: ',' expected after '\"'. Check the quotes."),
-        ("d.parquet", b"PAR1 no", "d.parquet is not a whole Parquet file"),
         ("d.xlsx", b"PK", "d.xlsx is of a file type that cannot be read. heedful reads .json, .jsonl,"),
     ],
 )

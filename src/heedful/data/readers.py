@@ -257,8 +257,8 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
         except (arrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, gzip.BadGzipFile):
                 raise
-            reason = str(error).partition("\n")[0]
-            raise DataError(f"{name} is not a whole Parquet file: {reason}", GET_AGAIN) from error
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise DataError(f"{name} is not a whole Parquet file: {reason}.", GET_AGAIN) from error
 
 
 READERS: dict[str, Callable[[Open, str], Iterator[RawRow]]] = {
