@@ -49,8 +49,8 @@ def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Conf
 def check_name(what: str, name: Any) -> None:
     """Raise a UsageError for what the Python API was given in place of a name, and for one that is not text."""
     if not isinstance(name, (str, Path, type(None))):
-        fix = " Write rows to a file first." if what == "data" else ""
-        raise UsageError(f"{what} must be a name or a path, not a {type(name).__name__}.", fix.strip())
+        fix = "Write rows to a file first." if what == "data" else ""
+        raise UsageError(f"{what} must be a name or a path, not a {type(name).__name__}.", fix)
     check_unicode(what, name)
 
 
@@ -110,12 +110,11 @@ def _check_new(run: Run) -> None:
 
 def resolve_run(config: Config, out: Path | str | None, resume: bool) -> tuple[str, dict[str, Any]]:
     """Choose the run's directory and settle its settings, for all ranks."""
-    run = (
-        newest_run(out)
-        if resume
-        else new_run(out, f"{config.model.name}-{Path(redacted(config.data.path, rest='')).stem}")
-    )
-    config = _continued(run, config) if resume else config
+    if resume:
+        run = newest_run(out)
+        config = _continued(run, config)
+    else:
+        run = new_run(out, f"{config.model.name}-{Path(redacted(config.data.path, rest='')).stem}")
     return str(run.path), config.model_dump(mode="json")
 
 

@@ -49,11 +49,11 @@ def evaluate(
     check_name("data", data)
     on = None if data is None else str(data)
     config = evaluation_config(run, settings, on)
-    check_writable(run.results(on).path)
+    results = run.results(on)
+    check_writable(results.path)
     with lock(run):  # else a training might put another model beside the scores of this one
         rows = evaluation_rows(run, on, settings, TERMINAL)
         record_decider(run, config.evaluate.decides)
-        results = run.results(on)
         asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
         if judge is None or asked or not is_answered(results, rows):
             scores = score_both(run, config, rows, on, TERMINAL)
