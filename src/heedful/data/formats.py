@@ -71,7 +71,7 @@ def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str], on_b
     usable = ((row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem)
     seen = list(islice(usable, 1000))
     _refuse_unknown_fields(columns, FORMATS if wanted == "auto" else (wanted,))
-    _refuse_absent_columns(columns, chain((fields for fields, _ in seen), (fields for fields, _ in usable)))
+    _refuse_absent_columns(columns, (fields for fields, _ in chain(seen, usable)))
     if wanted != "auto":
         return FormatChoice(wanted, "it is set by data.format", columns, detected=False)
     if not seen:  # every row is bad, each for a reason of its own

@@ -131,7 +131,9 @@ def _read_json(opened: Open, name: str) -> Iterator[RawRow]:
             return
         if text.at(start) != "{":
             text.stop(start, "not an array of rows", "Rows stand in an array: [{...}, {...}].")
-        _expect_lines(text, start)
+        value, end, _ = text.value(start)
+        if not text.at(text.blank(end)):
+            text.stop(start, *not_rows(value))
     yield from _read_many(opened, name)
 
 
@@ -186,14 +188,6 @@ def _separator(text: JsonText, at: int, row: int) -> tuple[int, bool]:
     if text.at(following) == "]":
         text.stop(at, "a comma stands before the closing ]", "Remove the comma.")
     return following, True
-
-
-def _expect_lines(text: JsonText, start: int) -> None:
-    """Raise unless a text that begins with an object goes on after it, as JSON Lines do."""
-    value, end, _ = text.value(start)
-    if text.at(text.blank(end)):
-        return
-    text.stop(start, *not_rows(value))
 
 
 def _read_lines(opened: Open, name: str) -> Iterator[RawRow]:
