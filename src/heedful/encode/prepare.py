@@ -118,8 +118,8 @@ def _nothing_left(path: str, splits: Splits, counts: EncodingReceipt, may_be_lon
         fix = longer if counts.dropped else "Add rows."
         why = left_out_in_words(not_learned(counts))
         return DataError(f"{path}: 0 of {len(splits.train):,} rows are left to train on: {why}.", fix)
-    kept = len(splits.validation) + len(splits.test)
-    return DataError(f"{path}: 0 of {kept:,} rows are left to train on; the split holds them back.", "Add rows.")
+    rows = len(splits.validation) + len(splits.test)
+    return DataError(f"{path}: 0 of {rows:,} rows are left to train on; the split holds them back.", "Add rows.")
 
 
 def _encoded(
@@ -144,11 +144,11 @@ def _tested(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) 
     """Account for the test rows, of which no examples are kept."""
     key = {"tested": _identity(rows), "encoder": encoder.identity(), "chunk": CHUNK, "format": VERSION}
 
-    def count(folder: Path) -> dict[str, Any]:
+    def account(folder: Path) -> dict[str, Any]:
         with reporter.counting("Encoding the test rows", len(rows), PROGRESS_ROWS) as done:
             return asdict(account_for(encoder, rows, done))
 
-    return EncodingReceipt(**kept("examples", key, count).facts)
+    return EncodingReceipt(**kept("examples", key, account).facts)
 
 
 def _identity(rows: Sequence[Conversation]) -> Any:

@@ -8,6 +8,7 @@ token's name, is left to the encoding piece by piece. The first conversations of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +94,6 @@ class Stretches:
 
 def _joined(known: Known, found: Iterator[list[int]]) -> Encoded:
     """Join a row's stretches, of which `found` gives the ids of the next that is not fixed."""
-    ids: list[int] = []
-    ends = [0]
-    for stretch, fixed in known:
-        ids += fixed if stretch.slot is None else next(found)
-        ends.append(len(ids))
-    flags = np.zeros(len(ids), np.bool_)
-    for (stretch, _), start, end in zip(known, ends, ends[1:], strict=False):
-        if stretch.supervised:
-            flags[start:end] = True
-    return np.array(ids, np.int32), flags
+    parts = [fixed if stretch.slot is None else next(found) for stretch, fixed in known]
+    flags = np.repeat([stretch.supervised for stretch, _ in known], [len(part) for part in parts])
+    return np.array([*chain(*parts)], np.int32), flags
