@@ -158,12 +158,9 @@ def _in_adapters(model: PreTrainedModel, rank: int) -> int:
 
 def _in_linears(model: PreTrainedModel) -> int:
     """Count the numbers of every linear layer but the head."""
-    return sum(int(layer.weight.numel()) for layer in _linears(model))
-
-
-def _linears(model: PreTrainedModel) -> list[torch.nn.Linear | Conv1D]:
     head = model.get_output_embeddings()
-    return [m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
+    linears = (m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head)
+    return sum(layer.weight.numel() for layer in linears)
 
 
 def _blocks(model: PreTrainedModel) -> list[torch.nn.Module]:

@@ -68,8 +68,7 @@ class Learner:
 
     def lr(self, step: int) -> float:
         """Return the learning rate of update `step` (from 0)."""
-        peak = self.config.peak_lr
-        return peak * schedule(self.config, step, self.steps)
+        return self.config.peak_lr * schedule(self.config, step, self.steps)
 
     def accumulate(self, examples: Sequence[TokenizedExample], step: int) -> tuple[float, list[float]]:
         """Accumulate the gradient of a group's mean loss.

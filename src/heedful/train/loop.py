@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedful.config import TrainConfig
 from heedful.encode.order import Order
@@ -60,7 +60,7 @@ def fit(session: Session) -> int:
         if progress.step % config.log_every == 0 or last:
             session.log({"event": "step", **asdict(metrics)})
         if bad_steps:
-            _note_bad_step(session.log, progress, [row.id for row in rows], bad_steps)
+            _note_bad_step(session, progress, [row.id for row in rows], bad_steps)
         stale = (progress.step % validate_every == 0 or last) and session.validate(progress)
         if group.ends_epoch or last:
             session.sample(progress)
@@ -106,11 +106,9 @@ def upcoming(order: Order, progress: Progress, epochs: int) -> Iterator[Group]:
             yield Group(group, progress, ends)
 
 
-def _note_bad_step(
-    log: Callable[[Mapping[str, Any]], None], progress: Progress, rows: list[str], bad_steps: int
-) -> None:
+def _note_bad_step(session: Session, progress: Progress, rows: list[str], bad_steps: int) -> None:
     """Log an update that was skipped; stop when they do not end."""
-    log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
+    session.log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
     if bad_steps == BAD_STEPS:
         raise RunError(
             f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)}).",

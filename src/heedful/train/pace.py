@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from heedful.atomic import beside
@@ -46,7 +47,7 @@ def _gradient_seconds_per_token(session: Session) -> float:
     """Time the gradients of the first groups, and their norms."""
     learner, costs = session.learner, Costs()
     measured = []
-    for group, _ in zip(session.groups(Progress()), range(min(GROUPS, learner.steps)), strict=False):
+    for group in islice(session.groups(Progress()), min(GROUPS, learner.steps)):
         examples = [session.ready.train[i] for i in group.rows]
         with costs.timed("step"):
             learner.accumulate(examples, step=0)

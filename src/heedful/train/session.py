@@ -6,6 +6,7 @@ import glob
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -240,8 +241,8 @@ class Session:
     def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
         """Return the first training rows of this epoch's order, as many as validation looks at."""
         start = Progress(epoch=min(progress.epoch, self.config.train.epochs - 1))
-        groups = zip(self.groups(start), range(self.config.train.evaluate_batches or 1), strict=False)
-        return [self.ready.train[i] for group, _ in groups for i in group.rows]
+        groups = islice(self.groups(start), self.config.train.evaluate_batches)
+        return [self.ready.train[i] for group in groups for i in group.rows]
 
     def _write_best(self, step: int) -> None:
         weights = self.learner.weights()

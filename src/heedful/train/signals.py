@@ -17,9 +17,6 @@ class Stop:
 
     signal: int = 0
 
-    def __bool__(self) -> bool:
-        return self.signal != 0
-
 
 @contextmanager
 def listen() -> Iterator[Stop]:
@@ -27,7 +24,7 @@ def listen() -> Iterator[Stop]:
     stop = Stop()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if stop:
+        if stop.signal:
             os._exit(128 + number)
         stop.signal = number
 
