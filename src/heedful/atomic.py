@@ -17,7 +17,7 @@ from typing import IO, Any
 from heedful.errors import RunError
 
 MANIFEST = "MANIFEST.json"  # of a folder: what `list_files` lists, written last
-PRIVATE = 0o600  # the mode of a library's temporary file, which stays when that gets its name
+PRIVATE = 0o600  # the mode of a library's temporary file, which the file keeps when it is renamed
 SPACE, PERMISSION = "free some space", "get write permission there"
 FIXES = {
     errno.ENOSPC: SPACE, errno.EDQUOT: SPACE,
@@ -48,13 +48,13 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 
 def advice(error: Exception, other: str = "") -> str:
-    """Say what helps where a write failed: what the error's number tells, and what the caller knows `other`wise."""
+    """Say what helps after a write failed: what the error's number tells, or the `other` that the caller knows."""
     words = ", or ".join(filter(None, (FIXES.get(_number(error)), other)))
     return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def is_closed(error: Exception) -> bool:
-    """Say whether a write failed as we may not write there."""
+    """Say whether a write failed because we may not write there."""
     return FIXES.get(_number(error)) == PERMISSION
 
 
@@ -101,13 +101,13 @@ def remove_leftovers(folder: Path, of: str = "*") -> None:
     for leftover in folder.glob(f".{of}.tmp-*"):
         found = LEFTOVER.fullmatch(leftover.name)
         if found is None or is_alive(int(found[3])):
-            continue  # a name that is not ours, or of one who is still at work
+            continue  # not a name of ours, or its process is still at work
         if found[2] and leftover.is_dir() and not (folder / found[1]).exists():
             os.rename(leftover, folder / found[1])
         elif leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
-            with suppress(OSError):  # as above
+            with suppress(OSError):  # nothing may be written there
                 leftover.unlink()
 
 
@@ -144,7 +144,7 @@ def list_files(place: Path) -> dict[str, Any]:
 
 
 def changed_file(folder: Path, listed: Mapping[str, Any]) -> str | None:
-    """Name the first file that is not any more as `list_files` listed it; None if all are."""
+    """Name the first file that is no longer as `list_files` listed it; None if all are."""
     for name, described in listed.items():
         file = folder / name
         if not file.is_file() or _described(file) != described:
@@ -182,7 +182,7 @@ def sync_files(place: Path) -> None:
 
 
 def _mode_of_a_new_file(folder: Path) -> int:
-    """Try which mode it gets; to ask for the umask is to change it, also for other threads."""
+    """Make a file to see its mode: to read the umask is to change it, for other threads too."""
     tried = beside(folder / "mode")
     try:
         with open(tried, "wb") as file:

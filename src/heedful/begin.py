@@ -26,15 +26,15 @@ from heedful.run import (
 )
 from heedful.settings import Settings, as_written, leaves, load_config
 
-Name = Path | str | None  # a file, a folder, or what else may be named in its place
-# What chooses an answer's tokens; of generate the other settings say how fast they come.
+Name = Path | str | None  # of data, a model, a recipe or a folder
+# The settings of `generate` that decide an answer's tokens; the others decide how fast they come.
 SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.patience", "train.log_every", "train.save_every", "train.sharding",
     "train.activation_checkpointing", "train.precision", "encode.batch_tokens", "evaluate.after_training",
     "evaluate.decides", "data.on_bad_row", "generate.batch_size", "generate.precision", "run.track",
 }  # fmt: skip
-# Settings that a run changes by itself, to its machine and its budget; provenance.json keeps what was asked for first.
+# Settings that a run adapts to its machine and to its budget; provenance.json keeps what was first asked for.
 FITTED, BUDGETED = ("train.precision", "encode.batch_tokens"), ("train.max_steps", "train.evaluate_every")
 
 
@@ -55,7 +55,7 @@ def check_name(what: str, name: Any) -> None:
 
 
 def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
-    """Settle how answers are written: as those that a run was evaluated on, but for what is asked for."""
+    """Return the settings for answers: a run's own, or the defaults, with those asked for now over them."""
     return open_run(run_or_model).config(settings) if holds_run(run_or_model) else load_config(None, settings)
 
 
@@ -67,7 +67,7 @@ def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise a RunError if nothing can be written into a folder that is there or is still to be made."""
+    """Raise a RunError unless a folder, or the nearest one above it that exists, can be written to."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise RunError(
@@ -83,7 +83,7 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
         _check_new(run)
     make_directory(run)
     with lock(run):
-        if not resume:  # nor did another process begin one before it was ours
+        if not resume:  # another process may have begun one before we had the lock
             _check_new(run)
         try:
             yield

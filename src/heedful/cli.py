@@ -71,7 +71,7 @@ def _run(arguments: list[str]) -> None:
         code = end.code if isinstance(end, SystemExit) else 1
         with suppress(OSError) if code else nullcontext():
             streams.deliver()
-        if code == INTERRUPTED and not isinstance(end, Follow):  # so typer tells of a Ctrl-C, without a word
+        if code == INTERRUPTED and not isinstance(end, Follow):  # how typer reports a Ctrl-C
             raise KeyboardInterrupt from None
         raise
 

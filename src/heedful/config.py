@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from heedful.records import Sampling
 
-ROWS_AN_UPDATE = 8  # what `auto` is too
+ROWS_AN_UPDATE = 8  # the default, and what `auto` means
 ANSWERS_AT_ONCE = 128  # more are hardly faster, and reading new prompts in groups keeps a batch full
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator of numbers takes
 PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
@@ -71,7 +71,7 @@ class EncodeConfig(Section):
     long_rows: Literal["truncate", "drop", "error"] = "truncate"
     """What happens to a longer row; truncation cuts the prompt first and keeps the stop token."""
     layout: Literal["tree", "padded"] = "tree"
-    """How a batch is laid out: every shared beginning once, or one padded row an example."""
+    """How a batch is laid out: every shared beginning once, or one padded row per example."""
     batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Most tokens in one forward; a shared beginning counts once, padding counts. A larger update is split, with the
     same result. auto: as many as memory allows."""
@@ -87,7 +87,7 @@ class TrainConfig(Section):
     batch_size: Annotated[int, BeforeValidator(lambda rows: ROWS_AN_UPDATE if rows == "auto" else rows)] = Field(
         ROWS_AN_UPDATE, ge=1
     )
-    """Rows an update. Where memory is short an update takes more forwards (encode.batch_tokens), its rows stay."""
+    """Rows per update. Where memory is short, an update takes more forwards (encode.batch_tokens), not fewer rows."""
     group_by_beginning: bool = True
     """Let rows with a long beginning in common (128 tokens, and a good part of the row) meet in an update, as a tree
     computes it once."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers  # imports what is asked of it when it is asked: a tokenizer alone needs no code of models
+import transformers  # lazy: what is asked of it is imported then, and a tokenizer needs no code of models
 from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
@@ -151,7 +151,7 @@ def check_ids(ids: Collection[int], model: PreTrainedModel) -> None:
 
 
 def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Give each token that a template added an embedding, the mean of those in use; give their number.
+    """Give each token that a template added an embedding, the mean of those in use; return how many were added.
 
     Added is what the model's own tokenizer lacks, though the table may have rows to spare: those hold only noise.
     A model that was saved with such tokens has them in its tokenizer, and keeps what it learned.
@@ -162,7 +162,7 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     rows, needed = causal.vocabulary_size(model), 1 + max(added, default=-1)
     known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
-        if head.weight is not table.weight:  # which growing would tie, if the configuration has it so
+        if head.weight is not table.weight:  # growing would tie them where the configuration does
             model.config.get_text_config().tie_word_embeddings = False
         model.resize_token_embeddings(needed, mean_resizing=False)
     fresh = sorted(added | set(range(rows, needed)))

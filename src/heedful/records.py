@@ -108,7 +108,7 @@ class TokenizedExample:
     id: str
     ids: NDArray[np.int32]  # [tokens]
     supervised: NDArray[np.bool_]  # [tokens]
-    excluded: NDArray[np.bool_] | None = None  # [tokens]: of answers of weight 0, no targets even where prompts are
+    excluded: NDArray[np.bool_] | None = None  # [tokens]: answers of weight 0, no targets even where prompts are
 
     def __post_init__(self) -> None:
         assert len(self.ids) == len(self.supervised), (self.id, len(self.ids), len(self.supervised))
@@ -177,7 +177,7 @@ class StepMetrics:
     seconds: float
 
 
-COLDEST = 1e-5  # a temperature: what is divided by less overflows
+COLDEST = 1e-5  # the lowest temperature above 0: logits divided by less overflow
 LEAST_PENALTY = 0.01  # of repetition, for the same reason
 
 

@@ -92,7 +92,7 @@ class Run(Results):
 
     @property
     def is_scored(self) -> bool:
-        """Say whether any score of the run is known, be it of an earlier model: what decides is chosen before."""
+        """Say whether the run was ever scored, an earlier model of it included: what decides is chosen before."""
         known = self.evaluation_file.exists() or any(self.path.glob(f"{EVALUATIONS}/*/evaluation.json"))
         return known or "scored" in self.provenance()
 
@@ -106,7 +106,7 @@ class Run(Results):
         return override(config, {"data.path": path, "model.name": name})
 
     def from_here(self, name: str) -> str:
-        """Return a path that was written where the run was trained as it reads from here, if it still leads on."""
+        """Return a name as it reads from here: as a path from where the run was trained, if that still leads on."""
         start = self.provenance().get("folder")
         there = os.path.join(start or "", name)
         is_path = not is_shipped(name) and os.path.exists(there)
@@ -118,7 +118,7 @@ class Run(Results):
         return not is_shipped(data) and path.is_file() and sha256(path) == self.provenance().get("data")
 
     def provenance(self) -> dict[str, Any]:
-        """Read what the run came from: nothing, where that was not written yet."""
+        """Read what the run came from; nothing until that is written."""
         return dict(read_json(self.provenance_file)) if self.provenance_file.exists() else {}
 
     def write_config(self, config: Config) -> None:
@@ -158,7 +158,7 @@ class Run(Results):
 
 @contextmanager
 def own_data() -> Iterator[None]:
-    """Where the data that a run began with cannot be read, say how it is found by another name."""
+    """Where the data that a run began with cannot be read, say how to give its new name or place."""
     try:
         yield
     except DataError as error:
@@ -166,7 +166,7 @@ def own_data() -> Iterator[None]:
 
 
 def is_shipped(data: str) -> bool:
-    """Say whether a name means rows that ship, be there a file of that name or not."""
+    """Say whether a name means rows that ship with heedful, even where a file has that name."""
     return data.partition(":")[0] == "builtin"
 
 
@@ -191,13 +191,13 @@ def open_run(run: Run | Path | str) -> Run:
 
 
 def run_at(run: Run | Path | str) -> Run:
-    """Return the run of a folder, be it there or not; raise UsageError where its name could not be written down."""
+    """Return the run of a folder, which need not exist; raise UsageError for a name that is not text."""
     if not isinstance(run, (Run, Path, str)):
         raise UsageError(f"A run or a model must be a name or a path, not a {type(run).__name__}.")
     found = run if isinstance(run, Run) else Run(Path(os.path.expanduser(run)))
     check_unicode("The name", found.path)
     with suppress(FileNotFoundError):  # it may be gone
-        check_unicode("The current folder", os.getcwd())  # is written down with a run, and told by libraries
+        check_unicode("The current folder", os.getcwd())  # a run writes it down, and libraries name it
     return found
 
 

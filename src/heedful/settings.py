@@ -44,7 +44,7 @@ def override(config: Config, *settings: Settings) -> Config:
 
 
 def by_leaf(settings: Settings) -> dict[str, Any]:
-    """Return settings as {"section.key": value}, be the leaves known or not."""
+    """Return settings as {"section.key": value}, whether or not the leaves are known."""
     named = isinstance(settings, Mapping | list | tuple) and all(isinstance(setting, str) for setting in settings)
     if not named:
         raise UsageError(
@@ -80,7 +80,7 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _conflicts(config: Config) -> list[str]:
-    """List the settings that contradict each other. That temperature 0 leaves top_p without effect is none of that."""
+    """List the settings that contradict each other; top_p at temperature 0 has no effect, but contradicts nothing."""
     problems = []
     if config.encode.supervise == "all" and config.encode.prompt_weight:
         problems.append("encode.prompt_weight has no meaning with encode.supervise=all: every token counts 1 there.")

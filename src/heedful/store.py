@@ -43,7 +43,7 @@ def cache_home() -> Path:
         return Path(os.path.expanduser(named))
     try:
         return Path("~/.cache/heedful").expanduser()
-    except RuntimeError:  # a user who has only a number, as in some containers: others give such a one / for a home
+    except RuntimeError:  # a user without a name, as in some containers: other programs take / for its home
         return Path("/.cache/heedful")
 
 
@@ -106,7 +106,7 @@ def _short_lived() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """Wait until no other process works on the same thing; the lock dies with the process. Another user's will do."""
+    """Wait until no other process works on the same thing; the lock dies with it. The file may be another user's."""
     with open(file, "rb" if file.exists() and not os.access(file, os.W_OK) else "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -139,8 +139,7 @@ def _whole(folder: Path, hashed: bool) -> dict[str, Any] | None:
 
 
 def _remove_unused(parent: Path) -> None:
-    """Remove what nobody opened for long, or opens now; others may keep folders of their own here, which have neither
-    our names nor our locks."""
+    """Remove what was not opened for long and is not open now. Folders without our names and locks are not ours."""
     oldest = time.time() - UNUSED_DAYS * 86_400
     for folder in parent.iterdir():
         lock = folder.with_suffix(".lock")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers  # a tokenizer alone needs no code of models
+import transformers  # lazy, as in model.py
 
 from heedful.errors import ModelError, typed
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_files(folder: Path) -> None:
-    """Raise ModelError unless there are files of weights that we may read; transformers says of others that they are
-    missing."""
+    """Raise ModelError unless there are files of weights that we may read; transformers would call others missing."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))

@@ -14,7 +14,7 @@ from heedful.errors import DataError
 
 NO_NAME = "(no name)"  # what the receipt calls a column without one
 TABLES = {"csv": ",", "tsv": "\t"}  # a text table's ending, and what parts its cells as a rule
-SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # that may part cells, as they are tried
+SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # that may part cells, in order of trial
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class DataReceipt:
     approximate: bool  # so many rows that near duplicates were searched by MinHash, which may miss a few
     split: str
     sizes: Mapping[str, int]
-    leaks: Mapping[str, Mapping[str, int]]  # part -> rows whose question stands in train, or which do themselves
+    leaks: Mapping[str, Mapping[str, int]]  # part -> rows of it that train holds, exactly and nearly
     notes: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -158,7 +158,7 @@ def _curate(
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Return a folder for what is needed meanwhile, also where a killed process left one."""
+    """Give an empty folder for the time of the block, even where a killed process left one."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -226,8 +226,8 @@ def _split(owner: NDArray[np.int8], cluster: Numbers, config: DataConfig) -> Par
 
 
 def _leaks(hashes: Numbers, index: TextIndex, unrolled: Unrolled, parts: Parts) -> dict[str, dict[str, int]]:
-    """Count, in each part held back, the rows whose question stands in train, word for word or nearly so. Rows that
-    stand whole in one of train count with the former."""
+    """Count, in each part held back, the rows whose question stands in train, word for word or nearly so. A row
+    with which a row of train begins counts as word for word."""
     held = np.concatenate([parts[name] for name in HELD_BACK])
     near = near_any(index, held, parts["train"])
     exact = np.isin(hashes[held], hashes[parts["train"]]) | unrolled.begins(held, parts["train"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_DOWNLOAD = 2 << 30  # bytes
 TIMEOUT = 30.0  # seconds without a byte
-PATIENCE, SLOWEST = 60.0, 1024  # after so many seconds, fewer bytes a second will never end
+PATIENCE, SLOWEST = 60.0, 1024  # after so many seconds, fewer bytes a second are given up
 ABANDONED = 3600.0  # seconds after its last byte in which nobody can still be writing a temporary file
 SCHEMES = ("http", "https")
 

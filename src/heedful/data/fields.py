@@ -17,7 +17,7 @@ from heedful.records import Message, Role
 
 Fields = Mapping[str, Any]
 ABOUT = ("input", "context")
-EMPTY: tuple[Any, ...] = (None, "", [], {})  # says nothing, as False and 0 may
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # these say nothing; False and 0 may say something
 CALLS = ("tool_calls", "function_call")  # an answer that is no text
 WEIGHTS = ("weight", "train")  # two names of whether an answer is learned
 

@@ -18,7 +18,7 @@ from heedful.errors import DataError
 GET_AGAIN = "The file may be cut off: get it again."
 TOO_DEEP = "the row is nested too deep"
 WINDOW = 1 << 20  # bytes; a longer value widens it
-LONGEST_WORD = 16  # a word, number's sign or escape that the window cuts is told as a fault not further from its end
+LONGEST_WORD = 16  # a fault this near the window's end may be a word, a number or an escape that the window cuts
 
 Broken = ValueError | RecursionError
 

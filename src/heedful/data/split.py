@@ -35,7 +35,7 @@ def in_order(clusters: Sequence[int] | Numbers, shares: Shares, seed: int) -> Pa
     rows = np.arange(len(clusters))
     validation, test = _exact(shares.validation), _exact(shares.test)
     trained = floor(len(rows) * (1 - validation - test)) if validation or test else len(rows)
-    tested = trained + floor(len(rows) * test) if validation else len(rows)  # the rest is of a part that was asked for
+    tested = trained + floor(len(rows) * test) if validation else len(rows)  # without validation, the rest is test
     return {"train": rows[:trained], "validation": rows[tested:], "test": rows[trained:tested]}
 
 

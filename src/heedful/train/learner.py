@@ -126,7 +126,7 @@ class Learner:
             del batch, moved  # with its mask, before the next is laid out
             forget_masks()
         rows: dict[str, float] = {}
-        for supervised, each in done:  # now: a GPU would have had to wait
+        for supervised, each in done:  # only now, since to read a loss is to wait for the GPU
             rows |= zip(supervised.ids, example_nll(supervised, each), strict=True)
         return _Nll(float(nll), [rows.get(example.id, 0.0) for example in examples])
 

@@ -44,9 +44,9 @@ def dtype_of(config: TrainConfig) -> torch.dtype:
 
 
 def convert_buffers(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Give what a model makes by itself, and no file holds, the type that it makes it in where it is built in `dtype`.
+    """Give the buffers that no file holds the types that they have in a model built in `dtype`.
 
-    The angles of positions stay in fp32; a mask that attention is multiplied by would turn all behind it into fp32.
+    So the angles of positions stay in fp32, but no mask in fp32 turns what it is multiplied with into fp32.
     """
     with torch.device("meta"):
         built = dict(type(model)._from_config(copy.deepcopy(model.config), dtype=dtype).named_buffers())
