@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from contextlib import nullcontext, suppress
+from typing import NoReturn
 
 import typer
 
@@ -18,8 +19,6 @@ from heedful.machine import limit_threads_to_quota
 
 INTERRUPTED = 130
 GC_THRESHOLDS = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second
-
-DEBUG_AGAIN = "Run it again with --debug for the traceback."
 
 app = typer.Typer(
     name="heedful",
@@ -84,10 +83,11 @@ def _told(error: BaseException) -> tuple[str, int]:
         return "Interrupted.", INTERRUPTED
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}.", 1
-    return f"Unexpected error, a bug in heedful: {type(error).__name__}: {error}. {DEBUG_AGAIN}", 1
+    bug = f"Unexpected error, a bug in heedful: {type(error).__name__}: {error}."
+    return f"{bug} Run it again with --debug for the traceback.", 1
 
 
-def _fail(text: str, exit_code: int) -> None:
+def _fail(text: str, exit_code: int) -> NoReturn:
     from heedful.report import screen
 
     screen.problem(text)

@@ -99,7 +99,7 @@ def _conflicts(config: Config) -> list[str]:
 
 def as_written(value: Any) -> str:
     """Return a setting's value as a recipe and --set have it: null, true, a text without quotes."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def split_override(text: str) -> tuple[str, Any]:
@@ -131,4 +131,4 @@ def _unknown(leaf: str) -> str:
 def _describe(detail: Any) -> str:
     leaf = ".".join(str(part) for part in detail["loc"][:2])
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{leaf}={detail['input']} cannot be: {message}."
+    return f"{leaf}={as_written(detail['input'])} is not valid: {message}."

@@ -121,7 +121,7 @@ def test_sharded_ranks_end_where_one_lacks_memory(trained: Trained) -> None:
         ("alone-one", "single process"),
         ("many-two", "2 ranks are more than the 1 rows of an update"),
         ("few-two", "2 ranks are more than the 1 training rows"),
-        ("kind-two", "train.sharding=half cannot be: input should be 'none' or 'full'"),
+        ("kind-two", "train.sharding=half is not valid: input should be 'none' or 'full'"),
         ("budget-two", "--budget works in a single process only"),
     ],
 )
