@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from typing import Any, BinaryIO, NoReturn
 
+from heedful.clean import is_unicode
 from heedful.errors import DataError
 
 GET_AGAIN = "The file may be cut off: get it again."
@@ -105,7 +106,7 @@ class Decoder:
         """Decode one value: the value, where it ends, its problem. Raise ValueError or RecursionError."""
         self.problems.clear()
         value, end = self._json.raw_decode(text, start)
-        if text.find("\\u", start, end) >= 0 and not _is_unicode(value):
+        if text.find("\\u", start, end) >= 0 and not is_unicode(json.dumps(value, ensure_ascii=False)):
             self.problems.append("half of a surrogate pair, as in \\ud83d, is not a character")
         return value, end, "; ".join(dict.fromkeys(self.problems)) if self.problems else ""
 
@@ -128,14 +129,6 @@ class Decoder:
         if math.isinf(value):
             self.problems.append(f"the number {digits[:20]} is too large")
         return value
-
-
-def _is_unicode(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def broken(error: Broken, text: str, start: int) -> tuple[int, str, str]:

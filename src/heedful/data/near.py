@@ -68,13 +68,8 @@ def index_texts(texts: Texts, scratch: Path | None = None) -> TextIndex:
     distinct, first = _numbered(hashes)
     if len(first) <= EXACT_ROWS:
         return TextIndex(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
-    return TextIndex(
-        distinct,
-        first,
-        texts,
-        None,
-        buckets_of((plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i), len(first), scratch),
-    )
+    firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
+    return TextIndex(distinct, first, texts, None, buckets_of(firsts, len(first), scratch))
 
 
 def _numbered(values: Numbers) -> tuple[Numbers, Numbers]:
