@@ -85,7 +85,7 @@ def shuffled(rows: int, seed: int, epoch: int) -> Numbers:
     """
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epoch + 1):
-        _for_workers, shuffle_seed = (int(_draw_seed(generator)) for _ in range(2))
+        _for_workers, shuffle_seed = torch.empty(2, dtype=torch.int64).random_(generator=generator).tolist()
     order: Numbers = torch.randperm(rows, generator=torch.Generator().manual_seed(shuffle_seed)).numpy()
     return order
 
@@ -187,7 +187,3 @@ def _beginnings(ids: bytes, size: int) -> Iterator[int]:
         digest.update(ids[start:end])
         yield int.from_bytes(digest.digest()) if end * MAX_ROW_TO_PREFIX >= len(ids) else 0
         start, end = end, 2 * end
-
-
-def _draw_seed(generator: torch.Generator) -> torch.Tensor:
-    return torch.empty((), dtype=torch.int64).random_(generator=generator)

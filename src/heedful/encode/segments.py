@@ -41,7 +41,7 @@ class SegmentTokenizer:
             for k, row in enumerate(rows)
             for number, (literal, run) in enumerate(groupby(row, key=lambda s: s.literal))
         ]
-        parts: list[list[Encoded]] = [[] for _ in rows]
+        parts: list[list[Encoded]] = [[(np.zeros(0, np.int32), np.zeros(0, np.bool_))] for _ in rows]
         found = {}
         for literal in (False, True):
             alike = [(_text(run), before) for _, lit, run, before in runs if lit is literal]
@@ -51,9 +51,7 @@ class SegmentTokenizer:
             ends = np.cumsum([len(segment.text) for segment in run])
             of = np.minimum(np.searchsorted(ends, starts, side="right"), len(run) - 1)
             parts[k].append((ids, np.array([segment.supervised for segment in run])[of]))
-        empty = (np.zeros(0, np.int32), np.zeros(0, np.bool_))
-        joined = [part or [empty] for part in parts]
-        return [(np.concatenate([i for i, _ in part]), np.concatenate([f for _, f in part])) for part in joined]
+        return [(np.concatenate([i for i, _ in part]), np.concatenate([f for _, f in part])) for part in parts]
 
     @cached_property
     def _before(self) -> str:
