@@ -74,7 +74,8 @@ class _TreeAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         query, key, value, bias = ctx.saved_tensors
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for start, end in _blocks(query.shape[1]):
+        for start in range(0, query.shape[1], QUERIES):
+            end = start + QUERIES
             block, keys, rows = query[:, start:end], key[:, :end], len(key)
             # the query heads of a key head, one under the other: [key heads, queries, width]
             grouped = block.reshape(rows, -1, block.shape[-1])
@@ -104,10 +105,6 @@ def _softmax_back(to_weights: torch.Tensor, weights: torch.Tensor, scale: float)
         kernels.call("softmax_back", to_weights, weights, weights.numel() // keys, keys, scale)
         return to_weights
     return torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(scale)
-
-
-def _blocks(nodes: int) -> list[tuple[int, int]]:
-    return [(start, min(start + QUERIES, nodes)) for start in range(0, nodes, QUERIES)]
 
 
 @lru_cache(maxsize=2)  # a forward asks for it in every layer; tensors are told apart by identity

@@ -41,8 +41,7 @@ class EightBitAdamW(MasterAdamW):
             return
         packed = [torch.split(self.kinds[kind][name].view(-1), PIECE) for kind in SIGNED]
         scales = [torch.split(self.scales[kind][name], PIECE // BLOCK) for kind in SIGNED]
-        for places in zip(*packed, *scales, strict=True):
-            first, second, first_scale, second_scale = places
+        for first, second, first_scale, second_scale in zip(*packed, *scales, strict=True):
             opened = (self._opened("exp_avg", first, first_scale), self._opened("exp_avg_sq", second, second_scale))
             yield opened
             self._close("exp_avg", opened[0], first, first_scale)

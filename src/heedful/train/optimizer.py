@@ -49,8 +49,7 @@ class MasterAdamW:
         device = next(iter(self.masters.values())).device
         self.compiled = device.type == "cpu" and kernels.compiled() is not None
         self.scratch = torch.empty(0 if self.compiled else PIECE, device=device)  # one, so that it stays in the cache
-        # as a checkpoint names them
-        self.kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}
+        self.kinds = {"step": self.steps, "exp_avg": self.first, "exp_avg_sq": self.second}  # named as in checkpoints
         self.sums: Tensors = {}  # of gradients, in fp32, while an update takes several forwards
         decayed = {name for name, master in self.masters.items() if master.ndim >= 2 or config.decay_vectors}
         self.decay = {name: config.weight_decay if name in decayed else 0.0 for name in self.masters}
