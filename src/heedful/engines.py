@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
 from heedful import model as models
@@ -19,7 +18,7 @@ from heedful.generate.engine import Engine
 from heedful.heap import keep_freed_pages
 from heedful.model import Loaded
 from heedful.run import Run
-from heedful.train.precision import resolve
+from heedful.train.precision import DTYPES, resolve
 
 
 def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
@@ -69,8 +68,7 @@ def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Confi
 
     Where the engine keeps a copy of the weights, the model's own are cast to the same type, to save memory.
     """
-    bf16 = resolve(config.generate.precision, "generate.precision") == "bf16"
-    dtype = torch.bfloat16 if bf16 else torch.float32
+    dtype = DTYPES[resolve(config.generate.precision, "generate.precision")]
     keep_freed_pages()  # what one token frees the next one wants again
     engine = Engine(model, encoder, name, dtype)
     engine.sampling, engine.batch_size = config.generate.sampling(), config.generate.batch_size

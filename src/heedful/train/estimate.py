@@ -22,10 +22,9 @@ from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model import adapted
 from heedful.settings import override
-from heedful.train import precision
 from heedful.train.loss import NODES
+from heedful.train.precision import DTYPES, Precision, resolve
 
-BYTES = {"fp32": 4, "bf16": 2}
 LOOKED_AT = 100  # updates whose largest forward is taken for the run's
 FEWEST = 16  # tokens of a forward that are worth asking for
 OUTSIDE = 4  # states of a node that are kept outside of layers
@@ -64,21 +63,19 @@ class Need:
         return int(min(training, probed))
 
 
-def estimate(
-    model: PretrainedConfig, config: TrainConfig, dtype: precision.Precision | None = None, ranks: int = 1
-) -> Need:
+def estimate(model: PretrainedConfig, config: TrainConfig, precision: Precision | None = None, ranks: int = 1) -> Need:
     """Count what one of the ranks that train a model of this configuration holds."""
-    dtype = dtype or precision.resolve(config.precision)
-    wide, gpu = BYTES[dtype], torch.cuda.is_available()
+    dtype = DTYPES[precision or resolve(config.precision)]
+    wide, gpu = dtype.itemsize, torch.cuda.is_available()
     with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(model, dtype=torch.float32 if dtype == "fp32" else torch.bfloat16)
+        empty = AutoModelForCausalLM.from_config(model, dtype=dtype)
     parameters = sum(p.numel() for p in empty.parameters())
     trained = _in_adapters(empty, config.lora_rank) if config.method == "lora" else parameters
     adapters = trained if config.method == "lora" else 0
     vocabulary = vocabulary_size(empty)
     packed = _in_linears(empty) if config.quantize == "nf4" else 0  # numbers of 4 bits, with scales of an eighth bit
     master = 6 if config.optimizer == "adamw_8bit" else 12
-    own = 0 if dtype == "fp32" and config.method == "full" else wide  # in fp32 the weight is its own master
+    own = 0 if dtype == torch.float32 and config.method == "full" else wide  # in fp32 the weight is its own master
     need = Need(
         weights=own * (parameters + adapters - packed) + packed * 33 // 64,
         masters=master * trained,

@@ -17,6 +17,7 @@ from heedful.errors import RunError, UsageError
 PAYS = 1.25  # times the speed of fp32, which rounds less
 TIMES = 3
 Precision = Literal["fp32", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def native_bf16() -> bool:
@@ -40,7 +41,7 @@ def resolve(precision: Literal["auto"] | Precision, leaf: str = "train.precision
 
 def dtype_of(config: TrainConfig) -> torch.dtype:
     """Return the type that a training multiplies in."""
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[resolve(config.precision)]
+    return DTYPES[resolve(config.precision)]
 
 
 def convert_buffers(model: PreTrainedModel, dtype: torch.dtype) -> None:
