@@ -66,7 +66,7 @@ def detect(rows: Iterable[tuple[Fields, Place]], strays: float) -> tuple[str, st
 def choose(rows: Iterable[RawRow], wanted: str, columns: Mapping[str, str], on_bad_row: str = "error") -> FormatChoice:
     """Choose the rows' format: the one that is set, else that of the first thousand (most of them, to skip bad rows).
 
-    DataError for a column in `columns` that no row at all has.
+    Raise DataError for a column in `columns` that no row has.
     """
     usable = ((row.value, row.place) for row in rows if isinstance(row.value, dict) and not row.problem)
     seen = list(islice(usable, 1000))

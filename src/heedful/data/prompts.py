@@ -24,7 +24,7 @@ AskedRow = tuple[Mapping[str, Any], tuple[Message, ...]]  # as it was read, and 
 def prompts(config: DataConfig, reporter: Reporter = SILENT) -> list[AskedRow]:
     """Return every row as it was read, and the messages up to the one that should be answered.
 
-    Raises DataError for what cannot be read.
+    Raise DataError for what cannot be read.
     """
     rows = [row for source in read(config.path, reporter) for row in source.rows]
     if not rows:

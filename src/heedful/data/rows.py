@@ -35,7 +35,7 @@ class Rows(Sequence[Conversation]):
         return to_conversation(self._files[file][row], self._choice)
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides over these conversations: the files, how they are read, and which rows are meant."""
+        """Return what these conversations depend on: the files, how they are read, and which rows are meant."""
         return {
             "files": [(file.name, file.content) for file in self._files],
             "choice": [self._choice.name, sorted(self._choice.columns.items())],

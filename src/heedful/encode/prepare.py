@@ -152,7 +152,7 @@ def _tested(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) 
 
 
 def _identity(rows: Sequence[Conversation]) -> Any:
-    """Return what decides over the examples of some rows: by their files where they come from files."""
+    """Return what the examples of some rows depend on: the files of the rows, or else their texts."""
     if isinstance(rows, Rows):
         return rows.identity()
     return [[row.id, str(row.place), [asdict(message) for message in row.messages]] for row in rows]

@@ -56,8 +56,6 @@ MOST_SHAPES = 1000  # where nearly every conversation has a shape of its own, no
 # special tokens (models of speech have a token for each sound).
 HIDDEN = 0xF8000
 TODAY = "{% macro strftime_now(format) %}01 Jan 2025{% endmacro %}"  # a template that writes it prompts alike tomorrow
-
-
 _OTHER = "Choose another with --set encode.template=alpaca (or chatml)."
 
 

@@ -46,7 +46,7 @@ class Encoder:
         return self.template.tokenizer
 
     def identity(self) -> dict[str, Any]:
-        """Return all that decides over the examples besides the conversations."""
+        """Return all that the examples depend on besides the conversations."""
         backend, template = self.tokenizer.backend_tokenizer, self.template
         backend.no_truncation()
         backend.no_padding()

@@ -136,8 +136,8 @@ def best(checkpoints: Path) -> Path | None:
 
 
 def best_loss(checkpoints: Path, losses: Iterable[float]) -> float:
-    """Return the loss of the best weights, infinite where none are kept; earlier versions did not write it, and kept
-    those of the lowest of all `losses`. Raise Damaged where they are not what was written."""
+    """Return the loss of the best weights, infinite where none are kept; where it is not written beside them, the
+    lowest of all `losses`. Raise Damaged where they are not what was written."""
     found = best(checkpoints)
     if found is None:
         return math.inf

@@ -64,7 +64,7 @@ class Learner:
         kind = EightBitAdamW if config.optimizer == "adamw_8bit" else MasterAdamW
         self.optimizer = kind(self.parameters, config, torch.float32 if self.sharded else dtype)
         self.embedding = None if self.sharded else RowGradient(model)
-        self.on_less_memory: Callable[[int], None] = lambda tokens: None  # hears the new limit of a forward
+        self.on_less_memory: Callable[[int], None] = lambda tokens: None  # is told the new limit of a forward
 
     def lr(self, step: int) -> float:
         """Return the learning rate of update `step` (from 0)."""

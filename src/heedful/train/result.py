@@ -38,7 +38,7 @@ def write_model(session: Session, before: Callable[[], None] = lambda: None) -> 
 
 
 def _best(session: Session) -> dict[str, torch.Tensor] | None:
-    """Read the weights of the lowest validation loss, if any are kept; say where they are no better, or not there."""
+    """Read the weights of the lowest validation loss, if any are kept; say where there are none, or no better."""
     before, *losses = session.losses
     if min(losses, default=math.inf) >= before:
         session.display.say(

@@ -201,8 +201,7 @@ class Session:
 
     def _layout(self, model: PreTrainedModel) -> str:
         """Choose the layout, and the attention that computes it, by asking the model."""
-        layout = self.config.encode.layout
-        longest = self.ready.longest
+        layout, longest = self.config.encode.layout, self.ready.longest
         if layout == "tree" and not (attend_by_tree(model, longest) or tree_is_exact(model, longest)):
             self.display.say(
                 "This model gives other results for tree batches (an attention of its own, or it refuses 4-D masks): "
