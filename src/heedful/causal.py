@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedful.errors import ModelError
+from heedful.errors import ModelError, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,10 +43,8 @@ def check(model: PreTrainedModel, name: str) -> None:
             if not (problem := _problem(model, draw)):
                 return
     except REFUSALS as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        raise ModelError(
-            f"{name}: {kind} cannot read tokens as a causal language model: {reason}.", "Choose another model."
-        ) from error
+        problem = f"{name}: {kind} cannot read tokens as a causal language model: {reason_of(error)}."
+        raise ModelError(problem, "Choose another model.") from error
     encodes = problem == SEES_LATER and getattr(model.config, "is_decoder", None) is False
     decoder = '; one of BERT\'s kind that was trained as a decoder has "is_decoder": true in its config.json'
     raise ModelError(

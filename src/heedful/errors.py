@@ -108,6 +108,11 @@ def install_extra(extra: str) -> str:
     return install(*(package.strip() for package, _, when in wanted if when.strip() == f"extra == '{extra}'"))
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of what a library's error says, without its full stop; its type where it says nothing."""
+    return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+
+
 @contextmanager
 def loading(name: str, origin: str) -> Iterator[None]:
     """Turn what a library raises while it loads a model into one sentence, and keep its warnings quiet."""
@@ -116,7 +121,6 @@ def loading(name: str, origin: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # libraries raise anything here, from OSError to KeyError
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
         online = "`heedful models` shows which names work offline; a local folder always does."
         fix = "" if os.path.exists(origin) else online
-        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason}.", fix) from error
+        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason_of(error)}.", fix) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers  # lazy, as in model.py
 
-from heedful.errors import ModelError, typed
+from heedful.errors import ModelError, reason_of, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,7 +65,7 @@ def check_written(model: PreTrainedModel, added: int, name: str) -> None:
             config = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
             again = transformers.AutoModelForCausalLM.from_config(config)
     except Exception as error:  # libraries raise anything here, from ValueError to their own
-        reason, fix = str(error.__cause__ or error).strip().split("\n")[0].rstrip("."), "Choose another model."
+        reason, fix = reason_of(error.__cause__ or error), "Choose another model."
         if type(model.config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
             reason = f"{model.config.model_type} is no type of causal language models there"
             fix = "Choose a model of text alone."

@@ -169,6 +169,8 @@ def test_an_error_status_and_too_large_a_file_are_data_errors(server: str, monke
 
 def test_an_unreachable_host_is_a_data_error(server: str) -> None:
     assert refusal("http://127.0.0.1:9/d.json").startswith("Cannot reach 127.0.0.1:9: ")
+    told = refusal("http://")
+    assert told.startswith("Cannot reach http://: ") and ".." not in told
 
 
 @pytest.mark.parametrize(

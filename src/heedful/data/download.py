@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from heedful.address import names_user, redacted, scheme_of
 from heedful.atomic import advice, beside, sha256, sync
 from heedful.data.unpack import HEAD, RAW, is_page
-from heedful.errors import DataError
+from heedful.errors import DataError, reason_of
 from heedful.reporter import PROGRESS_MIB, Reporter
 from heedful.store import SET_HOME, in_home, writable_home
 
@@ -119,8 +119,8 @@ def _download(url: str, file: IO[bytes], reporter: Reporter) -> str:
             _receive(response, url, file, reporter)
             return str(response.headers.get("content-type", ""))
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        host, fix = urlsplit(url).netloc, "Check the address and the network, or download it and give the file's path."
-        raise DataError(f"Cannot reach {host}: {str(error) or type(error).__name__}.", fix) from error
+        fix = "Check the address and the network, or download it and give the file's path."
+        raise DataError(f"Cannot reach {urlsplit(url).netloc or url}: {reason_of(error)}.", fix) from error
 
 
 def _client() -> httpx2.Client:

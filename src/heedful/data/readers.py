@@ -22,7 +22,7 @@ from heedful.data.cells import TABLES, column_names, delimiter, refuse_doubled, 
 from heedful.data.json_text import GET_AGAIN, WINDOW, Decoder, JsonText, blank, broken, lower
 from heedful.data.misplaced import not_rows
 from heedful.data.unpack import Open, unpacked
-from heedful.errors import DataError, install_extra
+from heedful.errors import DataError, install_extra, reason_of
 from heedful.records import Place
 
 BATCH = 2048  # rows of a Parquet file read at once
@@ -251,8 +251,7 @@ def _read_parquet(opened: Open, name: str) -> Iterator[RawRow]:
         except (arrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, gzip.BadGzipFile):
                 raise
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise DataError(f"{name} is not a whole Parquet file: {reason}.", GET_AGAIN) from error
+            raise DataError(f"{name} is not a whole Parquet file: {reason_of(error)}.", GET_AGAIN) from error
 
 
 READERS: dict[str, Callable[[Open, str], Iterator[RawRow]]] = {

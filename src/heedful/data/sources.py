@@ -29,7 +29,7 @@ from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
-from heedful.errors import DataError, did_you_mean, install_extra
+from heedful.errors import DataError, did_you_mean, install_extra, reason_of
 from heedful.records import Place
 from heedful.reporter import PROGRESS_MIB, SILENT, Reporter
 
@@ -92,7 +92,8 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a loop of links, no host, a NUL
-        raise DataError(f"Cannot read {redacted(path)}: {getattr(error, 'strerror', None) or error}.") from error
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise DataError(f"Cannot read {redacted(path)}: {reason}.") from error
 
 
 def _files(path: str) -> list[_File] | None:
@@ -201,9 +202,8 @@ def _hub(name: str) -> list[Source]:
         loaded = datasets.load_dataset(name)
         splits = {str(split): rows for split, rows in loaded.items()}
     except Exception as error:  # offline, gated, renamed, of a kind datasets refuses: it has no common error
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        fix = "Check the name and the network."
-        raise DataError(f"Cannot read the data set {name} from the hub: {reason}.", fix) from error
+        problem = f"Cannot read the data set {name} from the hub: {reason_of(error)}."
+        raise DataError(problem, "Check the name and the network.") from error
     named: dict[Part, Sequence[Any]] = {}
     for split in filter(PART_NAMED.__contains__, splits):
         if (part := PART_NAMED[split]) in named:

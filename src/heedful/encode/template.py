@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.encode.opaque import is_opaque
 from heedful.encode.shape import MOST_MESSAGES, PLACE, Roles, Shape, placeholders, roles_of, shape_of
-from heedful.errors import ModelError
+from heedful.errors import ModelError, reason_of
 from heedful.records import Message, Segment
 
 Name = Literal["alpaca", "chatml", "own"]
@@ -198,9 +198,8 @@ class Template:
                 add_generation_prompt=generation_prompt,
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise ModelError(
-                f"The template '{self.name}' refuses a conversation: {str(error).rstrip('.')}.", _OTHER
-            ) from error
+            problem = f"The template '{self.name}' refuses a conversation: {reason_of(error)}."
+            raise ModelError(problem, _OTHER) from error
         return str(text)
 
     def _stop_end(self, messages: Sequence[dict[str, str]], prompt: str, answered: str) -> int:
