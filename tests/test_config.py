@@ -120,6 +120,11 @@ def test_an_impossible_value_names_its_setting(setting: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_a_wrong_item_is_shown_in_the_value_that_was_written() -> None:
+    with pytest.raises(UsageError, match=re.escape('data.columns={"output:a": null} is not valid: input should be')):
+        load_config(None, ["data.columns={output:a}"])
+
+
 @pytest.mark.parametrize("word", ["true", "no"])
 def test_what_is_true_or_false_is_no_number(tmp_path: Path, word: str) -> None:
     """Else `train.epochs=true` trained one epoch, and `train.seed=no` had the seed 0."""

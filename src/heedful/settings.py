@@ -31,7 +31,7 @@ def load_config(recipe: Path | str | None = None, *settings: Settings) -> Config
     try:
         config = Config.model_validate(_tree({leaf: value for leaf, value in named.items() if leaf in LEAVES}))
     except ValidationError as error:
-        problems += map(_describe, error.errors())
+        problems += [_invalid(detail, named) for detail in error.errors()]
     problems = problems or _conflicts(config)
     if problems:
         raise UsageError(" ".join(problems), "See `heedful train --settings` for every setting.")
@@ -128,7 +128,8 @@ def _unknown(leaf: str) -> str:
     return f"There is no setting '{leaf}'. {hint}".strip()
 
 
-def _describe(detail: Any) -> str:
-    leaf = ".".join(str(part) for part in detail["loc"][:2])
+def _invalid(detail: Any, named: Mapping[str, Any]) -> str:
+    """Say what is wrong with a setting, and show its whole value, even if only an item of it is wrong."""
+    leaf = ".".join(detail["loc"][:2])
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{leaf}={as_written(detail['input'])} is not valid: {message}."
+    return f"{leaf}={as_written(named[leaf])} is not valid: {message}."
