@@ -121,3 +121,57 @@ def test_a_user_without_a_name_or_a_home_has_the_systems(monkeypatch: pytest.Mon
 def test_a_home_that_was_named_is_never_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEEDFUL_HOME", "~nobody-at-all/cache")
     assert store.cache_home() == Path("~nobody-at-all/cache")  # as a shell leaves it
+
+
+def filled(folder: Path) -> dict[str, int]:
+    assert not [*folder.iterdir()]
+    (folder / "content").write_text("content")
+    return {"files": 1}
+
+
+def test_what_is_used_stays_however_long_ago_it_was_made(home: Path) -> None:
+    made = store.kept("things", {"of": "this"}, filled).folder
+    for path in (made / "MANIFEST.json", made):
+        os.utime(path, (0, 0))
+    assert store.kept("things", {"of": "this"}, filled).found
+    store.kept("things", {"of": "that"}, filled)
+    assert (made / "content").exists()
+
+
+def test_what_was_never_finished_is_removed_in_time(home: Path) -> None:
+    def stopped(folder: Path) -> dict[str, int]:
+        (folder / "half").touch()
+        os.utime(folder, (0, 0))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.kept("things", {"of": "this"}, stopped)
+    store.kept("things", {"of": "that"}, filled)
+    assert not [*home.rglob("half")]
+
+
+def test_one_process_makes_a_thing_while_others_wait(home: Path) -> None:
+    def make(folder: Path) -> dict[str, int]:
+        with open(folder.with_suffix(".lock")) as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return {}
+
+    store.kept("things", {}, make)
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize(("file", "text"), [("content", "cut"), ("MANIFEST.json", "null"), ("MANIFEST.json", "{")])
+def test_what_is_damaged_is_made_again_from_nothing(home: Path, file: str, text: str, hashed: bool) -> None:
+    made = store.kept("things", {}, filled, hashed)
+    (made.folder / file).write_text(text)
+    assert not store.kept("things", {}, filled, hashed).found
+    assert (made.folder / "content").read_text() == "content"
+
+
+def test_a_pass_over_items_gives_each_however_long_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "READ", 4)
+    lengths = [0, 3, 9, 1, 0, 4, 2, 2, 1, 30, 0]
+    with store.Writer(tmp_path, "items") as out:
+        for length in lengths:
+            out.append(b"x" * length)
+    assert [*store.Items(tmp_path, "items", len)] == lengths

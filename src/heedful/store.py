@@ -26,7 +26,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.atomic import MANIFEST, advice, is_closed, list_files, sha256, sync, sync_files, write_json
+from heedful.atomic import MANIFEST, advice, is_closed, list_files, sha256, sync_files, write_json
 from heedful.errors import RunError
 
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
@@ -167,8 +167,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        with self.file:
-            sync(self.file)
+        self.file.close()
         np.save(self.index, np.frombuffer(self.ends, np.int64))
 
 

@@ -36,6 +36,12 @@ def test_a_column_is_not_read_under_its_own_name_too() -> None:
     assert list(to_conversation(raw(row), choice).messages) == [ASK, SAY]
 
 
+def test_a_field_is_read_of_its_column_alone() -> None:
+    choice = choose([raw({"instruction": "Hi?", "reply": "Hello."})], "auto", {"output": "reply"})
+    with pytest.raises(BadRow, match='field "output" is missing'):
+        to_conversation(raw({"instruction": "Hi?", "output": "not this"}), choice)
+
+
 @pytest.mark.parametrize(
     ("rows", "wanted", "columns", "said"),
     [
@@ -218,4 +224,5 @@ def test_a_column_that_only_late_rows_have_may_be_named(late: int) -> None:
 
 def test_the_choice_says_why() -> None:
     assert choose([raw(ALPACA)], "auto", {}).why == 'each row has "instruction" and "output"'
+    assert choose([raw({"prompt": "a", "response": "b"})], "auto", {}).why == 'each row has "prompt" and "response"'
     assert choose([raw(ALPACA)], "alpaca", {}).why == "it is set by data.format"

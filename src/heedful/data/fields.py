@@ -231,7 +231,7 @@ def _supervised(turn: Fields, role: Role, where: str) -> bool | None:
         raise BadRow(f'{where} has a "weight" and a "train" that differ', "Keep one of them.", "two weights")
     answers = role == "assistant"
     for name, value in given.items():
-        if not (value in ((0, 1) if answers else (0,)) and isinstance(value, int | float)):
+        if value not in ((0, 1) if answers else (0,)):
             fix = "It may be 0 or 1 (false or true) in an assistant's message, and 0 in any other."
             raise BadRow(f'{where} ({role}) has a "{name}" that is {described(value)}', fix, f'unusable "{name}"')
     return bool(values[0]) if answers and values else None

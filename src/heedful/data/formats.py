@@ -178,7 +178,7 @@ def _renaming(meant: Mapping[str, str | None], choice: FormatChoice) -> str:
 def _meant(form: Format, at: int, fields: Fields) -> str | None:
     """Find the column that may hold what a row lacks: named as in this format, as in another, or nearly."""
     kind = list if len(form.needs) == 1 else str
-    free = {_plain(key): key for key in _telling(fields) if isinstance(fields[key], kind) and key not in form.fields}
+    free = {_plain(key): key for key in _telling(fields) if isinstance(fields[key], kind)}
     others = [name for other in FORMATS.values() if len(other.needs) == len(form.needs) for name in other.needs[at]]
     near = difflib.get_close_matches(form.needs[at][0], free, n=1, cutoff=0.6)
     return next((free[name] for name in (*form.needs[at], *others, *near) if name in free), None)
