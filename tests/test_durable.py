@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heedful import store
-from heedful.atomic import atomic_write, whole_folder
+from heedful.atomic import atomic_write, beside, remove_leftovers, whole_folder
 from tests.train.sessions import session
 
 Events = list[tuple[str, str]]
@@ -16,9 +18,9 @@ Events = list[tuple[str, str]]
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> Events:
-    """Note what is synced, by its name, what is given another name, and by which."""
+    """Note what is synced, by its name, what is given another name, and by which, and what is removed."""
     noted: Events = []
-    sync = os.fsync
+    sync, remove = os.fsync, shutil.rmtree
 
     def fsync(descriptor: int) -> None:
         noted.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
@@ -31,7 +33,13 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
 
         return rename
 
+    def rmtree(path: Path, *arguments: Any, **options: Any) -> None:
+        if os.path.exists(path):
+            noted.append(("remove", Path(path).name))
+        remove(path, *arguments, **options)
+
     monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("shutil.rmtree", rmtree)
     monkeypatch.setattr("os.rename", renamed(os.rename))
     monkeypatch.setattr("os.replace", renamed(os.replace))
     return noted
@@ -50,12 +58,48 @@ def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_its_name_after(
     folder = tmp_path / "folder"
     if again:
         folder.mkdir()
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder, lambda: events.append(("call", "before"))) as temporary:
         for name in ("a", "b"):
             (temporary / name).write_text(name)
-    named = events.index((temporary.name, "folder"))
-    assert {("sync", "a"), ("sync", "b"), ("sync", temporary.name)} <= {*events[:named]}
-    assert events[named + 1 :] == [("sync", tmp_path.name)]
+    called, old = events.index(("call", "before")), f".folder.tmp-old-{os.getpid()}"
+    assert {("sync", "a"), ("sync", "b"), ("sync", temporary.name)} == {*events[:called]}
+    placed = [(temporary.name, "folder"), ("sync", tmp_path.name)]
+    assert events[called + 1 :] == ([("folder", old), *placed, ("remove", old)] if again else placed)
+
+
+def test_what_a_killed_process_of_our_number_left_is_not_in_the_way(tmp_path: Path) -> None:
+    """In a container each has the same."""
+    beside(tmp_path / "folder").joinpath("half").mkdir(parents=True)
+    with whole_folder(tmp_path / "folder") as temporary:
+        assert not [*temporary.iterdir()]
+
+
+def test_what_others_are_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".model.tmp-7", f".model.tmp-{10**30}", ".other.tmp-4194305"):  # the system has no such numbers
+        (tmp_path / name).mkdir()
+    kill = os.kill
+
+    def denied(number: int, sent: int) -> None:
+        if number == 7:
+            raise PermissionError
+        kill(number, sent)
+
+    monkeypatch.setattr(os, "kill", denied)
+    for of, left in ("model", {".model.tmp-7", ".other.tmp-4194305"}), ("*", {".model.tmp-7"}):
+        remove_leftovers(tmp_path, of)
+        assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_where_a_file_system_knows_no_modes_files_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, mode: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "private").touch(0o600)
+    assert (tmp_path / "folder/private").is_file()
 
 
 def test_what_is_kept_is_on_the_disk_before_its_manifest(

@@ -120,6 +120,7 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
         pass
     with lock(run):
         pass
+    assert (run.path / "run.lock").read_text().count("process") == 1
 
 
 @pytest.mark.parametrize("began", [True, False])
@@ -152,6 +153,19 @@ def test_a_run_that_fails_before_it_began_leaves_its_name_free(tmp_path: Path) -
     assert {file.name for file in run.path.iterdir()} == {"config.yaml", "run.lock"}
 
 
+def test_a_run_that_another_process_began_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(run: Run) -> None:
+        make_directory(run)
+        run.config_file.write_text("theirs")
+
+    monkeypatch.setattr("heedful.begin.make_directory", begun)
+    with pytest.raises(UsageError, match="already holds a run"), claim_folder(Run(tmp_path / "run"), resume=False):
+        pytest.fail("it was taken")
+    assert (tmp_path / "run/config.yaml").read_text() == "theirs"
+
+
 def test_a_directory_takes_anothers_place(tmp_path: Path) -> None:
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
@@ -178,11 +192,13 @@ def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert new_run(None, "a b/c").path == Path("runs/a-b-c-001")
     (tmp_path / "runs/a-b-c-001").mkdir(parents=True)
     assert new_run(None, "a b/c").path == Path("runs/a-b-c-002")
+    (tmp_path / "runs/a-b-c-001").rename(tmp_path / "runs/a-b-c-002")
+    assert new_run(None, "a b/c").path == Path("runs/a-b-c-001")
     assert new_run("here", "a").path == Path("here")
     with pytest.raises(UsageError, match="no run to resume"):
         newest_run(None)
     with pytest.raises(UsageError, match="is not a run"):
-        open_run("runs/a-b-c-001")
+        open_run("runs/a-b-c-002")
 
 
 def test_the_run_that_was_written_to_last_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +257,9 @@ def test_errors_have_exit_codes_and_a_fix() -> None:
     assert stat.S_ISDIR(os.stat(".").st_mode)
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "notes.txt", "checkpoints/step-000100"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "notes.txt", "checkpoints", "checkpoints/step-000100"]
+)
 def test_a_folder_that_is_no_run_keeps_what_it_holds(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
@@ -275,7 +293,7 @@ def test_a_folder_that_cannot_be_put_in_its_place_costs_the_old_one_nothing(
 
 
 def test_what_was_killed_before_it_began_is_begun_again(tmp_path: Path) -> None:
-    for left in ("run.lock", ".config.yaml.tmp-7", "checkpoints/.measure.tmp-7"):
+    for left in ("run.lock", ".config.yaml.tmp-7", "checkpoints/.measure.tmp-7", "lost+found/1"):
         (tmp_path / left).parent.mkdir(exist_ok=True)
         (tmp_path / left).touch()
     with claim_folder(Run(tmp_path), resume=False):

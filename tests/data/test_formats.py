@@ -44,7 +44,10 @@ GOOD: list[tuple[str, dict[str, Any], list[Message]]] = [
         [Message("user", "Hi?", input="c"), SAY],
     ),
     ("messages", {"system": "Be brief.", "messages": [U, A], "input": "", "history": []}, [SYSTEM, ASK, SAY]),
-    *(("messages", {"messages": [U, A], "input": empty, "context": empty}, [ASK, SAY]) for empty in ({}, 0, False, " ")),
+    *(
+        ("messages", {"messages": [U, A], "input": empty, "context": empty}, [ASK, SAY])
+        for empty in ({}, 0, False, " ")
+    ),
     ("messages", {"system": "Be brief.", "messages": [S, U, A]}, [SYSTEM, ASK, SAY]),
     ("prompt_completion", {"system": "Be brief.", "prompt": [S, U], "completion": "Hello."}, [SYSTEM, ASK, SAY]),
     ("question_answer", {"question": "Hi?", "answer": "Hello."}, [ASK, SAY]),

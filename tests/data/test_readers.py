@@ -272,7 +272,11 @@ def test_a_broken_line_spoils_only_its_row(tmp_path: Path, line: str, problem: s
 def test_a_csv_row_with_too_few_or_too_many_cells_is_a_bad_row(tmp_path: Path) -> None:
     """Too many, as where a comma is not quoted: what stands behind it would be lost."""
     rows = sources.read(str(write(tmp_path / "d.csv", "a,b\n1\n2,3\n4,5, 6\n")))[0].rows
-    assert [row.problem for row in rows] == ["the row has 1 cells, the header 2", "", "the row has 3 cells, the header 2"]
+    assert [row.problem for row in rows] == [
+        "the row has 1 cells, the header 2",
+        "",
+        "the row has 3 cells, the header 2",
+    ]
 
 
 @pytest.mark.parametrize(("sign", "called"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])

@@ -6,6 +6,7 @@ import json
 import re
 import string
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -220,15 +221,16 @@ def test_rows_that_the_template_refuses_are_named_or_counted_in_whatever_part_th
 
 
 def test_what_cannot_be_scored_is_found_before_a_training_as_in_an_evaluation(tmp_path: Path) -> None:
-    """Whatever the training does with long rows, an evaluation cuts them to the model's own limit."""
+    """Whatever the training learns of rows and does with long ones, an evaluation cuts them to the model's own limit."""
     row, other = rows(2)
     silent = replace(row, messages=(row.messages[0], replace(row.messages[1], supervised=False)), place=Place("r", 1))
     calls = (Message("assistant", "look"), Message("tool", "seen")) * 60
     endless = replace(row, messages=(row.messages[0], *calls, row.messages[1]), place=Place("r", 2))
     long = replace(row, messages=(Message("user", "u" * 300), row.messages[1]), place=Place("r", 3))
     test = (silent, other, endless, long)
-    for policy in ("truncate", "drop", "error"):
-        settings = ["encode.template=chatml", "encode.max_tokens=60", f"encode.long_rows={policy}"]
+    for policy, learned in product(("truncate", "drop", "error"), ("response", "all")):
+        named = [f"encode.long_rows={policy}", f"encode.supervise={learned}"]
+        settings = ["encode.template=chatml", "encode.max_tokens=60", *named]
         ready = prepare(load_config(None, settings), Splits(rows(3), (), test), {}, byte_tokenizer(), 128)
         found = sift(trained(tmp_path), test)
         assert found.left_out == ready.receipt["encoding"]["not_scored"] == {
@@ -236,6 +238,18 @@ def test_what_cannot_be_scored_is_found_before_a_training_as_in_an_evaluation(tm
         }  # fmt: skip
         assert found.rows == [other, long]
         assert (ready.scored, found.cut) == (2, 1)
+
+
+def test_what_is_scored_is_each_rows_last_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more rows than are encoded at once."""
+    for module in ("scored", "tokenise"):
+        monkeypatch.setattr(f"heedful.encode.{module}.CHUNK", 2)
+    given = [replace(row, messages=(*row.messages, Message("user", "?"), row.messages[1])) for row in rows(5)]
+    found = sift(trained(tmp_path), given)
+    assert found.rows == given and found.cut == 0
+    for row, example in zip(given, found.examples, strict=True):
+        learned = bytes(token for token in example.ids[example.supervised].tolist() if token < 256)
+        assert learned.decode().strip() == row.messages[-1].content
 
 
 @pytest.mark.parametrize(

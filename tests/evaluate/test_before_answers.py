@@ -9,7 +9,7 @@ import pytest
 from heedful import pipeline
 from heedful.cli import main
 from heedful.errors import RunError, UsageError
-from heedful.evaluate.held_back import evaluation_config
+from heedful.evaluate.held_back import describe_rows, evaluation_config
 from heedful.run import Run
 from heedful.settings import load_config
 
@@ -57,4 +57,6 @@ def test_settings_that_are_not_read(
 
 def test_settings_that_are_read(run: Run) -> None:
     asked = {"generate.batch_size": 3, "evaluate.decides": "nll", "data.format": "dolly"}
-    assert evaluation_config(run, asked, "other.json").data.format == "dolly"
+    config = evaluation_config(run, asked, "other.json")
+    assert config.data.format == "dolly"
+    assert describe_rows(run, config, "other.json")["settings"] == {"generate.batch_size": 3}

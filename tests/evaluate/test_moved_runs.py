@@ -81,6 +81,10 @@ def test_data_that_moved_is_found_by_its_new_name_if_it_is_the_same(
     assert copy.config().data.path == "word.json"
     shutil.copy("words.json", "word.json")  # the name that was typed, in this folder
     assert len(evaluation_rows(copy, None, {"data.path": "word.json"})) == told["rows"]
+    monkeypatch.setenv("HOME", str(here))
+    for name in ("~/words.json", "words.json"):
+        _, tree = resolve_run(configure(None, (), name, None), copy.path, True)
+        assert tree["data"]["path"] == str(here / "words.json")
     pipeline.train(out=copy.path, settings={**longer, "data.path": "words.json"}, resume=True)
     assert copy.updates_in_model() == 14
     monkeypatch.chdir(tmp_path)  # from now on that is where its data is

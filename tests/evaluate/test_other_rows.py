@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.data.made_rows import questions
 from tests.evaluate.fake_judge import Judge
 from tests.evaluate.verbs import said
 
@@ -52,6 +53,14 @@ def test_other_rows_are_read_as_asked_now_even_if_the_run_was_asked_the_same(cop
     copy.write_config(copy.config(asked))
     (row,) = evaluation_rows(copy, str(tmp_path / "other.csv"), asked)
     assert row.messages[0].content == "Say red."
+
+
+def test_all_rows_of_another_file_are_taken_in_their_order(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.model.mkdir(parents=True)
+    (run.model / "config.json").touch()
+    found = evaluation_rows(run, questions(tmp_path / "other.json", 60).path)
+    assert [row.place.row for row in found] == [*range(1, 61)]
 
 
 def test_two_files_of_one_name_have_a_place_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
