@@ -102,6 +102,19 @@ def test_where_a_file_system_knows_no_modes_files_are_written_all_the_same(
     assert (tmp_path / "folder/private").is_file()
 
 
+def test_a_folder_that_cannot_be_put_in_its_place_costs_the_old_one_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/old").touch()
+    rename = os.rename
+    fails = iter([False, True, False])
+    monkeypatch.setattr(os, "rename", lambda *names: os.close(-1) if next(fails) else rename(*names))
+    with pytest.raises(OSError), whole_folder(tmp_path / "model") as folder:  # noqa: PT011 (any will do)
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+
+
 def test_what_is_kept_is_on_the_disk_before_its_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:

@@ -279,19 +279,6 @@ def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path: Path, monke
         pytest.fail("it was taken")
 
 
-def test_a_folder_that_cannot_be_put_in_its_place_costs_the_old_one_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/old").touch()
-    rename = os.rename
-    fails = iter([False, True, False])
-    monkeypatch.setattr(os, "rename", lambda *names: os.close(-1) if next(fails) else rename(*names))
-    with pytest.raises(OSError), whole_folder(tmp_path / "model") as folder:  # noqa: PT011 (any will do)
-        (folder / "new").touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
-
-
 def test_what_was_killed_before_it_began_is_begun_again(tmp_path: Path) -> None:
     for left in ("run.lock", ".config.yaml.tmp-7", "checkpoints/.measure.tmp-7", "lost+found/1"):
         (tmp_path / left).parent.mkdir(exist_ok=True)

@@ -221,7 +221,7 @@ def test_rows_that_the_template_refuses_are_named_or_counted_in_whatever_part_th
 
 
 def test_what_cannot_be_scored_is_found_before_a_training_as_in_an_evaluation(tmp_path: Path) -> None:
-    """Whatever the training learns of rows and does with long ones, an evaluation cuts them to the model's own limit."""
+    """Whatever is learned of rows and done with long ones, an evaluation cuts them to the model's own limit."""
     row, other = rows(2)
     silent = replace(row, messages=(row.messages[0], replace(row.messages[1], supervised=False)), place=Place("r", 1))
     calls = (Message("assistant", "look"), Message("tool", "seen")) * 60

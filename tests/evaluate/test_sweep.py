@@ -214,9 +214,13 @@ def test_the_default_is_the_variant_that_would_be_trained_without_a_sweep(
 
 
 def test_p_values_of_many_variants_are_adjusted() -> None:
-    entries = [{"paired": {"nll": {"p_value": p, "verdict": "better"}}} for p in (0.04, 0.01, 0.03)]
-    _adjust([{"paired": {}}, *entries], "nll")
-    pairs = [entry["paired"]["nll"] for entry in entries]
+    def adjusted(*found: float) -> list[dict[str, Any]]:
+        pairs = [{"p_value": p, "verdict": "better"} for p in found]
+        _adjust([{"paired": {}}, *({"paired": {"nll": pair}} for pair in pairs)], "nll")
+        return pairs
+
+    assert [pair["p_value_of_all"] for pair in adjusted(0.9, 0.6)] == [1, 1]
+    pairs = adjusted(0.04, 0.01, 0.03)
     assert [pair["p_value_of_all"] for pair in pairs] == pytest.approx([0.06, 0.03, 0.06])  # Holm, by hand
     assert [pair["verdict"] for pair in pairs] == [
         "within noise; of 3 variants one may look so by chance", "better",

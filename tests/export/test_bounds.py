@@ -9,7 +9,7 @@ import torch
 
 from heedful.errors import ExportError
 from heedful.export import verify
-from heedful.export.reference import Reference
+from heedful.export.reference import Reference, agreement
 
 TOKENS = 200  # of the one answer, of which each is token 0
 ROUNDED = [kind for kind, bounds in verify.BOUNDS.items() if bounds.tie is not None]
@@ -42,6 +42,12 @@ def test_one_token_that_rounding_cannot_turn_is_refused_though_the_mean_is_small
     assert (near["answers"]["near_ties"], near["answers"]["different"]) == (1, 0)
     with pytest.raises(ExportError, match="1 of 1 answers differ"):
         judged(kind, preferring(0, 2 * tie), preferring(1, 2 * tie), monkeypatch)
+
+
+def test_an_answer_that_ends_early_is_another_one() -> None:
+    reference = Reference([], [[1]], [[0] * TOKENS], [preferring(0, 1.0)])
+    answers = [agreement(reference, [[0] * tokens], tie=0.5) for tokens in (TOKENS, TOKENS - 1)]
+    assert [(found.equal, found.different) for found in answers] == [(1, 0), (0, 1)]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0"])
