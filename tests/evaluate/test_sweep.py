@@ -16,7 +16,7 @@ from heedful.begin import configure
 from heedful.cli import main
 from heedful.errors import HeedfulError, UsageError
 from heedful.evaluate.rows import Cell, RowScores, write_rows
-from heedful.evaluate.variants import Variant, _adjust, table
+from heedful.evaluate.variants import Variant, _adjust, averaged, table
 from heedful.run import Run
 from heedful.settings import dump_config, load_config, override
 
@@ -139,6 +139,12 @@ def test_variants_are_compared_on_the_same_rows_alone(tmp_path: Path) -> None:
         table([first, other, strange], first, "rouge_l")
 
 
+def test_seeds_are_averaged_over_what_each_of_them_scored() -> None:
+    one = Cell({"rouge_l": 0.25, "nll": 1.0}, {"targets": 3}, {"chrf": [1, 2]})
+    (found,) = averaged([[one], [Cell({"rouge_l": 0.75}, {"targets": 3}, {"chrf": [3, 5]})]])
+    assert found == Cell({"rouge_l": 0.5}, {"targets": 3}, {"chrf": [4, 7]})
+
+
 def scored_variant(name: str, folder: Path, metric: str, value: float) -> Variant:
     """Make a variant whose one run scored 30 rows alike."""
     run = Run(folder / name)
@@ -150,11 +156,14 @@ def scored_variant(name: str, folder: Path, metric: str, value: float) -> Varian
 
 
 @pytest.mark.parametrize("decides", ["rouge_l", "nll"])
-def test_the_winner_is_the_variant_whose_deciding_score_is_best(decides: str, tmp_path: Path) -> None:
+def test_the_winner_is_the_variant_whose_deciding_score_is_best_over_its_seeds(decides: str, tmp_path: Path) -> None:
     low, high = (scored_variant(f"lr={value}", tmp_path, decides, value) for value in (0.2, 0.8))
     best = {"rouge_l": high, "nll": low}[decides]
     for first, second in ((low, high), (high, low)):
         assert table([first, second], first, decides)["winner"] == best.name
+    both = Variant("both", {}, (*low.runs, *high.runs))
+    (entry,) = table([both], both, decides)["variants"]
+    assert (entry["by_seed"], entry["scores"][decides]["value"]) == (pytest.approx([0.2, 0.8]), pytest.approx(0.5))
 
 
 def test_of_equal_variants_the_one_that_all_are_compared_with_wins(tmp_path: Path) -> None:

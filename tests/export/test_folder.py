@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.data.made_rows import questions
 from tests.export.runs import make_run
 from tests.models import byte_tokenizer, trained_tokenizer
 from tests.processes import heedful
@@ -19,8 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heedful import pipeline
 from heedful.begin import configure
 from heedful.cli import main
+from heedful.data import load_splits
 from heedful.errors import ExportError, HeedfulError, RunError, UsageError
 from heedful.export import artefact
+from heedful.export.reference import parts
+from heedful.reporter import SILENT
 from heedful.run import Run, open_run
 from heedful.settings import load_config
 
@@ -72,6 +76,12 @@ def test_rows_that_were_learned_are_asked_where_too_few_are_held_back(tmp_path: 
     rows.write_text(json.dumps([{"instruction": f"Say {i}.", "output": f"{i}"} for i in range(30)]))
     run.write_config(load_config(None, {"data.path": str(rows), "data.test_share": 0, "data.validation_share": 0.1}))
     assert pipeline.export(run, quantize="f32").receipt["answers"]["equal"] == 20
+
+
+def test_rows_that_were_held_back_are_asked_first(tmp_path: Path) -> None:
+    data = questions(tmp_path / "rows.json", 60)
+    first, *_ = parts(data, SILENT)
+    assert [*first] == [*load_splits(data)[0].test] != []
 
 
 def lora_run(folder: Path, tiny_folder: Path, rows_file: Path) -> Run:

@@ -52,8 +52,14 @@ def test_a_slower_run_shortens_itself_and_a_faster_one_grows_to_what_was_asked()
         return [budget.look(TRAIN, 4000, step, 100, seconds) for step in range(1, 7)][-1]
 
     assert (after(2.0), after(0.5)) == (55, 120)
+    assert after(1e6) == 7  # of 6 that are made: whatever it costs, the last one brings the learning rate to 0
     assert total_at({0: 100, 5: 54}, 4) == 100
     assert total_at({0: 100, 5: 54}, 5) == 54
+
+
+def test_a_run_that_is_over_grows_no_more() -> None:
+    budget = Budget(100.0, time.perf_counter() + 100, Costs(step=1.0), most=120)
+    assert [budget.look(TRAIN, 4000, step, 5, 1.0) for step in range(1, 6)] == [5] * 5
 
 
 def short(path: Path, screen: Screen | None = None, *settings: str):  # type: ignore[no-untyped-def]
