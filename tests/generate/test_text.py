@@ -64,6 +64,11 @@ def test_what_only_began_like_a_stop_string_is_given_out() -> None:
     assert stream(list(b"aab!"), stop=("ab",))[0] == ["", "a", ""]
 
 
+def test_what_is_held_back_is_counted() -> None:
+    text = TextStream(BYTES, ("</s>",))
+    assert [(text.push(token), text.length) for token in b"a</"] == [("a", 1), ("", 2), ("", 3)]
+
+
 def test_the_earliest_stop_string_counts() -> None:
     assert (
         stream(WORDS("Hello world", add_special_tokens=False)["input_ids"], WORDS, ("rl", "wo", "x"))[1].text

@@ -42,9 +42,8 @@ class TextStream:
         return self._release(text)
 
     def flush(self) -> str:
-        """Return what was held back, without the bytes of an unfinished character."""
+        """End the text: return what was held back, without the bytes of an unfinished character."""
         piece = self._release(self._unread().rstrip(UNFINISHED))
-        self._start = self._read = len(self._ids)
         rest, self._held = self._held, ""
         self.text += rest
         return piece + rest
