@@ -42,6 +42,7 @@ def test_a_run_that_begins_anew_elsewhere_still_tells_where_its_names_were_typed
     run = Run(tmp_path)
     assert provenance(run, 0, {"asked": {}})["folder"] == os.getcwd()
     write_json(run.provenance_file, {"folder": "/a", "asked": {"train.max_steps": None}, "updates": 3})
+    assert run.updates_in_model() is None  # the model is gone
     again = provenance(run, 0, {})
     assert (again["folder"], again["asked"]) == ("/a", {"train.max_steps": None}) and "updates" not in again
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful.config import EncodeConfig
+from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.tokenise import build_encoder
-from heedful.records import Conversation, Message, Place
+from heedful.records import Conversation, Message, Place, Segment
 
 INST = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
@@ -85,3 +86,13 @@ def test_an_answer_cut_off_its_prompt_gets_no_space() -> None:
     (example,), receipt = encoder.encode([row])
     assert receipt.cut_in_pieces == 1
     assert tokenizer.decode(example.ids.tolist()).endswith("[/INST](s)</s>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_that_the_answer_begins_with_is_told_from_one_that_the_prompt_ends_with(kind: str) -> None:
+    """As where a template puts nothing around a text."""
+    tokenizer = tokenizer_of(kind)
+    row = [Segment("<s>", False, True), Segment("</s>", True, True)]
+    ((ids, supervised),) = SegmentTokenizer(tokenizer, ("<s>", "</s>")).tokenise([row])
+    assert tokenizer.decode(ids.tolist()).strip() == "<s></s>"
+    assert tokenizer.decode(ids[supervised].tolist()).strip() == "</s>"

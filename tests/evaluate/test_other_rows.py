@@ -73,5 +73,7 @@ def test_two_files_of_one_name_have_a_place_each(tmp_path: Path, monkeypatch: py
     places = [run.results(data).path for data in ("a/test.jsonl", "b/test.jsonl", "org/test.jsonl", "test.jsonl")]
     assert len(set(places)) == 4 and all(place.name.startswith("test.jsonl-") for place in places)
     monkeypatch.chdir(tmp_path / "b")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run.results("~/a/test.jsonl").path == places[0]
     near = [run.results(data).path for data in ("../a/test.jsonl", "test.jsonl", "org/test.jsonl")]
     assert near == places[:3]
