@@ -166,12 +166,3 @@ def test_what_is_damaged_is_made_again_from_nothing(home: Path, file: str, text:
     (made.folder / file).write_text(text)
     assert not store.kept("things", {}, filled, hashed).found
     assert (made.folder / "content").read_text() == "content"
-
-
-def test_a_pass_over_items_gives_each_however_long_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "READ", 4)
-    lengths = [0, 3, 9, 1, 0, 4, 2, 2, 1, 30, 0]
-    with store.Writer(tmp_path, "items") as out:
-        for length in lengths:
-            out.append(b"x" * length)
-    assert [*store.Items(tmp_path, "items", len)] == lengths
