@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -89,3 +91,23 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 def log(trained: Session) -> list[dict[str, Any]]:
     lines = trained.run.metrics_file.read_text(encoding="utf-8").splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+class Crash(BaseException):
+    """Ends a process between two steps, as a kill does."""
+
+
+def crash_at(step: int) -> Screen:
+    def during(metrics: StepMetrics) -> None:
+        if metrics.step == step:
+            raise Crash
+
+    return Screen(during)
+
+
+def signal_at(step: int, number: int = signal.SIGTERM) -> Screen:
+    def during(metrics: StepMetrics) -> None:
+        if metrics.step == step:
+            os.kill(os.getpid(), number)
+
+    return Screen(during)

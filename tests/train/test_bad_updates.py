@@ -1,0 +1,92 @@
+"""An update that is not finite changes nothing, and a run whose updates stay bad ends."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tests.train.sessions import assert_same, log, session, state
+
+from heedful.errors import RunError
+from heedful.train import learner as learners
+from heedful.train.loop import BAD_STEPS
+from heedful.train.resume import restore
+
+
+class Poison:
+    """Makes the loss not finite at some steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float = math.nan) -> None:
+        real = learners.Learner.accumulate
+
+        def accumulate(this: learners.Learner, examples, step: int) -> tuple[float, list[float]]:  # type: ignore[no-untyped-def]
+            loss, each = real(this, examples, step)
+            if step + 1 in steps and math.isnan(value):
+                next(iter(this.parameters.values())).grad.fill_(math.nan)  # type: ignore[union-attr]
+            return (value if step + 1 in steps else loss), each
+
+        monkeypatch.setattr(learners.Learner, "accumulate", accumulate)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_update_that_is_not_finite_is_skipped_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    Poison(monkeypatch, {2}, value)
+    trained = session(tmp_path / "run", "train.max_steps=3", "train.evaluate_every=99")
+    seen = []
+    trained.display.bar(0, 0)
+    real = trained.learner.update
+
+    def update(step: int, loss: float) -> float:
+        before = state(trained)
+        norm = real(step, loss)
+        seen.append(
+            any(not torch.equal(before[name], value) for name, value in state(trained).items() if name in before)
+        )
+        return norm
+
+    trained.learner.update = update  # type: ignore[method-assign]
+    trained.fit()
+    assert seen == [True, False, True]
+    text = trained.run.metrics_file.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    (skipped,) = [event for event in log(trained) if event["event"] == "skipped"]
+    assert skipped["step"] == 2
+    assert skipped["rows"] == [trained.ready.train[i].id for i in trained.ready.order.epoch(0)[1]]
+    assert all(torch.isfinite(value).all() for value in state(trained).values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is(tmp_path: Path, value: float) -> None:
+    trained = session(tmp_path / "run")
+    before = state(trained)
+    loss, _ = trained.learner.accumulate(trained.ready.train[:4], 0)
+    next(iter(trained.learner.parameters.values())).grad.fill_(value)  # type: ignore[union-attr]
+    assert not math.isfinite(trained.learner.update(0, loss)) and math.isfinite(loss)
+    assert_same(before, state(trained))
+
+
+def test_bad_updates_that_good_ones_part_do_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Poison(monkeypatch, {1, 2, 4, 5})
+    trained = session(tmp_path / "run", "train.max_steps=6")
+    assert trained.fit() == 0
+    assert [event["step"] for event in log(trained) if event["event"] == "skipped"] == [1, 2, 4, 5]
+
+
+def test_the_run_stops_when_updates_stay_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Poison(monkeypatch, {3, 4, 5, 6})
+    trained = session(tmp_path / "run", "train.save_every=2")
+    with pytest.raises(RunError, match=rf"{BAD_STEPS} updates in a row.*step 5"):
+        trained.fit()
+    assert all(torch.isfinite(value).all() for value in state(trained).values())
+
+
+def test_a_checkpoint_before_the_first_update_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An optimizer that never stepped has no moments."""
+    Poison(monkeypatch, {1})
+    session(tmp_path / "run", "train.max_steps=1").fit()
+    restore(session(tmp_path / "run", "train.max_steps=1"))
