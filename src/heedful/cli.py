@@ -15,6 +15,7 @@ from heedful import streams
 from heedful.clean import check_unicode
 from heedful.commands import learn, measure, report, ship, talk
 from heedful.errors import Follow, HeedfulError, Interrupted
+from heedful.launch import refuse_ranks
 from heedful.machine import limit_threads_to_quota
 
 INTERRUPTED = 130
@@ -37,6 +38,13 @@ VERBS = (  # in the order in which --help lists them
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)
+
+
+@app.callback()
+def check_ranks(context: typer.Context) -> None:
+    """Refuse several ranks before any verb but `train` begins."""
+    if context.invoked_subcommand not in (None, "train"):
+        refuse_ranks(context.invoked_subcommand)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -102,3 +110,4 @@ def _quieten_libraries() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost rank is 60 lines of stack frames as a warning

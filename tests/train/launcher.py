@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.processes import Process
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from heedful import training
 from heedful.cli import main
 
 
@@ -43,3 +45,14 @@ def run_all(lines: list[list[str]]) -> None:
         except SystemExit as end:
             if end.code:
                 raise
+
+
+def run_with_endless_data(words: list[str]) -> None:
+    """Run a training that never has its data; a file shows that it begins to prepare them."""
+
+    def prepare(*_: object) -> None:
+        Path("prepares").touch()
+        time.sleep(1000)
+
+    training.prepare_data = prepare  # type: ignore[assignment]
+    main(words)

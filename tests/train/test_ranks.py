@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import make_rows
 from tests.processes import run_heedful
-from tests.train.launcher import Launcher, run_all
+from tests.train.launcher import Launcher, run_all, run_with_endless_data
 from tests.train.ranks import SHARDING, SHORT, Trained, events, lines, settings
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=1")
@@ -168,6 +168,17 @@ def test_a_rank_that_is_killed_ends_the_other_by_name(odd_rows: Path, tiny_folde
     assert "heedful: Rank 0 lost rank 1" in ranks[0].stderr
 
 
+def test_the_loss_of_the_ranks_store_is_told_as_that(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Without it, nobody can ask who is gone."""
+    run = tmp_path / "run"
+    ranks = Launcher(hosts=False).start(tmp_path, run_heedful, long_training(run, odd_rows, tiny_folder))
+    wait_until_it_trains(run, ranks[0].poll)
+    ranks[0].kill()
+    assert ranks[1].wait(100) == 1
+    assert ranks[1].stderr.count("heedful: ") == 1
+    assert "heedful: Rank 1 lost the process that keeps the ranks' store" in ranks[1].stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_rank_saves_once_and_ends_all(
     number: signal.Signals, odd_rows: Path, tiny_folder: Path, tmp_path: Path
@@ -182,6 +193,21 @@ def test_a_signal_to_one_rank_saves_once_and_ends_all(
     assert said.count("Interrupted") == 1 and "Interrupted; the run is saved" in said, said
     (saved,) = (run / "checkpoints").glob("step-*")
     assert int(saved.name[5:]) == steps_of(run)
+
+
+def test_an_interrupt_of_one_rank_before_there_is_a_run_is_said_once(
+    odd_rows: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    launcher = Launcher()
+    words = long_training(tmp_path / "run", odd_rows, tiny_folder)
+    ranks = launcher.start(tmp_path, run_with_endless_data, words)
+    until = time.monotonic() + 100
+    while not (tmp_path / "prepares").exists():
+        assert ranks[0].poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    ranks[0].send(signal.SIGINT)
+    assert [rank.wait(60) for rank in ranks] == [130, 130]
+    assert ranks[0].stderr + ranks[1].stderr == "heedful: Interrupted.\n"
 
 
 def test_ranks_that_are_started_again_take_up_no_run_but_their_own(

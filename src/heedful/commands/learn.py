@@ -5,7 +5,6 @@ What needs torch is imported inside them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +26,7 @@ from heedful.commands.arguments import (
     seconds_of,
 )
 from heedful.errors import UsageError, typed
+from heedful.launch import launched
 
 
 def demo(
@@ -161,7 +161,7 @@ def train(
         train__seed=seed,
     )
     seconds = seconds_of(budget)
-    if "LOCAL_RANK" in os.environ:
+    if launched():
         pass  # ranks look together, and say it once
     elif resume:
         newest_run(out)

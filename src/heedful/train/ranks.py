@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,9 +28,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from heedful import machine
 from heedful.config import TrainConfig
 from heedful.errors import Follow, RunError, UsageError
+from heedful.launch import Launch, launched
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once
 ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
+INTERRUPTED = 128 + signal.SIGINT  # the exit code of a rank that Ctrl-C ended
 BUCKET = 2**23  # numbers of gradients that are added up in one go
 MEETINGS = itertools.count()  # of this process with others: a program may train several times
 Tensors = dict[str, torch.Tensor]
@@ -81,7 +83,8 @@ class Ranks:
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info(self.device)[0]
         else:
-            free = machine.free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            launch = launched()
+            free = machine.free_memory() // (launch.local_count if launch else 1)
         return -self.all_reduce_max(-free)
 
     def note_begun(self, folder: Path) -> None:
@@ -100,7 +103,7 @@ class Ranks:
     @contextmanager
     def local_leader_first(self) -> Iterator[None]:
         """Let the first rank of each machine go first: the others find in the cache what it made."""
-        with PartialState().local_main_process_first():
+        with PartialState().local_main_process_first() if self.count > 1 else nullcontext():
             yield
 
     def all_reduce_(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -168,20 +171,28 @@ class Ranks:
             missing = [rank for rank in missing if not self.board.check([f"here/{rank}"])]
         return missing
 
-    def _spoken_for(self, error: Exception) -> BaseException:
+    def _spoken_for(self, error: BaseException) -> BaseException:
         """Return the error that this rank ends with: the first to fail says why, the others follow without a word."""
         assert self.board is not None
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway, as soon as it has told why
-        if _is_parted(error) and not self.board.check(["failed"]):
-            gone = ", ".join(f"rank {rank}" for rank in self._missing())
-            error = RunError(
-                f"Rank {self.rank} lost {gone}: it was killed, or its machine is gone.",
-                "`torchrun --max-restarts N` starts them again; otherwise heedful train --resume continues the run.",
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)  # it ends anyway, as soon as it has told why
+        try:
+            if _is_parted(error) and not self.board.check(["failed"]):
+                error = self._lost(", ".join(f"rank {rank}" for rank in self._missing()))
+            mine = (
+                f"{self.rank} {INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, 'exit_code', 1)}"
             )
-        mine = f"{self.rank} {getattr(error, 'exit_code', 1)}"
-        first = self.board.compare_set("failed", "", mine).decode()
+            first = self.board.compare_set("failed", "", mine).decode()
+        except dist.DistError:  # the board is gone, and nobody left to ask
+            return self._lost("the process that keeps the ranks' store") if _is_parted(error) else error
         return error if first == mine else Follow(int(first.split()[1]))
+
+    def _lost(self, what: str) -> RunError:
+        return RunError(
+            f"Rank {self.rank} lost {what}: it was killed, or its machine is gone.",
+            "`torchrun --max-restarts N` starts them again; `heedful train --resume` continues a run that had begun.",
+        )
 
 
 def single_rank() -> Ranks:
@@ -193,32 +204,39 @@ def single_rank() -> Ranks:
 def join_ranks() -> Iterator[Ranks]:
     """Join the processes that torchrun started; without torchrun, a single process. Only the first rank to fail reports
     the error."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    launch = launched()
+    if launch is None:
         yield single_rank()
         return
-    ranks = _join()
+    ranks = _join(launch)
     try:
         yield ranks
         ranks.barrier()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         raise ranks._spoken_for(error) from error
     finally:
         dist.destroy_process_group()
         PartialState._reset_state()
 
 
-def _join() -> Ranks:
+def _join(launch: Launch) -> Ranks:
     """Meet the other ranks, at a board of this attempt's own: an earlier one left its addresses on torchrun's."""
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, count = launch.rank, launch.count
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun, beyond this attempt
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, rank == 0 and not hosted)
-    board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
     gpu = torch.cuda.is_available()
-    dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
-    attempts = PrefixStore("heedful/begun", store) if hosted else None
-    ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt, attempts)
-    ranks.barrier()  # one that leaves at once, as for settings that it refuses, would leave others half connected
+    try:
+        store = TCPStore(launch.host, launch.port, count, rank == 0 and not hosted)
+        board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
+        dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
+        attempts = PrefixStore("heedful/begun", store) if hosted else None
+        ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt, attempts)
+        ranks.barrier()  # one that leaves at once, as for settings that it refuses, would leave others half connected
+    except RuntimeError as error:
+        if not _is_parted(error):
+            raise
+        met = f"Rank {rank} could not meet the others at {launch.host}:{launch.port}"
+        raise RunError(f"{met}: {str(error).splitlines()[0]}", "Start all ranks together, at a free port.") from error
     return ranks
 
 
@@ -246,6 +264,6 @@ def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield bucket
 
 
-def _is_parted(error: Exception) -> bool:
+def _is_parted(error: BaseException) -> bool:
     """Say whether an error is a broken exchange between ranks; gloo has no type for it."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
