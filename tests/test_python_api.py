@@ -139,6 +139,14 @@ def test_a_training_leaves_the_callers_random_numbers_alone(tiny_folder: Path, r
     assert drawn() == expected
 
 
+def test_a_training_goes_on_from_the_run_that_another_gave(tiny_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    quick = {"train.max_steps": 1, "generate.max_tokens": 2, "evaluate.after_training": False}
+    first = heedful.train(rows_file, model=tiny_folder, settings=quick, out=tmp_path / "first")
+    second = heedful.train(rows_file, model=first, settings=quick, out=tmp_path / "second")
+    assert second.provenance()["model"] == str(first.model)
+    assert heedful.check(rows_file, model=second).encoder.template.name == "own"
+
+
 @pytest.mark.parametrize("verb", [heedful.evaluate, heedful.load, lambda run: heedful.generate(run, ["a"])])
 def test_what_is_no_name_of_a_run_is_refused(verb: Callable[[Any], Any]) -> None:
     with pytest.raises(UsageError, match=r"A run or a model must be a name or a path, not a int\."):

@@ -38,8 +38,9 @@ MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them to
 FITTED, BUDGETED = ("train.precision", "encode.batch_tokens"), ("train.max_steps", "train.evaluate_every")
 
 
-def configure(recipe: Name, settings: Settings, data: Name, model: Name) -> Config:
+def configure(recipe: Name, settings: Settings, data: Name, model: Name | Run) -> Config:
     """Merge what was asked for: recipe < settings < the named data and model."""
+    model = model.path if isinstance(model, Run) else model
     for what, name in (("data", data), ("model", model), ("recipe", recipe)):
         check_name(what, name)
     named = {leaf: str(value) for leaf, value in (("data.path", data), ("model.name", model)) if value is not None}

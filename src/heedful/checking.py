@@ -21,7 +21,7 @@ from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
 from heedful.report import screen
 from heedful.report.bars import TERMINAL
-from heedful.run import slug
+from heedful.run import Run, slug
 from heedful.settings import Settings, load_config
 from heedful.store import cache_home
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ASSUMED = 1024  # tokens of a row, where neither the model nor the settings say
 
 
-def check(data: Name = None, *, model: Name = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
+def check(data: Name = None, *, model: Name | Run = None, recipe: Name = None, settings: Settings = ()) -> Prepared:
     """Read and encode a data set without training on it; `receipt` of the result accounts for every row."""
     return prepare_data(configure(recipe, settings, data, model))[0]
 

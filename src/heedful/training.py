@@ -42,7 +42,7 @@ from heedful.train.session import Session, check_machine, load_model
 def train(
     data: Name = None,
     *,
-    model: Name = None,
+    model: Name | Run = None,
     recipe: Name = None,
     settings: Settings = (),
     out: Path | str | None = None,
