@@ -121,6 +121,11 @@ def _folders_in(folder: Path) -> list[Path]:
     return []
 
 
+def from_anywhere(origin: str) -> str:
+    """Return what a model was loaded from as it reads from any folder: an absolute path, or the hub's id."""
+    return os.path.abspath(origin) if os.path.isdir(origin) else origin
+
+
 def wheel_file(wheel: Wheel) -> Path | None:
     """Find the file of an installed package without importing it."""
     try:

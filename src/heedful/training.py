@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -148,8 +147,7 @@ def _write_origin(session: Session, asked: dict[str, Any]) -> None:
     """Write what became of each row, and what the run comes from."""
     run, receipt = session.run, session.ready.receipt
     write_json(run.receipt_file, receipt)
-    origin = os.path.abspath(session.origin) if os.path.isdir(session.origin) else session.origin  # else a hub's id
-    facts = {"model": origin, "data": receipt["data"]["sha256"], "fingerprint": session.fingerprint}
+    facts = {"model": session.origin, "data": receipt["data"]["sha256"], "fingerprint": session.fingerprint}
     facts |= {"ranks": session.ranks.count} | asked
     write_json(run.provenance_file, provenance(run, session.progress.step, facts))
 

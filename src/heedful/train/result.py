@@ -69,7 +69,10 @@ def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedMode
     for name, master in masters.items():
         parameters[name].data = master
     if lora:
+        model.peft_config["default"].base_model_name_or_path = session.origin
         with models.written_whole(session.run.adapter) as folder:
-            model.save_pretrained(folder)
+            model.save_pretrained(
+                folder, save_embedding_layers=False
+            )  # peft would ask the base's hub whether they grew
         model = models.merge(model)
     return model

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from heedful import model as models
 from heedful.atomic import remove_leftovers, write_json
+from heedful.catalogue import from_anywhere
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
@@ -53,7 +54,7 @@ class Session:
         keep_freed_pages()
         self.run, self.config, self.ready, self.display = run, config, ready, display
         self.tokenizer = ready.encoder.tokenizer
-        model, self.origin = loaded.model, loaded.origin
+        model, self.origin = loaded.model, from_anywhere(loaded.origin)
         added = models.fit_vocabulary(loaded, self.tokenizer)
         check(config, ready)
         check_written(model, added, config.model.name)
