@@ -149,6 +149,35 @@ def test_the_base_is_named_by_where_it_came_from(
         assert (data.get("base_model"), "license" in data) == (base, base is not None and "org/" not in base)
 
 
+@pytest.mark.parametrize(
+    ("name", "origin", "base"),
+    [
+        ("smollm2-135m", "/home/me/.cache/heedful/models/ab12", None),  # not the hub's weights
+        ("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
+        ("/home/me/ti_ny", "/home/me/ti_ny", None),
+    ],
+)
+def test_an_adapters_card_names_the_base_that_it_lies_on(
+    name: str, origin: str, base: str | None, tmp_path: Path
+) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.write_config(load_config(run.config_file, {"model.name": name, "train.method": "lora"}))
+    write_json(run.provenance_file, read_json(run.provenance_file) | {"model": origin})
+    loaded = ModelCard(card.card(run, adapter=True))
+    data, told = loaded.data.to_dict(), "".join(token.content for token in _tokens(loaded.text) if not token.children)
+    assert (data["library_name"], data.get("base_model")) == ("peft", base)
+    assert f'base = AutoModelForCausalLM.from_pretrained("{base or "path/to/its/base"}")' in told
+    needed = f"must be supplied: it was {Path(name).name}, with weights of the fingerprint cd; an export without"
+    assert (needed in told) == (base is None)
+    assert "/home/me" not in loaded.content and "merged" not in told
+
+
+def test_a_setting_is_told_without_the_folders_of_this_machine(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    run.write_config(load_config(run.config_file, {"model.name": "/home/me/tiny", "data.path": "~/rows.json"}))
+    assert "`model.name=tiny`, `data.path=rows.json`" in card.card(run)
+
+
 def test_a_folder_that_was_trained_on_is_remembered_by_its_whole_path(
     tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

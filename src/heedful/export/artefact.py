@@ -33,6 +33,7 @@ from heedful.export.modelfile import write_modelfile
 from heedful.export.reference import Reference, refer
 from heedful.heap import give_back_pages
 from heedful.records import Conversation
+from heedful.report.card import adapter_base
 from heedful.reporter import Reporter
 from heedful.run import EXPORT_RECEIPT
 
@@ -113,7 +114,7 @@ def _verify(job: Job, reference: Reference, content: Path) -> verify.Receipt:
     encoder, config = job.source
     if job.adapter:
         receipt = verify.merged_as_adapter(reference, base_of(job.run).model, content)
-        return {**receipt, **verify.prompts(reference, verify.reopened(content))}
+        return {"base": adapter_base(job.run), **receipt, **verify.prompts(reference, verify.reopened(content))}
     if job.form == "hf":
         return verify.folder(reference, content, job.kind)
     file = content if job.is_file else next(content.glob("*.gguf"))

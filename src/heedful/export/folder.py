@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from heedful import model as models
-from heedful.atomic import read_json
+from heedful.atomic import read_json, write_json
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
+from heedful.report.card import adapter_base, card
 from heedful.run import Run
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -25,7 +26,8 @@ def write_folder(source: Path, encoder: Encoder, kind: str, content: Path) -> No
         raise ExportError(f"The model has weights beyond what {kind} can hold.", "Choose --quantize bf16.")
     model.generation_config = models.generation_config(encoder.tokenizer, encoder.stop_ids)
     models.save(model, encoder.tokenizer, content, {PROMPT_RECEIPT: read_json(source / PROMPT_RECEIPT)})
-    _copy_card(source, content)
+    if (source / CARD).is_file():
+        shutil.copyfile(source / CARD, content / CARD)
 
 
 def write_adapter(run: Run, encoder: Encoder, content: Path) -> None:
@@ -34,12 +36,10 @@ def write_adapter(run: Run, encoder: Encoder, content: Path) -> None:
     for file in run.adapter.iterdir():
         if file.name != CARD:  # a form that peft leaves to be filled in
             shutil.copyfile(file, content / file.name)
+    described = content / "adapter_config.json"
+    write_json(described, read_json(described) | {"base_model_name_or_path": adapter_base(run)["name"]})
     encoder.tokenizer.save_pretrained(content)
     models.generation_config(encoder.tokenizer, encoder.stop_ids).save_pretrained(content)
     shutil.copyfile(run.model / PROMPT_RECEIPT, content / PROMPT_RECEIPT)
-    _copy_card(run.model, content)
-
-
-def _copy_card(source: Path, content: Path) -> None:
-    if (source / CARD).is_file():
-        shutil.copyfile(source / CARD, content / CARD)
+    if run.receipt_file.is_file():
+        (content / CARD).write_text(card(run, adapter=True), encoding="utf-8")

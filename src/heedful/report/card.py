@@ -1,9 +1,10 @@
-"""model/README.md: what somebody who finds the folder should know, as Hugging Face reads it."""
+"""The README.md of a model or of an adapter alone: what its finder should know, as Hugging Face reads it."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heedful import __version__
-from heedful.atomic import atomic_write
+from heedful.atomic import atomic_write, read_json
 from heedful.catalogue import CATALOGUE, Entry
 from heedful.report import facts as told
 from heedful.report.facts import Facts
@@ -33,15 +34,18 @@ def write_card(run: Run) -> Path | None:
     return path
 
 
-def card(run: Run) -> str:
-    """Return the model card."""
-    facts = Facts(run)
+def card(run: Run, adapter: bool = False) -> str:
+    """Return the model card; that of the `adapter` alone names the base that it needs."""
+    facts, lies_on = Facts(run), adapter_base(run) if adapter else {}
     model, data = facts.names
     evaluation, encoding = facts.evaluation, facts.receipt["encoding"]
     word = verdict(evaluation, "base", "tuned", "The tuned model", "the base model") if evaluation else None
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True)
     text: str = environment.get_template("card.md").render(
-        front=f"---\n{yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True)}---",
+        front=f"---\n{yaml.safe_dump(front_matter(facts, lies_on), sort_keys=False, allow_unicode=True)}---",
+        adapter=adapter,
+        path="path/to/its/base" if "needed" in lies_on else lies_on.get("name"),
+        needed=_line(lies_on.get("needed", "")),
         name=_line(run.path.name),
         base=_line(model),
         data=_line(data),
@@ -51,7 +55,7 @@ def card(run: Run) -> str:
         template=encoding["template"],
         stop=encoding["stop_token"],
         rows=_rows(facts),
-        training=_training(facts),
+        training=_training(facts, adapter),
         scores=score_table(evaluation) if evaluation else None,
         evaluated=_line(on_rows(evaluation)) if evaluation else "",
         limits=_limits(facts),
@@ -59,12 +63,32 @@ def card(run: Run) -> str:
     return text
 
 
-def front_matter(facts: Facts) -> dict[str, Any]:
-    """Return what the Hub reads; a licence only where it is known."""
+def adapter_base(run: Run) -> dict[str, str]:
+    """Name what a run's adapter lies on, without a path of this machine: by its hub's id, or else by its plain name.
+
+    What came from no hub is `needed` from elsewhere. So is the default model: the hub's weights are others.
+    """
+    facts, began = Facts(run), read_json(run.provenance_file)
+    origin, fingerprint = began["model"], began["fingerprint"]["model"]
+    if not os.path.isabs(origin):
+        return {"name": origin, "fingerprint": fingerprint}
+    name = facts.names[0] or Path(origin).name
+    needed = (
+        f"The base model is not included and must be supplied: it was {name}, with weights of the fingerprint "
+        f"{fingerprint}; an export without --adapter needs no base."
+    )
+    return {"name": name, "fingerprint": fingerprint, "needed": needed}
+
+
+def front_matter(facts: Facts, lies_on: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the Hub reads; a licence only where it is known. `lies_on` is an adapter's base."""
     entry, hub_id = _base(facts)
-    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    library, relation = "transformers", "finetune"
+    if lies_on:
+        library, relation, hub_id = "peft", "adapter", None if "needed" in lies_on else lies_on["name"]
+    front: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation"}
     front |= {"license": entry.licence.lower()} if entry else {}
-    front |= {"base_model": hub_id, "base_model_relation": "finetune"} if hub_id else {}
+    front |= {"base_model": hub_id, "base_model_relation": relation} if hub_id else {}
     front["tags"] = ["heedful", "instruction-tuning", facts.config.train.method]
     if facts.evaluation:
         front["model-index"] = [{"name": facts.run.path.name, "results": [_result(facts)]}]
@@ -131,11 +155,12 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def _training(facts: Facts) -> list[tuple[str, str]]:
+def _training(facts: Facts, adapter: bool) -> list[tuple[str, str]]:
     config, steps = facts.config, facts.events_of("step")
-    told_changed = ", ".join(_code(f"{row['name']}={row['value']}") for row in told.settings(facts))
+    told_changed = ", ".join(_code(f"{row['name']}={_plain(row['value'])}") for row in told.settings(facts))
+    lora = "LoRA adapters" if adapter else "LoRA adapters, merged into the weights"
     rows = [
-        ("method", {"full": "all weights", "lora": "LoRA adapters, merged into the weights"}[config.train.method]),
+        ("method", {"full": "all weights", "lora": lora}[config.train.method]),
         ("updates", f"{steps[-1]['step']:,} of {config.train.batch_size} rows" if steps else "unknown"),
         ("loss", {"response": "on the answers' tokens", "all": "on all tokens"}[config.encode.supervise]),
         ("settings that differ from heedful's defaults", told_changed or "none"),
@@ -169,6 +194,11 @@ def _code(text: str) -> str:
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     edge = " " * (line.startswith("`") or line.endswith("`"))
     return f"{ticks}{edge}{line}{edge}{ticks}"
+
+
+def _plain(value: str) -> str:
+    """Return a setting's value without the folders of this machine."""
+    return Path(value).name if os.path.isabs(os.path.expanduser(value)) else value
 
 
 def _line(text: str) -> str:

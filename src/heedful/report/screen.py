@@ -103,6 +103,8 @@ def show_export(path: Path, receipt: Mapping[str, Any], checks: Sequence[tuple[s
     if answers["different"]:
         what = f"The run's model rounded to {kind}, with {answers['different']} of {answers['answers']} answers changed"
     out.print(f"{what}: {path}", soft_wrap=True)
+    if needed := receipt.get("base", {}).get("needed"):
+        out.print(needed, soft_wrap=True)
 
 
 def show_shipment(folder: Path, files: Mapping[str, int], repository: str, public: bool) -> None:
