@@ -71,8 +71,7 @@ def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedMode
     if lora:
         model.peft_config["default"].base_model_name_or_path = session.origin
         with models.written_whole(session.run.adapter) as folder:
-            model.save_pretrained(
-                folder, save_embedding_layers=False
-            )  # peft would ask the base's hub whether they grew
+            # peft would ask the base's hub whether they grew, were it not told that no embeddings are to be saved
+            model.save_pretrained(folder, save_embedding_layers=False)
         model = models.merge(model)
     return model
