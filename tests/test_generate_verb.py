@@ -254,7 +254,9 @@ def test_options_that_would_be_ignored_are_refused(
     assert told in capsys.readouterr().err
 
 
-def test_columns_of_other_names_are_answered(tiny_folder: Path, tmp_path: Path) -> None:
+def test_columns_of_other_names_are_answered(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "q.csv").write_text("q,id\nSay hi.,1\n")
     options = [
         "--columns",
@@ -271,6 +273,7 @@ def test_columns_of_other_names_are_answered(tiny_folder: Path, tmp_path: Path) 
     assert end.value.code == 0
     (row,) = json.loads((tmp_path / "a.json").read_text())
     assert row.keys() == {"q", "id", "model_response"}
+    assert "1 rows" not in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_hold_answers_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -18,3 +18,12 @@ def test_a_receipt_that_does_not_know_a_later_count_is_told_without_it(tmp_path:
     page = write_pages(run).read_text(encoding="utf-8")
     assert "dropped as too long" in page and "weight 0" not in page
     assert "80 learned from" in (run.model / "README.md").read_text(encoding="utf-8")
+
+
+def test_one_of_a_kind_is_told_as_one(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    receipt = read_json(run.receipt_file)
+    receipt["encoding"] |= {"special_tokens_in_text": 1, "shared_beginnings": {"rows": 3, "beginnings": 1}}
+    write_json(run.receipt_file, receipt)
+    page = write_pages(run).read_text(encoding="utf-8")
+    assert "1 row (encoded as plain text)" in page and "3 rows begin as others do for long (1 beginning)" in page

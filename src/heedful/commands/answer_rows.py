@@ -53,7 +53,7 @@ def answer_file(run_or_model: str, data: str, out: Path, settings: Mapping[str, 
         if answers:
             screen.say(f"{len(answers)} of {len(rows)} answers are kept from {unfinished}.")
         left = [row for row in range(len(rows)) if row not in answers]
-        with counting_bar(f"Answering {len(rows)} rows", len(rows)) as on_done:
+        with counting_bar("Answering the rows", len(rows)) as on_done:
             for place, answer in engine.answers([rows[row][1] for row in left], [samplings[row] for row in left]):
                 keep(left[place], answer.text, answer.finish_reason)
                 on_done(len(answers))

@@ -34,7 +34,7 @@ def score_both(
     """
 
     def answered(who: str, engine: Engine, scorable: Scorable) -> Answers:
-        with reporter.count(f"Answering {len(scorable.rows)} rows with {who}", len(scorable.rows)) as on_done:
+        with reporter.count(f"Answering the rows with {who}", len(scorable.rows)) as on_done:
             answers = answer(engine, scorable, on_done)
         return replace(answers, probes=probe(engine, scorable.encoder))
 
@@ -68,7 +68,7 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
     scorable = sift(encoder, rows)
     if not scorable.rows:
         raise DataError(
-            f"None of the {len(rows):,} rows can be scored: {left_out_in_words(scorable.left_out)}.",
+            f"None of the rows can be scored: {left_out_in_words(scorable.left_out)}.",
             "Name others with --data.",
         )
     if scorable.left_out:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heedful.report.labels import counted
+
 
 def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Tell how the rows were read and split."""
@@ -40,7 +42,7 @@ def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:
         *([("dropped, refused by the template", str(len(refused)))] if (refused := encoding.get("refused")) else []),
         *(("validation rows left out", f"{len(places):,} {why}") for why, places in not_validated.items()),
         *(("test rows not scored", f"{len(places):,} {why}") for why, places in encoding.get("not_scored", {}).items()),
-        ("special tokens in text", f"{encoding['special_tokens_in_text']} rows (encoded as plain text)"),
+        ("special tokens in text", f"{counted(encoding['special_tokens_in_text'], 'row')} (encoded as plain text)"),
         *([("shared beginnings", _shared(alike))] if (alike := encoding.get("shared_beginnings")) else []),
         ("first batches", "widths " + ", ".join(map(str, encoding["batch_widths"][:10]))),
     ]
@@ -52,9 +54,8 @@ def truncated(encoding: Mapping[str, Any]) -> str:
 
 
 def _shared(alike: Mapping[str, int]) -> str:
-    return (
-        f"{alike['rows']:,} rows begin as others do for long ({alike['beginnings']:,} beginnings): they train together"
-    )
+    beginnings = counted(alike["beginnings"], "beginning")
+    return f"{alike['rows']:,} rows begin as others do for long ({beginnings}): they train together"
 
 
 def _spread(numbers: Mapping[str, float]) -> str:
