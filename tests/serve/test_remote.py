@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -194,3 +195,10 @@ def test_with_a_url_the_name_is_that_of_a_servers_model(capsys: pytest.CaptureFi
         main(["chat", "tuned", "--url", "http://127.0.0.1:9/v1"])
     assert end.value.code == 2
     assert "No server answers at http://127.0.0.1:9/v1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["http://", "http://127.0.0.1:9"])
+def test_a_sentence_has_one_full_stop(url: str) -> None:
+    with pytest.raises(UsageError) as error:
+        connect(url, None, None)
+    assert re.search(r"[^.]\. Is it running\?$", str(error.value))

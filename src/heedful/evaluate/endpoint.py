@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from heedful.address import redacted
-from heedful.errors import HeedfulError, UsageError
+from heedful.errors import HeedfulError, UsageError, reason_of
 from heedful.openai_server import client_options, error_text, route_url
 
 ATTEMPTS = 4
@@ -122,9 +122,9 @@ class Endpoint:
         except httpx2.TimeoutException:
             raise _Passing(f"no answer within {self.timeout:g} s") from None
         except httpx2.ConnectError as error:
-            raise _Passing(f"cannot connect: {error}") from None
+            raise _Passing(f"cannot connect: {reason_of(error)}") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _Passing(f"the connection broke: {error or type(error).__name__}") from None
+            raise _Passing(f"the connection broke: {reason_of(error)}") from None
         return _reply(content)
 
     def _read(self, response: httpx2.Response) -> bytes:

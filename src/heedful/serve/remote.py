@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from heedful.address import redacted
-from heedful.errors import ModelError, UsageError
+from heedful.errors import ModelError, UsageError, reason_of
 from heedful.openai_server import client_options, error_text, route_url
 from heedful.records import Completion, Message, Sampling
 from heedful.serve.chat import TooLong
@@ -58,9 +58,11 @@ class Remote:
                             text += piece
                             yield piece
         except httpx2.HTTPError as error:
-            raise ModelError(f"The server at {redacted(self.url)} does not answer: {error}.") from error
+            raise ModelError(f"The server at {redacted(self.url)} does not answer: {reason_of(error)}.") from error
         except (ValueError, TypeError, AttributeError) as error:
-            raise ModelError(f"The server at {redacted(self.url)} sent no chat completion: {error}.") from error
+            raise ModelError(
+                f"The server at {redacted(self.url)} sent no chat completion: {reason_of(error)}."
+            ) from error
         if not reason:
             raise ModelError("The answer was cut off: the server left before its end.", "Ask again.")
         yield Completion(text, (), "stop" if reason == "stop" else "length", 0, 0.0)  # also by a filter, or for a tool
@@ -114,7 +116,7 @@ def connect(url: str, model: str | None, key: str | None) -> Remote:
             raise UsageError(f"The server at {shown} says: {error_text(reply.text, url, key) or 'nothing'}")
         listed = {entry["id"]: entry for entry in reply.json()["data"]}
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"No server answers at {shown}: {error}.", "Is it running?") from error
+        raise UsageError(f"No server answers at {shown}: {reason_of(error)}.", "Is it running?") from error
     if not listed or (model is not None and model not in listed):
         raise UsageError(f"The server at {shown} has no model '{model}'.", f"It has: {', '.join(listed) or 'none'}.")
     name = model or next(iter(listed))
