@@ -142,7 +142,10 @@ DOWN = {
     "gone": (None, "cannot connect"),
     "broken": ((500, ""), "it answers 500"),
     "silent": ("hang", "no answer within"),
-    "wrong key": ((401, '{"error": "bad key sk-very-secret-0123456789"}'), "it answers 401 Unauthorized: bad key ***"),
+    "wrong key": (
+        (401, '{"error": "bad key sk-very-secret-0123456789."}'),
+        "it answers 401 Unauthorized: bad key ***.",
+    ),
     "unknown model": ((404, '{"error": {"message": "no model grader"}}'), "no model grader"),
     "refuses all": ((400, "what?"), "it answers 400 Bad Request: what?"),
     "elsewhere": ((302, "", {"Location": "http://127.0.0.1:9/"}), "redirects are not followed"),
@@ -163,7 +166,7 @@ def test_a_judge_that_is_down_is_one_sentence(fault: Any, told: str, tmp_path: P
             grade(ROWS, Replies(Endpoint(url, "grader", KEY, 5.0, 0.01), tmp_path / "judge.jsonl"))
     assert told in str(error.value)
     assert url in str(error.value)
-    assert KEY not in str(error.value) and "\n" not in str(error.value)
+    assert not any(part in str(error.value) for part in (KEY, "\n", "..", "kept"))
 
 
 def test_what_was_scored_is_kept_and_not_asked_again(judge: Judge, tmp_path: Path) -> None:
@@ -185,6 +188,10 @@ def test_what_was_scored_is_kept_and_not_asked_again(judge: Judge, tmp_path: Pat
     assert (again.scores, again.prompt_tokens) == (said.scores, said.prompt_tokens)
     grade(ROWS, Replies(Endpoint(judge.url, "other", "", 20, 0.01), file))  # another judge is asked anew
     assert len(judge.seen) == 12
+    judge.always = (500, "")
+    with pytest.raises(RunError) as down:  # what the others said is no part of this one's judging
+        grade(ROWS, Replies(Endpoint(judge.url, "third", "", 20, 0.01), file))
+    assert "kept" not in str(down.value)
     assert KEY.encode() not in file.read_bytes()
 
 

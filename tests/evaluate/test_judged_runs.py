@@ -13,7 +13,7 @@ from tests.evaluate.fake_judge import KEY, Judge
 from tests.evaluate.verbs import said
 
 from heedful import pipeline
-from heedful.atomic import read_json
+from heedful.atomic import read_json, write_json
 from heedful.evaluate.endpoint import Endpoint
 from heedful.run import Run
 
@@ -39,12 +39,36 @@ def test_a_judge_that_is_down_is_named_and_what_it_scored_is_kept(
     judge.always = (403, "no")
     code, told = said(arguments, capsys)
     assert code == 1 and judge.url in told and "403" in told
-    judge.always, judge.reply = None, "11/10"
+    assert "kept" not in told  # nothing is
+    judge.always, judge.faults = None, ["11/10"]
     assert said(arguments, capsys)[0] == 0
     part = read_json(copy.evaluation_file)["judge"]
-    assert part["unscored"] == part["asked"] == 2 * part["rows"]
-    assert part["models"] == {}
+    assert (part["unscored"], part["asked"]) == (1, 2 * part["rows"])
     assert part["unscored_examples"][0]["reply"] == "11/10"
+
+
+@pytest.mark.parametrize("by", ["grade", "pairs", "both"])
+@pytest.mark.parametrize(
+    ("fault", "reply", "told"),
+    [
+        ((400, '{"error": "Write \'max_tokens\'."}'), None, "gives no replies: it answers 400 Bad Request: Write 'max"),
+        (None, "11/10", "scores nothing: 12 of 12 replies could not be scored (the first: '11/10'). Name another"),
+    ],
+)
+def test_another_judge_that_is_of_no_use_takes_no_scores_away(
+    fault: object, reply: str | None, told: str, by: str, copy: Run, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    responses = read_json(copy.responses_file)
+    write_json(copy.responses_file, [row | {"base_response": "x", "model_response": "y"} for row in responses])
+    arguments = ["evaluate", copy.path, "--judge", judge.url, "--judge-by", by, "--judge-model"]
+    judge.reply = lambda content: "80" if "answer " in content and "<<answer A" not in content else "T"
+    assert said([*arguments, "grader"], capsys)[0] == 0
+    before = copy.evaluation_file.read_bytes(), copy.scores_file.read_bytes()
+    judge.always, judge.reply = fault, reply
+    code, said_now = said([*arguments, "other"], capsys)
+    assert code == 1 and told.replace("12", "24" if by == "both" else "12") in " ".join(said_now.split())
+    assert "kept" not in said_now and ".." not in said_now  # the other one's replies are no part of this judging
+    assert (copy.evaluation_file.read_bytes(), copy.scores_file.read_bytes()) == before
 
 
 def test_half_a_character_from_the_judge_does_not_end_the_judging(
@@ -105,7 +129,8 @@ def test_answers_to_rows_of_other_columns_are_judged_as_stored_and_kept_when_the
     other.write_text(json.dumps([{"q": "Say red.", "a": "red"}]))
     arguments = ["evaluate", copy.path, "--data", other, "--columns", "instruction=q,output=a"]
     arguments += ["--judge", judge.url, "--judge-model", "grader"]
-    assert said(arguments, capsys)[0] == 0
+    code, told = said(arguments, capsys)
+    assert code == 0 and "Answering the rows with the tuned model" in told and "1 rows" not in told
     results = copy.results(str(other))
     before = read_json(results.evaluation_file)
     assert before["judge"]["rows"] == 1

@@ -23,12 +23,12 @@ from threading import Lock, Thread
 
 from heedful.address import redacted
 from heedful.clean import writable
-from heedful.errors import RunError
+from heedful.errors import RunError, reason_of
 from heedful.evaluate.endpoint import Endpoint, Messages, NoReply, Reply
 
 WORKERS = 8
 GIVE_UP = 3  # questions in a row without a reply
-REFUSED = 20  # questions in a row that are refused for what they say, before the judge replied to any
+REFUSED = 20  # questions in a row that are refused for what they say, before the judge replied to any of these
 
 GRADE = (
     "You grade an answer. You are given a question, a reference answer and the answer to grade, each between markers "
@@ -132,6 +132,7 @@ class Replies:
     def __init__(self, endpoint: Endpoint, file: Path, on_done: Callable[[int], None] = lambda done: None) -> None:
         self.endpoint, self.file, self.on_done = endpoint, file, on_done
         self.known = _known(file)
+        self._keys: set[str] = set()  # of all questions
         self._answered: Messages | None = None  # a question that got a reply
         self._told = 0  # questions that are done
         self._writing = Lock()
@@ -139,6 +140,7 @@ class Replies:
     def fetch(self, questions: Sequence[Messages]) -> list[Reply | NoReply]:
         """Get a reply to each question, in order; RunError if the judge is down, with what it said kept."""
         keys = [self._key(messages) for messages in questions]
+        self._keys.update(keys)
         missing = {key: messages for key, messages in zip(keys, questions, strict=True) if key not in self.known}
         self._answered = next((m for key, m in zip(keys, questions, strict=True) if key in self.known), self._answered)
         self._told += len(keys) - len(missing)
@@ -170,7 +172,7 @@ class Replies:
                     if isinstance(fault, NoReply):
                         failed[key] = fault
                         most = min(REFUSED if fault.refused else GIVE_UP, len(missing))
-                        if fault.fatal or (in_a_row >= most and not (fault.refused and self.known)):
+                        if fault.fatal or (in_a_row >= most and not (fault.refused and self._answered)):
                             self._check_up(fault)
                             in_a_row = 0
                     elif fault:
@@ -193,14 +195,15 @@ class Replies:
         if not fault.fatal and self._is_up():
             return
         raise RunError(
-            f"The judge at {redacted(self.endpoint.url)} gives no replies: {fault.problem}.",
+            f"The judge at {redacted(self.endpoint.url)} gives no replies: {reason_of(fault)}.",
             self.kept(),
         )
 
     def kept(self) -> str:
-        """Say what is kept, whatever ended the judging."""
-        replies = "1 reply is" if len(self.known) == 1 else f"{len(self.known)} replies are"
-        return f"{replies} kept in {self.file}; the same command asks for the rest."
+        """Say how many of the replies are kept, whatever ended the judging; nothing where there is none."""
+        kept = sum(key in self.known for key in self._keys)
+        replies = "1 reply is" if kept == 1 else f"{kept} replies are"
+        return f"{replies} kept in {self.file}; the same command asks for the rest." if kept else ""
 
     def _is_up(self) -> bool:
         """Ask once more a question that got a reply: those left in a repeated judging may all be refused."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from heedful.address import redacted
 from heedful.atomic import read_json, write_json
 from heedful.data.turns import turns_in_words
+from heedful.errors import RunError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
 from heedful.evaluate.rows import key_of, read_rows, response_key, scoring, write_rows
@@ -40,7 +41,8 @@ def judge_run(
 ) -> dict[str, Any]:
     """Let a judge score the stored answers to these rows; give evaluation.json with its part.
 
-    Raises RunError if the judge is down; what it said is kept, and the same call goes on from there.
+    Raises RunError if the judge is down or scores nothing: then the scores stay as they were. What it said is kept, and
+    the same call goes on from there.
     """
     rows, scored = _answered(results, rows), read_rows(results.scores_file)
     models = list(scored[0].cells)
@@ -61,22 +63,36 @@ def judge_run(
     verdicts: dict[str, Verdicts] = {}
     replies = Replies(judge, results.judge_file)
     try:
-        with reporter.count(f"Asking {judge.model} about {len(rows)} rows", questions) as replies.on_done:
+        with reporter.count(f"Asking {judge.model} about the answers", questions) as replies.on_done:
             if by != "pairs":
                 verdicts["judge_score"] = grade(judged, replies)
             if pairs:
                 verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
     except KeyboardInterrupt:
-        reporter.say(replies.kept())
+        if kept := replies.kept():
+            reporter.say(kept)
         raise
     scored = with_verdicts(scored, verdicts)
     before = read_json(results.evaluation_file, again)
     result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
     result |= evaluation(scored, before["decides"])
     result["judge"] |= {"url": redacted(judge.url), "model": judge.model, **_told(verdicts)}
+    if result["judge"]["unscored"] and not result["judge"]["models"]:
+        raise _useless(result["judge"])
     write_rows(results.scores_file, scored)
     write_json(results.evaluation_file, result)
     return result
+
+
+def _useless(told: dict[str, Any]) -> RunError:
+    """Return the error to raise of a judge that scores nothing, with the first thing it said."""
+    first = told["unscored_examples"][0]
+    said = (first.get("reason") or repr(first["reply"])).rstrip(".")
+    return RunError(
+        f"The judge at {told['url']} scores nothing: {told['unscored']} of {told['asked']} replies could not be scored "
+        f"(the first: {said}).",
+        "Name another with --judge-model.",
+    )
 
 
 def _told(verdicts: dict[str, Verdicts]) -> dict[str, Any]:
