@@ -247,11 +247,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score over `n` rows with its 95 % interval."""
+    """A score over `n` rows with its 95 % interval, which one row does not give except of a share."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -260,8 +260,8 @@ class Comparison:
     """The second model minus the first on the same `n` rows: the difference, its 95 % interval, what may be said."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_value: float
     verdict: str
     n: int

@@ -17,7 +17,9 @@ from heedful.evaluate.stats import (
     CONFIDENCE,
     SEED,
     SIGNIFICANCE,
+    Ends,
     Values,
+    around,
     direction,
     visible_effect,
     within_noise,
@@ -31,8 +33,9 @@ def corpus_interval(counts: Sequence[Sequence[float]], score: Callable[[Values],
     """Return `score` of the counts summed over rows, [rows, counts], with its 95 % interval: rows drawn whole."""
     table = np.asarray(counts, dtype=np.float64)
     value = score(table.sum(axis=0))
-    low, high, _ = _bootstrap(table, score)
-    return Score(value, min(low, value), max(high, value), len(table))
+    ends, _ = _bootstrap(table, score)
+    low, high = around(value, ends)
+    return Score(value, low, high, len(table))
 
 
 def corpus_comparison(
@@ -50,7 +53,8 @@ def corpus_comparison(
 
     both = np.hstack([before, after])
     seen = difference(both.sum(axis=0))
-    low, high, error = _bootstrap(both, difference)
+    ends, error = _bootstrap(both, difference)
+    low, high = around(seen, ends)
     changed = (before != after).any(axis=1)
     swapped = (after - before)[changed]  # what a row whose answers are swapped adds to base, and takes off tuned
     p_value = _permutation_test(both.sum(axis=0), np.hstack([swapped, -swapped]), difference)
@@ -59,17 +63,17 @@ def corpus_comparison(
     else:
         needed = size * float((visible_effect() * error / seen) ** 2) if seen else math.inf
         verdict = within_noise(size, int(changed.sum()), needed)
-    return Comparison(seen, min(low, seen), max(high, seen), p_value, verdict, size)
+    return Comparison(seen, low, high, p_value, verdict, size)
 
 
-def _bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[float, float, float]:
-    """Return the 95 % percentile bootstrap interval of a score of summed rows, and its standard error.
+def _bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[Ends, float]:
+    """Return the 95 % percentile bootstrap interval of a score of summed rows, and its standard error; none of one row.
 
     How often each row is drawn, times the table, gives the sums of a draw: no drawn row is copied.
     """
     rows = len(table)
     if rows == 1:
-        return score(table[0]), score(table[0]), 0.0
+        return (None, None), 0.0
 
     def scores(drawn: Any, axis: int) -> Values:
         counts = np.apply_along_axis(np.bincount, axis, drawn, minlength=rows)
@@ -84,7 +88,8 @@ def _bootstrap(table: Values, score: Callable[[Values], float]) -> tuple[float, 
         batch=max(BATCH // rows, 1),
         rng=np.random.default_rng(SEED),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high), float(found.standard_error)
+    ends = float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return ends, float(found.standard_error)
 
 
 def _permutation_test(sums: Values, swaps: Values, score: Callable[[Values], float]) -> float:

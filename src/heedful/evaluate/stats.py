@@ -6,7 +6,8 @@ Intervals are percentile bootstraps over rows (Efron and Tibshirani 1993, chapte
 for scores that are mostly 0. A share, which says of each row whether something is true, has Wilson's interval instead,
 and the difference of two has Bonett and Price's: the bootstrap of 110 answers out of 110 is the single point 1, a
 certainty that nobody has, and that of 109 and a half is little less of one. A score is a share by its name
-(`metrics.is_share`): a length ratio may be 1 everywhere, too.
+(`metrics.is_share`): a length ratio may be 1 everywhere, too. One row says nothing of how rows differ: of a score that
+is no share it gives no interval.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from heedful.records import Comparison, Score
 
 Values = NDArray[np.float64]
+Ends = tuple[float, float] | tuple[None, None]
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054  # of a normal distribution, within which that much of it lies
@@ -37,7 +39,8 @@ SEED = 123
 
 
 def interval(values: Sequence[float], share: bool = False) -> Score:
-    """Return the mean with its 95 % interval. If all values are equal it has no width, except for a `share` (Wilson).
+    """Return the mean with its 95 % interval. If all values are equal it has no width, except for a `share` (Wilson);
+    one value has none.
 
     A row of a share may also lie between 0 and 1: half won, or an average over seeds.
     """
@@ -55,8 +58,8 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     above, below = _paired(numerators, denominators)
     assert (below > 0).all(), "each row's denominator is a count of at least 1"
     value = float(above.sum() / below.sum())
-    low, high = _bootstrap(above, below)
-    return Score(value, min(low, value), max(high, value), above.size)  # sums differ in their last bits
+    low, high = around(value, _bootstrap(above, below))
+    return Score(value, low, high, above.size)
 
 
 def paired_comparison(
@@ -75,13 +78,19 @@ def paired_comparison(
     before, after = _paired(base, tuned)
     differences, weights = _paired(after - before, np.ones_like(before) if denominators is None else denominators)
     difference = float(differences.sum() / weights.sum())
-    low, high = _bonett_price(differences) if share else _bootstrap(differences, weights)
+    low, high = around(difference, _bonett_price(differences) if share else _bootstrap(differences, weights))
     p_value = _permutation_test(differences)
     if p_value < SIGNIFICANCE:
         verdict = direction(difference, higher_is_better)
     else:
         verdict = within_noise(differences.size, int(np.count_nonzero(differences)), rows_needed(differences, weights))
-    return Comparison(difference, min(low, difference), max(high, difference), p_value, verdict, before.size)
+    return Comparison(difference, low, high, p_value, verdict, before.size)
+
+
+def around(value: float, ends: Ends) -> Ends:
+    """Let an interval, where there is one, hold its value: sums differ in their last bits."""
+    low, high = ends
+    return (None, None) if low is None or high is None else (min(low, value), max(high, value))
 
 
 def rows_needed(differences: Values, weights: Values) -> float:
@@ -157,9 +166,11 @@ def _bonett_price(differences: Values) -> tuple[float, float]:
     return max(-1.0, middle - reach), min(1.0, middle + reach)
 
 
-def _bootstrap(numerators: Values, denominators: Values) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of sum / sum, rows drawn whole."""
-    if np.ptp(numerators) == 0 and np.ptp(denominators) == 0:  # one row among them, which scipy refuses
+def _bootstrap(numerators: Values, denominators: Values) -> Ends:
+    """Return the 95 % percentile bootstrap interval of sum / sum, rows drawn whole; none of one row."""
+    if numerators.size == 1:
+        return None, None
+    if np.ptp(numerators) == 0 and np.ptp(denominators) == 0:
         value = float(numerators[0] / denominators[0])
         return value, value
     found = scipy.stats.bootstrap(

@@ -115,7 +115,8 @@ def _result(facts: Facts) -> dict[str, Any]:
         "dataset": {"name": facts.names[1], "type": "instructions", "revision": sha},
         "metrics": [
             {"type": metric, "name": label(metric), "value": round(float(score["value"]), 6),
-             "args": {"low": round(float(score["low"]), 6), "high": round(float(score["high"]), 6), "rows": score["n"]}}
+             "args": {end: round(float(score[end]), 6) for end in ("low", "high") if score[end] is not None}
+             | {"rows": score["n"]}}
             for metric, score in scores.items()
         ],
     }  # fmt: skip

@@ -17,11 +17,13 @@ MAP_LEFT, MAP_BELOW = 34, 40
 MOST_POINTS = 8_000  # of one kind that are drawn
 
 
-def interval_plot(scores: Sequence[Mapping[str, float] | None], low: float, high: float) -> Figure:
+def interval_plot(scores: Sequence[Mapping[str, float | None] | None], low: float, high: float) -> Figure:
     """Lay out one dot with its whisker for each model, on a scale from low to high; a model without a score leaves its
-    line empty."""
+    line empty, and a score without an interval has no whisker."""
 
-    def at(value: float) -> float:
+    def at(value: float | None) -> float | None:
+        if value is None:
+            return None
         return round(EDGE + (WIDTH - 2 * EDGE) * (min(max(value, low), high) - low) / ((high - low) or 1), 1)
 
     kinds = ["before", *["middle"] * (len(scores) - 2), "after"] if len(scores) > 1 else ["after"]

@@ -44,13 +44,23 @@ def label(metric: str) -> str:
     return LABELS.get(metric, (metric.removeprefix(CHECK_PREFIX).replace("_", " ").capitalize(), ""))[0]
 
 
-def formatted(metric: str, value: float, sign: bool = False) -> str:
-    """Write a score as it is read: 25.5 %, 63.4, 0.647; with a `sign` a difference, of shares in percentage points."""
+def formatted(metric: str, value: float | None, sign: bool = False) -> str:
+    """Write a score as it is read: 25.5 %, 63.4, 0.647; with a `sign` a difference, of shares in percentage points.
+
+    The end of an interval that is not there is written as nothing.
+    """
+    if value is None:
+        return ""
     share = is_share(metric)
     digits = 1 if share or metric in HUNDREDS else 3
     number = round(value * (100 if share else 1), digits) + 0.0  # no minus before a zero
     unit = f"\u00a0{'pp' if sign else '%'}" if share else ""
     return f"{number:{'+' if sign else ''}.{digits}f}{unit}".replace("-", "−")
+
+
+def between(metric: str, score: Mapping[str, Any], word: str, sign: bool = False) -> str:
+    """Write an interval, its ends parted by `word`; nothing for a score that has none."""
+    return word.join(formatted(metric, end, sign) for end in (score["low"], score["high"]) if end is not None)
 
 
 def metrics_of(models: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -8,7 +8,17 @@ from typing import Any
 from heedful.address import redacted
 from heedful.evaluate.metrics import LOWER_IS_BETTER
 from heedful.report.figures import interval_plot
-from heedful.report.labels import HUNDREDS, LABELS, answered_with, counted, formatted, incomparable, label, metrics_of
+from heedful.report.labels import (
+    HUNDREDS,
+    LABELS,
+    answered_with,
+    between,
+    counted,
+    formatted,
+    incomparable,
+    label,
+    metrics_of,
+)
 
 OPEN = {"nll", "bits_per_byte", "length_ratio"}  # without an upper end
 NAMES = {"base": "Before", "tuned": "After", "base_own_template": "Before, in its own template"}
@@ -33,7 +43,7 @@ def score_table(evaluation: Mapping[str, Any], names: Mapping[str, str] = NAMES)
     return {
         "columns": [names.get(name, name) for name in order],
         "rows": [_score_row(evaluation, metric, order, names) for metric in metrics],
-        "hint": f"{on_rows(evaluation)}, each score with its 95 % interval; pp are percentage points.",
+        "hint": f"{on_rows(evaluation)}, with 95 % intervals; pp are percentage points.",
     }
 
 
@@ -46,16 +56,19 @@ def _score_row(
     evaluation: Mapping[str, Any], metric: str, order: Sequence[str], names: Mapping[str, str]
 ) -> dict[str, Any]:
     scores = [evaluation["models"][name].get(metric) for name in order]  # None where a model has no such score
-    ends = [score[end] for score in scores if score for end in ("low", "high")]
+    ends = [
+        end for score in scores if score for end in (score["low"], score["value"], score["high"]) if end is not None
+    ]
     top = max(ends) * 1.02 if metric in OPEN else 100 if metric in HUNDREDS else 1
     rows = evaluation["rows"]
     cells = [
         score
-        and {name: formatted(metric, score[name]) for name in ("value", "low", "high")} | {"n": fewer(score, rows)}
+        and {name: formatted(metric, score[name]) for name in ("value", "low", "high")}
+        | {"below": _below(between(metric, score, " – "), score, rows)}
         for score in scores
     ]
     spoken = (
-        f"{names.get(name, name)} {cell['value']} ({cell['low']} to {cell['high']})"
+        f"{names.get(name, name)} {cell['value']}" + (f" ({cell['low']} to {cell['high']})" if cell["low"] else "")
         for name, cell in zip(order, cells, strict=True)
         if cell
     )
@@ -70,9 +83,10 @@ def _score_row(
     }
 
 
-def fewer(score: Mapping[str, Any], rows: int) -> str:
-    """Return ", n = 7" for a score that rests on fewer rows than there are, else ""."""
-    return f", n = {score['n']:,}" if score.get("n", rows) < rows else ""
+def _below(interval: str, score: Mapping[str, Any], rows: int) -> str:
+    """Write what stands below a score: its interval, and "n = 7" if it rests on fewer rows than there are."""
+    n = f"n = {score['n']:,}" if score.get("n", rows) < rows else ""
+    return ", ".join(filter(None, (interval, n)))
 
 
 def _pair(metric: str, pair: Mapping[str, Any] | None, rows: int) -> dict[str, str] | None:
@@ -85,7 +99,7 @@ def _pair(metric: str, pair: Mapping[str, Any] | None, rows: int) -> dict[str, s
         "p": probability(pair["p_value"]),
         "verdict": verdict,
         "tone": tone(verdict),
-        "n": fewer(pair, rows),
+        "below": _below(between(metric, pair, " to ", sign=True), pair, rows),
     }
 
 
@@ -141,10 +155,11 @@ def verdict(evaluation: Mapping[str, Any], before: str, after: str, subject: str
     change = f"{'fell' if pair['difference'] < 0 else 'rose'} from {values[0]} to {values[1]}"
     if values[0] == values[1]:
         change = f"stayed at {values[0]}"
+    ends = between(metric, pair, " to ", sign=True)
     measured = (
         f"{label(metric)}, chosen before to decide, {change} "
-        f"({formatted(metric, pair['difference'], True)}; 95 % interval {formatted(metric, pair['low'], True)} to "
-        f"{formatted(metric, pair['high'], True)}; p {probability(pair['p_value'])}) "
+        f"({formatted(metric, pair['difference'], True)}; {f'95 % interval {ends}; ' if ends else ''}"
+        f"p {probability(pair['p_value'])}) "
         f"on {counted(evaluation['rows'], 'row')}."
     )
     claims = {

@@ -202,13 +202,13 @@ def _table(title: str, columns: list[str]) -> Table:
     return table
 
 
-def _cell(metric: str, score: Mapping[str, float] | None, interval: bool, sign: bool = False) -> str:
+def _cell(metric: str, score: Mapping[str, Any] | None, interval: bool, sign: bool = False) -> str:
     """Write a score, and its interval in the same unit: 23.6 % [16.7, 32.4]."""
     if score is None:
         return ""
     text = _written(metric, score["value"], sign)
-    ends = (_written(metric, score[end], sign).split(" ")[0] for end in ("low", "high"))
-    return f"{text} [{', '.join(ends)}]" if interval else text
+    ends = [_written(metric, end, sign).split(" ")[0] for end in (score["low"], score["high"]) if end is not None]
+    return f"{text} [{', '.join(ends)}]" if interval and ends else text
 
 
 def _written(metric: str, value: float, sign: bool = False) -> str:
