@@ -16,6 +16,7 @@ from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, conf
 from heedful.checking import prepare_data
 from heedful.config import Config
 from heedful.data.datamap import write_data_map
+from heedful.encode.prepare import Prepared
 from heedful.encode.scored import left_out_in_words
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.base_and_tuned import remove_scores, score_both
@@ -28,6 +29,7 @@ from heedful.report import screen, track
 from heedful.report.bars import TERMINAL
 from heedful.report.page import write_pages
 from heedful.report.plots import loss_plot
+from heedful.report.receipt import truncated
 from heedful.run import Run, holds_run, own_data, run_at
 from heedful.settings import Settings, leaves, override
 from heedful.train.estimate import fit_to_memory
@@ -129,18 +131,27 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first(), own_data() if holds_run(run) else nullcontext():
         ready, model_config = prepare_data(here)
-    encoding = ready.receipt["encoding"]
-    if not_validated := encoding["not_validated"]:
-        rows = f"Of {len(ready.splits.validation):,} validation rows"
-        screen.say(f"{rows} are left out of the validation loss: {left_out_in_words(not_validated)}.")
-    if not_scored := encoding["not_scored"]:
-        screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {left_out_in_words(not_scored)}.")
+    _tell(ready)
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
     config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)
     loaded = load_model(config, here.model.name)
     display = terminal_display(config, ready, run if ranks.is_leader else None)
     return Session(run, config, ready, loaded, display, ranks)
+
+
+def _tell(ready: Prepared) -> None:
+    """Say which parts are empty or smaller than asked, and which rows are cut or left out."""
+    encoding = ready.receipt["encoding"]
+    for note in ready.receipt["data"]["notes"]:
+        screen.say(note)
+    if encoding["truncated"]:
+        screen.say(f"Training rows truncated to at most {encoding['limit']:,} tokens: {truncated(encoding)}.")
+    if not_validated := encoding["not_validated"]:
+        rows = f"Of {len(ready.splits.validation):,} validation rows"
+        screen.say(f"{rows} are left out of the validation loss: {left_out_in_words(not_validated)}.")
+    if not_scored := encoding["not_scored"]:
+        screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {left_out_in_words(not_scored)}.")
 
 
 def _write_origin(session: Session, asked: dict[str, Any]) -> None:

@@ -73,10 +73,10 @@ def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path) -> None:
     said: list[str] = []
     receipt = load_splits(DataConfig(path=str(tmp_path)), Reporter(said.append))[1]
     told = f'Not read, as their names are those of no part: "more.csv.gz" and "train_extra.jsonl" of {tmp_path}.'
-    assert receipt.notes[0] == told
+    assert receipt.file_notes == (told,)
     assert said.count(told) == 1
     (tmp_path / "more.csv.gz").unlink()
-    assert "more.csv.gz" not in load_splits(DataConfig(path=str(tmp_path)))[1].notes[0]  # nor of what was kept
+    assert "more.csv.gz" not in load_splits(DataConfig(path=str(tmp_path)))[1].file_notes[0]  # nor of what was kept
 
 
 def test_a_folder_in_a_files_place_is_told_as_one(tmp_path: Path) -> None:

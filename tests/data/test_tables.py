@@ -39,7 +39,7 @@ def test_the_header_shows_what_parts_cells(tmp_path: Path, sign: str, called: st
     told = f"The cells of {path} are parted by {called}, as its header shows."
     usual = (name, sign) == ("d.tsv", "\t")
     for _ in range(2):  # read, and remembered
-        assert (told in load_splits(DataConfig(path=str(path)), Reporter(said.append))[1].notes) is not usual
+        assert (told in load_splits(DataConfig(path=str(path)), Reporter(said.append))[1].file_notes) is not usual
     assert said.count(told) == 2 * (not usual)
 
 

@@ -69,7 +69,8 @@ class DataReceipt:
     split: str
     sizes: Mapping[str, int]
     leaks: Mapping[str, Mapping[str, int]]  # part -> rows of it that train holds, exactly and nearly
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # on the split
+    file_notes: tuple[str, ...] = ()  # on how the files are read; they are said where that is done
 
     def __post_init__(self) -> None:
         assert self.read == self.kept + sum(self.skipped.values()), (self.read, self.kept, self.skipped)
@@ -101,7 +102,7 @@ def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
     reporter.say(columns_told(f"{choice.name} ({choice.why})", receipt["columns"].values(), receipt["not_read"]))
     now = [unread(config.path), *(source.note for source in sources)]  # of what is there now
-    receipt["notes"] = [*filter(None, now), *receipt["notes"]]
+    receipt["file_notes"] = [*filter(None, now)]
     told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in receipt.items()}
     return Splits(**parts), DataReceipt(**told)
 

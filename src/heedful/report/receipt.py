@@ -21,7 +21,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("duplicates", f"{data['exact_duplicates']:,} exact, {data['near_duplicates']:,} near ({near})"),
         ("leaks from train", leaks or "none"),
         *(("skipped", row) for row in data["first_skipped"]),
-        *(("note", note) for note in data["notes"]),
+        *(("note", note) for note in (*data.get("file_notes", ()), *data["notes"])),
     ]
     return [*lines, ("columns not read", ", ".join(data["not_read"]))] if data["not_read"] else lines
 
