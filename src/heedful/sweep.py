@@ -25,6 +25,7 @@ from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.encode.scored import left_out_in_words
 from heedful.errors import Interrupted, UsageError, did_you_mean
+from heedful.evaluate.held_back import why_none
 from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
@@ -171,7 +172,8 @@ def _check_scorable(configs: Iterable[Config]) -> None:
         ready, _ = prepare_data(config)
         why |= {place: told for told, places in ready.receipt["encoding"]["not_scored"].items() for place in places}
     if not (test := len(ready.splits.test)):
-        raise UsageError("A sweep needs test rows, and none were held back.", "Set data.test_share above 0.")
+        fix = "Give test rows as a file, or more rows." if config.data.test_share else "Set data.test_share above 0."
+        raise UsageError(f"A sweep needs test rows, and none were held back{why_none(config.data)}.", fix)
     if len(why) == test:
         each = left_out_in_words({told: [place for place in why if why[place] == told] for told in why.values()})
         raise UsageError(f"None of the {test:,} test rows can be scored by every run: {each}.", "Hold others back.")

@@ -40,11 +40,18 @@ def evaluation_rows(
             f"Restore the file, or name rows with --data. {MOVED}",
         )
     if not len(splits.test):
-        raise DataError(
-            f"{run.path} held no test rows back.",
-            "Name some with --data, or train with data.test_share above 0 (0.1 holds back a tenth).",
-        )
+        train = "" if own.test_share else ", or train with data.test_share above 0 (0.1 holds back a tenth)"
+        raise DataError(f"{run.path} held no test rows back{why_none(own)}.", f"Name some with --data{train}.")
     return splits.test
+
+
+def why_none(data: DataConfig) -> str:
+    """Say why a split held no test rows back, where its share of them does not."""
+    return (
+        f": the rows are too few, or too much alike, to hold back {data.test_share:g} of them"
+        if data.test_share
+        else ""
+    )
 
 
 def evaluation_config(run: Run, settings: Settings, data: str | None) -> Config:

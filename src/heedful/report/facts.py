@@ -89,6 +89,16 @@ class Facts:
         return min(int(met), int(self.receipt["encoding"]["rows"]))
 
     @property
+    def none_to_score(self) -> str:
+        """Say why no test row can be scored, or nothing where one can be, or the receipt is not there."""
+        if not self.receipt:
+            return ""
+        if not (held := self.receipt["data"]["sizes"]["test"]):
+            return "No test row was held back"
+        left_out = sum(map(len, self.receipt["encoding"].get("not_scored", {}).values()))
+        return "" if left_out < held else "No test row can be scored"
+
+    @property
     def names(self) -> tuple[str, str]:
         """Name the model and the data."""
         return Path(self.config.model.name).name, Path(self.config.data.path).name
@@ -123,7 +133,11 @@ def progress(facts: Facts) -> dict[str, str]:
     steps = facts.events_of("step")
     if facts.run.has_model:
         command = f"heedful evaluate {typed(facts.run.path)}"
-        return {"word": "Trained", "sentence": f"There are no scores yet: {command} gives them."}
+        if none := facts.none_to_score:
+            sentence = f"{none}, so there are no scores; {command} --data FILE scores it on other rows."
+        else:
+            sentence = f"There are no scores yet: {command} gives them."
+        return {"word": "Trained", "sentence": sentence}
     if not steps:
         return {"word": "Begun", "sentence": "No update was made yet."}
     last = steps[-1]
