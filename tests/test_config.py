@@ -120,9 +120,21 @@ def test_an_impossible_value_names_its_setting(setting: str) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_a_wrong_item_is_shown_in_the_value_that_was_written() -> None:
-    with pytest.raises(UsageError, match=re.escape('data.columns={"output:a": null} is not valid: input should be')):
-        load_config(None, ["data.columns={output:a}"])
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("data.columns={output:a}", "data.columns={'output:a': null}"),
+        ("data.columns={1: output}", "data.columns={1: output}"),
+        ("data.columns={2020-01-01: output}", "data.columns={2020-01-01: output}"),
+        ("generate.stop=[1, 2, 3]", "generate.stop=[1, 2, 3]"),
+        ("generate.stop=&a [*a]", "generate.stop=&id001 [*id001]"),
+        ("train.lr=2020-01-01", "train.lr=2020-01-01"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_shown_once_as_it_was_written(setting: str, shown: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{re.escape(shown)} is not valid: input should be") as caught:
+        load_config(None, [setting])
+    assert str(caught.value).count(" is not valid") == 1
 
 
 @pytest.mark.parametrize("word", ["true", "no"])

@@ -7,7 +7,9 @@ that is wrong at once.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ def load_config(recipe: Path | str | None = None, *settings: Settings) -> Config
     try:
         config = Config.model_validate(_tree({leaf: value for leaf, value in named.items() if leaf in LEAVES}))
     except ValidationError as error:
-        problems += [_invalid(detail, named) for detail in error.errors()]
+        problems += dict.fromkeys(_invalid(detail, named) for detail in error.errors())  # alike for several items
     problems = problems or _conflicts(config)
     if problems:
         raise UsageError(" ".join(problems), "See `heedful train --settings` for every setting.")
@@ -132,4 +134,12 @@ def _invalid(detail: Any, named: Mapping[str, Any]) -> str:
     """Say what is wrong with a setting, and show its whole value, even if only an item of it is wrong."""
     leaf = ".".join(detail["loc"][:2])
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{leaf}={as_written(named[leaf])} is not valid: {message}."
+    return f"{leaf}={_shown(named[leaf])} is not valid: {message}."
+
+
+def _shown(value: Any) -> str:
+    """Return any value, also one that no setting has, in words that --set would take."""
+    if isinstance(value, dict | list):  # JSON would turn the key 1 into "1", and refuse a date
+        with suppress(yaml.YAMLError):
+            return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    return as_written(value) if isinstance(value, bool | float | None) else str(value)

@@ -171,6 +171,7 @@ def test_an_unreachable_host_is_a_data_error(server: str) -> None:
     assert refusal("http://127.0.0.1:9/d.json").startswith("Cannot reach 127.0.0.1:9: ")
     told = refusal("http://")
     assert told.startswith("Cannot reach http://: ") and ".." not in told
+    assert "secret" not in refusal("http:///d.json?token=secret")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def _download(url: str, file: IO[bytes], reporter: Reporter) -> str:
             return str(response.headers.get("content-type", ""))
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         fix = "Check the address and the network, or download it and give the file's path."
-        raise DataError(f"Cannot reach {urlsplit(url).netloc or url}: {reason_of(error)}.", fix) from error
+        raise DataError(f"Cannot reach {urlsplit(url).netloc or redacted(url)}: {reason_of(error)}.", fix) from error
 
 
 def _client() -> httpx2.Client:

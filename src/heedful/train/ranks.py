@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from heedful import machine
 from heedful.config import TrainConfig
-from heedful.errors import Follow, RunError, UsageError
+from heedful.errors import Follow, RunError, UsageError, reason_of
 from heedful.launch import Launch, launched
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once
@@ -236,7 +236,7 @@ def _join(launch: Launch) -> Ranks:
         if not _is_parted(error):
             raise
         met = f"Rank {rank} could not meet the others at {launch.host}:{launch.port}"
-        raise RunError(f"{met}: {str(error).splitlines()[0]}", "Start all ranks together, at a free port.") from error
+        raise RunError(f"{met}: {reason_of(error)}.", "Start all ranks together, at a free port.") from error
     return ranks
 
 
