@@ -49,11 +49,11 @@ def peak(rounds: Rounds, contestant: str) -> Spread | None:
     return spread(found) if found else None
 
 
-def winner(stored: dict[str, Any]) -> str:
-    """Name the fastest contestant of those that do the same task (`only_shown` marks the others)."""
+def winner(stored: dict[str, Any]) -> str | None:
+    """Name the fastest contestant of those that do the same task (`only_shown` marks the others); None if none ran."""
     able: list[str] = [who for who, settings in stored["contestants"].items() if not settings.get("only_shown")]
     ran = {who: figures(stored["rounds"], who) for who in able}
-    return min((who for who in able if ran[who]), key=lambda who: statistics.median(ran[who]))
+    return min((who for who in able if ran[who]), key=lambda who: statistics.median(ran[who]), default=None)
 
 
 def load(name: str, folder: Path = FOLDER) -> Any:

@@ -88,9 +88,12 @@ class Bench:
         if contestant.best_of is None:
             return contestant
         search = results.load(contestant.best_of, self.results)
-        if search is None:
-            raise SystemExit(f"Run the race {contestant.best_of} first: its winner's settings are used here.")
-        best = {key: value for key, value in search["contestants"][results.winner(search)].items() if key != "module"}
+        fastest = results.winner(search) if search else None
+        if fastest is None:
+            raise SystemExit(
+                f"Run the race {contestant.best_of} first, to an end: its winner's settings are used here."
+            )
+        best = {key: value for key, value in search["contestants"][fastest].items() if key != "module"}
         return replace(contestant, settings={**best, **contestant.settings})
 
     def _workload(self, name: str) -> Path:

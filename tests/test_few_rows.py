@@ -35,7 +35,7 @@ def test_a_run_without_test_rows_says_so_and_how_it_is_scored(
         'Not read, as their names are those of no part: "more.json"',
         "The validation part is empty: there will be no validation loss, and the last weights are kept.",
         "The test part is empty: there will be no final scores.",
-        "Training rows truncated to at most 100 tokens: 1 in the instruction, 1 in the answer.",
+        "Training rows truncated to at most 100 tokens: 1 in the answer, 1 in the instruction.",
     ]
     assert code == 0
     assert [told.count(note) for note in notes] == [1] * 4

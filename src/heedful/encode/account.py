@@ -25,7 +25,7 @@ class EncodingReceipt:
 
     def count_cuts(self, fields: Iterable[str]) -> None:
         """Count a row in which these fields were cut."""
-        for name in fields:
+        for name in sorted(fields):
             self.truncated[name] = self.truncated.get(name, 0) + 1
 
     def add(self, other: EncodingReceipt) -> None:
