@@ -19,9 +19,9 @@ WHOLE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_POR
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [
-        ({"WORLD_SIZE": ""}, "WORLD_SIZE is empty"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two is not a number from 1 to"),
         ({"RANK": None}, "RANK is not set"),
+        ({"RANK": ""}, "RANK is empty"),
         ({"RANK": "2"}, "RANK=2 is not a number from 0 to 1"),
         ({"MASTER_ADDR": None}, "MASTER_ADDR is not set"),
         ({"MASTER_PORT": "http"}, "MASTER_PORT=http is not a number from 1 to 65535"),
@@ -55,6 +55,24 @@ def test_one_process_is_alone_whatever_else_is_set(monkeypatch: pytest.MonkeyPat
         pass
 
 
+@pytest.mark.parametrize("count", ["", "01"])
+def test_one_process_may_do_anything(
+    count: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", count)
+    assert launched() is None
+    with pytest.raises(SystemExit) as left:
+        main(["models", "--json"])
+    assert not left.value.code, capsys.readouterr().err
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (WHOLE | {"LOCAL_WORLD_SIZE": ""}).items():
+        monkeypatch.setenv(name, value)
+    launch = launched()
+    assert launch is not None and launch.local_count == 1
+
+
 def test_a_port_that_is_taken_is_told_as_that(tmp_path: Path) -> None:
     holder = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     started = heedful(tmp_path, "train", "rows.json", environment=WHOLE | {"MASTER_PORT": str(holder.port)})
@@ -74,6 +92,26 @@ def test_only_train_runs_on_several_ranks(
         main([verb])
     assert left.value.code == 2
     assert "Only `heedful train` runs as several processes, but WORLD_SIZE=2." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_any_rank_is_shown_help(flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as left:
+        main(["serve", flag])
+    assert not left.value.code
+    assert "Serve a run or a model" in capsys.readouterr().out
+
+
+def test_a_shell_that_holds_what_torchrun_set_hears_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (WHOLE | {"RANK": "1", "LOCAL_RANK": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as left:
+        main(["chat"])
+    assert left.value.code == 2
+    assert "unset WORLD_SIZE" in capsys.readouterr().err
 
 
 def test_what_no_rank_can_do_is_said_once(tmp_path: Path) -> None:

@@ -11,11 +11,10 @@ from typing import NoReturn
 
 import typer
 
-from heedful import streams
+from heedful import launch, streams
 from heedful.clean import check_unicode
 from heedful.commands import learn, measure, report, ship, talk
 from heedful.errors import Follow, HeedfulError, Interrupted
-from heedful.launch import refuse_ranks
 from heedful.machine import limit_threads_to_quota
 
 INTERRUPTED = 130
@@ -38,13 +37,7 @@ VERBS = (  # in the order in which --help lists them
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)
-
-
-@app.callback()
-def check_ranks(context: typer.Context) -> None:
-    """Refuse several ranks before any verb but `train` begins."""
-    if context.invoked_subcommand not in (None, "train"):
-        refuse_ranks(context.invoked_subcommand)
+ALONE = {verb.__name__ for verb in VERBS} - {"train"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     streams.prepare()
     gc.set_threshold(*GC_THRESHOLDS)
     limit_threads_to_quota()
+    launch.ends_with_its_error = True
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
     if not debug:
@@ -70,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Run a verb and flush what it printed; an error of the verb takes precedence over one of writing."""
+    if ALONE.intersection(arguments[:1]) and not {"-h", "--help"}.intersection(arguments):
+        launch.refuse_ranks(arguments[0])
     try:
         app(arguments)
     except BaseException as end:

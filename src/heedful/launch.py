@@ -10,6 +10,7 @@ from heedful.errors import Follow, UsageError
 
 TORCHRUN_ENDS_IT = 5.0  # seconds, many times over: it ends all processes with the first that fails
 SIXTEEN_BITS = 2**16
+ends_with_its_error = False  # of this process: the command line does, a program may catch the error and go on
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Launch:
 
 def launched() -> Launch | None:
     """Read torchrun's variables; None for a process that is alone."""
-    count = _number("WORLD_SIZE", range(1, SIXTEEN_BITS), "1")
+    count = _count()
     if count == 1:
         return None
     rank, local_count = _number("RANK", range(count)), _number("LOCAL_WORLD_SIZE", range(1, count + 1), "1")
@@ -34,15 +35,20 @@ def launched() -> Launch | None:
 
 def refuse_ranks(verb: str) -> None:
     """Refuse a verb that each of several processes would do as if it were alone."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if _count() == 1:
         return
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of the machine says it
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if by_torchrun and _number("LOCAL_RANK", range(SIXTEEN_BITS), "0") > 0:  # the first process of the machine says it
         time.sleep(TORCHRUN_ENDS_IT)
         raise Follow(UsageError.exit_code)
     raise UsageError(
         f"Only `heedful train` runs as several processes, but WORLD_SIZE={os.environ['WORLD_SIZE']}.",
         f"Start `heedful {verb}` without torchrun, or unset WORLD_SIZE.",
     )
+
+
+def _count() -> int:
+    return _number("WORLD_SIZE", range(1, SIXTEEN_BITS), "1")
 
 
 def _number(name: str, allowed: range, default: str = "") -> int:
@@ -53,7 +59,7 @@ def _number(name: str, allowed: range, default: str = "") -> int:
 
 
 def _variable(name: str, default: str = "") -> str:
-    if text := os.environ.get(name, default):
+    if text := os.environ.get(name) or default:
         return text
     raise _wrong(f"{name} is empty" if name in os.environ else f"{name} is not set")
 

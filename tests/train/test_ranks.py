@@ -21,7 +21,13 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import make_rows
 from tests.processes import run_heedful
-from tests.train.launcher import Launcher, run_all, run_with_endless_data
+from tests.train.launcher import (
+    Launcher,
+    run_all,
+    run_to_the_last_signal,
+    run_with_endless_data,
+    train_after_a_refusal,
+)
 from tests.train.ranks import SHARDING, SHORT, Trained, events, lines, settings
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=1")
@@ -208,6 +214,29 @@ def test_an_interrupt_of_one_rank_before_there_is_a_run_is_said_once(
     ranks[0].send(signal.SIGINT)
     assert [rank.wait(60) for rank in ranks] == [130, 130]
     assert ranks[0].stderr + ranks[1].stderr == "heedful: Interrupted.\n"
+
+
+def test_a_program_trains_after_a_refusal_and_a_signal_saves_it(
+    odd_rows: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Also where torchrun keeps no store: that of the first training serves the second."""
+    run = tmp_path / "run"
+    wanted = {**dict(setting.split("=") for setting in SHORT), "train.epochs": 500}
+    ranks = Launcher(hosts=False).start(tmp_path, train_after_a_refusal, odd_rows, tiny_folder, run, wanted)
+    wait_until_it_trains(run, lambda: ranks[0].poll() is not None)
+    ranks[1].send(signal.SIGTERM)
+    assert all(rank.wait(60) for rank in ranks)
+    assert "Interrupted; the run is saved" in ranks[0].stderr + ranks[1].stderr
+    (saved,) = (run / "checkpoints").glob("step-*")
+    assert int(saved.name[5:]) == steps_of(run)
+
+
+def test_a_rank_that_ends_is_disturbed_by_no_signal(odd_rows: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    words = long_training(tmp_path / "run", odd_rows, tiny_folder, "train.batch_size=1")
+    launcher = Launcher()
+    ranks = launcher.start(tmp_path, run_to_the_last_signal, words)
+    assert [rank.wait(60) for rank in ranks] == [2, 2]
+    assert (ranks[0].stderr + ranks[1].stderr).count("heedful: ") == 1
 
 
 def test_ranks_that_are_started_again_take_up_no_run_but_their_own(

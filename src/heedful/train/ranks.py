@@ -6,11 +6,11 @@ loss, where a run goes on) is told to all, so that every rank takes the same way
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -29,6 +29,7 @@ from heedful import machine
 from heedful.config import TrainConfig
 from heedful.errors import Follow, RunError, UsageError, reason_of
 from heedful.launch import Launch, launched
+from heedful.train import signals
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once
 ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
@@ -174,9 +175,6 @@ class Ranks:
     def _spoken_for(self, error: BaseException) -> BaseException:
         """Return the error that this rank ends with: the first to fail says why, the others follow without a word."""
         assert self.board is not None
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)  # it ends anyway, as soon as it has told why
         try:
             if _is_parted(error) and not self.board.check(["failed"]):
                 error = self._lost(", ".join(f"rank {rank}" for rank in self._missing()))
@@ -213,7 +211,8 @@ def join_ranks() -> Iterator[Ranks]:
         yield ranks
         ranks.barrier()
     except (Exception, KeyboardInterrupt) as error:
-        raise ranks._spoken_for(error) from error
+        with signals.ignored():
+            raise ranks._spoken_for(error) from error
     finally:
         dist.destroy_process_group()
         PartialState._reset_state()
@@ -223,10 +222,10 @@ def _join(launch: Launch) -> Ranks:
     """Meet the other ranks, at a board of this attempt's own: an earlier one left its addresses on torchrun's."""
     rank, count = launch.rank, launch.count
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun, beyond this attempt
-    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0")
     gpu = torch.cuda.is_available()
     try:
-        store = TCPStore(launch.host, launch.port, count, rank == 0 and not hosted)
+        store = _store(launch.host, launch.port, count, rank == 0 and not hosted)
         board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
         dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
         attempts = PrefixStore("heedful/begun", store) if hosted else None
@@ -238,6 +237,11 @@ def _join(launch: Launch) -> Ranks:
         met = f"Rank {rank} could not meet the others at {launch.host}:{launch.port}"
         raise RunError(f"{met}: {reason_of(error)}.", "Start all ranks together, at a free port.") from error
     return ranks
+
+
+@functools.cache  # a program may train several times: another store at the same port would meet the end of this one
+def _store(host: str, port: int, count: int, hosts: bool) -> Store:
+    return TCPStore(host, port, count, hosts)
 
 
 def shard(model: torch.nn.Module, blocks: set[str], ranks: Ranks, dtype: torch.dtype) -> None:

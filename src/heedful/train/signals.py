@@ -1,4 +1,5 @@
-"""The first signal asks for an end after the running step; the second ends at once, with the old checkpoint intact."""
+"""The first signal asks for an end after the running step; the second ends at once, with the old checkpoint intact.
+A rank that ends anyway hears none."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+from heedful import launch
 
 
 @dataclass
@@ -39,3 +42,21 @@ def listen() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ignored() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM for the time of the block; in a process that ends with its error, for good.
+
+    torchrun sends them to a rank that is telling why it failed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if not launch.ends_with_its_error:
+            for number, handler in before.items():
+                signal.signal(number, handler)
