@@ -91,7 +91,10 @@ UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
     "sampling": (lambda engine: engine.generate(["x"], {"max_tokens": 3}), r"\(dict\) is not a Sampling. Give a"),
     "samplings": (lambda engine: engine.generate(["x"], [SHORT, SHORT]), "2 samplings were given for 1 prompts"),
     "no batch": (lambda engine: engine.generate(["x"], batch_size=0), "batch_size=0 answers nothing"),
-    "rows to check": (lambda _: heedful.check([{"instruction": "a"}]), "data must be a name or a path, not a list."),
+    "rows to check": (
+        lambda _: heedful.check([{"instruction": "a"}]),
+        "data must be a name or a path, not of type list.",
+    ),
     "rows to train on": (lambda _: heedful.train([{"instruction": "a"}]), "Write rows to a file first"),
 }
 
@@ -104,7 +107,7 @@ def test_what_is_not_taken_is_refused(call: Callable[[Engine], Any], told: str) 
 
 def test_rows_to_evaluate_on_are_a_file(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(UsageError, match="data must be a name or a path, not a list"):
+    with pytest.raises(UsageError, match="data must be a name or a path, not of type list"):
         heedful.evaluate(tmp_path, [{"instruction": "a"}])
 
 
@@ -115,8 +118,9 @@ def test_rows_to_evaluate_on_are_a_file(tmp_path: Path) -> None:
         ({"settings": "train.lr=2"}, r"settings must be a mapping or a list of texts, not 'train\.lr=2'\. Write"),
         ({"settings": [1]}, r"settings must be .* not \[1\]\."),
         ({"settings": {1: 2}}, r"settings must be .* not \{1: 2\}\."),
-        ({"out": 5}, r"out must be a name or a path, not a int\."),
-        ({"budget": "10m"}, r"budget must be a number of seconds, not a str\. Write 600 for 10m\."),
+        ({"model": 3}, r"model must be a name, a path or a run, not of type int\."),
+        ({"out": 5}, r"out must be a name or a path, not of type int\."),
+        ({"budget": "10m"}, r"budget must be a number of seconds, not of type str\. Write 600 for 10m\."),
     ],
 )
 def test_an_argument_of_another_kind_is_named(wrong: dict[str, Any], told: str, rows_file: Path) -> None:
@@ -149,5 +153,5 @@ def test_a_training_goes_on_from_the_run_that_another_gave(tiny_folder: Path, ro
 
 @pytest.mark.parametrize("verb", [heedful.evaluate, heedful.load, lambda run: heedful.generate(run, ["a"])])
 def test_what_is_no_name_of_a_run_is_refused(verb: Callable[[Any], Any]) -> None:
-    with pytest.raises(UsageError, match=r"A run or a model must be a name or a path, not a int\."):
+    with pytest.raises(UsageError, match=r"A run or a model must be a name or a path, not of type int\."):
         verb(5)

@@ -51,7 +51,8 @@ def check_name(what: str, name: Any) -> None:
     """Raise a UsageError for what the Python API was given in place of a name, and for one that is not text."""
     if not isinstance(name, (str, Path, type(None))):
         fix = "Write rows to a file first." if what == "data" else ""
-        raise UsageError(f"{what} must be a name or a path, not a {type(name).__name__}.", fix)
+        kinds = "a name, a path or a run" if what == "model" else "a name or a path"
+        raise UsageError(f"{what} must be {kinds}, not of type {type(name).__name__}.", fix)
     check_unicode(what, name)
 
 

@@ -193,7 +193,7 @@ def open_run(run: Run | Path | str) -> Run:
 def run_at(run: Run | Path | str) -> Run:
     """Return the run of a folder, which need not exist; raise UsageError for a name that is not text."""
     if not isinstance(run, (Run, Path, str)):
-        raise UsageError(f"A run or a model must be a name or a path, not a {type(run).__name__}.")
+        raise UsageError(f"A run or a model must be a name or a path, not of type {type(run).__name__}.")
     found = run if isinstance(run, Run) else Run(Path(os.path.expanduser(run)))
     check_unicode("The name", found.path)
     with suppress(FileNotFoundError):  # it may be gone

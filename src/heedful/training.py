@@ -58,7 +58,9 @@ def train(
     started = time.perf_counter()
     check_name("out", out)
     if not isinstance(budget, int | float | None):
-        raise UsageError(f"budget must be a number of seconds, not a {type(budget).__name__}.", "Write 600 for 10m.")
+        raise UsageError(
+            f"budget must be a number of seconds, not of type {type(budget).__name__}.", "Write 600 for 10m."
+        )
     with ExitStack() as held:  # the run is ours until its last file is written; the other ranks may leave before
         held.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))  # the caller's numbers stay its own
         with join_ranks() as ranks:
