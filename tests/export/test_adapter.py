@@ -107,7 +107,7 @@ def test_an_exported_adapter_tells_of_its_base_without_a_path(
         main(["export", str(tmp_path / "run"), "--to", "hf", "--adapter", "--out", str(tmp_path / "alone")])
     told = " ".join(capsys.readouterr().out.split())
     assert not end.value.code
-    assert base_named_in(tmp_path / "alone") == "tiny"
+    assert base_named_in(tmp_path / "alone") == "tiny (must be supplied)"
     fingerprint = run.provenance()["fingerprint"]["model"]
     needed = (
         "The base model is not included and must be supplied: it was tiny, with weights of the fingerprint "
@@ -118,6 +118,35 @@ def test_an_exported_adapter_tells_of_its_base_without_a_path(
     assert needed in told and needed in (tmp_path / "alone/README.md").read_text()
     for file in (tmp_path / "alone").iterdir():
         assert str(home.parent).encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed", "name"),
+    [
+        ("runs/a/more", "..", "a"),
+        ("runs/a", ".", "a"),
+        (".", "runs/a/model", "a"),
+        ("tiny/more", "..", "tiny"),
+        ("tiny", ".", "tiny"),
+        (".", "gpt2", "gpt2"),
+    ],
+)
+def test_a_base_that_must_be_supplied_is_named_as_no_other_model(
+    folder: str, typed: str, name: str, run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by `..` nor by what a hub has under the same name, and peft looks for it nowhere."""
+    shutil.copytree(home / "tiny", home / "gpt2", dirs_exist_ok=True)
+    (home / folder).mkdir(exist_ok=True)
+    monkeypatch.chdir(home / folder)
+    made = pipeline.export(trained(typed, home / "rows.json", tmp_path / "run"), adapter=True)
+    monkeypatch.chdir(tmp_path)  # where the name was typed is known
+    assert base_named_in(made.path) == f"{name} (must be supplied)"
+    assert made.receipt["base"]["name"] == name
+    assert f"A LoRA adapter for {name}, trained on rows.json" in (made.path / "README.md").read_text()
+    for offline in (True, False):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        with pytest.raises(OSError, match="Repo id must use"):
+            AutoPeftModelForCausalLM.from_pretrained(made.path)
 
 
 def test_an_exported_adapter_names_a_base_of_the_hub(

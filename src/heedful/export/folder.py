@@ -31,13 +31,17 @@ def write_folder(source: Path, encoder: Encoder, kind: str, content: Path) -> No
 
 
 def write_adapter(run: Run, encoder: Encoder, content: Path) -> None:
-    """Write a run's adapter in peft's layout, with the tokenizer, the chat template and the stop tokens."""
+    """Write a run's adapter in peft's layout, with the tokenizer, the chat template and the stop tokens.
+
+    A base that no hub has gets a name that no hub's id can be, or programs would load another model of the same name.
+    """
     content.mkdir()
     for file in run.adapter.iterdir():
         if file.name != CARD:  # a form that peft leaves to be filled in
             shutil.copyfile(file, content / file.name)
-    described = content / "adapter_config.json"
-    write_json(described, read_json(described) | {"base_model_name_or_path": adapter_base(run)["name"]})
+    described, base = content / "adapter_config.json", adapter_base(run)
+    name = f"{base['name']} (must be supplied)" if "needed" in base else base["name"]
+    write_json(described, read_json(described) | {"base_model_name_or_path": name})
     encoder.tokenizer.save_pretrained(content)
     models.generation_config(encoder.tokenizer, encoder.stop_ids).save_pretrained(content)
     shutil.copyfile(run.model / PROMPT_RECEIPT, content / PROMPT_RECEIPT)

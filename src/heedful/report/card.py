@@ -64,7 +64,7 @@ def card(run: Run, adapter: bool = False) -> str:
 
 
 def adapter_base(run: Run) -> dict[str, str]:
-    """Name what a run's adapter lies on, without a path of this machine: by its hub's id, or else by its plain name.
+    """Name what a run's adapter lies on, without a path of this machine: by its hub's id, or else as `Facts` does.
 
     What came from no hub is `needed` from elsewhere. So is the default model: the hub's weights are others.
     """
@@ -72,7 +72,7 @@ def adapter_base(run: Run) -> dict[str, str]:
     origin, fingerprint = began["model"], began["fingerprint"]["model"]
     if not os.path.isabs(origin):
         return {"name": origin, "fingerprint": fingerprint}
-    name = facts.names[0] or Path(origin).name
+    name, _ = facts.names
     needed = (
         f"The base model is not included and must be supplied: it was {name}, with weights of the fingerprint "
         f"{fingerprint}; an export without --adapter needs no base."

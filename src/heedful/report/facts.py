@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from heedful.config import Config
 from heedful.errors import RunError, typed
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import say
-from heedful.run import Results, Run
+from heedful.run import Results, Run, holds_run
 from heedful.settings import changed, differences, override
 
 Lines = list[tuple[str, str]]
@@ -100,8 +101,15 @@ class Facts:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Name the model and the data."""
-        return Path(self.config.model.name).name, Path(self.config.data.path).name
+        """Name the model and the data without their folders; a run's model folder by the run."""
+        typed_in = (self.provenance or {}).get("folder", "")
+        model, data = (
+            Path(os.path.abspath(os.path.join(typed_in, os.path.expanduser(name))))
+            for name in (self.config.model.name, self.config.data.path)
+        )
+        if model == Run(model.parent).model and holds_run(model.parent):
+            model = model.parent
+        return model.name or "model", data.name
 
     @property
     def format(self) -> str:
