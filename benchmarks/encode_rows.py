@@ -51,16 +51,16 @@ def write_rows(path: Path, rows: int, seed: int) -> None:
 def measure(path: str, model: str, template: str) -> dict[str, Any]:
     """Read, curate and encode in this process."""
     from heedful import data
-    from heedful import model as models
     from heedful.encode.prepare import prepare
+    from heedful.model import pretrained
     from heedful.settings import load_config
 
     config = load_config(None, {"data.path": path, "model.name": model, "encode.template": template})
-    tokenizer, model_config, _ = models.load_tokenizer(model)
+    tokenizer, model_config, _ = pretrained.load_tokenizer(model)
     idle, started = _peak(), time.perf_counter()
     splits, receipt = data.load_splits(config.data)
     loaded, read_peak = time.perf_counter(), _peak()
-    ready = prepare(config, splits, receipt.as_dict(), tokenizer, models.max_positions(model_config))
+    ready = prepare(config, splits, receipt.as_dict(), tokenizer, pretrained.max_positions(model_config))
     done = time.perf_counter()
     encoded, counts = len(ready.train) + len(ready.validation), ready.receipt["encoding"]
     return {
@@ -108,7 +108,7 @@ def main() -> None:
     if asked.measure:
         print(json.dumps(measure(asked.measure, asked.model, asked.templates[0])))
         return
-    from heedful.store import cache_home
+    from heedful.system.store import cache_home
 
     files = []
     for rows in asked.rows:

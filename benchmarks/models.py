@@ -33,7 +33,7 @@ def smollm2(source: Source) -> Path:
     """SmolLM2-135M-Instruct as heedful's catalogue has it."""
     if source.quick:
         return _tiny(source, "llama", max_position_embeddings=1024)
-    from heedful.model import load_tokenizer
+    from heedful.model.pretrained import load_tokenizer
 
     return Path(load_tokenizer("smollm2-135m")[2])
 

@@ -28,7 +28,7 @@ import httpx2
 from benchmarks import results
 from benchmarks.heedful_api import in_bf16
 from benchmarks.machine import machine
-from heedful.model import load_tokenizer
+from heedful.model.pretrained import load_tokenizer
 
 STREAMS = 8
 ROUNDS = 3

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from heedful.cli import GC_THRESHOLDS
-from heedful.store import cache_home
+from heedful.system.store import cache_home
 from tests import processes
 from tests.models import byte_tokenizer, tiny_model
 

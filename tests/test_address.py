@@ -12,7 +12,6 @@ import pytest
 
 import heedful
 from heedful.address import names_user, redacted, scheme_of
-from heedful.atomic import read_json, write_json
 from heedful.begin import resolve_run
 from heedful.data import sources
 from heedful.errors import DataError, UsageError
@@ -21,6 +20,7 @@ from heedful.provenance import provenance
 from heedful.run import Run
 from heedful.settings import load_config
 from heedful.sweep import sweep
+from heedful.system.atomic import read_json, write_json
 
 SECRET = "HTTPS://h.example/a/d.json?token=hunter2"
 

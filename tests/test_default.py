@@ -11,8 +11,8 @@ import pytest
 
 import heedful
 from heedful import kernels
-from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.generate.probe import difference, tolerance
+from heedful.model.catalogue import CATALOGUE, wheel_file
 from heedful.records import Message, Sampling
 
 WHEEL = CATALOGUE["smollm2-135m"].wheel

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from heedful.atomic import read_json, write_json
 from heedful.commands.demo import show_scores
 from heedful.report.facts import Facts
+from heedful.system.atomic import read_json, write_json
 from tests.report.runs import finished_run
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from heedful import doctor, machine
+from heedful import doctor
 from heedful.cli import main
 from heedful.errors import RunError
 from heedful.report import screen
 from heedful.report.console import Screen
+from heedful.system import machine
 from heedful.train.ranks import Ranks
 
 OFFERED = {

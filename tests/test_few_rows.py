@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from heedful import sweep
-from heedful.atomic import read_json, write_json
 from heedful.errors import UsageError
 from heedful.report.facts import Facts, progress
+from heedful.system.atomic import read_json, write_json
 from tests.evaluate.verbs import QUICK, said
 from tests.report.runs import finished_run
 

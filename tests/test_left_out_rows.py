@@ -11,11 +11,11 @@ import pytest
 
 import heedful
 from heedful import sweep, training
-from heedful.atomic import read_json
 from heedful.checking import check
 from heedful.cli import main
 from heedful.errors import DataError, UsageError
 from heedful.run import Run
+from heedful.system.atomic import read_json
 from tests.models import byte_tokenizer, tiny_model
 
 LONG = " and so on" * 20

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from heedful.atomic import atomic_write, read_json, replace_directory, whole_folder, write_json
 from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.provenance import provenance
 from heedful.run import Run, lock, make_directory, open_run
+from heedful.system.atomic import atomic_write, read_json, replace_directory, whole_folder, write_json
 
 
 def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Path) -> None:

@@ -23,17 +23,17 @@ def answer(task: Task) -> dict[str, Any]:
 
 def _weights(task: Task) -> Path:
     """Write the workload's model as a GGUF file, if it is not there yet."""
-    from heedful import model as models
     from heedful.config import EncodeConfig
     from heedful.encode.tokenise import build_encoder
     from heedful.errors import ExportError
     from heedful.export.gguf_file import write_gguf
+    from heedful.model import pretrained
 
     folder, kind = Path(task.workload.model), task.settings["kind"]
     file = folder.with_name(f"{folder.parent.name}-{folder.name}-{kind}.gguf")
     if not file.is_file():
-        tokenizer, config, _ = models.load_tokenizer(str(folder))
-        encoder = build_encoder(EncodeConfig(), tokenizer, models.max_positions(config))
+        tokenizer, config, _ = pretrained.load_tokenizer(str(folder))
+        encoder = build_encoder(EncodeConfig(), tokenizer, pretrained.max_positions(config))
         partial = file.with_suffix(".partial")
         try:
             write_gguf(partial, folder, config, encoder, kind, "bench")

@@ -12,18 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedful.atomic import write_json
 from heedful.begin import Name, configure
-from heedful.catalogue import locate
 from heedful.config import Config, EncodeConfig
 from heedful.data import load_splits
 from heedful.data.sources import check_exists
 from heedful.errors import RunError, UsageError
+from heedful.model.catalogue import locate
 from heedful.report import screen
 from heedful.report.bars import TERMINAL
 from heedful.run import Run, slug
 from heedful.settings import Settings, load_config
-from heedful.store import cache_home
+from heedful.system.atomic import write_json
+from heedful.system.store import cache_home
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -42,18 +42,18 @@ def prepare_data(config: Config) -> tuple[Prepared, PretrainedConfig]:
     """Read, split and encode the data of a configuration for its model; return that model's own configuration too."""
     locate(config.model.name)
     splits, receipt = load_splits(config.data, TERMINAL)
-    from heedful import model as models
     from heedful.encode.prepare import prepare
+    from heedful.model import pretrained
 
-    tokenizer, model_config, _ = models.load_tokenizer(config.model.name)
+    tokenizer, model_config, _ = pretrained.load_tokenizer(config.model.name)
     bounded = config.model_copy(update={"encode": bound(config.encode, model_config, TERMINAL.say)})
-    positions = models.max_positions(model_config)
+    positions = pretrained.max_positions(model_config)
     return prepare(bounded, splits, receipt.as_dict(), tokenizer, positions, TERMINAL), model_config
 
 
 def bound(encode: EncodeConfig, model: PretrainedConfig, say: Callable[[str], None]) -> EncodeConfig:
     """Assume a longest row to train on where neither the settings nor the model name one."""
-    from heedful.model import BOUNDLESS, max_positions
+    from heedful.model.pretrained import BOUNDLESS, max_positions
 
     if encode.max_tokens or max_positions(model) < BOUNDLESS:
         return encode

@@ -11,11 +11,11 @@ from typing import NoReturn
 
 import typer
 
-from heedful import launch, streams
 from heedful.clean import check_unicode
 from heedful.commands import learn, measure, report, ship, talk
 from heedful.errors import Follow, HeedfulError, Interrupted
-from heedful.machine import limit_threads_to_quota
+from heedful.system import launch, streams
+from heedful.system.machine import limit_threads_to_quota
 
 INTERRUPTED = 130
 GC_THRESHOLDS = (50_000, 20, 10)  # libraries make 400,000 objects that stay: looking through them takes half a second

@@ -1,6 +1,6 @@
 """The typed tree of settings, every leaf with its default and described under it. All intervals are in steps.
 
-A section is named for the folder that reads it (`model`: model.py; `run`: report/track.py).
+A section is named for the folder that reads it; `run` is read by report/track.py.
 """
 
 from __future__ import annotations

@@ -11,14 +11,15 @@ from typing import Any
 
 from rich.table import Table
 
-from heedful import kernels, machine
+from heedful import kernels
 from heedful.begin import configure
-from heedful.catalogue import CATALOGUE, works_offline
 from heedful.checking import prepare_data
 from heedful.errors import RunError
 from heedful.live import terminal_display
+from heedful.model.catalogue import CATALOGUE, works_offline
 from heedful.report import screen
 from heedful.run import Run
+from heedful.system import machine
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
 from heedful.train.pace import measure, tokens_per_update
 from heedful.train.precision import Precision, native_bf16, resolve

@@ -7,34 +7,35 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from heedful import model as models
-from heedful.atomic import read_json
-from heedful.catalogue import locate
 from heedful.config import Config, EncodeConfig
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.errors import ModelError
 from heedful.generate.engine import Engine
-from heedful.heap import keep_freed_pages
-from heedful.model import Loaded
+from heedful.model import pretrained
+from heedful.model.catalogue import locate
+from heedful.model.pretrained import Loaded
+from heedful.model.vocabulary import fit_vocabulary
 from heedful.run import Run
+from heedful.system.atomic import read_json
+from heedful.system.heap import keep_freed_pages
 from heedful.train.precision import DTYPES, resolve
 
 
 def open_tuned(run_or_model: Path | str, config: Config) -> tuple[Engine, Encoder]:
     """Load a run's model, or any other, with the encoder that prompts it as in training."""
-    loaded = models.load(str(run_or_model))
-    encoder = open_encoder(Path(loaded.origin), loaded.tokenizer, models.max_positions(loaded.model.config))
+    loaded = pretrained.load(str(run_or_model))
+    encoder = open_encoder(Path(loaded.origin), loaded.tokenizer, pretrained.max_positions(loaded.model.config))
     return engine_of(loaded.model, encoder, name_of(run_or_model), config), encoder
 
 
 def open_base(run: Run, config: Config) -> Engine:
     """Load the model that a run began with; it is prompted by its own chat template, or else by the run's."""
     loaded = base_of(run)
-    positions = models.max_positions(loaded.model.config)
+    positions = pretrained.max_positions(loaded.model.config)
     encoder = build_encoder(EncodeConfig(), loaded.tokenizer, positions)
     if encoder.template.name != "own":
-        encoder = open_encoder(run.model, models.load_tokenizer(str(run.path))[0], positions)
+        encoder = open_encoder(run.model, pretrained.load_tokenizer(str(run.path))[0], positions)
     return engine_of(loaded.model, encoder, f"{name_of(run.path)}-base", config)
 
 
@@ -45,9 +46,9 @@ def name_of(run_or_model: Path | str) -> str:
 
 def base_of(run: Run) -> Loaded:
     """Load the model that a run began with, and give it the run's vocabulary; ModelError if it is another by now."""
-    began, loaded = read_json(run.provenance_file), models.load(find_base(run))
-    models.fit_vocabulary(loaded, models.load_tokenizer(str(run.path))[0])
-    if models.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
+    began, loaded = read_json(run.provenance_file), pretrained.load(find_base(run))
+    fit_vocabulary(loaded, pretrained.load_tokenizer(str(run.path))[0])
+    if pretrained.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
         raise ModelError(
             f"{loaded.origin} is not the model that {run.path} began with: its weights differ.",
             "Put back what the run was trained from.",

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedful.address import redacted
-from heedful.machine import allowed_cores
 from heedful.run import Run
+from heedful.system.machine import allowed_cores
 
 KEPT = ("folder", "asked", "scored")  # kept when a run starts over: where its names were typed, and what is known of it
 

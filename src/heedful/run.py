@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from heedful.address import redacted
-from heedful.atomic import atomic_write, read_json, sha256, sync
 from heedful.clean import check_unicode
 from heedful.config import Config
 from heedful.errors import DataError, RunError, UsageError
 from heedful.settings import Settings, dump_config, load_config, override
+from heedful.system.atomic import atomic_write, read_json, sha256, sync
 
 LOCK = "run.lock"
 EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back

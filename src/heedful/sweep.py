@@ -18,7 +18,6 @@ import yaml
 
 from heedful import pipeline
 from heedful.address import redacted
-from heedful.atomic import atomic_write, read_json, write_json
 from heedful.begin import FITTED, configure
 from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
@@ -30,6 +29,7 @@ from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
 from heedful.settings import LEAVES, Settings, as_written, dump_config, leaves, override
+from heedful.system.atomic import atomic_write, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why
     "train.seed": "--seeds gives each variant its seeds",

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from heedful import machine
-from heedful.atomic import write_json
 from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, configure, resolve_run
 from heedful.checking import prepare_data
 from heedful.config import Config
@@ -21,7 +19,6 @@ from heedful.encode.scored import left_out_in_words
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.base_and_tuned import remove_scores, score_both
 from heedful.evaluate.judging import is_answered
-from heedful.heap import give_back_pages
 from heedful.live import terminal_display
 from heedful.provenance import provenance
 from heedful.records import Conversation
@@ -32,6 +29,9 @@ from heedful.report.plots import loss_plot
 from heedful.report.receipt import truncated
 from heedful.run import Run, holds_run, own_data, run_at
 from heedful.settings import Settings, leaves, override
+from heedful.system import machine
+from heedful.system.atomic import write_json
+from heedful.system.heap import give_back_pages
 from heedful.train.estimate import fit_to_memory
 from heedful.train.precision import resolve
 from heedful.train.ranks import Ranks, join_ranks

@@ -12,16 +12,16 @@ from tests.models import byte_tokenizer, tiny_model
 from tests.train.sessions import POSITIONS, Screen
 
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
-from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.data import load_splits
 from heedful.data.datamap import data_map, why, write_data_map
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import prepare
-from heedful.model import Loaded
+from heedful.model.catalogue import CATALOGUE, wheel_file
+from heedful.model.pretrained import Loaded
 from heedful.records import Conversation, Message, Place, Splits
 from heedful.run import Run
 from heedful.settings import load_config
+from heedful.system.atomic import read_json, write_json
 from heedful.train.session import Session
 
 SWAPPED = 0.03  # of the rows

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.data.made_rows import questions
 
-from heedful import store
 from heedful.config import DataConfig
 from heedful.data import json_text, load_splits, readers, sources
 from heedful.data.readers import read_rows
 from heedful.errors import DataError
 from heedful.reporter import Reporter
+from heedful.system import store
 
 FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

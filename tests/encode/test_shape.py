@@ -13,12 +13,12 @@ from tests.models import SPECIAL, byte_tokenizer
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from heedful import model
 from heedful.encode.borders import KNOWN, Borders
 from heedful.encode.opaque import is_opaque
 from heedful.encode.template import ALPACA, CHATML, Template, choose_template, special_tokens
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.errors import ModelError
+from heedful.model import pretrained
 from heedful.records import Conversation, Message, Place
 
 LLAMA_3 = (
@@ -173,7 +173,7 @@ def real_tokenizer(kind: str) -> PreTrainedTokenizerBase:
         return gpt2_tokenizer()
     if kind == "smollm2":
         try:
-            return model.load_tokenizer("smollm2-135m")[0]
+            return pretrained.load_tokenizer("smollm2-135m")[0]
         except Exception:
             pytest.skip("the weights of smollm2-135m are not on this machine")
     return modern_tokenizer(r"\p{N}{1,3}" if kind == "llama3" else r"\p{N}", kind == "qwen2")

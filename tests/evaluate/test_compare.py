@@ -11,11 +11,11 @@ import pytest
 from tests.evaluate.verbs import said
 
 import heedful
-from heedful.atomic import read_json, write_json
 from heedful.cli import main
 from heedful.errors import UsageError
 from heedful.report import tables
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 
 def test_two_runs_are_compared_row_by_row(run: Run, copy: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,7 @@ def test_a_comparison_is_shown_even_where_its_page_cannot_be_written(
 
     expected = heedful.compare(run, copy)
     capsys.readouterr()
-    monkeypatch.setattr("heedful.atomic.open", closed, raising=False)
+    monkeypatch.setattr("heedful.system.atomic.open", closed, raising=False)
     monkeypatch.setattr(Path, "unlink", closed)  # which refuses to remove even what is not there
     with pytest.raises(SystemExit) as end:
         main(["compare", str(run.path), str(copy.path), "--json"])

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 import heedful
 from heedful import pipeline, training
-from heedful.atomic import read_json, write_json
 from heedful.begin import configure, resolve_run
 from heedful.errors import DataError, ModelError, UsageError
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.evaluate.judging import is_answered
 from heedful.report.page import write_pages
 from heedful.run import Run, lock
+from heedful.system.atomic import read_json, write_json
 
 
 def test_every_run_is_evaluated_whole(run: Run) -> None:

@@ -8,13 +8,13 @@ import pytest
 from tests.evaluate.fake_judge import Judge, marked
 
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, choose
 from heedful.report import screen, tables
 from heedful.report.console import Screen
 from heedful.report.page import report
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from tests.evaluate.fake_judge import KEY, Judge
 from tests.evaluate.verbs import said
 
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
 from heedful.evaluate.endpoint import Endpoint
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 
 def test_a_judge_scores_what_is_stored(copy: Run, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from tests.evaluate.fake_judge import Judge, serving
 
 import heedful
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
 from heedful.cli import main
 from heedful.evaluate.endpoint import Endpoint
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from tests.conftest import make_rows
 
 import heedful
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
 from heedful.begin import configure, resolve_run
 from heedful.engines import base_of
 from heedful.errors import DataError, HeedfulError, RunError, UsageError
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.run import Run
 from heedful.settings import load_config
+from heedful.system.atomic import read_json, write_json
 
 
 def test_a_run_is_whole_wherever_it_is_used_from(

@@ -13,11 +13,11 @@ from tests.evaluate.verbs import said
 
 import heedful
 from heedful import pipeline
-from heedful.atomic import read_json
 from heedful.errors import UsageError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.run import Run
+from heedful.system.atomic import read_json
 
 
 def test_results_on_other_rows_have_a_place_of_their_own(

@@ -10,7 +10,6 @@ from tests.evaluate.fake_judge import serving
 from tests.models import byte_tokenizer, tiny_model
 
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
 from heedful.begin import configure
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
@@ -20,6 +19,7 @@ from heedful.report import screen, tables
 from heedful.report.console import Screen
 from heedful.report.labels import label
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 OWN = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

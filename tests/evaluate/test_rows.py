@@ -12,7 +12,6 @@ import pytest
 import sacrebleu
 from scipy import stats as scipy_stats
 
-from heedful.atomic import write_json
 from heedful.errors import RunError
 from heedful.evaluate import metrics, rows, summary
 from heedful.evaluate.checks import check_scores
@@ -20,6 +19,7 @@ from heedful.evaluate.rows import Cell, RowScores
 from heedful.evaluate.score import Answers, responses, score_rows
 from heedful.evaluate.summary import evaluation
 from heedful.records import Check, Completion, Conversation, Message, Place
+from heedful.system.atomic import write_json
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "birds", "near", "an", "old", "tree"]
 RNG = np.random.default_rng(3)

@@ -11,7 +11,6 @@ import pytest
 from tests.evaluate.verbs import QUICK
 
 from heedful import pipeline, sweep, training
-from heedful.atomic import read_json, write_json
 from heedful.begin import configure
 from heedful.cli import main
 from heedful.errors import HeedfulError, UsageError
@@ -19,6 +18,7 @@ from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.evaluate.variants import Variant, _adjust, averaged, table
 from heedful.run import Run
 from heedful.settings import dump_config, load_config, override
+from heedful.system.atomic import read_json, write_json
 
 
 def test_a_sweep_answers_again_what_was_answered_under_other_settings(

@@ -10,14 +10,14 @@ import torch
 from tests.models import tiny_model
 from transformers import PreTrainedTokenizerBase
 
-from heedful import model as models
-from heedful.atomic import write_json
 from heedful.encode.receipt import FILE, prompt_receipt
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.export import llama_cpp
+from heedful.model import saving
 from heedful.run import Run
 from heedful.settings import dump_config, load_config
+from heedful.system.atomic import write_json
 
 GEMMA = (
     "{{ bos_token }}{% for m in messages %}"
@@ -46,7 +46,7 @@ def make_run(
     model.generation_config.eos_token_id = sorted(encoder.stop_ids)
     run = Run(path)
     path.mkdir(parents=True)
-    models.save(model, tokenizer, run.model, {FILE: prompt_receipt(encoder)})
+    saving.save(model, tokenizer, run.model, {FILE: prompt_receipt(encoder)})
     config = load_config(None, {"data.path": str(path / "gone.json"), "encode.template": template})
     run.config_file.write_text(dump_config(config), encoding="utf-8")
     write_json(run.provenance_file, {"model": str(run.model)})

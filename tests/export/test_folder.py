@@ -117,14 +117,14 @@ def test_an_export_that_is_another_model_is_refused_and_leaves_nothing(
 ) -> None:
     from heedful.export import folder
 
-    save = folder.models.save
+    save = folder.saving.save
 
     def spoil(model: Any, *rest: Any) -> None:
         with torch.no_grad():
             model.model.layers[0].mlp.down_proj.weight[0] *= 1.5
         save(model, *rest)
 
-    monkeypatch.setattr(folder.models, "save", spoil)
+    monkeypatch.setattr(folder.saving, "save", spoil)
     with pytest.raises(ExportError, match="does not answer as the run"):
         pipeline.export(run, quantize="f32", out=tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from heedful.atomic import write_json
 from heedful.data.row_losses import RowLosses
 from heedful.evaluate.metrics import rouge_l
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.provenance import provenance
 from heedful.run import Run
 from heedful.settings import load_config
+from heedful.system.atomic import write_json
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

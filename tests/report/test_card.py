@@ -11,12 +11,12 @@ from markdown_it.token import Token
 from tests.report.runs import events, finished_run
 
 from heedful import pipeline
-from heedful.atomic import read_json, write_json
 from heedful.report import card
 from heedful.report.page import write_report
 from heedful.report.scores import formatted, score_table, verdict
 from heedful.run import Run
 from heedful.settings import load_config
+from heedful.system.atomic import read_json, write_json
 
 
 def _card(run: Run) -> Path:

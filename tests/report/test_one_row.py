@@ -8,13 +8,13 @@ import pytest
 from huggingface_hub import ModelCard
 from tests.report.runs import finished_run
 
-from heedful.atomic import read_json, write_json
 from heedful.evaluate.rows import Cell, RowScores
 from heedful.evaluate.summary import evaluation
 from heedful.report import card, tables
 from heedful.report.page import compare_page, write_report
 from heedful.report.scores import score_table
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 PAIR = ("base", "tuned")
 OF = {"data": "rows.json", "rows": "held back", "settings": {}}

@@ -13,12 +13,12 @@ import pytest
 from tests.browser import Browser, chromium, console, forget_logs, requested
 from tests.report.runs import EVIL, evaluation, finished_run, receipt
 
-from heedful.atomic import write_json
 from heedful.report.answers import questions
 from heedful.report.facts import Facts
 from heedful.report.page import compare_page, report, write_pages, write_report
 from heedful.run import Run
 from heedful.settings import load_config
+from heedful.system.atomic import write_json
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.report.runs import finished_run
 
-from heedful.atomic import read_json, write_json
 from heedful.report.page import write_pages
+from heedful.system.atomic import read_json, write_json
 
 
 def test_a_receipt_that_does_not_know_a_later_count_is_told_without_it(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from tests.report.runs import evaluation, finished_run, responses, scored
 
-from heedful.atomic import write_json
 from heedful.errors import RunError
 from heedful.evaluate.rows import write_rows
 from heedful.evaluate.summary import compare
@@ -20,6 +19,7 @@ from heedful.report import tables
 from heedful.report.answers import side_by_side
 from heedful.report.facts import Facts
 from heedful.report.page import compare_page
+from heedful.system.atomic import write_json
 
 
 def unpacked(part: Any) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from tests.models import byte_tokenizer, tiny_model
 
 from heedful.config import Config
 from heedful.encode.prepare import prepare
-from heedful.model import Loaded
+from heedful.model.pretrained import Loaded
 from heedful.records import Conversation, Message, Place, Splits, StepMetrics
 from heedful.run import Run
 from heedful.settings import load_config

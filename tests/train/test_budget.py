@@ -10,10 +10,10 @@ import pytest
 from tests.train.sessions import Screen, session
 
 import heedful
-from heedful.atomic import read_json
 from heedful.begin import claim_folder, configure, resolve_run
 from heedful.errors import UsageError
 from heedful.settings import dump_config, load_config
+from heedful.system.atomic import read_json
 from heedful.train import learner
 from heedful.train.budget import Budget, Costs, total_at
 

@@ -14,9 +14,9 @@ import torch
 from tests.train.sessions import Screen, assert_same, log, state
 from tests.train.test_budget import begin, short
 
-from heedful.atomic import read_json, write_json
 from heedful.records import StepMetrics
 from heedful.settings import load_config
+from heedful.system.atomic import read_json, write_json
 from heedful.train.loop import total_steps
 from heedful.train.ranks import Ranks
 from heedful.train.resume import restore

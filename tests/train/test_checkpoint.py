@@ -119,7 +119,7 @@ def test_a_full_disk_tells_from_where_the_run_will_go_on(
         save(tmp_path, 2)
 
 
-CALLS = ["os.rename", "os.fsync", "os.mkdir", "heedful.train.checkpoint.save_file", "heedful.atomic.sha256"]
+CALLS = ["os.rename", "os.fsync", "os.mkdir", "heedful.train.checkpoint.save_file", "heedful.system.atomic.sha256"]
 
 
 @pytest.mark.parametrize("target", CALLS)

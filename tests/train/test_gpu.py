@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from heedful.model.adapters import adapt
 from tests.models import tiny_model
 
-from heedful import model as models
 from heedful import pipeline
 from heedful.config import TrainConfig
 from heedful.errors import UsageError
+from heedful.model import pretrained
 from heedful.settings import load_config
 from heedful.train import gpu
 from heedful.train.estimate import estimate
@@ -68,14 +69,14 @@ def plain_masters(model) -> int:  # type: ignore[no-untyped-def]
 
 def test_nf4_weights_learn_through_adapters(tiny_folder: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    whole = models.load(str(tiny_folder)).model
-    packed = models.load(str(tiny_folder), nf4=torch.float32).model
+    whole = pretrained.load(str(tiny_folder)).model
+    packed = pretrained.load(str(tiny_folder), nf4=torch.float32).model
     layer = packed.model.layers[0].mlp.up_proj
     assert layer.weight.dtype == torch.uint8
     ids = torch.arange(20)[None]
     with torch.no_grad():
         assert torch.allclose(packed(input_ids=ids).logits, whole(input_ids=ids).logits, atol=0.1)
-    adapted = models.adapt(packed, TrainConfig(method="lora", quantize="nf4"))
+    adapted = adapt(packed, TrainConfig(method="lora", quantize="nf4"))
     adapted(input_ids=ids, labels=ids).loss.backward()
     trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     assert trained and all("lora_" in name and p.grad is not None for name, p in trained.items())

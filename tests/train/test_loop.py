@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from heedful.model.saving import save
 from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import Screen, log, session
 
-from heedful.atomic import write_json
 from heedful.config import TrainConfig
 from heedful.encode.order import Order
 from heedful.engines import base_of, open_tuned
 from heedful.errors import RunError
-from heedful.model import load, save
+from heedful.model.pretrained import load
 from heedful.records import Progress
 from heedful.settings import load_config
+from heedful.system.atomic import write_json
 from heedful.train.learner import schedule
 from heedful.train.loop import total_steps, upcoming
 from heedful.train.result import write_model

@@ -217,8 +217,9 @@ def test_the_probe_sees_models_that_go_by_the_row(
 
 
 def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    from heedful.causal import takes
-    from heedful.model import adapt
+    from heedful.model.adapters import adapt
+
+    from heedful.model.causal import takes
 
     monkeypatch.setattr(precision, "native_bf16", lambda: True)
     full, lora = (TrainConfig(precision="bf16", method=method) for method in ("full", "lora"))

@@ -14,12 +14,12 @@ from tests.models import ALIBI, EXPERTS, byte_tokenizer, tiny_model
 from tests.train.sessions import Screen, assert_same, log, session, state
 
 import heedful
-from heedful import machine
 from heedful.config import TrainConfig
 from heedful.encode import batch
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
 from heedful.records import Batch, TokenizedExample
+from heedful.system import machine
 from heedful.train import learner
 from heedful.train.attention import QUERIES
 from heedful.train.estimate import estimate, fit_to_memory, heaviest, predicting

@@ -11,9 +11,9 @@ from tests.models import CACHELESS, folder_of, tiny_model
 from tests.train.test_loss import collator, rows_that_share
 
 import heedful
-from heedful import machine
 from heedful.config import TrainConfig
 from heedful.errors import UsageError
+from heedful.system import machine
 from heedful.train import precision
 from heedful.train.learner import Learner
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.train.sessions import Crash, Screen, assert_same, crash_at, log, session, signal_at, state
 
-from heedful import model as models
 from heedful.errors import RunError, UsageError
+from heedful.model import adapters
 from heedful.train import checkpoint, precision
 from heedful.train.resume import restore
 
@@ -115,9 +115,9 @@ def test_other_data_or_another_model_cannot_be_resumed(tmp_path: Path, what: str
 
 def test_adapters_of_other_layers_cannot_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As those were that left experts alone."""
-    adapted = models.adapted
+    adapted = adapters.adapted
     with monkeypatch.context() as once:
-        once.setattr(models, "adapted", lambda model: (adapted(model)[0], []))
+        once.setattr(adapters, "adapted", lambda model: (adapted(model)[0], []))
         stopped = session(tmp_path / "run", "train.method=lora", screen=signal_at(3), kind="llama4_text")
     stopped.fit()
     with pytest.raises(RunError, match=r"step-000003 holds adapters of other layers .* Start another run"):

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
-from heedful.atomic import write_json
 from heedful.begin import SAMPLING, refuse_others
 from heedful.data.prompts import AskedRow, prompts
 from heedful.errors import DataError, RunError, UsageError
 from heedful.generate.engine import Engine
 from heedful.generate.sampling import seeded_per_row
-from heedful.model import fingerprint
+from heedful.model.pretrained import fingerprint
 from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
 from heedful.report.labels import counted
 from heedful.settings import load_config
+from heedful.system.atomic import write_json
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data
 Answers = dict[int, tuple[str, str]]  # of a row: its text, and what ended it

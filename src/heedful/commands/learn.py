@@ -26,7 +26,7 @@ from heedful.commands.arguments import (
     seconds_of,
 )
 from heedful.errors import UsageError, typed
-from heedful.launch import launched
+from heedful.system.launch import launched
 
 
 def demo(
@@ -139,10 +139,10 @@ def train(
 
         list_settings()
         return
-    from heedful.atomic import read_json
     from heedful.begin import newest_run
     from heedful.checking import precheck_training
     from heedful.report import screen, tables
+    from heedful.system.atomic import read_json
 
     supervise = None if mask_prompt is None else "response" if mask_prompt else "all"
     overrides = merge_overrides(

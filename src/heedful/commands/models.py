@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from heedful.catalogue import CATALOGUE, locate, works_offline
 from heedful.errors import RunError, install
+from heedful.model.catalogue import CATALOGUE, locate, works_offline
 from heedful.report import screen
-from heedful.store import cache_home
+from heedful.system.store import cache_home
 
 
 def list_models(as_json: bool) -> None:
@@ -41,9 +41,9 @@ def pull(name: str) -> Path:
 
     Raises RunError where a converted model could not be kept.
     """
-    from heedful import model as models
+    from heedful.model import pretrained
 
-    loaded = models.load(name)
+    loaded = pretrained.load(name)
     if locate(name).gguf and not Path(loaded.origin).is_relative_to(cache_home()):
         problem = f"Cannot keep {name} in {cache_home()}: nothing can be written there."
         raise RunError(problem, "Set HEEDFUL_HOME to another folder.")

@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from heedful.atomic import read_json
 from heedful.clean import clean
 from heedful.data.datamap import KINDS, losses_in_words
 from heedful.errors import UsageError
 from heedful.report import screen
 from heedful.run import open_run
+from heedful.system.atomic import read_json
 
 LONGEST = 200  # characters of a text
 

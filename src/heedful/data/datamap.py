@@ -16,11 +16,11 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from heedful.atomic import write_json
 from heedful.data.row_losses import Losses, RowLosses
 from heedful.data.split import Numbers
 from heedful.records import Conversation
 from heedful.run import Run
+from heedful.system.atomic import write_json
 
 SUSPECT = 0.03  # of the rows, those of most suspicion
 EASY = 0.5  # of the rows, those that cost least in the end

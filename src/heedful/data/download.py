@@ -11,11 +11,11 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from heedful.address import names_user, redacted, scheme_of
-from heedful.atomic import advice, beside, sha256, sync
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError, reason_of
 from heedful.reporter import PROGRESS_MIB, Reporter
-from heedful.store import SET_HOME, in_home, writable_home
+from heedful.system.atomic import advice, beside, sha256, sync
+from heedful.system.store import SET_HOME, in_home, writable_home
 
 if TYPE_CHECKING:
     import httpx2

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.atomic import advice, sync
 from heedful.errors import RunError
+from heedful.system.atomic import advice, sync
 
 CELL = np.dtype([("nll", "<f4"), ("tokens", "<u4")])
 Losses = NDArray[np.float64]

@@ -25,10 +25,10 @@ from heedful.encode.scored import account_for, left_out_in_words, not_learned, n
 from heedful.encode.tokenise import CHUNK, Encoder, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError
-from heedful.model import embeddings_of
+from heedful.model.vocabulary import embeddings_of
 from heedful.records import Conversation, Splits
 from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
-from heedful.store import kept
+from heedful.system.store import kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
 BINS = 30  # of a histogram, at most

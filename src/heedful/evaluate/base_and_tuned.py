@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from heedful import model as models
-from heedful.atomic import write_json
 from heedful.config import Config, EncodeConfig
 from heedful.encode.scored import Scorable, left_out_in_words, sift
 from heedful.encode.tokenise import Encoder, build_encoder
@@ -19,10 +17,12 @@ from heedful.evaluate.rows import RowScores, write_rows
 from heedful.evaluate.score import Answers, answer, responses, score_rows
 from heedful.evaluate.summary import evaluation, forgetting
 from heedful.generate.engine import Engine
-from heedful.model import Loaded
+from heedful.model import pretrained
+from heedful.model.pretrained import Loaded
 from heedful.records import Conversation
 from heedful.reporter import Reporter
 from heedful.run import EVALUATIONS, Results, Run
+from heedful.system.atomic import write_json
 
 
 def score_both(
@@ -82,7 +82,7 @@ def _scorable(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter
 def _in_own_template(base: Loaded, scorable: Scorable) -> tuple[Scorable | None, str]:
     """Put the same rows in the base model's own template, where that is another; or say why it cannot take them."""
     try:
-        own = build_encoder(EncodeConfig(), base.tokenizer, models.max_positions(base.model.config))
+        own = build_encoder(EncodeConfig(), base.tokenizer, pretrained.max_positions(base.model.config))
     except ModelError as error:
         return None, error.problem
     if own.template.name != "own" or own.template.source == scorable.encoder.template.source:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful.address import redacted
-from heedful.atomic import read_json
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
@@ -14,6 +13,7 @@ from heedful.records import Conversation
 from heedful.reporter import SILENT, Reporter
 from heedful.run import MOVED, Run, own_data
 from heedful.settings import Settings, by_leaf, differences, load_config, override
+from heedful.system.atomic import read_json
 
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from heedful.address import redacted
-from heedful.atomic import read_json, write_json
 from heedful.data.turns import turns_in_words
 from heedful.errors import RunError
 from heedful.evaluate.endpoint import Endpoint
@@ -17,6 +16,7 @@ from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation
 from heedful.reporter import Reporter
 from heedful.run import Results
+from heedful.system.atomic import read_json, write_json
 
 JudgeBy = Literal["grade", "pairs", "both"]
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heedful.atomic import atomic_write, read_json
 from heedful.errors import RunError, typed
 from heedful.records import Conversation
 from heedful.run import EVALUATIONS, Results
+from heedful.system.atomic import atomic_write, read_json
 
 Values = Mapping[str, float]
 BASE_AND_TUNED = "base", "tuned"

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from heedful.address import redacted
-from heedful.atomic import read_json
 from heedful.config import Config
 from heedful.errors import UsageError, typed
 from heedful.evaluate.corpus import corpus_comparison, corpus_interval
@@ -17,6 +16,7 @@ from heedful.evaluate.stats import interval, paired_comparison, ratio_interval
 from heedful.records import CHECK_PREFIX, Comparison, Score
 from heedful.run import Results, Run
 from heedful.settings import differences
+from heedful.system.atomic import read_json
 
 if TYPE_CHECKING:
     from heedful.evaluate.judge import Verdicts

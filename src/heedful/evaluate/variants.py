@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from heedful.atomic import read_json
 from heedful.errors import UsageError
 from heedful.evaluate.metrics import higher_is_better
 from heedful.evaluate.rows import Cell, read_rows, unique
 from heedful.evaluate.stats import SIGNIFICANCE
 from heedful.evaluate.summary import names, paired, score
 from heedful.run import Run
+from heedful.system.atomic import read_json
 
 
 @dataclass(frozen=True)

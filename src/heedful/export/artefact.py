@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import heedful
-from heedful.atomic import (
+from heedful.engines import base_of
+from heedful.errors import ExportError, HeedfulError
+from heedful.export import verify
+from heedful.export.folder import write_adapter, write_folder
+from heedful.export.gguf_file import write_gguf
+from heedful.export.job import Job
+from heedful.export.modelfile import write_modelfile
+from heedful.export.reference import Reference, refer
+from heedful.records import Conversation
+from heedful.report.card import adapter_base
+from heedful.reporter import Reporter
+from heedful.run import EXPORT_RECEIPT
+from heedful.system.atomic import (
     advice,
     beside,
     list_files,
@@ -23,19 +35,7 @@ from heedful.atomic import (
     sync_files,
     write_json,
 )
-from heedful.engines import base_of
-from heedful.errors import ExportError, HeedfulError
-from heedful.export import verify
-from heedful.export.folder import write_adapter, write_folder
-from heedful.export.gguf_file import write_gguf
-from heedful.export.job import Job
-from heedful.export.modelfile import write_modelfile
-from heedful.export.reference import Reference, refer
-from heedful.heap import give_back_pages
-from heedful.records import Conversation
-from heedful.report.card import adapter_base
-from heedful.reporter import Reporter
-from heedful.run import EXPORT_RECEIPT
+from heedful.system.heap import give_back_pages
 
 
 @dataclass(frozen=True)

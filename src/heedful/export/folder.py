@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from heedful import model as models
-from heedful.atomic import read_json, write_json
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
+from heedful.model import pretrained, saving
 from heedful.report.card import adapter_base, card
 from heedful.run import Run
+from heedful.system.atomic import read_json, write_json
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 CARD = "README.md"
@@ -21,11 +21,11 @@ CARD = "README.md"
 
 def write_folder(source: Path, encoder: Encoder, kind: str, content: Path) -> None:
     """Write a run's model, whose adapters were merged in fp32, cast to `kind`."""
-    model = models.load(str(source)).model.to(DTYPES[kind])
+    model = pretrained.load(str(source)).model.to(DTYPES[kind])
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         raise ExportError(f"The model has weights beyond what {kind} can hold.", "Choose --quantize bf16.")
-    model.generation_config = models.generation_config(encoder.tokenizer, encoder.stop_ids)
-    models.save(model, encoder.tokenizer, content, {PROMPT_RECEIPT: read_json(source / PROMPT_RECEIPT)})
+    model.generation_config = saving.generation_config(encoder.tokenizer, encoder.stop_ids)
+    saving.save(model, encoder.tokenizer, content, {PROMPT_RECEIPT: read_json(source / PROMPT_RECEIPT)})
     if (source / CARD).is_file():
         shutil.copyfile(source / CARD, content / CARD)
 
@@ -43,7 +43,7 @@ def write_adapter(run: Run, encoder: Encoder, content: Path) -> None:
     name = f"{base['name']} (must be supplied)" if "needed" in base else base["name"]
     write_json(described, read_json(described) | {"base_model_name_or_path": name})
     encoder.tokenizer.save_pretrained(content)
-    models.generation_config(encoder.tokenizer, encoder.stop_ids).save_pretrained(content)
+    saving.generation_config(encoder.tokenizer, encoder.stop_ids).save_pretrained(content)
     shutil.copyfile(run.model / PROMPT_RECEIPT, content / PROMPT_RECEIPT)
     if run.receipt_file.is_file():
         (content / CARD).write_text(card(run, adapter=True), encoding="utf-8")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heedful.atomic import changed_file, read_json
 from heedful.errors import ExportError, UsageError, typed
 from heedful.run import EXPORT_RECEIPT, Run, open_run
+from heedful.system.atomic import changed_file, read_json
 
 TIMEOUT = 60.0  # seconds without a byte from the hub
 # what the library raises at an answer that is no hub's

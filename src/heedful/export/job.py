@@ -10,7 +10,6 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from heedful import model as models
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError, Unfinished, UsageError, did_you_mean
@@ -18,6 +17,7 @@ from heedful.export.architectures import architecture_of
 from heedful.export.gguf_file import FILE_TYPES
 from heedful.export.modelfile import modelfile
 from heedful.export.vocabulary import vocabulary_of
+from heedful.model import pretrained
 from heedful.run import EXPORT_RECEIPT, Run
 
 FORMS = {"hf": ("bf16", "f16", "f32"), "gguf": ("f16", *FILE_TYPES), "ollama": ("f16", *FILE_TYPES)}  # default first
@@ -51,8 +51,8 @@ class Job:
     @cached_property
     def source(self) -> tuple[Encoder, PretrainedConfig]:
         """Open the run's tokenizer and settings; the prompt receipt is checked."""
-        tokenizer, config, _ = models.load_tokenizer(str(self.run.model))
-        return open_encoder(self.run.model, tokenizer, models.max_positions(config)), config
+        tokenizer, config, _ = pretrained.load_tokenizer(str(self.run.model))
+        return open_encoder(self.run.model, tokenizer, pretrained.max_positions(config)), config
 
 
 def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str | None, force: bool) -> Job:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from heedful.errors import ExportError
-from heedful.store import cache_home
+from heedful.system.store import cache_home
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
 INSTALL = (

@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from heedful import model as models
 from heedful.config import DataConfig
 from heedful.data import load_splits
 from heedful.encode.receipt import GOLDEN
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError, ExportError, ModelError, UsageError
 from heedful.generate.engine import Engine
-from heedful.heap import give_back_pages
+from heedful.model import pretrained
 from heedful.records import Conversation, Message, Sampling
 from heedful.reporter import Reporter
+from heedful.system.heap import give_back_pages
 
 QUESTIONS = 20
 ANSWER_TOKENS = 32  # of each answer are compared
@@ -76,7 +76,7 @@ def parts(data: DataConfig, reporter: Reporter) -> list[Sequence[Conversation]]:
 
 def refer(folder: Path, encoder: Encoder, parts: Sequence[Sequence[Conversation]]) -> Reference:
     """Let a folder's model answer the first questions that its template takes."""
-    engine = Engine(models.load(str(folder)).model, encoder)
+    engine = Engine(pretrained.load(str(folder)).model, encoder)
     engine.release()
     give_back_pages()
     rooms = (engine.positions - ANSWER_TOKENS, engine.positions - 1)  # the second for a template that takes nearly all
@@ -90,7 +90,7 @@ def refer(folder: Path, encoder: Encoder, parts: Sequence[Sequence[Conversation]
     completions = engine.generate([messages for messages, _ in asked], Sampling(ANSWER_TOKENS))
     del engine
     give_back_pages()
-    model = models.load(str(folder)).model  # the engine's copy of the weights has gone: never both
+    model = pretrained.load(str(folder)).model  # the engine's copy of the weights has gone: never both
     both = [*asked, *golden]
     reference = Reference([messages for messages, _ in both], [ids for _, ids in both], [], [])
     for (_, prompt), completion in zip(asked, completions, strict=True):

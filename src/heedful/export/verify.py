@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from heedful import model as models
 from heedful.encode.receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
@@ -31,6 +30,7 @@ from heedful.export.reference import (
     scores,
 )
 from heedful.export.vocabulary import as_llama_cpp
+from heedful.model import pretrained
 
 Receipt = dict[str, Any]
 MERGED, MERGED_SHARE = 1e-4, 1e-5  # of logits in fp32, adapters beside the base against adapters added into it;
@@ -77,7 +77,7 @@ def merged_as_adapter(reference: Reference, base: PreTrainedModel, adapter: Path
 
 def folder(reference: Reference, content: Path, kind: str) -> Receipt:
     """Read a Hugging Face folder back, and compare prompts and answers."""
-    return {**prompts(reference, reopened(content)), **answers(reference, models.load(str(content)).model, kind)}
+    return {**prompts(reference, reopened(content)), **answers(reference, pretrained.load(str(content)).model, kind)}
 
 
 def reopened(content: Path) -> Encoder:

@@ -19,7 +19,7 @@ from heedful.encode.borders import LLAMA3, QWEN2
 from heedful.encode.template import adds_bos
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
-from heedful.gguf_tokenizer import spaces
+from heedful.model.gguf_tokenizer import spaces
 
 _PLAIN_BYTES = ("ByteLevel", False)
 SPLITS: dict[tuple[Any, ...], str] = {  # what happens before merging -> llama.cpp's name of it

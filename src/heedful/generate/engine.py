@@ -26,7 +26,8 @@ from heedful.generate.row import Event, Row
 from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots
 from heedful.generate.text import TextStream
-from heedful.model import check_ids, max_positions
+from heedful.model.pretrained import max_positions
+from heedful.model.vocabulary import check_ids
 from heedful.records import Completion, Message, Sampling
 
 Prompt = str | Sequence[Message | Mapping[str, str]]  # a mapping holds `role` and `content`

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from heedful.causal import takes
 from heedful.generate.cache import attends_to_all, new_cache
 from heedful.generate.slots import fill_gaps
+from heedful.model.causal import takes
 
 CHUNK_TOKENS = 4096  # most tokens in one forward of `prefill`, which bounds its memory
 WORTH_SHARING = 8  # shorter equal beginnings are not worth a forward of their own

@@ -13,10 +13,10 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel
 
-from heedful.causal import REFUSALS, vocabulary_size
 from heedful.generate.decoder import Decoder
 from heedful.generate.forward import Apart, Padded, Recomputed, unbatched_logits
 from heedful.generate.slots import UNIT, Slots
+from heedful.model.causal import REFUSALS, vocabulary_size
 
 PROMPT = 3 * UNIT // 2  # tokens: more than one unit
 COMPANY = 37  # rows: more than the blocks that kernels like

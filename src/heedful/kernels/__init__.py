@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from heedful import machine, store
 from heedful.errors import RunError
+from heedful.system import machine, store
 
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]

@@ -12,14 +12,14 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heedful import __version__
-from heedful.atomic import atomic_write, read_json
-from heedful.catalogue import CATALOGUE, Entry
+from heedful.model.catalogue import CATALOGUE, Entry
 from heedful.report import facts as told
 from heedful.report.facts import Facts
 from heedful.report.labels import counted, label
 from heedful.report.receipt import truncated
 from heedful.report.scores import on_rows, score_table, verdict
 from heedful.run import Run
+from heedful.system.atomic import atomic_write, read_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHARES = {"train": "learned from", "validation": "for the validation loss", "test": "for the scores"}

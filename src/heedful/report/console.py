@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from heedful import streams
+from heedful.system import streams
 
 WIDE = 160  # columns in a pipe or a file, where no terminal cuts a table
 

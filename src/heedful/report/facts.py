@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.atomic import read_json
 from heedful.config import Config
 from heedful.errors import RunError, typed
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import say
 from heedful.run import Results, Run, holds_run
 from heedful.settings import changed, differences, override
+from heedful.system.atomic import read_json
 
 Lines = list[tuple[str, str]]
 # Not repeated as --set by the command that reproduces a run: it names the data, and each machine fits batch_tokens.

@@ -18,7 +18,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heedful import __version__
-from heedful.atomic import atomic_write
 from heedful.data.datamap import KINDS, LIMITS, losses_in_words
 from heedful.data.row_losses import RowLosses
 from heedful.report import facts as told
@@ -32,6 +31,7 @@ from heedful.report.receipt import data_lines, encoding_lines
 from heedful.report.scores import NAMES, figures, further, score_table, stop_health, verdict
 from heedful.run import Run, slug
 from heedful.settings import dump_config
+from heedful.system.atomic import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.atomic import atomic_write
+from heedful.system.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

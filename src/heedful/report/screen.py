@@ -19,7 +19,7 @@ from heedful.report.console import err as err
 from heedful.report.console import out as out
 from heedful.report.labels import counted
 from heedful.report.receipt import data_lines, encoding_lines
-from heedful.streams import knows_unicode
+from heedful.system.streams import knows_unicode
 
 LINES_AN_ANSWER = 6  # of the table of answers
 

@@ -17,11 +17,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from heedful.atomic import write_json
 from heedful.clean import is_unicode
 from heedful.data.turns import check_turns, message
 from heedful.errors import DataError, RunError, UsageError, typed
 from heedful.run import Run, open_run
+from heedful.system.atomic import write_json
 
 _TABLE = """CREATE TABLE IF NOT EXISTS feedback (
     id TEXT PRIMARY KEY, given TEXT NOT NULL, model TEXT NOT NULL, messages TEXT NOT NULL, answer TEXT NOT NULL,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from heedful.errors import HeedfulError
-from heedful.store import cache_home
+from heedful.system.store import cache_home
 
 FENCE = '"""'
 

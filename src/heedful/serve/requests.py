@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from heedful.causal import vocabulary_size
 from heedful.errors import HeedfulError
 from heedful.generate.engine import Engine
 from heedful.generate.row import Row
+from heedful.model.causal import vocabulary_size
 from heedful.records import COLDEST, Sampling
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, refused

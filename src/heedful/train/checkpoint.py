@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from heedful.atomic import MANIFEST, changed_file, list_files, remove_leftovers, whole_folder
 from heedful.errors import RunError
 from heedful.records import Progress
+from heedful.system.atomic import MANIFEST, changed_file, list_files, remove_leftovers, whole_folder
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2  # checkpoints that stay: the newest, and one to go back to should that be damaged

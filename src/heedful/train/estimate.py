@@ -15,12 +15,12 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heedful.causal import takes, vocabulary_size
 from heedful.config import Config, TrainConfig
 from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
-from heedful.model import adapted
+from heedful.model.adapters import adapted
+from heedful.model.causal import takes, vocabulary_size
 from heedful.settings import override
 from heedful.train.loss import NODES
 from heedful.train.precision import DTYPES, Precision, resolve

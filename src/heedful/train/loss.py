@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import kernels
-from heedful.causal import takes
+from heedful.model.causal import takes
 from heedful.records import Batch, SupervisedTokens
 
 NODES = 64  # whose logits are handled together

@@ -6,8 +6,8 @@ import shutil
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from heedful.atomic import beside
 from heedful.records import Progress
+from heedful.system.atomic import beside
 from heedful.train import checkpoint
 from heedful.train.budget import Costs
 

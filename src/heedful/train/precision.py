@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from heedful import machine, store
 from heedful.config import TrainConfig
 from heedful.errors import RunError, UsageError
+from heedful.system import machine, store
 
 PAYS = 1.25  # times the speed of fp32, which rounds less
 TIMES = 3

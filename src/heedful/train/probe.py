@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful.causal import REFUSALS, tolerance, vocabulary_size
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
+from heedful.model.causal import REFUSALS, tolerance, vocabulary_size
 from heedful.records import TokenizedExample
 from heedful.train.attention import TREE, forget_masks
 from heedful.train.loss import logits_at

@@ -25,10 +25,10 @@ from accelerate.state import PartialState
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from heedful import machine
 from heedful.config import TrainConfig
 from heedful.errors import Follow, RunError, UsageError, reason_of
-from heedful.launch import Launch, launched
+from heedful.system import machine
+from heedful.system.launch import Launch, launched
 from heedful.train import signals
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once

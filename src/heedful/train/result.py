@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from heedful import model as models
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
-from heedful.heap import give_back_pages
+from heedful.model import pretrained, saving
+from heedful.model.adapters import adapt, merge
+from heedful.model.vocabulary import fit_vocabulary
+from heedful.system.heap import give_back_pages
 from heedful.train import checkpoint
 from heedful.train.session import Session
 
@@ -32,8 +34,8 @@ def write_model(session: Session, before: Callable[[], None] = lambda: None) -> 
     model = _tuned(session, masters)
     tokenizer, encoder = session.tokenizer, session.ready.encoder
     tokenizer.chat_template = encoder.template.source
-    model.generation_config = models.generation_config(tokenizer, encoder.stop_ids)
-    models.save(model, tokenizer, run.model, {PROMPT_RECEIPT: prompt_receipt(encoder)}, before)
+    model.generation_config = saving.generation_config(tokenizer, encoder.stop_ids)
+    saving.save(model, tokenizer, run.model, {PROMPT_RECEIPT: prompt_receipt(encoder)}, before)
     checkpoint.prune(run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
 
@@ -62,16 +64,16 @@ def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedMode
         if model.dtype == torch.bfloat16 and not learner.sharded:
             for weight in model.parameters():  # the narrow base has done its work, and makes room for the wide one
                 weight.data = weight.data.new_empty(0)
-        loaded = models.load(session.origin, config.model.dropout)
-        models.fit_vocabulary(loaded, session.tokenizer)
-        model = models.adapt(loaded.model, config.train) if lora else loaded.model
+        loaded = pretrained.load(session.origin, config.model.dropout)
+        fit_vocabulary(loaded, session.tokenizer)
+        model = adapt(loaded.model, config.train) if lora else loaded.model
     parameters = dict(model.named_parameters())
     for name, master in masters.items():
         parameters[name].data = master
     if lora:
         model.peft_config["default"].base_model_name_or_path = session.origin
-        with models.written_whole(session.run.adapter) as folder:
+        with saving.written_whole(session.run.adapter) as folder:
             # peft would ask the base's hub whether they grew, were it not told that no embeddings are to be saved
             model.save_pretrained(folder, save_embedding_layers=False)
-        model = models.merge(model)
+        model = merge(model)
     return model

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from heedful.address import redacted
-from heedful.atomic import read_json
 from heedful.errors import RunError, UsageError
 from heedful.records import Progress
 from heedful.run import MOVED
+from heedful.system.atomic import read_json
 from heedful.train import checkpoint
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.loop import total_steps

@@ -11,18 +11,21 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from heedful import model as models
-from heedful.atomic import remove_leftovers, write_json
-from heedful.catalogue import from_anywhere
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError, UsageError
-from heedful.heap import keep_freed_pages
-from heedful.model import Loaded
+from heedful.model import pretrained
+from heedful.model.adapters import adapt
+from heedful.model.catalogue import from_anywhere
+from heedful.model.pretrained import Loaded
+from heedful.model.vocabulary import check_ids, fit_vocabulary
+from heedful.model.weights import check_written
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run, holds_run
 from heedful.settings import override
+from heedful.system.atomic import remove_leftovers, write_json
+from heedful.system.heap import keep_freed_pages
 from heedful.train import checkpoint
 from heedful.train.budget import Budget, Costs, total_at
 from heedful.train.display import Bar, Display
@@ -34,7 +37,6 @@ from heedful.train.precision import dtype_of, resolve
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
-from heedful.weights import check_written
 
 LOOKED_AT = 100  # rows, for tokens that the template writes and the model does not have
 
@@ -55,13 +57,13 @@ class Session:
         self.run, self.config, self.ready, self.display = run, config, ready, display
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, from_anywhere(loaded.origin)
-        added = models.fit_vocabulary(loaded, self.tokenizer)
+        added = fit_vocabulary(loaded, self.tokenizer)
         check(config, ready)
         check_written(model, added, config.model.name)
-        models.check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
-        self.base_hash = models.fingerprint(model)
+        check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
+        self.base_hash = pretrained.fingerprint(model)
         collator = make_collator(config, ready.encoder, self._layout(model))
-        model = models.adapt(model, config.train) if config.train.method == "lora" else model
+        model = adapt(model, config.train) if config.train.method == "lora" else model
         self.learner = Learner(model, collator, config.train, total_steps(len(ready.train), config.train), ranks)
         self.learner.on_less_memory = self._say_less_memory
         self.ranks = self.learner.ranks
@@ -274,7 +276,7 @@ class Session:
 def load_model(config: Config, name: str) -> Loaded:
     """Load the model to be trained, by its name as it reads from here; in 4 bits where train.quantize says so."""
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
-    return models.load(name, config.model.dropout, nf4)
+    return pretrained.load(name, config.model.dropout, nf4)
 
 
 def check_machine(config: TrainConfig, ranks: Ranks) -> None:

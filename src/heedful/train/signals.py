@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from heedful import launch
+from heedful.system import launch
 
 
 @dataclass

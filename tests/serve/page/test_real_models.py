@@ -9,8 +9,8 @@ from tests.models import tiny_model
 from tests.serve.page.pages import Open
 
 import heedful
-from heedful.catalogue import CATALOGUE, wheel_file
 from heedful.generate.engine import Engine
+from heedful.model.catalogue import CATALOGUE, wheel_file
 from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.app import create_app

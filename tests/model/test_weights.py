@@ -12,12 +12,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tests.models import byte_tokenizer, folder_of, plain_tokenizer, tiny_model
 from transformers import PreTrainedModel
 
 import heedful
 from heedful.errors import ModelError
-from heedful.model import load
-from tests.models import byte_tokenizer, folder_of, plain_tokenizer, tiny_model
+from heedful.model.pretrained import load
 
 
 def without(folder: Path, *names: str) -> Path:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.export.runs import make_run
+from tests.models import byte_tokenizer, tiny_model, trained_tokenizer
+from tests.train.sessions import session
 
-from heedful import model, pipeline
+from heedful import pipeline
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ExportError, ModelError
 from heedful.export.gguf_file import write_gguf
-from heedful.from_gguf import convert_gguf
+from heedful.model import saving
+from heedful.model.from_gguf import convert_gguf
 from heedful.train.result import write_model
-from tests.export.runs import make_run
-from tests.models import byte_tokenizer, tiny_model, trained_tokenizer
-from tests.train.sessions import session
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
@@ -84,5 +85,5 @@ def test_what_helps_where_weights_cannot_be_written_is_told(
         pipeline.export(run, out=place)
     assert str(refused.value) == f"Cannot write {place}: {os.strerror(number)}. {fix}, or choose another --out."
     with pytest.raises(ModelError) as failed:
-        model.save(tiny_model("llama"), byte_tokenizer(), place)
+        saving.save(tiny_model("llama"), byte_tokenizer(), place)
     assert str(failed.value) == f"Cannot write the model to {place}: {os.strerror(number)}. {fix}."

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from heedful import store
-from heedful.atomic import atomic_write, beside, remove_leftovers, whole_folder
 from tests.train.sessions import session
+
+from heedful.system import store
+from heedful.system.atomic import atomic_write, beside, remove_leftovers, whole_folder
 
 Events = list[tuple[str, str]]
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models import VOCABULARY, byte_tokenizer, folder_of, tiny_model
+from tests.train.test_loss import collator, rows_that_share
 from transformers import PreTrainedModel
 
 import heedful
 from heedful.config import TrainConfig
 from heedful.errors import ModelError
-from heedful.model import load
+from heedful.model.pretrained import load
 from heedful.train.learner import Learner
 from heedful.train.probe import tree_is_exact
-from tests.models import VOCABULARY, byte_tokenizer, folder_of, tiny_model
-from tests.train.test_loss import collator, rows_that_share
 
 _WIDE: dict[str, Any] = {
     "hidden_size": 32,

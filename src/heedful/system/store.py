@@ -26,8 +26,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.atomic import MANIFEST, advice, is_closed, list_files, sha256, sync_files, write_json
 from heedful.errors import RunError
+from heedful.system.atomic import MANIFEST, advice, is_closed, list_files, sha256, sync_files, write_json
 
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
 OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept

@@ -109,7 +109,7 @@ def test_a_traceback_changes_no_exit_code(end: str, code: int, last: str) -> Non
 
 WATCHED = """
 from heedful import cli
-from heedful import streams
+from heedful.system import streams
 from heedful.report import screen
 from heedful.report.console import err
 from heedful.serve.chat import Talk

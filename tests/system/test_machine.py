@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heedful import machine
+from heedful.system import machine
 
 MIB = 2**20
 

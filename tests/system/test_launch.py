@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.processes import heedful
+from tests.train.launcher import Launcher
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from heedful.cli import VERBS, main
-from heedful.launch import launched
+from heedful.system.launch import launched
 from heedful.train.ranks import single_rank
-from tests.processes import heedful
-from tests.train.launcher import Launcher
 
 WHOLE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 

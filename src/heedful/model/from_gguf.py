@@ -18,12 +18,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from heedful import streams
-from heedful.atomic import sha256
-from heedful.catalogue import pinned
 from heedful.errors import ModelError, UsageError, loading
-from heedful.gguf_tokenizer import TAKE, convert_tokenizer
-from heedful.store import kept
+from heedful.model.catalogue import pinned
+from heedful.model.gguf_tokenizer import TAKE, convert_tokenizer
+from heedful.system import streams
+from heedful.system.atomic import sha256
+from heedful.system.store import kept
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

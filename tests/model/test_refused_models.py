@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from tests.models import byte_tokenizer, folder_of, gapped_tokenizer, tiny_model
 
 from heedful.errors import ModelError
-from heedful.model import (
-    load,
-    load_tokenizer,
-    save,
-)
-from tests.models import byte_tokenizer, folder_of, gapped_tokenizer, tiny_model
+from heedful.model.pretrained import load, load_tokenizer
+from heedful.model.saving import save
 
 
 def test_code_that_comes_with_a_model_is_refused(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.data.made_rows import questions
 
-from heedful import store
-from heedful.catalogue import works_offline
 from heedful.data import load_splits
 from heedful.errors import RunError
-from tests.data.made_rows import questions
+from heedful.model.catalogue import works_offline
+from heedful.system import store
 
 
 def test_what_nobody_opened_for_long_is_removed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.export.runs import needs_llama_cpp
+from tests.model.test_from_gguf import written
+from tests.models import SPECIAL, begun_with_a_space, sentencepiece_tokenizer, trained_tokenizer
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from heedful.errors import ModelError
 from heedful.export import llama_cpp, vocabulary
-from heedful.model import load
-from tests.export.runs import needs_llama_cpp
-from tests.models import SPECIAL, begun_with_a_space, sentencepiece_tokenizer, trained_tokenizer
-from tests.test_from_gguf import written
+from heedful.model.pretrained import load
 
 CONTROL = ("<｜User｜>", "<a b>")
 USER_DEFINED = ("你好", "<tool call>", "  ")

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.models import tiny_model, trained_tokenizer
 from transformers import AutoModelForCausalLM
 
-from heedful import from_gguf
-from heedful.atomic import sha256
 from heedful.commands.models import pull
 from heedful.config import EncodeConfig
 from heedful.encode.tokenise import build_encoder
 from heedful.errors import RunError, UsageError
 from heedful.export.gguf_file import write_gguf
-from heedful.model import (
-    fingerprint,
-    load,
-)
-from tests.models import tiny_model, trained_tokenizer
+from heedful.model import from_gguf
+from heedful.model.pretrained import fingerprint, load
+from heedful.system.atomic import sha256
 
 
 @pytest.fixture

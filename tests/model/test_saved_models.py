@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models import folder_of, plain_tokenizer, tiny_model
 
 import heedful
-from heedful import weights
 from heedful.errors import ModelError
-from heedful.model import load, load_tokenizer
-from tests.models import folder_of, plain_tokenizer, tiny_model
+from heedful.model import weights
+from heedful.model.pretrained import load, load_tokenizer
 
 LONG = 512  # tokens
 

@@ -1,0 +1,1 @@
+"""Any causal language model and its tokenizer: found, loaded, checked, adapted, saved."""
