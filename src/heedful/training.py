@@ -32,6 +32,7 @@ from heedful.settings import Settings, leaves, override
 from heedful.system import machine
 from heedful.system.atomic import write_json
 from heedful.system.heap import give_back_pages
+from heedful.train import deadline
 from heedful.train.estimate import fit_to_memory
 from heedful.train.precision import resolve
 from heedful.train.ranks import Ranks, join_ranks
@@ -95,7 +96,7 @@ def _train_and_write(
     if resume:
         restore(session)
     if budget is not None:
-        session.fit_into(budget, started)
+        deadline.fit_into(session, budget, started)
     session.begin()
     if ranks.is_leader:
         may_settle = (*FITTED, *(BUDGETED if budget is not None else ()))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from heedful.model.adapters import adapt
 from peft import PeftModel
 from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import session
@@ -14,6 +13,7 @@ from tests.train.sessions import session
 from heedful.config import TrainConfig
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.errors import RunError
+from heedful.model.adapters import adapt
 from heedful.model.pretrained import load
 from heedful.settings import load_config
 from heedful.train.estimate import estimate

@@ -15,7 +15,8 @@ from heedful.errors import UsageError
 from heedful.settings import dump_config, load_config
 from heedful.system.atomic import read_json
 from heedful.train import learner
-from heedful.train.budget import Budget, Costs, total_at
+from heedful.train.budget import Budget, Costs
+from heedful.train.deadline import fit_into, total_at
 
 TRAIN = load_config(None, {"train.evaluate_every": 4, "train.save_every": 10, "train.batch_size": 4}).train
 
@@ -68,7 +69,7 @@ def short(path: Path, screen: Screen | None = None, *settings: str):  # type: ig
 
 def begin(path: Path, screen: Screen, seconds: float):  # type: ignore[no-untyped-def]
     made = short(path, screen)
-    made.fit_into(seconds, time.perf_counter())
+    fit_into(made, seconds, time.perf_counter())
     made.begin()
     return made
 
@@ -104,7 +105,7 @@ def test_a_run_killed_while_it_measures_leaves_its_name_free(
 
 def test_a_run_killed_before_it_began_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     fitted = short(tmp_path)
-    fitted.fit_into(1e6, time.perf_counter())
+    fit_into(fitted, 1e6, time.perf_counter())
     with claim_folder(fitted.run, resume=False):
         fitted.begin()
     assert read_json(fitted.run.budget_file) == {"0": fitted.learner.steps}

@@ -17,6 +17,7 @@ from tests.train.test_budget import begin, short
 from heedful.records import StepMetrics
 from heedful.settings import load_config
 from heedful.system.atomic import read_json, write_json
+from heedful.train import deadline
 from heedful.train.loop import total_steps
 from heedful.train.ranks import Ranks
 from heedful.train.resume import restore
@@ -25,7 +26,7 @@ from heedful.train.session import Session
 KEPT = ("epochs", "max_steps", "evaluate_every")
 
 
-def shortened(path: Path, lost_after: int | None = None, decide: Any = Session.decide):  # type: ignore[no-untyped-def]
+def shortened(path: Path, lost_after: int | None = None, decide: Any = deadline.decide):  # type: ignore[no-untyped-def]
     """Train with a total that falls from 12 to 9 after step 5."""
 
     def during(metrics: StepMetrics) -> None:
@@ -36,7 +37,7 @@ def shortened(path: Path, lost_after: int | None = None, decide: Any = Session.d
 
     made = begin(path, Screen(during), 1e6)
     made.budget.look = lambda config, rows, done, total, seconds: total  # type: ignore[union-attr]
-    made.decide(0, 12)
+    deadline.decide(made, 0, 12)
     made.fit()
     return made
 
@@ -87,7 +88,7 @@ def test_a_kill_while_a_total_is_written_down_does_not_undo_it(tmp_path: Path, m
 
     def decide(made: Session, step: int, total: int) -> None:
         with killed_after(1, monkeypatch):
-            made.decide(step, total)
+            deadline.decide(made, step, total)
 
     with pytest.raises(KeyboardInterrupt):
         shortened(tmp_path / "killed", decide=decide)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from heedful.model.adapters import adapt
 from tests.models import tiny_model
 
 from heedful import pipeline
 from heedful.config import TrainConfig
 from heedful.errors import UsageError
 from heedful.model import pretrained
+from heedful.model.adapters import adapt
 from heedful.settings import load_config
 from heedful.train import gpu
 from heedful.train.estimate import estimate

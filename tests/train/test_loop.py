@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from heedful.model.saving import save
 from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import Screen, log, session
 
@@ -17,6 +16,7 @@ from heedful.encode.order import Order
 from heedful.engines import base_of, open_tuned
 from heedful.errors import RunError
 from heedful.model.pretrained import load
+from heedful.model.saving import save
 from heedful.records import Progress
 from heedful.settings import load_config
 from heedful.system.atomic import write_json

@@ -218,7 +218,6 @@ def test_the_probe_sees_models_that_go_by_the_row(
 
 def test_asking_for_some_logits_survives_mixed_precision_and_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
     from heedful.model.adapters import adapt
-
     from heedful.model.causal import takes
 
     monkeypatch.setattr(precision, "native_bf16", lambda: True)

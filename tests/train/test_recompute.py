@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from heedful.model.adapters import adapt
 from tests.models import tiny_model
 from tests.train.test_loss import collator, rows_that_share
 
 from heedful.config import TrainConfig
 from heedful.errors import ModelError
+from heedful.model.adapters import adapt
 from heedful.train.attention import TREE
 from heedful.train.learner import Learner
 

@@ -1,8 +1,4 @@
-"""A training that ends on time: what its parts cost here, and how many updates therefore fit.
-
-The totals that were decided are kept as {step: total from that step on} in the run's budget.json. The learning rate is
-a function of step and total, so a resumed run that follows the same totals is the same run bit for bit.
-"""
+"""A training that ends on time: what its parts cost here, and how many updates therefore fit."""
 
 from __future__ import annotations
 
@@ -84,11 +80,6 @@ class Budget:
         if abs(miss) < TOLERATED * self.seconds:
             return total
         return max(done + 1, self.fit(config, rows, done))
-
-
-def total_at(totals: dict[int, int], step: int) -> int:
-    """Return the total that counts from `step` on."""
-    return totals[max(start for start in totals if start <= step)]
 
 
 def _due(done: int, steps: int, every: int) -> int:

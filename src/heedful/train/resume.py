@@ -11,7 +11,7 @@ from heedful.errors import RunError, UsageError
 from heedful.records import Progress
 from heedful.run import MOVED
 from heedful.system.atomic import read_json
-from heedful.train import checkpoint
+from heedful.train import checkpoint, deadline
 from heedful.train.checkpoint import Checkpoint
 from heedful.train.loop import total_steps
 from heedful.train.session import Session
@@ -41,26 +41,9 @@ def restore(session: Session) -> None:
             "Leave train.epochs and train.max_steps as they were, or raise them.",
         )
     if totals:
-        _follow_budget(session, before)
+        deadline.resume(session, before)
     if session.progress.step:
         session.learner.load(found.weights if found else {}, found.moments if found else {})
-
-
-def _follow_budget(session: Session, before: int) -> None:
-    """Take up what a budget decided; `before` is the length that the run's settings tell, without those asked for now.
-
-    Where a kill came before the settings told of the last decision, no checkpoint had reached its step. Any other
-    length in the settings was asked for, now or of an earlier version, which kept it there alone: it counts from here.
-    """
-    totals, step, asked = session.totals, session.progress.step, session.learner.steps
-    latest = max(totals)
-    if asked == totals[latest]:
-        return
-    if asked == before and step < latest:
-        session.settle({"train.max_steps": totals[latest]})
-    else:
-        session.totals = {start: total for start, total in totals.items() if start < step} | {step: asked}
-        session.write_totals()  # before the settings: a kill between leaves it to be asked for again
 
 
 def _newest(session: Session) -> Checkpoint | None:

@@ -1,10 +1,9 @@
-"""One training of one run: its state, and what the loop asks of it: validate, save, keep to a budget, speak."""
+"""One training of one run: its state, and what the loop asks of it: validate, save, speak."""
 
 from __future__ import annotations
 
 import glob
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -14,7 +13,7 @@ from transformers import PreTrainedModel
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
-from heedful.errors import RunError, UsageError
+from heedful.errors import RunError
 from heedful.model import pretrained
 from heedful.model.adapters import adapt
 from heedful.model.catalogue import from_anywhere
@@ -24,15 +23,14 @@ from heedful.model.weights import check_written
 from heedful.records import Progress, StepMetrics, TokenizedExample
 from heedful.run import Run, holds_run
 from heedful.settings import override
-from heedful.system.atomic import remove_leftovers, write_json
+from heedful.system.atomic import remove_leftovers
 from heedful.system.heap import keep_freed_pages
-from heedful.train import checkpoint
-from heedful.train.budget import Budget, Costs, total_at
+from heedful.train import checkpoint, deadline
+from heedful.train.budget import Budget, Costs
 from heedful.train.display import Bar, Display
 from heedful.train.gpu import check_gpu
 from heedful.train.learner import Learner
-from heedful.train.loop import Group, epoch_of, evaluate_every, fit, total_steps, upcoming
-from heedful.train.pace import measure, tokens_per_update
+from heedful.train.loop import Group, epoch_of, fit, total_steps, upcoming
 from heedful.train.precision import dtype_of, resolve
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
@@ -92,27 +90,11 @@ class Session:
                 remove_leftovers(folder.parent, glob.escape(folder.name))
             self.ranks.note_begun(self.run.path)
             self.run.write_config(self.config)
-            self.write_totals()
-
-    def fit_into(self, seconds: float, started: float) -> None:
-        """Shorten the run, and its schedule: its model is written `seconds` after `started` (in `perf_counter`)."""
-        train, rows, most = self.config.train, len(self.ready.train), self.learner.steps
-        self.costs = measure(self)
-        self.budget = Budget(seconds, started + seconds, self.costs, most)
-        steps = self.budget.fit(train, rows, 0)
-        if steps == 0:
-            need = time.perf_counter() - started + self.costs.remaining(train, rows, 0, 1)
-            raise UsageError(
-                f"The budget of {seconds:.0f} s is too short: loading, one step and saving take {need:.0f} s here.",
-                "Give a longer --budget.",
-            )
-        speed = tokens_per_update(self) / self.costs.step
-        self.display.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
-        self.decide(0, steps)
+            deadline.write_totals(self)
 
     def fit(self) -> int:
         """Train to the end, or until a signal on any rank; give the signal or 0."""
-        self._follow_totals(self.progress.step)
+        deadline.take_up(self, self.progress.step)
         if self.progress.step >= self.learner.steps or self.is_stale:
             return 0
         with self.display.bar(self.learner.steps, self.progress.step) as self.bar, listen() as self.stop:
@@ -126,14 +108,8 @@ class Session:
             self.row_losses.keep(epoch, rows, nll, tokens)
 
     def follow(self, metrics: StepMetrics) -> None:
-        """Keep to the budget after an update, or to what an earlier one decided, and show the update."""
-        self._follow_totals(metrics.step)
-        if self.budget is not None:
-            train, rows, total = self.config.train, len(self.ready.train), self.learner.steps
-            wanted = self.budget.look(train, rows, metrics.step, total, metrics.seconds)
-            if wanted != total:
-                self.display.say(f"step {metrics.step}: {wanted} steps in all keep the budget.")
-                self.decide(metrics.step, wanted)
+        """Keep to a budget after an update, and show the update."""
+        deadline.keep(self, metrics)
         self.bar.total = self.learner.steps
         self.bar.step(metrics)
 
@@ -178,20 +154,6 @@ class Session:
         if self.ranks.is_leader and holds_run(self.run):
             self.run.write_config(self.config)
 
-    def decide(self, step: int, total: int) -> None:
-        """Train `total` steps, from `step` on; the decision is kept for whoever resumes the run.
-
-        The totals are written first: one that the settings do not tell yet is taken up by `restore`.
-        """
-        self.totals[step] = self.learner.steps = total
-        self.write_totals()
-        self.settle({"train.max_steps": total, "train.evaluate_every": evaluate_every(total, self.config.train)})
-
-    def write_totals(self) -> None:
-        """Keep what a budget decided, once the run has begun."""
-        if self.totals and self.ranks.is_leader and holds_run(self.run):
-            write_json(self.run.budget_file, self.totals)
-
     def groups(self, start: Progress) -> Iterator[Group]:
         """Return the groups of all epochs, from `start` on."""
         return upcoming(self.ready.order, start, self.config.train.epochs)
@@ -212,11 +174,6 @@ class Session:
             )
             return "padded"
         return layout
-
-    def _follow_totals(self, step: int) -> None:
-        """Take the total that was decided to count from `step` on."""
-        if self.budget is None and self.totals:
-            self.learner.steps = total_at(self.totals, step)
 
     def _validate(self, progress: Progress) -> bool:
         event: dict[str, Any] = {
