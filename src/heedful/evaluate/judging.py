@@ -45,35 +45,9 @@ def judge_run(
     the same call goes on from there.
     """
     rows, scored = _answered(results, rows), read_rows(results.scores_file)
-    models = list(scored[0].cells)
-    again = f"Run {scoring(results.path)} again."
-    stored = zip(rows, read_json(results.responses_file, again), strict=True)
-    judged = [
-        Judged(
-            str(row.place),
-            turns_in_words(row.prompt),
-            row.answer,
-            {model: told[response_key(model)] for model in models},
-        )
-        for row, told in stored
-    ]
-    pairs = by != "grade" and {"base", "tuned"} <= set(models)
-    apart = sum(row.answers["base"] != row.answers["tuned"] for row in judged) if pairs else 0
-    questions = len(rows) * len(models) * (by != "pairs") + 2 * apart
-    verdicts: dict[str, Verdicts] = {}
-    replies = Replies(judge, results.judge_file)
-    try:
-        with reporter.count(f"Asking {judge.model} about the answers", questions) as replies.on_done:
-            if by != "pairs":
-                verdicts["judge_score"] = grade(judged, replies)
-            if pairs:
-                verdicts["judge_wins"] = choose(judged, "base", "tuned", replies)
-    except KeyboardInterrupt:
-        if kept := replies.kept():
-            reporter.say(kept)
-        raise
+    verdicts = _ask(_judged(results, rows, list(scored[0].cells)), by, Replies(judge, results.judge_file), reporter)
     scored = with_verdicts(scored, verdicts)
-    before = read_json(results.evaluation_file, again)
+    before = read_json(results.evaluation_file, _again(results))
     result: dict[str, Any] = before | {"judge": {"rows": len(rows), "models": {}, "paired": {}}}
     result |= evaluation(scored, before["decides"])
     result["judge"] |= {"url": redacted(judge.url), "model": judge.model, **_told(verdicts)}
@@ -82,6 +56,44 @@ def judge_run(
     write_rows(results.scores_file, scored)
     write_json(results.evaluation_file, result)
     return result
+
+
+def _judged(results: Results, rows: Sequence[Conversation], models: Sequence[str]) -> list[Judged]:
+    """Return the texts that the judge is to see: each row's, with the models' stored answers."""
+    stored = zip(rows, read_json(results.responses_file, _again(results)), strict=True)
+    return [
+        Judged(
+            str(row.place),
+            turns_in_words(row.prompt),
+            row.answer,
+            {model: told[response_key(model)] for model in models},
+        )
+        for row, told in stored
+    ]
+
+
+def _again(results: Results) -> str:
+    return f"Run {scoring(results.path)} again."
+
+
+def _ask(rows: Sequence[Judged], by: JudgeBy, replies: Replies, reporter: Reporter) -> dict[str, Verdicts]:
+    """Ask for a grade of every answer, for a choice between base and tuned, or for both."""
+    models = rows[0].answers.keys()
+    pairs = by != "grade" and {"base", "tuned"} <= models
+    apart = sum(row.answers["base"] != row.answers["tuned"] for row in rows) if pairs else 0
+    questions = len(rows) * len(models) * (by != "pairs") + 2 * apart
+    verdicts: dict[str, Verdicts] = {}
+    try:
+        with reporter.count(f"Asking {replies.endpoint.model} about the answers", questions) as replies.on_done:
+            if by != "pairs":
+                verdicts["judge_score"] = grade(rows, replies)
+            if pairs:
+                verdicts["judge_wins"] = choose(rows, "base", "tuned", replies)
+    except KeyboardInterrupt:
+        if kept := replies.kept():
+            reporter.say(kept)
+        raise
+    return verdicts
 
 
 def _useless(told: dict[str, Any]) -> RunError:
