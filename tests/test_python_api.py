@@ -6,6 +6,8 @@ import inspect
 import pydoc
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import torch
 
 import heedful
 from heedful import pipeline
+from heedful.begin import claim_folder
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine, RunningBatch
 from heedful.records import Message, Sampling
+from heedful.run import Run
 from tests.generate.conftest import shared_engine
 
 SHORT = Sampling(max_tokens=3)
@@ -91,6 +95,9 @@ UNTAKEN: dict[str, tuple[Callable[[Engine], Any], str]] = {
     "sampling": (lambda engine: engine.generate(["x"], {"max_tokens": 3}), r"\(dict\) is not a Sampling. Give a"),
     "samplings": (lambda engine: engine.generate(["x"], [SHORT, SHORT]), "2 samplings were given for 1 prompts"),
     "no batch": (lambda engine: engine.generate(["x"], batch_size=0), "batch_size=0 answers nothing"),
+    "a generator": (lambda engine: engine.generate(text for text in "ab"), r"\(generator\)\. Write \[\.\.\.\] or list"),  # type: ignore[arg-type]
+    "a set": (lambda engine: engine.generate({"a", "b"}), r"takes a list of prompts, and got {.* \(set\)"),  # type: ignore[arg-type]
+    "nothing": (lambda _: heedful.generate("no such model", None), r"got None \(NoneType\)"),  # type: ignore[arg-type]
     "rows to check": (
         lambda _: heedful.check([{"instruction": "a"}]),
         "data must be a name or a path, not of type list.",
@@ -155,3 +162,24 @@ def test_a_training_goes_on_from_the_run_that_another_gave(tiny_folder: Path, ro
 def test_what_is_no_name_of_a_run_is_refused(verb: Callable[[Any], Any]) -> None:
     with pytest.raises(UsageError, match=r"A run or a model must be a name or a path, not of type int\."):
         verb(5)
+
+
+def test_one_training_at_a_time_draws_the_processs_random_numbers(
+    tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two would take each other's; the refused one leaves nothing behind, and may train afterwards."""
+
+    def train(name: str) -> Run:
+        settings = {"train.max_steps": 1, "evaluate.after_training": False}
+        return heedful.train(rows_file, model=str(tiny_folder), settings=settings, out=tmp_path / name)
+
+    def meanwhile(run: Run, resume: bool) -> AbstractContextManager[None]:
+        with ThreadPoolExecutor() as pool, pytest.raises(UsageError, match="Another training is going on"):
+            pool.submit(train, "second").result()
+        return claim_folder(run, resume)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("heedful.training.claim_folder", meanwhile)
+        train("first")
+    assert not (tmp_path / "second").exists()
+    assert train("second").has_model

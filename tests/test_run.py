@@ -15,7 +15,6 @@ import pytest
 
 from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
-from heedful.provenance import provenance
 from heedful.run import Run, lock, make_directory, open_run
 from heedful.system.atomic import atomic_write, read_json, replace_directory, whole_folder, write_json
 
@@ -36,15 +35,6 @@ def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Pa
     for settings, epochs in (([], 3), (["train.epochs=2"], 2)):  # 2 is the default
         _, tree = resolve_run(configure(None, settings, "rows.json", "gpt2"), run.path, True)
         assert tree == run.config({"train.epochs": epochs}).model_dump(mode="json")
-
-
-def test_a_run_that_begins_anew_elsewhere_still_tells_where_its_names_were_typed(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    assert provenance(run, 0, {"asked": {}})["folder"] == os.getcwd()
-    write_json(run.provenance_file, {"folder": "/a", "asked": {"train.max_steps": None}, "updates": 3})
-    assert run.updates_in_model() is None  # the model is gone
-    again = provenance(run, 0, {})
-    assert (again["folder"], again["asked"]) == ("/a", {"train.max_steps": None}) and "updates" not in again
 
 
 def test_a_name_stays_where_the_first_folder_is_closed_to_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import parts
 from heedful.generate.engine import Engine, Prompt
+from heedful.generate.prompts import check_prompts
 from heedful.generate.sampling import seeded_per_prompt
 from heedful.records import Completion
 from heedful.report import screen
@@ -105,6 +106,7 @@ def generate(
     They are answered by the run's or the engine's own settings, except those that are given here. Above temperature 0
     each of several prompts draws from a seed of its own.
     """
+    check_prompts(prompts)  # before a model is loaded
     if not isinstance(run_or_model, Engine):
         return load(run_or_model, settings=settings).generate(prompts)
     asked = load_config(None, settings).generate

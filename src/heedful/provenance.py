@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from heedful import __version__
 from heedful.address import redacted
 from heedful.run import Run
 from heedful.system.machine import allowed_cores
@@ -22,7 +23,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
 
     A resumed run keeps how it began and adds an entry for this resume, with its step.
     """
-    packages = ("heedful", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
+    packages = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
     now = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [redacted(word) for word in sys.argv],
@@ -30,7 +31,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": allowed_cores(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {"heedful": __version__} | {name: importlib.metadata.version(name) for name in packages},
         **facts,
     }
     began = run.provenance()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ from heedful.train.result import write_model
 from heedful.train.resume import restore
 from heedful.train.session import Session, check_machine, load_model
 
+_TRAINING = threading.Lock()
+
 
 def train(
     data: Name = None,
@@ -63,7 +66,7 @@ def train(
             f"budget must be a number of seconds, not of type {type(budget).__name__}.", "Write 600 for 10m."
         )
     with ExitStack() as held:  # the run is ours until its last file is written; the other ranks may leave before
-        held.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))  # the caller's numbers stay its own
+        held.enter_context(_alone())
         with join_ranks() as ranks:
             if not ranks.is_leader:
                 screen.mute()
@@ -81,6 +84,20 @@ def train(
                 score_both(run, config, rows, None, TERMINAL)
             screen.say(f"The report: {write_pages(run)}")
     return run
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the process's random numbers, which torch draws from one generator, and give them back as they were."""
+    if not _TRAINING.acquire(blocking=False):
+        raise UsageError(
+            "Another training is going on in this process.", "Wait until it is done, or train in a process of its own."
+        )
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        _TRAINING.release()
 
 
 def _was_begun(out: Path | str | None, ranks: Ranks) -> bool:

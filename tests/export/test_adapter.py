@@ -81,7 +81,9 @@ def test_an_exported_adapter_answers_on_its_base_elsewhere_as_the_run_does(
     run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    numbers = torch.get_rng_state()
     made = pipeline.export(run, adapter=True, out="alone")
+    assert torch.equal(torch.get_rng_state(), numbers)  # the caller's own
     card = ModelCard.load(made.path / "README.md")
     assert (card.data.library_name, card.data.base_model) == ("peft", None)
     assert "merged" not in card.text

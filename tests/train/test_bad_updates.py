@@ -9,7 +9,9 @@ import pytest
 import torch
 from tests.train.sessions import assert_same, log, session, state
 
+import heedful
 from heedful.errors import RunError
+from heedful.run import Run
 from heedful.train import learner as learners
 from heedful.train.loop import BAD_STEPS
 from heedful.train.resume import restore
@@ -90,3 +92,17 @@ def test_a_checkpoint_before_the_first_update_can_be_resumed(tmp_path: Path, mon
     Poison(monkeypatch, {1})
     session(tmp_path / "run", "train.max_steps=1").fit()
     restore(session(tmp_path / "run", "train.max_steps=1"))
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_training_that_diverges_says_so_and_leaves_no_model(
+    keep: str, tiny_folder: Path, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its sample cannot be answered either, which ends nothing; what was learned is in a checkpoint."""
+    settings = {"train.lr": 1e25, "train.max_steps": 2, "train.keep": keep}
+    with pytest.raises(RunError, match=r"diverged: its validation loss is not finite.*lower train\.lr"):
+        heedful.train(rows_file, model=str(tiny_folder), settings=settings, out=tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert not run.has_model
+    assert [folder.name for folder in run.checkpoints.iterdir()] == ["step-000002"]
+    assert "sample: none. The model's logits are NaN or infinite." in capsys.readouterr().err

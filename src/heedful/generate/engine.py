@@ -21,7 +21,7 @@ from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
 from heedful.generate.probe import batch_kind, is_batch_invariant, matches_model
-from heedful.generate.prompts import messages_of, samplings_of
+from heedful.generate.prompts import check_prompts, messages_of, samplings_of
 from heedful.generate.row import Event, Row
 from heedful.generate.sampling import is_arg_max, pick, recorded, seeded_per_prompt
 from heedful.generate.slots import Slots
@@ -97,8 +97,7 @@ class Engine:
         batch_size: int | None = None,
     ) -> Iterator[tuple[int, Completion]]:
         """As `generate`, but give each answer, with the place of its prompt, as soon as it is whole."""
-        if isinstance(prompts, str):  # whose characters would each be a prompt
-            raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
+        check_prompts(prompts)
         batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size < 1:
             raise UsageError(f"batch_size={batch_size} answers nothing.", "It must be at least 1.")
@@ -143,7 +142,9 @@ class Engine:
         """Choose each row's next token, the same in any company."""
         likeliest, tokens = (part.tolist() for part in logits.max(-1))
         if not all(map(math.isfinite, likeliest)):
-            raise ModelError("The model's logits are NaN or infinite.", "Check its weights: was it trained?")
+            raise ModelError(
+                "The model's logits are NaN or infinite.", "Check its weights; if it was trained here, lower train.lr."
+            )
         for i, row in enumerate(rows):
             if self.decoder is None and row.sampling.logprobs is None:
                 tokens[i] = self._pick(row, logits[i])

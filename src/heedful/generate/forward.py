@@ -165,10 +165,9 @@ def forward(
     """Run the model; give the logits after the last column, [rows, vocabulary] float32 on the CPU."""
     optional: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
     accepted = {name: value for name, value in optional.items() if takes(model, name)}
+    past = "cache" if takes(model, "cache") else "past_key_values"  # the second before transformers 5.24
     with evaluating(model):
-        output = model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **accepted
-        )
+        output = model(input_ids=ids, attention_mask=mask, use_cache=cache is not None, **{past: cache}, **accepted)
     logits: torch.Tensor = output.logits[:, -1].float().cpu()
     return logits
 

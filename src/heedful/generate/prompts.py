@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, get_args
 
 from heedful.clean import is_unicode
@@ -10,6 +10,14 @@ from heedful.errors import UsageError
 from heedful.records import Message, Role, Sampling
 
 TAKEN = "A prompt is a text, or a list of messages such as {'role': 'user', 'content': 'Hi'}."
+
+
+def check_prompts(prompts: Any) -> None:
+    """Raise UsageError for what is no list of prompts: of a text each character would be one, a set has no order."""
+    if isinstance(prompts, str):
+        raise UsageError("generate takes a list of prompts, and got one text.", "Write [text].")
+    if not isinstance(prompts, Collection) or isinstance(prompts, bytes | Mapping | Set):
+        raise UsageError(f"generate takes a list of prompts, and got {_name(prompts)}.", "Write [...] or list(...).")
 
 
 def messages_of(prompt: Any) -> list[Message]:

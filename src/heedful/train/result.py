@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from heedful.encode.receipt import FILE as PROMPT_RECEIPT
 from heedful.encode.receipt import prompt_receipt
+from heedful.errors import RunError
 from heedful.model import pretrained, saving
 from heedful.model.adapters import adapt, merge
 from heedful.model.vocabulary import fit_vocabulary
@@ -27,6 +28,7 @@ def write_model(session: Session, before: Callable[[], None] = lambda: None) -> 
     masters = session.learner.weights()
     if not session.ranks.is_leader:
         return
+    _check_finite(session)
     give_back_pages()  # of activations and gradients, before the weights are written in fp32
     run = session.run
     if session.config.train.keep == "best" and session.losses:
@@ -39,6 +41,17 @@ def write_model(session: Session, before: Callable[[], None] = lambda: None) -> 
     checkpoint.prune(run.checkpoints, kept_steps=1)  # the run is whole; one is enough to train on from
 
 
+def _check_finite(session: Session) -> None:
+    """Refuse to write a model of which it is known that it diverged."""
+    _, *losses = session.losses or [0.0]
+    kept = losses if session.config.train.keep == "best" else losses[-1:]
+    if kept and not any(map(math.isfinite, kept)):
+        raise RunError(
+            "The training diverged: its validation loss is not finite, so there is no model to keep.",
+            "Start another run with a lower train.lr.",
+        )
+
+
 def _best(session: Session) -> dict[str, torch.Tensor] | None:
     """Read the weights of the lowest validation loss, if any are kept; say where there are none, or no better."""
     before, *losses = session.losses
@@ -48,7 +61,7 @@ def _best(session: Session) -> dict[str, torch.Tensor] | None:
         )
     best = checkpoint.best(session.run.checkpoints)
     if best is None:
-        session.display.say("No validation loss was finite: the last weights become the model.")
+        session.display.say("The best weights are not in checkpoints/ any more: the last ones become the model.")
         return None
     checkpoint.verify(best)
     weights: dict[str, torch.Tensor] = load_file(best / "model.safetensors")

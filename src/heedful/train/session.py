@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
-from heedful.errors import RunError
+from heedful.errors import ModelError, RunError
 from heedful.model import pretrained
 from heedful.model.adapters import adapt
 from heedful.model.catalogue import from_anywhere
@@ -128,7 +128,11 @@ class Session:
         if not self.ranks.is_leader or self.learner.sharded:
             return
         with self.costs.timed("sample"):
-            prompt, text = self.display.sample(self.learner.model)
+            try:
+                prompt, text = self.display.sample(self.learner.model)
+            except ModelError as error:  # its weights blew up: the loss tells, and what was learned before is kept
+                self.display.say(f"sample: none. {error.problem}")
+                return
         self.log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
         self.display.say(f"sample: {prompt!r} -> {text!r}")
 

@@ -1,0 +1,35 @@
+"""A run tells what it came from: versions, machine, where its names were typed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+
+import heedful
+from heedful.provenance import provenance
+from heedful.run import Run
+from heedful.system.atomic import write_json
+
+
+def test_a_run_that_begins_anew_elsewhere_still_tells_where_its_names_were_typed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert provenance(run, 0, {"asked": {}})["folder"] == os.getcwd()
+    write_json(run.provenance_file, {"folder": "/a", "asked": {"train.max_steps": None}, "updates": 3})
+    assert run.updates_in_model() is None  # the model is gone
+    again = provenance(run, 0, {})
+    assert (again["folder"], again["asked"]) == ("/a", {"train.max_steps": None}) and "updates" not in again
+
+
+def test_sources_that_are_not_installed_have_a_version_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def installed(name: str) -> str:
+        if name == "heedful":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    assert provenance(Run(tmp_path), 0, {})["packages"]["heedful"] == heedful.__version__
