@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from heedful.address import redacted
 from heedful.clean import check_unicode
 from heedful.config import Config
-from heedful.errors import RunError, UsageError
+from heedful.errors import UsageError
 from heedful.run import (
     LOCK,
     Run,
@@ -27,8 +27,6 @@ from heedful.run import (
 from heedful.settings import Settings, as_written, leaves, load_config
 
 Name = Path | str | None  # of data, a model, a recipe or a folder
-# The settings of `generate` that decide an answer's tokens; the others decide how fast they come.
-SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
     "train.epochs", "train.max_steps", "train.patience", "train.log_every", "train.save_every", "train.sharding",
     "train.activation_checkpointing", "train.precision", "encode.batch_tokens", "evaluate.after_training",
@@ -54,28 +52,6 @@ def check_name(what: str, name: Any) -> None:
         kinds = "a name, a path or a run" if what == "model" else "a name or a path"
         raise UsageError(f"{what} must be {kinds}, not of type {type(name).__name__}.", fix)
     check_unicode(what, name)
-
-
-def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
-    """Return the settings for answers: a run's own, or the defaults, with those asked for now over them."""
-    return open_run(run_or_model).config(settings) if holds_run(run_or_model) else load_config(None, settings)
-
-
-def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
-    """Raise a UsageError for a setting that a verb does not read."""
-    for leaf in settings:
-        if leaf not in {f"generate.{name}" for name in read}:
-            raise UsageError(f"{verb} does not read {leaf}.", f"Of the generate settings it reads {', '.join(read)}.")
-
-
-def check_writable(folder: Path) -> None:
-    """Raise a RunError unless a folder, or the nearest one above it that exists, can be written to."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise RunError(
-            f"Results cannot be written to {folder}.",
-            "Get write permission there, or copy the run to where you have it.",
-        )
 
 
 @contextmanager

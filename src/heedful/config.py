@@ -5,6 +5,7 @@ A section is named for the folder that reads it; `run` is read by report/track.p
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
@@ -173,6 +174,10 @@ class GenerateConfig(Section):
             seed=self.seed,
             stop=tuple(self.stop),
         )
+
+
+# The settings of `generate` that decide an answer's tokens; the others decide how fast they come.
+SAMPLING = tuple(field.name for field in fields(Sampling) if field.name in GenerateConfig.model_fields)
 
 
 class EvaluateConfig(Section):

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from heedful.config import Config, EncodeConfig
-from heedful.encode.receipt import open_encoder
+from heedful.encode.prompt_receipt import open_encoder
 from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.errors import ModelError
 from heedful.generate.engine import Engine

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from heedful.address import redacted
-from heedful.begin import SAMPLING, Name, answer_config, check_name, check_writable, refuse_others
+from heedful.begin import Name, check_name
+from heedful.config import SAMPLING
 from heedful.engines import open_base, open_tuned
 from heedful.errors import HeedfulError
 from heedful.evaluate.base_and_tuned import score_both
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.held_back import evaluation_config, evaluation_rows, record_decider
-from heedful.evaluate.judging import JudgeBy, is_answered, judge_run
+from heedful.evaluate.judging import JudgeBy, judge_run
+from heedful.evaluate.rows import answered
 from heedful.export.artefact import Exported, carry_out
 from heedful.export.job import plan
 from heedful.export.reference import parts
@@ -28,8 +30,8 @@ from heedful.records import Completion
 from heedful.report import screen
 from heedful.report.bars import TERMINAL
 from heedful.report.page import write_pages
-from heedful.run import Run, holds_run, lock, open_run
-from heedful.settings import Settings, by_leaf, load_config
+from heedful.run import Run, answer_config, check_writable, holds_run, lock, open_run
+from heedful.settings import Settings, by_leaf, load_config, refuse_others
 from heedful.training import train as train
 
 
@@ -56,7 +58,7 @@ def evaluate(
         rows = evaluation_rows(run, on, settings, TERMINAL)
         record_decider(run, config.evaluate.decides)
         asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
-        if judge is None or asked or not is_answered(results, rows):
+        if judge is None or asked or not answered(results, rows):
             scores = score_both(run, config, rows, on, TERMINAL)
         if judge is not None:
             scores = judge_run(results, rows, judge, judge_by, TERMINAL)

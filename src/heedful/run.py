@@ -201,6 +201,21 @@ def run_at(run: Run | Path | str) -> Run:
     return found
 
 
+def answer_config(run_or_model: Run | Path | str, settings: Settings) -> Config:
+    """Return the settings for answers: a run's own, or the defaults, with those asked for now over them."""
+    return open_run(run_or_model).config(settings) if holds_run(run_or_model) else load_config(None, settings)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a RunError unless a folder, or the nearest one above it that exists, can be written to."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise RunError(
+            f"Results cannot be written to {folder}.",
+            "Get write permission there, or copy the run to where you have it.",
+        )
+
+
 def make_directory(run: Run) -> None:
     """Create the run's directory, or say why it cannot be."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,13 @@ def _conflicts(config: Config) -> list[str]:
         adapters = [leaf for leaf in changed(config) if leaf.startswith("train.lora_")]
         problems += [f"{leaf} has no meaning with train.method=full." for leaf in adapters]
     return problems
+
+
+def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str) -> None:
+    """Raise a UsageError for a setting that a verb does not read."""
+    for leaf in settings:
+        if leaf not in {f"generate.{name}" for name in read}:
+            raise UsageError(f"{verb} does not read {leaf}.", f"Of the generate settings it reads {', '.join(read)}.")
 
 
 def as_written(value: Any) -> str:

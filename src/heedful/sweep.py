@@ -22,7 +22,7 @@ from heedful.begin import FITTED, configure
 from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
-from heedful.encode.scored import left_out_in_words
+from heedful.encode.account import left_out_in_words
 from heedful.errors import Interrupted, UsageError, did_you_mean
 from heedful.evaluate.held_back import why_none
 from heedful.evaluate.variants import Variant, table

@@ -15,11 +15,11 @@ from heedful.begin import BUDGETED, FITTED, Name, check_name, claim_folder, conf
 from heedful.checking import prepare_data
 from heedful.config import Config
 from heedful.data.datamap import write_data_map
+from heedful.encode.account import left_out_in_words
 from heedful.encode.prepare import Prepared
-from heedful.encode.scored import left_out_in_words
 from heedful.errors import Interrupted, UsageError
 from heedful.evaluate.base_and_tuned import remove_scores, score_both
-from heedful.evaluate.judging import is_answered
+from heedful.evaluate.rows import answered
 from heedful.live import terminal_display
 from heedful.provenance import provenance
 from heedful.records import Conversation
@@ -80,7 +80,7 @@ def train(
                 held.enter_context(claim_folder(run, resume))
             rows = _train_and_write(run, config, ranks, resume, budget, started)
         if ranks.is_leader:
-            if config.evaluate.after_training and rows and not is_answered(run, rows):
+            if config.evaluate.after_training and rows and not answered(run, rows):
                 score_both(run, config, rows, None, TERMINAL)
             screen.say(f"The report: {write_pages(run)}")
     return run

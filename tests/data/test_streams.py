@@ -25,6 +25,7 @@ from heedful.data import json_text, load_splits, readers, sources
 from heedful.data.readers import read_rows
 from heedful.errors import DataError
 from heedful.reporter import Reporter
+from heedful.system import items as items_on_disk
 from heedful.system import store
 
 FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -235,11 +236,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
 
 def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = [bytes([n]) * (n % 40) for n in range(200)]
-    with store.Writer(tmp_path, "x") as out:
+    with items_on_disk.Writer(tmp_path, "x") as out:
         for item in items:
             out.append(item)
     for width in (1, 30, 1 << 20):
         monkeypatch.setattr(store, "READ", width)
-        assert list(store.Items(tmp_path, "x", bytes)) == items
-    assert [store.Items(tmp_path, "x", len)[n] for n in (-1, 0, 77)] == [39, 0, 37]
+        assert list(items_on_disk.Items(tmp_path, "x", bytes)) == items
+    assert [items_on_disk.Items(tmp_path, "x", len)[n] for n in (-1, 0, 77)] == [39, 0, 37]
     assert np.load(tmp_path / "x.npy")[-1] == sum(map(len, items))

@@ -17,7 +17,7 @@ from heedful import pipeline, training
 from heedful.begin import configure, resolve_run
 from heedful.errors import DataError, ModelError, UsageError
 from heedful.evaluate.held_back import evaluation_rows
-from heedful.evaluate.judging import is_answered
+from heedful.evaluate.rows import answered
 from heedful.report.page import write_pages
 from heedful.run import Run, lock
 from heedful.system.atomic import read_json, write_json
@@ -118,7 +118,7 @@ def test_answers_without_their_scores_are_not_taken_for_a_whole_evaluation(
 ) -> None:
     """Killed between its files, an evaluation leaves no set that passes for whole, and what was known stays known."""
     test = evaluation_rows(copy, None)
-    assert is_answered(copy, test)
+    assert answered(copy, test)
 
     def crash(*arguments: object) -> None:
         raise KeyboardInterrupt
@@ -129,11 +129,11 @@ def test_answers_without_their_scores_are_not_taken_for_a_whole_evaluation(
         with pytest.raises(KeyboardInterrupt):
             pipeline.evaluate(copy, settings={"generate.max_tokens": 2})
     assert copy.responses_file.exists() and copy.scores_file.exists()
-    assert not is_answered(copy, test)
+    assert not answered(copy, test)
     with pytest.raises(UsageError, match="chose rouge_l to decide before"):
         pipeline.evaluate(copy, settings={"evaluate.decides": "nll"})
     pipeline.evaluate(copy)
-    assert is_answered(copy, test)
+    assert answered(copy, test)
 
 
 def test_what_decides_is_chosen_anew_until_a_score_is_known(

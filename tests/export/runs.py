@@ -10,7 +10,7 @@ import torch
 from tests.models import tiny_model
 from transformers import PreTrainedTokenizerBase
 
-from heedful.encode.receipt import FILE, prompt_receipt
+from heedful.encode.prompt_receipt import PROMPT_RECEIPT, prompt_receipt
 from heedful.encode.template import choose_template
 from heedful.encode.tokenise import Encoder, stop_ids
 from heedful.export import llama_cpp
@@ -46,7 +46,7 @@ def make_run(
     model.generation_config.eos_token_id = sorted(encoder.stop_ids)
     run = Run(path)
     path.mkdir(parents=True)
-    saving.save(model, tokenizer, run.model, {FILE: prompt_receipt(encoder)})
+    saving.save(model, tokenizer, run.model, {PROMPT_RECEIPT: prompt_receipt(encoder)})
     config = load_config(None, {"data.path": str(path / "gone.json"), "encode.template": template})
     run.config_file.write_text(dump_config(config), encoding="utf-8")
     write_json(run.provenance_file, {"model": str(run.model)})

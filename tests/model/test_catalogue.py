@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from tests.models import folder_of
 
-from heedful.begin import answer_config
 from heedful.commands.models import list_models
 from heedful.errors import ModelError, RunError, UsageError, typed
 from heedful.model import catalogue
 from heedful.model.catalogue import CATALOGUE, Location, Wheel, locate, wheel_file, works_offline
 from heedful.model.pretrained import load
-from heedful.run import open_run
+from heedful.run import answer_config, open_run
 from heedful.settings import load_config
 
 

@@ -11,7 +11,7 @@ from tests.models import plain_tokenizer, tiny_model
 from tests.train.sessions import session
 
 from heedful.config import TrainConfig
-from heedful.encode.receipt import FILE as PROMPT_RECEIPT
+from heedful.encode.prompt_receipt import PROMPT_RECEIPT
 from heedful.errors import RunError
 from heedful.model.adapters import adapt
 from heedful.model.pretrained import load

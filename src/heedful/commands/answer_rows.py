@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
-from heedful.begin import SAMPLING, refuse_others
+from heedful.config import SAMPLING
 from heedful.data.prompts import AskedRow, prompts
 from heedful.errors import DataError, RunError, UsageError
 from heedful.generate.engine import Engine
@@ -27,7 +27,7 @@ from heedful.records import Message
 from heedful.report import screen
 from heedful.report.bars import TERMINAL, counting_bar
 from heedful.report.labels import counted
-from heedful.settings import load_config
+from heedful.settings import load_config, refuse_others
 from heedful.system.atomic import write_json
 
 READ = ("data.format", "data.columns", "data.on_bad_row")  # of the settings of data

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from heedful import pipeline
-from heedful.begin import SAMPLING, answer_config, refuse_others
 from heedful.clean import clean
+from heedful.config import SAMPLING
 from heedful.errors import UsageError, install_extra
 from heedful.records import Message
 from heedful.report import screen
-from heedful.run import holds_run, open_run
-from heedful.settings import changed
+from heedful.run import answer_config, holds_run, open_run
+from heedful.settings import changed, refuse_others
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,11 @@ def _chat_with_server(
     url: str, model: str | None, key_file: Path | None, system: str | None, settings: Mapping[str, Any]
 ) -> None:
     """Chat with a model of a server, which takes no torch on this machine."""
-    from heedful.begin import SAMPLING, refuse_others
+    from heedful.config import SAMPLING
     from heedful.serve.chat import chat as chat_with
     from heedful.serve.key import API_KEY, read_key
     from heedful.serve.remote import connect
-    from heedful.settings import load_config
+    from heedful.settings import load_config, refuse_others
 
     refuse_others(settings, SAMPLING, "`heedful chat --url`")
     sampling = load_config(None, settings).generate.sampling()

@@ -41,7 +41,8 @@ from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
 from heedful.records import Conversation, Splits
 from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
-from heedful.system.store import Items, Writer, kept, numbers
+from heedful.system.items import Items, Writer, numbers
+from heedful.system.store import kept
 
 VERSION = 8  # goes up when the same rows would be split or told of otherwise
 SKIPPED_SHOWN = 10  # skipped rows that the receipt names

@@ -16,7 +16,8 @@ import numpy as np
 from heedful.data.json_text import TOO_DEEP
 from heedful.data.readers import RawRow
 from heedful.records import Place
-from heedful.system.store import Items, Writer, kept, numbers
+from heedful.system.items import Items, Writer, numbers
+from heedful.system.store import kept
 
 VERSION = 4  # goes up when the same file would be read otherwise
 FAULT = b"!"  # no JSON value begins so

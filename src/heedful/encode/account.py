@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heedful.records import Conversation, TokenizedExample
+
+LeftOut = Mapping[str, Sequence[str]]  # why -> the rows' places
 
 
 @dataclass
@@ -54,3 +56,23 @@ class Chunk:
 
     kept: list[Fitted]
     receipt: EncodingReceipt
+
+
+def not_scored(receipt: EncodingReceipt) -> LeftOut:
+    """Name the rows that cannot be scored, by why."""
+    return _left_out(receipt, "too long to be cut to fit", "with a last answer of weight 0")
+
+
+def not_learned(receipt: EncodingReceipt) -> LeftOut:
+    """Name the rows that cannot be learned or validated on, by why."""
+    return _left_out(receipt, f"longer than {receipt.limit:,} tokens", "with every answer of weight 0")
+
+
+def _left_out(receipt: EncodingReceipt, too_long: str, silent: str) -> LeftOut:
+    found = {"refused by the template": [*receipt.refused], too_long: receipt.dropped, silent: receipt.unlearned}
+    return {why: places for why, places in found.items() if places}
+
+
+def left_out_in_words(left_out: LeftOut) -> str:
+    """Count rows by why they are left out, and name the first of each kind."""
+    return "; ".join(f"{len(places):,} {why} (the first: {places[0]})" for why, places in left_out.items())

@@ -25,7 +25,7 @@ from heedful.encode.account import Chunk, EncodingReceipt
 from heedful.encode.tokenise import CHUNK, Encoder
 from heedful.records import Conversation, TokenizedExample
 from heedful.reporter import Done
-from heedful.system.store import Bytes
+from heedful.system.items import Bytes
 
 VERSION = 6  # goes up when the same conversations would be encoded or laid down otherwise
 FILES = ("examples.bin", "index.bin")

@@ -17,11 +17,11 @@ from heedful.address import redacted
 from heedful.config import Config, TrainConfig
 from heedful.data.formats import MOST_SKIPPED
 from heedful.data.rows import Rows
-from heedful.encode.account import EncodingReceipt
+from heedful.encode.account import EncodingReceipt, left_out_in_words, not_learned, not_scored
 from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.encode.examples import VERSION, Examples, ids_type, write_examples
 from heedful.encode.order import Order, families
-from heedful.encode.scored import account_for, left_out_in_words, not_learned, not_scored, scoring
+from heedful.encode.scored import account_for, scoring
 from heedful.encode.tokenise import CHUNK, Encoder, build_encoder
 from heedful.encode.view import token_view
 from heedful.errors import DataError

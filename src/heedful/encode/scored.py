@@ -6,16 +6,14 @@ would be there, prompt first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from heedful.encode.account import Chunk, EncodingReceipt
+from heedful.encode.account import Chunk, EncodingReceipt, LeftOut, not_scored
 from heedful.encode.tokenise import CHUNK, Encoder
 from heedful.records import Conversation, TokenizedExample
 from heedful.reporter import Done
-
-LeftOut = Mapping[str, Sequence[str]]  # why -> the rows' places
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,6 @@ def account_for(encoder: Encoder, rows: Sequence[Conversation], done: Done) -> E
 def scoring(encoder: Encoder, positions: int) -> Encoder:
     """Return the encoder of an evaluation, which is bound by the model alone and not by how it was trained."""
     return replace(encoder, max_tokens=positions, supervise="response", long_rows="truncate", weighs_prompts=False)
-
-
-def not_scored(receipt: EncodingReceipt) -> LeftOut:
-    """Name the rows that cannot be scored, by why."""
-    return _left_out(receipt, "too long to be cut to fit", "with a last answer of weight 0")
-
-
-def not_learned(receipt: EncodingReceipt) -> LeftOut:
-    """Name the rows that cannot be learned or validated on, by why."""
-    return _left_out(receipt, f"longer than {receipt.limit:,} tokens", "with every answer of weight 0")
-
-
-def _left_out(receipt: EncodingReceipt, too_long: str, silent: str) -> LeftOut:
-    found = {"refused by the template": [*receipt.refused], too_long: receipt.dropped, silent: receipt.unlearned}
-    return {why: places for why, places in found.items() if places}
-
-
-def left_out_in_words(left_out: LeftOut) -> str:
-    """Count rows by why they are left out, and name the first of each kind."""
-    return "; ".join(f"{len(places):,} {why} (the first: {places[0]})" for why, places in left_out.items())
 
 
 def last_answer_only(conversation: Conversation) -> Conversation:

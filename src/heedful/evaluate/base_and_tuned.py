@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from heedful.config import Config, EncodeConfig
-from heedful.encode.scored import Scorable, left_out_in_words, sift
+from heedful.encode.account import left_out_in_words
+from heedful.encode.scored import Scorable, sift
 from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.engines import base_of, engine_of, find_base, open_tuned
 from heedful.errors import DataError, ModelError

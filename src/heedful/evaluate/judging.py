@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from heedful.data.turns import turns_in_words
 from heedful.errors import RunError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
-from heedful.evaluate.rows import key_of, read_rows, response_key, scoring, write_rows
+from heedful.evaluate.rows import answered, read_rows, response_key, scoring, write_rows
 from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation
 from heedful.reporter import Reporter
@@ -19,21 +18,6 @@ from heedful.run import Results
 from heedful.system.atomic import read_json, write_json
 
 JudgeBy = Literal["grade", "pairs", "both"]
-
-
-def is_answered(stored: Results, rows: Sequence[Conversation]) -> bool:
-    """Say whether the stored answers are those to these rows, but for what could not be scored."""
-    return bool(_answered(stored, rows))
-
-
-def _answered(stored: Results, rows: Sequence[Conversation]) -> list[Conversation]:
-    """Return those of the rows that were answered; none if the stored answers are to others."""
-    if not all(file.is_file() for file in (stored.scores_file, stored.responses_file, stored.evaluation_file)):
-        return []
-    keys = deque(row.key for row in read_rows(stored.scores_file))
-    answered = [row for row in rows if keys and keys[0] == key_of(row) and keys.popleft()]
-    left_out = sum(map(len, read_json(stored.evaluation_file).get("left_out", {}).values()))
-    return [] if keys or len(answered) + left_out != len(rows) else answered
 
 
 def judge_run(
@@ -44,7 +28,7 @@ def judge_run(
     Raises RunError if the judge is down or scores nothing: then the scores stay as they were. What it said is kept, and
     the same call goes on from there.
     """
-    rows, scored = _answered(results, rows), read_rows(results.scores_file)
+    rows, scored = answered(results, rows), read_rows(results.scores_file)
     verdicts = _ask(_judged(results, rows, list(scored[0].cells)), by, Replies(judge, results.judge_file), reporter)
     scored = with_verdicts(scored, verdicts)
     before = read_json(results.evaluation_file, _again(results))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,16 @@ def read_rows(path: Path) -> list[RowScores]:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"Cannot read {path}: {error}.", f"Run {scoring(path.parent)} again.") from error
+
+
+def answered(stored: Results, rows: Sequence[Conversation]) -> list[Conversation]:
+    """Return those of the rows that were answered; none if the stored answers are to others."""
+    if not all(file.is_file() for file in (stored.scores_file, stored.responses_file, stored.evaluation_file)):
+        return []
+    keys = deque(row.key for row in read_rows(stored.scores_file))
+    found = [row for row in rows if keys and keys[0] == key_of(row) and keys.popleft()]
+    left_out = sum(map(len, read_json(stored.evaluation_file).get("left_out", {}).values()))
+    return [] if keys or len(found) + left_out != len(rows) else found
 
 
 def scoring(results: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from heedful.encode.receipt import FILE as PROMPT_RECEIPT
+from heedful.encode.prompt_receipt import PROMPT_RECEIPT
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
 from heedful.model import pretrained, saving

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from heedful.encode.receipt import open_encoder
+from heedful.encode.prompt_receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError, Unfinished, UsageError, did_you_mean
 from heedful.export.architectures import architecture_of

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from heedful.config import DataConfig
 from heedful.data import load_splits
-from heedful.encode.receipt import GOLDEN
+from heedful.encode.prompt_receipt import GOLDEN
 from heedful.encode.tokenise import Encoder
 from heedful.errors import DataError, ExportError, ModelError, UsageError
 from heedful.generate.engine import Engine

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from heedful.encode.receipt import open_encoder
+from heedful.encode.prompt_receipt import open_encoder
 from heedful.encode.tokenise import Encoder
 from heedful.errors import ExportError
 from heedful.export import llama_cpp

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from heedful.generate.decoder import Decoder
 from heedful.generate.forward import Apart, Padded, Recomputed, unbatched_logits
 from heedful.generate.slots import UNIT, Slots
-from heedful.model.causal import REFUSALS, vocabulary_size
+from heedful.model.causal import REFUSALS
+from heedful.model.vocabulary import vocabulary_size
 
 PROMPT = 3 * UNIT // 2  # tokens: more than one unit
 COMPANY = 37  # rows: more than the blocks that kernels like

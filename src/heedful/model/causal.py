@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heedful.errors import ModelError, reason_of
+from heedful.model.vocabulary import vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -91,11 +92,6 @@ def tolerance(model: PreTrainedModel) -> float:
     """
     narrow = model.dtype != torch.float32 or getattr(model, "is_quantized", False)
     return 5e-2 if narrow else 1e-3
-
-
-def vocabulary_size(model: PreTrainedModel) -> int:
-    """Count the tokens that a model has embeddings for."""
-    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def takes(model: torch.nn.Module, parameter: str) -> bool:

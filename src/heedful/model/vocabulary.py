@@ -6,12 +6,16 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from heedful.errors import ModelError
-from heedful.model import causal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from heedful.model.pretrained import Loaded
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """Count the tokens that a model has embeddings for."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -21,14 +25,14 @@ def embeddings_of(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def check(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, name: str) -> None:
     """Refuse a model that has fewer embeddings than its tokenizer's ids need."""
-    rows = causal.vocabulary_size(model)
+    rows = vocabulary_size(model)
     if (needed := _needed(tokenizer)) > rows:
         raise ModelError(f"{name}: the tokenizer's ids need {needed} embeddings, but the model has only {rows}.")
 
 
 def check_ids(ids: Collection[int], model: PreTrainedModel) -> None:
     """Refuse ids for which a model has no embeddings: of special tokens that its template writes nevertheless."""
-    rows = causal.vocabulary_size(model)
+    rows = vocabulary_size(model)
     if max(ids, default=0) >= rows:
         raise ModelError(
             f"The template writes the token with the id {max(ids)}, but the model has only {rows} embeddings.",
@@ -45,7 +49,7 @@ def fit_vocabulary(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> int:
     model, known = loaded.model, set(loaded.tokenizer.get_vocab().values())
     added = set(tokenizer.get_vocab().values()) - known
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
-    rows, needed = causal.vocabulary_size(model), 1 + max(added, default=-1)
+    rows, needed = vocabulary_size(model), 1 + max(added, default=-1)
     known = {i for i in known if i < rows}  # special tokens beyond have none, and need none
     if needed > rows:
         if head.weight is not table.weight:  # growing would tie them where the configuration does

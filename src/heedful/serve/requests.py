@@ -13,7 +13,7 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.generate.engine import Engine
 from heedful.generate.row import Row
-from heedful.model.causal import vocabulary_size
+from heedful.model.vocabulary import vocabulary_size
 from heedful.records import COLDEST, Sampling
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, refused

@@ -15,25 +15,18 @@ import re
 import shutil
 import tempfile
 import time
-import weakref
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple, TypeVar
 
 from heedful.errors import RunError
 from heedful.system.atomic import MANIFEST, advice, is_closed, list_files, sha256, sync_files, write_json
 
 UNUSED_DAYS = 30  # what nobody opened for so long is removed
 OURS = re.compile("[0-9a-f]{32}")  # names of the folders that are kept
-READ = 1 << 20  # bytes read at once in a pass over all items
 SET_HOME = "set HEEDFUL_HOME to another folder"
-Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
@@ -150,66 +143,3 @@ def _remove_unused(parent: Path) -> None:
             manifest = folder / MANIFEST
             if (manifest if manifest.exists() else folder).stat().st_mtime < oldest:
                 shutil.rmtree(folder)
-
-
-class Writer:
-    """Writes byte strings one after the other into `NAME.bin`, and where each ends into `NAME.npy`."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.index, self.ends = folder / f"{name}.npy", array("q", [0])
-        self.file = open(folder / f"{name}.bin", "wb")  # noqa: SIM115 (closed by `__exit__`)
-
-    def append(self, item: bytes) -> None:
-        self.file.write(item)
-        self.ends.append(self.ends[-1] + len(item))
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self.file.close()
-        np.save(self.index, np.frombuffer(self.ends, np.int64))
-
-
-class Bytes:
-    """A file that is read at any place. The system's page cache keeps what is read again, outside of our memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def read(self, start: int, end: int) -> bytes:
-        return os.pread(self._descriptor, end - start, start)
-
-
-def numbers(path: Path) -> NDArray[np.int64]:
-    """Open an array of numbers, of which the system brings into memory what is used."""
-    found: NDArray[np.int64] = np.load(path, mmap_mode="r").view(np.ndarray)
-    return found
-
-
-class Items(Generic[Item]):
-    """What a Writer wrote, each made by `read` of its bytes on disk; memory holds only where they end."""
-
-    def __init__(self, folder: Path, name: str, read: Callable[[bytes], Item]) -> None:
-        self._bytes, self._read = Bytes(folder / f"{name}.bin"), read
-        self._ends = numbers(folder / f"{name}.npy")
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, at: int) -> Item:
-        i = range(len(self))[at]
-        return self._read(self._bytes.read(int(self._ends[i]), int(self._ends[i + 1])))
-
-    def __iter__(self) -> Iterator[Item]:
-        """Read in large pieces: a pass over all items takes few calls."""
-        start = 0
-        while start < len(self):
-            stop = int(np.searchsorted(self._ends, self._ends[start] + READ, side="right")) - 1
-            stop = max(stop, start + 1)
-            ends = (self._ends[start : stop + 1] - self._ends[start]).tolist()
-            piece = self._bytes.read(int(self._ends[start]), int(self._ends[stop]))
-            for i in range(stop - start):
-                yield self._read(piece[ends[i] : ends[i + 1]])
-            start = stop

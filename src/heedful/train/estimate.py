@@ -20,7 +20,8 @@ from heedful.encode.batch import MOST_TOKENS
 from heedful.encode.prepare import Prepared, make_collator
 from heedful.errors import RunError
 from heedful.model.adapters import adapted
-from heedful.model.causal import takes, vocabulary_size
+from heedful.model.causal import takes
+from heedful.model.vocabulary import vocabulary_size
 from heedful.settings import override
 from heedful.train.loss import NODES
 from heedful.train.precision import DTYPES, Precision, resolve

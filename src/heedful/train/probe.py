@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from heedful.encode.batch import Collator
 from heedful.errors import RunError
-from heedful.model.causal import REFUSALS, tolerance, vocabulary_size
+from heedful.model.causal import REFUSALS, tolerance
+from heedful.model.vocabulary import vocabulary_size
 from heedful.records import TokenizedExample
 from heedful.train.attention import TREE, forget_masks
 from heedful.train.loss import logits_at

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from heedful.encode.receipt import FILE as PROMPT_RECEIPT
-from heedful.encode.receipt import prompt_receipt
+from heedful.encode.prompt_receipt import PROMPT_RECEIPT, prompt_receipt
 from heedful.errors import RunError
 from heedful.model import pretrained, saving
 from heedful.model.adapters import adapt, merge

@@ -21,7 +21,7 @@ from heedful.encode.tokenise import Encoder, build_encoder
 from heedful.errors import ModelError
 from heedful.records import Conversation, Message, Place
 
-FILE = "prompt_receipt.json"
+PROMPT_RECEIPT = "prompt_receipt.json"
 
 GOLDEN: tuple[tuple[Message, ...], ...] = (
     (Message("user", "Name the capital of France."),),
@@ -75,7 +75,8 @@ def _differs_in_first(encoder: Encoder, messages: Sequence[Message]) -> bool:
     """Say whether tokenisation 1 may give other tokens: behind a special token's name, or in an answer cut apart."""
     if any(name in text for m in messages for text in (m.content, m.input) for name in encoder.template.special):
         return True
-    answered = Conversation("", tuple(messages[:-1]), Place(FILE, 0))  # [] and a system message have no answer
+    turns = tuple(messages[:-1])  # none, or a system message alone, have no answer
+    answered = Conversation("", turns, Place(PROMPT_RECEIPT, 0))
     return encoder.encode([answered])[1].cut_in_pieces > 0
 
 
@@ -86,7 +87,7 @@ def _hash(source: str) -> str:
 
 def open_encoder(folder: Path, tokenizer: PreTrainedTokenizerBase, positions: int) -> Encoder:
     """Bind the template that a folder was trained with, checked; or the one that fits a model from elsewhere."""
-    file = folder / FILE
+    file = folder / PROMPT_RECEIPT
     if not file.is_file():
         return build_encoder(EncodeConfig(), tokenizer, positions)
     try:
@@ -98,5 +99,5 @@ def open_encoder(folder: Path, tokenizer: PreTrainedTokenizerBase, positions: in
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a prompt receipt: {error!r}.", "Restore it from the run's folder.") from error
     if changed:
-        raise ModelError(f"{folder}: {changed} ({FILE}).", "Restore the folder's files, or train again.")
+        raise ModelError(f"{folder}: {changed} ({PROMPT_RECEIPT}).", "Restore the folder's files, or train again.")
     return encoder

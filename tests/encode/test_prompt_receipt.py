@@ -16,7 +16,7 @@ from tests.models import byte_tokenizer, word_tokenizer
 
 from heedful.encode.examples import Examples
 from heedful.encode.prepare import Prepared, prepare
-from heedful.encode.receipt import FILE, open_encoder, prompt_receipt
+from heedful.encode.prompt_receipt import PROMPT_RECEIPT, open_encoder, prompt_receipt
 from heedful.encode.scored import sift
 from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.template import choose_template
@@ -38,7 +38,7 @@ def trained(folder: Path, name: str = "chatml", own: str | None = None) -> Encod
     template = choose_template(name, tokenizer)  # type: ignore[arg-type]
     encoder = Encoder(template, stop_ids(template), 128)
     tokenizer.chat_template = template.source
-    (folder / FILE).write_text(json.dumps(prompt_receipt(encoder)), encoding="utf-8")
+    (folder / PROMPT_RECEIPT).write_text(json.dumps(prompt_receipt(encoder)), encoding="utf-8")
     return encoder
 
 
@@ -113,11 +113,11 @@ def test_a_run_of_an_earlier_tokenisation_is_opened(kind: str, tmp_path: Path, m
         earlier = prompt_receipt(Encoder(template, stop_ids(template), 128))
     same = [one["ids"] == other["ids"] for one, other in zip(now["prompts"], earlier["prompts"], strict=True)]
     assert same == [True, True, False, kind != "unigram"]
-    (tmp_path / FILE).write_text(json.dumps(earlier), encoding="utf-8")
+    (tmp_path / PROMPT_RECEIPT).write_text(json.dumps(earlier), encoding="utf-8")
     with pytest.raises(ModelError, match="other prompts than in training"):
         open_encoder(tmp_path, tokenizer, 128)
     del earlier["tokenisation"]
-    (tmp_path / FILE).write_text(json.dumps(earlier), encoding="utf-8")
+    (tmp_path / PROMPT_RECEIPT).write_text(json.dumps(earlier), encoding="utf-8")
     open_encoder(tmp_path, tokenizer, 128)
     tokenizer.add_tokens(["capital"])
     with pytest.raises(ModelError, match="Name the capital"):
@@ -127,8 +127,8 @@ def test_a_run_of_an_earlier_tokenisation_is_opened(kind: str, tmp_path: Path, m
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"template": "unheard-of", "stop_ids": [], "prompts": []}'])
 def test_a_receipt_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
     tokenizer = trained(tmp_path).tokenizer
-    (tmp_path / FILE).write_text(content)
-    with pytest.raises(ModelError, match=FILE):
+    (tmp_path / PROMPT_RECEIPT).write_text(content)
+    with pytest.raises(ModelError, match=PROMPT_RECEIPT):
         open_encoder(tmp_path, tokenizer, 128)
 
 
