@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from heedful import doctor
 from heedful.cli import main
+from heedful.commands import doctor
 from heedful.errors import RunError
 from heedful.report import screen
 from heedful.report.console import Screen

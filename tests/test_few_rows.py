@@ -9,7 +9,8 @@ import pytest
 
 from heedful import sweep
 from heedful.errors import UsageError
-from heedful.report.facts import Facts, progress
+from heedful.report.facts import Facts
+from heedful.report.lines import progress
 from heedful.system.atomic import read_json, write_json
 from tests.evaluate.verbs import QUICK, said
 from tests.report.runs import finished_run

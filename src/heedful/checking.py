@@ -5,25 +5,17 @@ Libraries take seconds to import, so whatever can be refused without them is che
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from heedful.begin import Name, configure
 from heedful.config import Config, EncodeConfig
 from heedful.data import load_splits
 from heedful.data.sources import check_exists
-from heedful.errors import RunError, UsageError
 from heedful.model.catalogue import locate
-from heedful.report import screen
 from heedful.report.bars import TERMINAL
-from heedful.run import Run, slug
+from heedful.run import Run
 from heedful.settings import Settings, load_config
-from heedful.system.atomic import write_json
-from heedful.system.store import cache_home
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -74,30 +66,3 @@ def precheck_model(run_or_model: str, settings: Settings, data: str | None = Non
     locate(run_or_model)
     if data is not None:
         check_exists(data)
-
-
-def check_receipt_path(out: Path | None) -> None:
-    """Raise UsageError if a receipt would replace a file that is not one, such as the data."""
-    if out is None or not out.exists():
-        return
-    held = None
-    if out.is_file():  # a pipe would be waited for
-        with suppress(OSError, ValueError):
-            held = json.loads(out.read_text(encoding="utf-8"))
-    if not isinstance(held, dict) or "encoding" not in held:
-        raise UsageError(f"{out} exists and is not a receipt.", "Choose another --out.")
-
-
-def store_receipt(receipt: Mapping[str, Any], out: Path | None) -> None:
-    """Store a receipt in `out`, or else in the cache under the data's name and its own hash; say where."""
-    digest = hashlib.sha256(json.dumps(receipt).encode()).hexdigest()
-    place = out or cache_home() / "receipts" / f"{slug(Path(receipt['data']['path']).stem)}-{digest[:8]}.json"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_json(place, receipt)
-    except (OSError, RunError) as error:
-        if out is not None:
-            raise UsageError(f"Cannot write {out}.", "Choose another --out.") from error
-        screen.say(f"The receipt is not stored: {place.parent} cannot be written.")
-    else:
-        screen.say(f"The receipt is stored in {place}.")

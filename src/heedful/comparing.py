@@ -7,7 +7,7 @@ from typing import Any
 
 from heedful.begin import Name
 from heedful.errors import RunError
-from heedful.evaluate.summary import compare as compare_runs
+from heedful.evaluate.summary import compare_runs
 from heedful.report import screen
 from heedful.report.page import compare_page
 from heedful.run import Run, open_run

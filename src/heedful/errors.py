@@ -5,20 +5,19 @@ HeedfulError            exit code 1
 ├── DataError           3   a file of rows
 ├── ModelError          1   weights, tokenizer, chat template
 ├── RunError            1   the run directory, its checkpoints
+│   └── Unfinished          a run whose training has not come to a model yet
 └── ExportError         1   an artefact that could not be made, or that is not the run's model
 
 Interrupted             128 + the signal's number: a signal ended the run after a save; not a failure
+Follow                  the exit code of another rank, which has said why
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import shlex
 import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -111,16 +110,3 @@ def install_extra(extra: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Return the first line of what a library's error says, without its full stop; its type where it says nothing."""
     return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
-
-
-@contextmanager
-def loading(name: str, origin: str) -> Iterator[None]:
-    """Turn what a library raises while it loads a model into one sentence, and keep its warnings quiet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # libraries raise anything here, from OSError to KeyError
-        online = "`heedful models` shows which names work offline; a local folder always does."
-        fix = "" if os.path.exists(origin) else online
-        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason_of(error)}.", fix) from error

@@ -157,7 +157,7 @@ class Run(Results):
 
 
 @contextmanager
-def own_data() -> Iterator[None]:
+def advising_if_moved() -> Iterator[None]:
     """Where the data that a run began with cannot be read, say how to give its new name or place."""
     try:
         yield

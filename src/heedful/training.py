@@ -28,7 +28,7 @@ from heedful.report.bars import TERMINAL
 from heedful.report.page import write_pages
 from heedful.report.plots import loss_plot
 from heedful.report.receipt import truncated
-from heedful.run import Run, holds_run, own_data, run_at
+from heedful.run import Run, advising_if_moved, holds_run, run_at
 from heedful.settings import Settings, leaves, override
 from heedful.system import machine
 from heedful.system.atomic import write_json
@@ -149,7 +149,7 @@ def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> 
 def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     """Read the data and the model, and fit the forwards to the memory that there is."""
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
-    with ranks.local_leader_first(), own_data() if holds_run(run) else nullcontext():
+    with ranks.local_leader_first(), advising_if_moved() if holds_run(run) else nullcontext():
         ready, model_config = prepare_data(here)
     _tell(ready)
     ranks.check_rows(len(ready.train))

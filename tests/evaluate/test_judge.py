@@ -26,7 +26,9 @@ def ask(judge: Judge, timeout: float = 20.0, key: str = "") -> Endpoint:
 
 def test_answers_are_graded_and_tokens_counted(judge: Judge, tmp_path: Path) -> None:
     done: list[int] = []
-    said = grade(ROWS, Replies(ask(judge), tmp_path / "judge.jsonl", done.append))
+    replies = Replies(ask(judge), tmp_path / "judge.jsonl")
+    replies.on_done = done.append
+    said = grade(ROWS, replies)
     assert said.scores == {"base": [10.0] * 6, "tuned": [90.0] * 6}
     assert (said.asked, said.unscored, said.prompt_tokens, said.completion_tokens) == (12, [], 1200, 24)
     assert done[-1] == 12 and sorted(done) == done

@@ -101,7 +101,7 @@ def test_a_long_row_does_not_notice_a_longer_one(compiled: bool, monkeypatch: py
     assert decoder is not None
     for length in (100, 150, 250, 400, 700):
         text = torch.randint(250, (3 * length,), generator=torch.Generator().manual_seed(length)).tolist()
-        alone, company, cache = Slots(decoder), Slots(decoder), PrefixCache(2**28)
+        alone, company, cache = Slots(decoder), Slots(decoder), PrefixCache()
         rows = [text[:length], text[length:]]
         assert torch.equal(alone.join(rows[:1])[0], company.join(rows)[0])
         assert torch.equal(alone.step([1])[0], company.step([1, 2])[0])

@@ -14,7 +14,7 @@ from tests.report.runs import evaluation, finished_run, responses, scored
 
 from heedful.errors import RunError
 from heedful.evaluate.rows import write_rows
-from heedful.evaluate.summary import compare
+from heedful.evaluate.summary import compare_runs
 from heedful.report import tables
 from heedful.report.answers import side_by_side
 from heedful.report.facts import Facts
@@ -76,4 +76,4 @@ def test_damaged_scores_are_told_with_the_command_that_writes_them_anew(tmp_path
     a, b = finished_run(tmp_path / "first", rows=3), finished_run(tmp_path / "second", rows=3)
     b.evaluation_file.write_text("{")
     with pytest.raises(RunError, match=rf"Cannot read {b.evaluation_file}: .* Run heedful evaluate {b.path} again\.$"):
-        compare(a, b)
+        compare_runs(a, b)

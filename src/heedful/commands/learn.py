@@ -78,6 +78,7 @@ def check(
         return
     refuse_ignored("with --json", {"--show": json and show})
     from heedful import checking
+    from heedful.commands import receipt_file
     from heedful.report import screen
 
     overrides = merge_overrides(
@@ -87,9 +88,9 @@ def check(
         data__on_bad_row=on_bad_row,
         encode__template=template,
     )
-    checking.check_receipt_path(out)
+    receipt_file.check_path(out)
     ready = checking.check(data, model=model, recipe=recipe, settings=overrides)
-    checking.store_receipt(ready.receipt, out)
+    receipt_file.store(ready.receipt, out)
     if json:
         screen.show_json({**ready.receipt, "batch_widths": ready.receipt["encoding"]["batch_widths"]})
     else:
@@ -212,6 +213,6 @@ def doctor(
     overrides = merge_overrides(settings)
     if data or model or recipe or overrides:
         precheck_training(data, model, recipe, overrides)
-    from heedful import doctor as examination
+    from heedful.commands import doctor as examination
 
     examination.examine(data, model, recipe, overrides, json)

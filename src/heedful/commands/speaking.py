@@ -49,11 +49,10 @@ def chat(run_or_model: str, system: str | None, settings: Mapping[str, Any]) -> 
     """Chat in the terminal with a model of this machine."""
     from heedful.generate.prefix_cache import PrefixCache
     from heedful.serve.chat import chat
-    from heedful.serve.limits import Limits
 
     refuse_others(settings, (*SAMPLING, "precision"), "`heedful chat`")
     engine = pipeline.load(run_or_model, settings=settings)
-    engine.prefix_cache = PrefixCache(Limits().prefix_cache_bytes)  # what was said so far is not read at each turn
+    engine.prefix_cache = PrefixCache()  # what was said so far is not read at each turn
     base = cache(lambda: pipeline.load_base(run_or_model, settings=settings)) if holds_run(run_or_model) else None
     chat(engine, engine.sampling, system, base)
 

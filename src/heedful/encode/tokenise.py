@@ -1,4 +1,4 @@
-"""Segments as token ids, each with a flag that says whether it is learned.
+"""Conversations as token ids, each with a flag that says whether it is learned.
 
 The whole text is tokenised at once, as every server will do it, and a token belongs to the segment in which it starts.
 Where a prompt alone would not give the same first tokens (a merge across the border), the answer is tokenised apart, so

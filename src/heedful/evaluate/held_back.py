@@ -11,7 +11,7 @@ from heedful.data import load_splits
 from heedful.errors import DataError, Unfinished, UsageError
 from heedful.records import Conversation
 from heedful.reporter import SILENT, Reporter
-from heedful.run import MOVED, Run, own_data
+from heedful.run import MOVED, Run, advising_if_moved
 from heedful.settings import Settings, by_leaf, differences, load_config, override
 from heedful.system.atomic import read_json
 
@@ -31,7 +31,7 @@ def evaluation_rows(
     if data is not None:
         return _all_rows(load_config(None, asked, {"data.path": data}).data, reporter)
     own = _own_data(run, asked)
-    with own_data():
+    with advising_if_moved():
         splits, receipt = load_splits(own, reporter)
     if receipt.sha256 != read_json(run.provenance_file).get("data"):
         raise DataError(

@@ -25,6 +25,7 @@ from heedful.address import redacted
 from heedful.clean import writable
 from heedful.errors import RunError, reason_of
 from heedful.evaluate.endpoint import Endpoint, Messages, NoReply, Reply
+from heedful.reporter import Done
 
 WORKERS = 8
 GIVE_UP = 3  # questions in a row without a reply
@@ -129,8 +130,9 @@ def choose(rows: Sequence[Judged], first: str, second: str, replies: Replies) ->
 class Replies:
     """Gets replies, several at a time; each goes to `file` as it comes and is not asked for again."""
 
-    def __init__(self, endpoint: Endpoint, file: Path, on_done: Callable[[int], None] = lambda done: None) -> None:
-        self.endpoint, self.file, self.on_done = endpoint, file, on_done
+    def __init__(self, endpoint: Endpoint, file: Path) -> None:
+        self.endpoint, self.file = endpoint, file
+        self.on_done: Done = lambda done: None  # is told how many questions are done
         self.known = _known(file)
         self._keys: set[str] = set()  # of all questions
         self._answered: Messages | None = None  # a question that got a reply

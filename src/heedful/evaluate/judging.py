@@ -10,7 +10,7 @@ from heedful.data.turns import turns_in_words
 from heedful.errors import RunError
 from heedful.evaluate.endpoint import Endpoint
 from heedful.evaluate.judge import Judged, Replies, Verdicts, choose, grade
-from heedful.evaluate.rows import answered, read_rows, response_key, scoring, write_rows
+from heedful.evaluate.rows import answered, evaluating, read_rows, response_key, write_rows
 from heedful.evaluate.summary import evaluation, with_verdicts
 from heedful.records import Conversation
 from heedful.reporter import Reporter
@@ -57,7 +57,7 @@ def _judged(results: Results, rows: Sequence[Conversation], models: Sequence[str
 
 
 def _again(results: Results) -> str:
-    return f"Run {scoring(results.path)} again."
+    return f"Run {evaluating(results.path)} again."
 
 
 def _ask(rows: Sequence[Judged], by: JudgeBy, replies: Replies, reporter: Reporter) -> dict[str, Verdicts]:

@@ -89,10 +89,10 @@ def read_rows(path: Path) -> list[RowScores]:
     except FileNotFoundError as error:
         raise RunError(
             f"{path.parent} holds no {path.name}: it was not evaluated yet.",
-            f"Run {scoring(path.parent)}.",
+            f"Run {evaluating(path.parent)}.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"Cannot read {path}: {error}.", f"Run {scoring(path.parent)} again.") from error
+        raise RunError(f"Cannot read {path}: {error}.", f"Run {evaluating(path.parent)} again.") from error
 
 
 def answered(stored: Results, rows: Sequence[Conversation]) -> list[Conversation]:
@@ -105,7 +105,7 @@ def answered(stored: Results, rows: Sequence[Conversation]) -> list[Conversation
     return [] if keys or len(found) + left_out != len(rows) else found
 
 
-def scoring(results: Path) -> str:
+def evaluating(results: Path) -> str:
     """Return the command that writes these results; those on other rows lie in their run's `evaluations`."""
     if results.parent.name != EVALUATIONS:
         return f"heedful evaluate {typed(results)}"

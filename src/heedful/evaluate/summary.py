@@ -11,7 +11,7 @@ from heedful.config import Config
 from heedful.errors import UsageError, typed
 from heedful.evaluate.corpus import corpus_comparison, corpus_interval
 from heedful.evaluate.metrics import CORPUS, RATIOS, corpus_score, higher_is_better, is_share
-from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, read_rows, scoring, unique
+from heedful.evaluate.rows import BASE_AND_TUNED, Cell, RowScores, evaluating, read_rows, unique
 from heedful.evaluate.stats import interval, paired_comparison, ratio_interval
 from heedful.records import CHECK_PREFIX, Comparison, Score
 from heedful.run import Results, Run
@@ -137,7 +137,7 @@ def _without(rows: Sequence[RowScores], prefix: str) -> list[RowScores]:
     return [replace(row, cells={model: rest(cell) for model, cell in row.cells.items()}) for row in rows]
 
 
-def compare(first: Run, second: Run, common: bool = False, data: str | None = None) -> dict[str, Any]:
+def compare_runs(first: Run, second: Run, common: bool = False, data: str | None = None) -> dict[str, Any]:
     """Compare the tuned models of two runs on the same rows, metric by metric: the second against the first.
 
     The rows are those that both held back, or those of `data`.
@@ -148,7 +148,7 @@ def compare(first: Run, second: Run, common: bool = False, data: str | None = No
     if first.path.resolve() == second.path.resolve():
         raise UsageError(f"{first.path} is given as both runs.", "Give two different ones.")
     found = _evaluated(first, data), _evaluated(second, data)
-    evaluations = [read_json(results.evaluation_file, f"Run {scoring(results.path)} again.") for results in found]
+    evaluations = [read_json(results.evaluation_file, f"Run {evaluating(results.path)} again.") for results in found]
     judges = [_judge(told) for told in evaluations]
     apart = judges[0] != judges[1]  # two judges have two scales, and a win is one over a run's own base
     rows = _without(_joined(*found, pair, common), JUDGE_PREFIX if apart else "judge_wins")

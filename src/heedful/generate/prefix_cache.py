@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 import torch
 
+BYTES = 2**28  # of prompts' beginnings that are kept, for each model
+
 
 class PrefixCache:
     """States by key, at most `size` bytes of them; the ones longest unused leave first."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int = BYTES) -> None:
         self.size = size
         self.held = 0  # bytes
         self._states: OrderedDict[bytes, torch.Tensor] = OrderedDict()

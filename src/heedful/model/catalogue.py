@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.errors import ModelError, Unfinished, UsageError, did_you_mean
+from heedful.errors import ModelError, Unfinished, UsageError, did_you_mean, reason_of
 from heedful.run import Run, holds_run
 
 
@@ -149,3 +151,16 @@ def pinned(path: Path) -> str | None:
     """Return the sha256 that a catalogue file must have; None for any other file."""
     wheels = (entry.wheel for entry in CATALOGUE.values() if entry.wheel)
     return next((wheel.sha256 for wheel in wheels if wheel_file(wheel) == path), None)
+
+
+@contextmanager
+def loading(name: str, origin: str) -> Iterator[None]:
+    """Turn what a library raises while it loads a model into one sentence, and keep its warnings quiet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # libraries raise anything here, from OSError to KeyError
+        online = "`heedful models` shows which names work offline; a local folder always does."
+        fix = "" if os.path.exists(origin) else online
+        raise ModelError(f"Cannot load the model '{name}' ({origin}): {reason_of(error)}.", fix) from error

@@ -18,8 +18,8 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from heedful.errors import ModelError, UsageError, loading
-from heedful.model.catalogue import pinned
+from heedful.errors import ModelError, UsageError
+from heedful.model.catalogue import loading, pinned
 from heedful.model.gguf_tokenizer import TAKE, convert_tokenizer
 from heedful.system import streams
 from heedful.system.atomic import sha256

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 
-from heedful.errors import ModelError, loading
+from heedful.errors import ModelError
+from heedful.model.catalogue import loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers  # lazy: what is asked of it is imported then, and a tokenizer needs no code of models
 
-from heedful.errors import ModelError, loading
+from heedful.errors import ModelError
 from heedful.model import causal, vocabulary, weights
-from heedful.model.catalogue import Location, locate
+from heedful.model.catalogue import Location, loading, locate
 from heedful.model.from_gguf import convert_gguf
 
 if TYPE_CHECKING:

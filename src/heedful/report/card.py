@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heedful import __version__
 from heedful.model.catalogue import CATALOGUE, Entry
-from heedful.report import facts as told
+from heedful.report import lines
 from heedful.report.facts import Facts
 from heedful.report.labels import counted, label
 from heedful.report.receipt import truncated
@@ -158,7 +158,7 @@ def _rows(facts: Facts) -> list[tuple[str, str]]:
 
 def _training(facts: Facts, adapter: bool) -> list[tuple[str, str]]:
     config, steps = facts.config, facts.events_of("step")
-    told_changed = ", ".join(_code(f"{row['name']}={_plain(row['value'])}") for row in told.settings(facts))
+    told_changed = ", ".join(_code(f"{row['name']}={_plain(row['value'])}") for row in lines.settings(facts))
     lora = "LoRA adapters" if adapter else "LoRA adapters, merged into the weights"
     rows = [
         ("method", {"full": "all weights", "lora": lora}[config.train.method]),
@@ -166,7 +166,7 @@ def _training(facts: Facts, adapter: bool) -> list[tuple[str, str]]:
         ("loss", {"response": "on the answers' tokens", "all": "on all tokens"}[config.encode.supervise]),
         ("settings that differ from heedful's defaults", told_changed or "none"),
     ]
-    return [*rows, *(row for row in told.origin(facts) if row[0] in ("Python", "packages"))]
+    return [*rows, *(row for row in lines.origin(facts) if row[0] in ("Python", "packages"))]
 
 
 def _limits(facts: Facts) -> list[str]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,16 +10,12 @@ from typing import Any
 
 from heedful.address import redacted
 from heedful.config import Config
-from heedful.errors import RunError, typed
+from heedful.errors import RunError
 from heedful.evaluate.rows import RowScores, read_rows
 from heedful.report.screen import say
 from heedful.run import Results, Run, holds_run
-from heedful.settings import changed, differences, override
+from heedful.settings import override
 from heedful.system.atomic import read_json
-
-Lines = list[tuple[str, str]]
-# Not repeated as --set by the command that reproduces a run: it names the data, and each machine fits batch_tokens.
-MACHINE = {"data.path", "encode.batch_tokens"}
 
 
 @dataclass(frozen=True)
@@ -134,133 +127,3 @@ def _read(path: Path) -> Any:
 def _leave_out(problem: str) -> None:
     """Say it once: a page that follows its run is written often."""
     say(f"{problem} It is left out.")
-
-
-def progress(facts: Facts) -> dict[str, str]:
-    """Say how far a run came that has no scores."""
-    steps = facts.events_of("step")
-    if facts.run.has_model:
-        command = f"heedful evaluate {typed(facts.run.path)}"
-        if none := facts.none_to_score:
-            sentence = f"{none}, so there are no scores; {command} --data FILE scores it on other rows."
-        else:
-            sentence = f"There are no scores yet: {command} gives them."
-        return {"word": "Trained", "sentence": sentence}
-    if not steps:
-        return {"word": "Begun", "sentence": "No update was made yet."}
-    last = steps[-1]
-    loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f} nats per token"
-    return {
-        "word": f"Step {last['step']:,}",
-        "sentence": f"{last['epoch']:.2f} epochs of {facts.config.train.epochs}, loss {loss}. The run is not finished.",
-    }
-
-
-def curves_in_words(facts: Facts) -> str:
-    """Say what the loss curves show."""
-    parts = []
-    losses = [event["loss"] for event in facts.events_of("step") if event["loss"] is not None]
-    if losses:
-        tenth = max(1, len(losses) // 10)
-        start, end = statistics.fmean(losses[:tenth]), statistics.fmean(losses[-tenth:])
-        parts.append(f"The training loss goes from {start:.3f} to {end:.3f} (means of the first and the last tenth)")
-    held = [event for event in facts.events_of("validation") if event["validation_loss"] is not None]
-    if held:
-        best = min(held, key=lambda event: event["validation_loss"])
-        parts.append(
-            f"the validation loss from {held[0]['validation_loss']:.3f} to {held[-1]['validation_loss']:.3f}, "
-            f"lowest at step {best['step']:,} with {best['validation_loss']:.3f}"
-        )
-    text = ", ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else "No finite loss was logged."
-
-
-def speed(facts: Facts) -> Lines:
-    """Tell how fast the training went, and what it took."""
-    steps = facts.events_of("step")
-    if not steps:
-        return []
-    seconds = [event["seconds"] for event in steps]
-    tokens = steps[-1]["tokens"]  # of all updates so far
-    lines = [
-        ("updates", f"{steps[-1]['step']:,}, {facts.config.train.batch_size} rows each"),
-        ("an update takes", f"{statistics.median(seconds):.2f} s (median)"),
-    ]
-    if facts.config.train.log_every == 1:  # otherwise the seconds of the steps between are not known
-        lines += [
-            ("in all", duration(sum(seconds)) + ", validation, samples and checkpoints not counted"),
-            ("tokens", f"{tokens:,} at {tokens / sum(seconds):,.0f} a second"),
-        ]
-    told = facts.provenance or {}
-    if "peak_memory" in told:
-        lines.append(("memory", f"{told['peak_memory'] / 2**30:.2f} GiB at most"))
-    if "cpus" in told:
-        lines.append(("machine", f"{told['cpus']} cores, {told['platform']}"))
-    smaller = facts.events_of("memory")
-    if smaller:
-        lines.append(("memory ran out", f"forwards became smaller {len(smaller)} times"))
-    skipped = facts.events_of("skipped")
-    if skipped:
-        lines.append(("updates skipped", f"{len(skipped)}, as their loss or gradient was not finite"))
-    return lines
-
-
-def duration(seconds: float) -> str:
-    """Write 3 min 20 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = ((hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
-
-
-def settings(facts: Facts) -> list[dict[str, str]]:
-    """List the settings that differ from the defaults."""
-    return [
-        {"name": leaf, "value": written(value), "default": written(default)}
-        for leaf, (default, value) in differences(Config(), facts.config).items()
-    ]
-
-
-def written(value: Any) -> str:
-    return "not set" if value is None else str(value)
-
-
-def apart(differ: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """List the settings in which two runs differ."""
-    return [{"name": leaf, "values": [written(v) for v in values]} for leaf, values in differ.items()]
-
-
-def command(facts: Facts) -> str:
-    """Return the one command that trains the same model from the same data on such a machine."""
-    config = facts.config
-    words = ["heedful", "train", config.data.path, "--model", config.model.name]
-    for leaf, value in changed(config).items():
-        if leaf not in MACHINE | {"model.name"}:
-            words += ["--set", f"{leaf}={_yaml(value)}"]
-    return shlex.join(words)
-
-
-def _yaml(value: Any) -> str:
-    import yaml
-
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-
-
-def origin(facts: Facts) -> Lines:
-    """Tell from what the run came: data, weights, versions."""
-    told: Mapping[str, Any] = facts.provenance or {}
-    packages = ", ".join(f"{name} {version}" for name, version in told.get("packages", {}).items())
-    rows = [
-        ("started", told.get("started")),
-        ("command", shlex.join(told["command"]) if "command" in told else None),
-        ("resumed", ", ".join(f"at step {later['step']}, {later['started']}" for later in told.get("resumed", ()))),
-        ("data", f"{facts.config.data.path}, sha256 {told['data']}" if "data" in told else None),
-        (
-            "model",
-            f"{told['model']}, weights {told.get('fingerprint', {}).get('model', '?')}" if "model" in told else None,
-        ),
-        ("examples", told.get("fingerprint", {}).get("examples")),
-        ("Python", told.get("python")),
-        ("packages", packages or None),
-    ]
-    return [(name, str(value)) for name, value in rows if value]

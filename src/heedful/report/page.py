@@ -20,7 +20,7 @@ from markupsafe import Markup
 from heedful import __version__
 from heedful.data.datamap import KINDS, LIMITS, losses_in_words
 from heedful.data.row_losses import RowLosses
-from heedful.report import facts as told
+from heedful.report import lines
 from heedful.report.answers import answered, side_by_side
 from heedful.report.card import write_card
 from heedful.report.facts import Facts
@@ -59,7 +59,7 @@ def report(run: Run, live: str = "") -> str:
     facts = Facts(run)
     model, data = facts.names
     parts = _parts(facts)
-    word, top = told.progress(facts), []
+    word, top = lines.progress(facts), []
     if facts.evaluation:
         word = verdict(facts.evaluation, "base", "tuned", "The tuned model", "the base model")
         top = figures(facts.evaluation, "base", "tuned")
@@ -106,7 +106,7 @@ def compare_page(run_a: Run, run_b: Run, comparison: Mapping[str, Any], data: st
         note=comparison.get("note", ""),
         answers=answers,
         runs=runs,
-        differences=told.apart(comparison["differences"]),
+        differences=lines.apart(comparison["differences"]),
     )  # fmt: skip
     atomic_write(path, html)
     return path
@@ -131,10 +131,10 @@ def _parts(facts: Facts) -> Part:
         "data": _data(facts),
         "map": _map(facts),
         "tokens": (facts.receipt or {}).get("rows"),
-        "speed": told.speed(facts),
-        "settings": told.settings(facts),
-        "command": told.command(facts),
-        "origin": told.origin(facts),
+        "speed": lines.speed(facts),
+        "settings": lines.settings(facts),
+        "command": lines.command(facts),
+        "origin": lines.origin(facts),
         "config": dump_config(facts.config),
     }
 
@@ -158,7 +158,7 @@ def _curves(facts: Facts) -> Part | None:
         name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
         for name, svg in loss_pictures(facts.events).items()
     }
-    return {"pictures": pictures, "alt": told.curves_in_words(facts)}
+    return {"pictures": pictures, "alt": lines.curves_in_words(facts)}
 
 
 def _data(facts: Facts) -> Part | None:

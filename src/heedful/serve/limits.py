@@ -15,7 +15,6 @@ class Limits:
     answer_tokens: int = 1024  # of an answer whose request does not say
     waiting: int = 64  # rows that wait for a place
     running: int = 32  # rows that are decoded together
-    prefix_cache_bytes: int = 2**28  # bytes of prompts' beginnings that are kept, for each model
     answer_seconds: float = 600.0  # from the request to the answer's last byte
     body_seconds: float = 30.0  # until a body has arrived
     head_seconds: float = 20.0  # until a request's head has arrived

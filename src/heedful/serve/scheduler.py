@@ -41,7 +41,7 @@ class Lane:
         self.waiting: deque[tuple[Job, int]] = deque()  # a job, and the place of a row in it
         self.running: dict[int, tuple[Job, int]] = {}  # by the row's index in the batch
         self._limits = limits
-        self._prefix_cache = PrefixCache(limits.prefix_cache_bytes)
+        self._prefix_cache = PrefixCache()
         self._batch = RunningBatch(engine, self._prefix_cache)
         self._joined = 0
         self._owed = False  # running rows waited while others joined

@@ -48,7 +48,7 @@ class Costs:
 
 @dataclass
 class Budget:
-    """A deadline, and what is known on the way to it."""
+    """The seconds that a training may take, and what is known of them on the way."""
 
     seconds: float
     ends: float  # in time.perf_counter()

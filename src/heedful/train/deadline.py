@@ -77,7 +77,7 @@ def write_totals(session: Session) -> None:
 
 
 def resume(session: Session, before: int) -> None:
-    """Take up what a budget decided; `before` is the length that the run's settings tell, without those asked for now.
+    """Settle how long a resumed run is; `before` is what its settings tell, without those that are asked for now.
 
     Where a kill came before the settings told of the last decision, no checkpoint had reached its step. Any other
     length in the settings was asked for, now or of an earlier version, which kept it there alone: it counts from here.
