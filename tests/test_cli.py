@@ -230,12 +230,12 @@ def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
 
 
 def test_receipts_of_equal_rows_in_two_files_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from heedful import checking
+    from heedful.commands import receipt_file
 
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path))
     for path in ("a/rows.json", "b/rows.json"):
-        checking.store_receipt({"data": {"path": path}}, None)
-        checking.store_receipt({"data": {"path": path}}, None)  # the same again is the same file
+        receipt_file.store({"data": {"path": path}}, None)
+        receipt_file.store({"data": {"path": path}}, None)  # the same again is the same file
     stored = [*(tmp_path / "receipts").iterdir()]
     assert sorted(json.loads(file.read_text())["data"]["path"] for file in stored) == ["a/rows.json", "b/rows.json"]
     assert all(file.name.startswith("rows-") for file in stored)
