@@ -240,7 +240,7 @@ def test_items_are_read_in_pieces_and_one_by_one(tmp_path: Path, monkeypatch: py
         for item in items:
             out.append(item)
     for width in (1, 30, 1 << 20):
-        monkeypatch.setattr(store, "READ", width)
+        monkeypatch.setattr(items_on_disk, "READ", width)
         assert list(items_on_disk.Items(tmp_path, "x", bytes)) == items
     assert [items_on_disk.Items(tmp_path, "x", len)[n] for n in (-1, 0, 77)] == [39, 0, 37]
     assert np.load(tmp_path / "x.npy")[-1] == sum(map(len, items))

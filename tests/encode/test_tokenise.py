@@ -17,7 +17,7 @@ from heedful.config import EncodeConfig
 from heedful.encode.batch import Collator
 from heedful.encode.examples import Examples, write_examples
 from heedful.encode.template import choose_template
-from heedful.encode.tokenise import build_encoder, stop_ids
+from heedful.encode.tokenise import Encoder, build_encoder, stop_ids
 from heedful.records import Conversation, Message, Place, TokenizedExample
 
 
@@ -152,9 +152,16 @@ def test_batches_of_conversations_do_not_change_what_each_becomes(monkeypatch: p
     together, _ = encoder.encode(rows)
     monkeypatch.setattr("heedful.encode.tokenise.CHUNK", 2)
     by_two, _ = encoder.encode(rows)
+    monkeypatch.setattr("heedful.encode.tokenise.CHUNK", 11)
+    monkeypatch.setattr("heedful.encode.tokenise.PORTION", 30)
+    sizes: list[int] = []
+    taken = encoder._taken
+    monkeypatch.setattr(Encoder, "_taken", lambda self, some, *rest: sizes.append(len(some)) or taken(some, *rest))
+    by_size, _ = encoder.encode(rows)
+    assert sum(sizes) == 11 and max(sizes) == 2  # of 17 characters and more
     for k, row in enumerate(rows):
         alone = encoder.encode([row])[0][0]
-        for other in (together[k], by_two[k]):
+        for other in (together[k], by_two[k], by_size[k]):
             assert np.array_equal(alone.ids, other.ids)
             assert np.array_equal(alone.supervised, other.supervised)
 

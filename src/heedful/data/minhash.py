@@ -12,17 +12,17 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.data.portions import portions
 from heedful.data.split import Numbers
 
 BANDS, BAND_HASHES = 32, 6
 HASHES = BANDS * BAND_HASHES
-TEXTS = 1024  # hashed at a time: their 3-grams fit in a core's cache
+PORTION = 1 << 18  # characters hashed at a time: their 3-grams fit in a core's cache
 BLOCK = 1 << 18  # texts looked up at a time
 CHUNK = 10_000  # pairs given at a time
 ALIKE = 0.82 * HASHES  # bits: a J of 0.64; at a cosine of 0.9 J is about 0.81, and 174 bits agree, give or take 4
@@ -97,7 +97,7 @@ def buckets_of(texts: Iterator[str], count: int, scratch: Path | None) -> Bucket
     factors = random.integers(0, 1 << 31, HASHES, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     shifts = random.integers(0, 1 << 32, HASHES, dtype=np.uint32)
     buckets, start = Buckets(count, scratch), 0
-    while some := list(islice(texts, TEXTS)):
+    for some in portions(texts, len, PORTION):
         buckets.write(start, *_hashed(some, factors, shifts))
         start += len(some)
     return buckets

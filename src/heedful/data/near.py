@@ -8,7 +8,7 @@ so. Then only integers stay in memory, a few for each text, and 3-grams are coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
+from heedful.data.portions import portions
 from heedful.data.split import Flags, Numbers
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
 CHUNK = 200_000  # pairs compared at a time
+PORTION = 2**20  # characters whose 3-grams are counted together: each takes 32 bytes meanwhile
 
 
 class Texts(Protocol):
@@ -54,7 +56,7 @@ class TextIndex:
             left, right = self.vectors[rows], self.vectors[others]
         else:
             both, where = np.unique(np.concatenate([rows, others]), return_inverse=True)
-            counted = _vectors([plain(self.texts[i]) for i in self.first[both].tolist()])
+            counted = _vectors(plain(self.texts[i]) for i in self.first[both].tolist())
             left, right = counted[where[: len(rows)]], counted[where[len(rows) :]]
         return np.asarray(left.multiply(right).sum(axis=1)).ravel()
 
@@ -67,7 +69,7 @@ def index_texts(texts: Texts, scratch: Path | None = None) -> TextIndex:
     hashes = np.fromiter((hash(plain(text)) for text in texts), np.int64, len(texts))
     distinct, first = _numbered(hashes)
     if len(first) <= EXACT_ROWS:
-        return TextIndex(distinct, first, texts, _vectors([plain(texts[i]) for i in first.tolist()]), None)
+        return TextIndex(distinct, first, texts, _vectors(plain(texts[i]) for i in first.tolist()), None)
     firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
     return TextIndex(distinct, first, texts, None, buckets_of(firsts, len(first), scratch))
 
@@ -111,9 +113,9 @@ def near_any(index: TextIndex, rows: Numbers, others: Numbers) -> Flags:
     return result
 
 
-def _vectors(texts: list[str]) -> sparse.csr_array:
+def _vectors(texts: Iterable[str]) -> sparse.csr_array:
     """Count 3-grams into rows of norm 1. [texts, grams]"""
-    parts = [_count(texts[start : start + 4096]) for start in range(0, len(texts), 4096)]
+    parts = [_count(some) for some in portions(texts, len, PORTION)]
     grams = np.unique(np.concatenate([known for known, _ in parts])) if parts else np.zeros(0, np.int64)
     for known, part in parts:
         part.indices = np.searchsorted(grams, known)[part.indices].astype(part.indptr.dtype)

@@ -19,6 +19,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import EncodeConfig
+from heedful.data.portions import portions
 from heedful.encode.account import Chunk, EncodingReceipt, Fitted
 from heedful.encode.segments import SegmentTokenizer
 from heedful.encode.stretches import Encoded, Flags, Ids, Stretches
@@ -28,6 +29,7 @@ from heedful.errors import DataError, ModelError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
 
 CHUNK = 2048  # conversations tokenised together: enough to keep the tokenizer's threads busy
+PORTION = 2**22  # characters from which on they are fewer: a token takes some 150 bytes while its text is tokenised
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Encoder:
         rest = iter(conversations)
         while some := list(islice(rest, CHUNK)):
             receipt = EncodingReceipt(self.max_tokens)
-            rows = enumerate(zip(some, self._rows(some, receipt), strict=True))
+            encoded = (row for portion in portions(some, _characters, PORTION) for row in self._rows(portion, receipt))
+            rows = enumerate(zip(some, encoded, strict=True))
             found = [self._fit(number, conversation, row, receipt) for number, (conversation, row) in rows if row]
             yield Chunk([fitted for fitted in found if fitted], receipt)
 
@@ -229,6 +232,10 @@ def stop_ids(template: Template) -> frozenset[int]:
     """Return the ids that end an answer: the template's stop token, and the tokenizer's end of text."""
     tokenizer = template.tokenizer
     return frozenset({tokenizer.convert_tokens_to_ids(template.stop_token()), tokenizer.eos_token_id})
+
+
+def _characters(conversation: Conversation) -> int:
+    return sum(len(message.content) + len(message.input) for message in conversation.messages)
 
 
 def _ends(row: Sequence[Sequence[Segment]]) -> list[int]:
