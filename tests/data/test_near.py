@@ -1,5 +1,7 @@
 """Near duplicates are those of the definition, in small data exactly and in large ones nearly."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,3 +77,19 @@ def test_rows_of_one_template_are_one_cluster() -> None:
     labels, near_earlier = near.clusters(near.index_texts(texts))
     assert len(set(labels.tolist())) == 1
     assert near_earlier.sum() == 2999
+
+
+@pytest.mark.parametrize("exact", [near.EXACT_ROWS, 0])
+def test_long_texts_are_counted_a_few_at_a_time(exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 3-grams of these at once would take 32 bytes and more for each of three million characters."""
+    monkeypatch.setattr(near, "EXACT_ROWS", exact)
+    random = np.random.default_rng(0)
+    texts = [" ".join(random.choice(WORDS, 20_000)) for _ in range(24)]
+    texts.append(texts[0] + " and more")
+    assert sum(map(len, texts)) > 3e6
+    tracemalloc.start()
+    found, _ = near.clusters(near.index_texts(texts))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80e6
+    assert found[24] == found[0]
