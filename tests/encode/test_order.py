@@ -213,3 +213,15 @@ def test_a_tree_then_computes_less() -> None:
         return sum(batch.input_ids.numel() for group in groups for batch in collator.batches(group))
 
     assert nodes(found.order) < 0.6 * nodes(Order(96, 8, 123))
+
+
+def test_rows_are_grouped_within_a_few_numbers_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heedful.encode.order.PIECE", 1_000)
+    rows = 50_000
+    families = np.arange(rows)
+    families[rows // 2] = 0  # two rows share a beginning
+    tracemalloc.start()
+    group_families(families, 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120 * rows, f"{peak / rows:.0f} bytes a row"

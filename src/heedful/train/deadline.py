@@ -29,9 +29,11 @@ def fit_into(session: Session, seconds: float, started: float) -> None:
     steps = session.budget.fit(train, rows, 0)
     if steps == 0:
         need = time.perf_counter() - started + session.costs.remaining(train, rows, 0, 1)
+        validated = len(session.validated)
+        twice = f", validating {validated:,} rows twice" if validated else ""
         raise UsageError(
-            f"The budget of {seconds:.0f} s is too short: loading, one step and saving take {need:.0f} s here.",
-            "Give a longer --budget.",
+            f"The budget of {seconds:.0f} s is too short: loading, one step{twice} and saving take {need:.0f} s here.",
+            "Give a longer --budget" + (", or validate on fewer rows (train.evaluate_batches)." if validated else "."),
         )
     speed = tokens_per_update(session) / session.costs.step
     session.display.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
