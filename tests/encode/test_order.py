@@ -225,3 +225,17 @@ def test_rows_are_grouped_within_a_few_numbers_each(monkeypatch: pytest.MonkeyPa
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 120 * rows, f"{peak / rows:.0f} bytes a row"
+
+
+def test_validations_of_an_epoch_do_not_arrange_its_rows_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    arranged = []
+
+    def counted(families: np.ndarray, size: int) -> np.ndarray:
+        arranged.append(len(families))
+        return group_families(families, size)
+
+    monkeypatch.setattr("heedful.encode.order.group_families", counted)
+    found = Order(12, 4, 3, families=np.arange(12) // 2)
+    first = list(found.epoch(0))
+    assert (list(found.epoch(0)), len(arranged)) == (first, 1)
+    assert list(found.epoch(1)) != first == list(found.epoch(0))

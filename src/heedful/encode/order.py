@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
@@ -65,9 +65,16 @@ class Order:
     seed: int
     drop_last: bool = False
     families: Numbers | None = None  # [rows]: those of one number share a long beginning
+    _latest: dict[int, Plan] = field(default_factory=dict, repr=False)  # by epoch; no more than one
 
     def epoch(self, number: int) -> Plan:
-        """Return an epoch's groups of row numbers, one group an update."""
+        """Return an epoch's groups of row numbers, one group an update. The same epoch again costs nothing."""
+        if number not in self._latest:
+            self._latest.clear()
+            self._latest[number] = self._arranged(number)
+        return self._latest[number]
+
+    def _arranged(self, number: int) -> Plan:
         order = shuffled(self.rows, self.seed, number)
         if self.families is not None:
             order = order[group_families(self.families[order], self.group_size)]
