@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.train.sessions import POSITIONS, Screen
 
 from heedful import pipeline
 from heedful.data import load_splits
-from heedful.data.datamap import data_map, why, write_data_map
+from heedful.data.datamap import DataMap, data_map, why, write_data_map
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import prepare
 from heedful.model.catalogue import CATALOGUE, wheel_file
@@ -87,10 +88,10 @@ def test_rows_are_easy_hard_or_suspect() -> None:
     nll[:, 7] = 6.0
     found = data_map(nll, np.full(100, 5), [np.arange(100), np.arange(100)[::-1]])
     kinds = found.kinds()
-    assert kinds[7] == "suspect"
+    assert kinds[7] == "s"
     assert found.order()[0] == 7
-    assert kinds[:2] == ["easy", "easy"]
-    assert kinds.count("suspect") == 3
+    assert kinds[:2] == "ee"
+    assert kinds.count("s") == 3
 
 
 def test_the_reason_tells_memory_from_no_learning() -> None:
@@ -118,3 +119,13 @@ def test_the_map_names_file_and_line_and_skips_what_was_not_trained(tmp_path: Pa
 def test_a_run_without_losses_has_an_empty_map(tmp_path: Path) -> None:
     told = write_data_map(Run(tmp_path), [np.arange(3)], lambda k: pytest.fail("no row is read"), 3)
     assert told["look"] == []
+
+
+def test_the_kinds_of_many_rows_take_a_few_bytes_each() -> None:
+    rows = 200_000
+    found = DataMap(np.full(rows, np.nan), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
+    tracemalloc.start()
+    assert found.kinds() == "u" * rows
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * rows, f"{peak / rows:.0f} bytes a row"

@@ -43,10 +43,10 @@ class DataMap:
     suspect: NDArray[np.bool_]
     easy: NDArray[np.bool_]
 
-    def kinds(self) -> list[str]:
+    def kinds(self) -> str:
+        """Return a letter of KINDS for each row."""
         met = np.isfinite(self.suspicion)
-        kinds: list[str] = np.select([~met, self.suspect, self.easy], ["unmet", "suspect", "easy"], "hard").tolist()
-        return kinds
+        return np.select([~met, self.suspect, self.easy], [b"u", b"s", b"e"], b"h").tobytes().decode()
 
     def order(self) -> Numbers:
         """Return the rows that were trained on, the most suspect first."""
@@ -113,8 +113,8 @@ def write_data_map(
     result = {
         "rows": rows,
         "trained": int(np.isfinite(found.suspicion).sum()),
-        **{kind: kinds.count(kind) for kind in KINDS.values()},
-        "kinds": "".join(kind[0] for kind in kinds),
+        **{kind: kinds.count(letter) for letter, kind in KINDS.items()},
+        "kinds": kinds,
         "look": [_listed_row(conversation(int(row)), nll[:, row]) for row in found.order()[:LISTED]],
     }
     write_json(run.data_map_file, result)
