@@ -65,7 +65,7 @@ class Order:
     seed: int
     drop_last: bool = False
     families: Numbers | None = None  # [rows]: those of one number share a long beginning
-    _latest: dict[int, Plan] = field(default_factory=dict, repr=False)  # by epoch; no more than one
+    _latest: dict[int, Plan] = field(default_factory=dict, init=False, repr=False, compare=False)  # by epoch
 
     def epoch(self, number: int) -> Plan:
         """Return an epoch's groups of row numbers, one group an update. The same epoch again costs nothing."""
