@@ -11,6 +11,7 @@ import sys
 import pytest
 from typer.main import get_command
 
+import heedful
 from heedful.cli import app
 
 NOWHERE = [
@@ -38,6 +39,12 @@ def test_what_needs_no_torch_imports_none() -> None:
     told = [line for line in done.stdout.splitlines() if line.startswith("==")]
     codes = [0, 0, *(3 if line[-1].endswith(".json") else 2 for line in NOWHERE)]
     assert told == [f"== {json.dumps(line)} {code} False" for line, code in zip(lines, codes, strict=True)]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        app(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"heedful {heedful.__version__}\n"
 
 
 def test_models_and_settings_are_listed(capsys) -> None:  # type: ignore[no-untyped-def]

@@ -72,6 +72,21 @@ def test_validation_rows_that_are_left_out_are_told_and_on_the_card(
     assert ("There was no row for a validation loss" in card) == (long == 4)
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_training_says_how_many_rows_wait_for_what(
+    answers: bool, strict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "MANY_ANSWERS", 3)
+    monkeypatch.setattr(training, "score_both", lambda *arguments: None)
+    test = [turns(200 + i, silent=i == 0) for i in range(4)]
+    data = parts(tmp_path / "data", train=[turns(i) for i in range(12)], validation=[turns(100)], test=test)
+    settings = {**QUICK, "evaluate.after_training": answers}
+    heedful.train(data, model=strict, out=tmp_path / "run", settings=settings)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"12 rows to train on, 1 to validate on, {3 * answers} to answer at the end." in told
+    assert ("leaves the answers out" in told) == answers
+
+
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_few_bad_rows_of_all_are_skipped_though_many_of_their_part(part: str, strict: str, tmp_path: Path) -> None:
     rows = {name: [turns(start + i) for i in range(20)] for start, name in enumerate(("train", "validation", "test"))}

@@ -7,10 +7,11 @@ import os
 import sys
 import traceback
 from contextlib import nullcontext, suppress
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from heedful import __version__
 from heedful.clean import check_unicode
 from heedful.commands import learn, measure, report, ship, talk
 from heedful.errors import Follow, HeedfulError, Interrupted
@@ -22,7 +23,6 @@ GC_THRESHOLDS = (50_000, 20, 10)  # libraries make 400,000 objects that stay: lo
 
 app = typer.Typer(
     name="heedful",
-    help="From a file of instructions to an assistant, on the machine you have.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # its table cuts the names of options at 80 columns
@@ -38,6 +38,21 @@ VERBS = (  # in the order in which --help lists them
 for verb in VERBS:
     app.command()(verb)
 ALONE = {verb.__name__ for verb in VERBS} - {"train"}
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"heedful {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help="From a file of instructions to an assistant, on the machine you have.")
+def heedful(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Take what comes before a verb."""
 
 
 def main(argv: list[str] | None = None) -> None:

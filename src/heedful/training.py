@@ -25,6 +25,7 @@ from heedful.provenance import provenance
 from heedful.records import Conversation
 from heedful.report import screen, track
 from heedful.report.bars import TERMINAL
+from heedful.report.labels import counted
 from heedful.report.page import write_pages
 from heedful.report.plots import loss_plot
 from heedful.report.receipt import truncated
@@ -41,6 +42,8 @@ from heedful.train.result import write_model
 from heedful.train.resume import restore
 from heedful.train.session import Session, check_machine, load_model
 
+MANY_ANSWERS = 2_000
+FEWER_ANSWERS = "A smaller data.test_share holds fewer rows back; evaluate.after_training=false leaves the answers out."
 _TRAINING = threading.Lock()
 
 
@@ -151,7 +154,7 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     here = Config.model_validate(ranks.broadcast(lambda: run.located(config).model_dump(mode="json")))
     with ranks.local_leader_first(), advising_if_moved() if holds_run(run) else nullcontext():
         ready, model_config = prepare_data(here)
-    _tell(ready)
+    _tell(ready, config)
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
     config = fit_to_memory(config, model_config, ready, ranks.free_memory(), ranks.count)
@@ -160,9 +163,14 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     return Session(run, config, ready, loaded, display, ranks)
 
 
-def _tell(ready: Prepared) -> None:
-    """Say which parts are empty or smaller than asked, and which rows are cut or left out."""
-    encoding = ready.receipt["encoding"]
+def _tell(ready: Prepared, config: Config) -> None:
+    """Say how many rows wait in each part, which parts are empty or smaller than asked, and which rows are cut or left
+    out."""
+    encoding, answered = ready.receipt["encoding"], ready.scored if config.evaluate.after_training else 0
+    parts = f"{counted(len(ready.train), 'row')} to train on, {len(ready.validation):,} to validate on"
+    screen.say(f"{parts}, {answered:,} to answer at the end.")
+    if answered >= MANY_ANSWERS:
+        screen.say(f"So many answers take long. {FEWER_ANSWERS}")
     for note in ready.receipt["data"]["notes"]:
         screen.say(note)
     if encoding["truncated"]:

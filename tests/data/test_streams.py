@@ -204,19 +204,24 @@ def test_what_is_damaged_is_made_again(
 def test_long_work_is_counted_and_a_used_cache_is_said(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heedful.data.curate.PROGRESS_ROWS", 50)
+    for limit in ("curate.PROGRESS_ROWS", "near.PROGRESS_ROWS", "near.EXACT_ROWS"):
+        monkeypatch.setattr(f"heedful.data.{limit}", 50)
     monkeypatch.setattr("heedful.data.sources.PROGRESS_MIB", 0)
+    monkeypatch.setattr("heedful.reporter.BETWEEN_COUNTS", -1)
     said: list[str] = []
     counted: list[tuple[str, int]] = []
+    done: dict[str, list[int]] = {}
 
     @contextmanager
     def count(what: str, total: int) -> Iterator[Callable[[int], None]]:
         counted.append((what, total))
-        yield lambda done: None
+        yield done.setdefault(what, []).append
 
     for _ in range(2):
         load_splits(questions(tmp_path / "d.json", 60), Reporter(said.append, count))
-    assert counted == [(f"Reading {tmp_path / 'd.json'} (MiB)", 0), ("Checking rows", 60)]
+    reading, checking, comparing = f"Reading {tmp_path / 'd.json'} (MiB)", "Checking rows", "Looking for rows alike"
+    assert counted == [(reading, 0), (checking, 60), (comparing, 60)]
+    assert set(done[reading]) == {0} and done[checking] == done[comparing] == list(range(1, 61))
     assert ["were read and checked before" in text for text in said] == [False, True, False]
 
 

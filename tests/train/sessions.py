@@ -43,10 +43,14 @@ class Screen:
         self.said: list[str] = []
         self.validation, self.total = 0.0, 0
         self.step = during
+        self.validated: list[tuple[int, int]] = []
 
     @contextmanager
     def bar(self, total: int, done: int) -> Iterator[Screen]:
         yield self
+
+    def validate(self, done: int, total: int) -> None:
+        self.validated.append((done, total))
 
     def around(self) -> Display:
         return Display(self.said.append, self.bar, lambda model: ("prompt", "answer"))

@@ -11,13 +11,14 @@ from typing import Any
 
 from rich.table import Table
 
-from heedful import kernels
+from heedful import __version__, kernels
 from heedful.begin import configure
 from heedful.checking import prepare_data
 from heedful.errors import RunError
 from heedful.live import terminal_display
 from heedful.model.catalogue import CATALOGUE, works_offline
 from heedful.report import screen
+from heedful.report.labels import counted
 from heedful.run import Run
 from heedful.system import machine
 from heedful.train.estimate import estimate, fit_to_memory, heaviest
@@ -73,7 +74,7 @@ def offers_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("loops", compiled),
         ("GPU", f["gpu"] or "none"),
         ("models here", ", ".join(f["models_on_this_machine"]) or "none; a name of `heedful models` is fetched"),
-        ("versions", f"Python {f['python']}, torch {f['torch']}, transformers {f['transformers']}"),
+        ("versions", ", ".join(f"{name} {f[name.lower()]}" for name in ("heedful", "Python", "torch", "transformers"))),
     ]
 
 
@@ -92,6 +93,9 @@ def training_in_words(training: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("training takes", f"{t['minutes']} minutes, validation and saving included: {updates}, {forwards}")
         )
+        if answers := t["answers"]:
+            rows = counted(answers, "test row")
+            lines.append(("and then", f"both models answer {rows}, which these minutes do not include"))
     return lines
 
 
@@ -116,6 +120,7 @@ def offers() -> dict[str, Any]:
         "native_bf16": native_bf16(),
         "compiled_kernels": kernels.compiled() is not None,
         "precision": resolve("auto"),
+        "heedful": __version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
@@ -151,6 +156,7 @@ def expects(
         told |= {
             "tokens_per_forward": config.encode.batch_tokens,
             "steps": steps,
+            "answers": ready.scored if config.evaluate.after_training else 0,
             "tokens_per_s": round(tokens_per_update(session) / costs.step),
             "seconds_per_step": round(costs.step, 3),
             "minutes": round(seconds / 60, 2),

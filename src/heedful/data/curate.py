@@ -40,7 +40,7 @@ from heedful.data.turns import BadRow
 from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
 from heedful.records import Conversation, Splits
-from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
+from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter, counted
 from heedful.system.items import Items, Writer, numbers
 from heedful.system.store import kept
 
@@ -129,7 +129,7 @@ def _curate(
         found = _convert(sources, choice, config.on_bad_row, scratch, reporter)
         questions, hashes = Items(scratch, "questions", bytes.decode), np.frombuffer(found.hashes, np.int64)
         rows, owner = np.frombuffer(found.rows, np.int64), np.frombuffer(found.owner, np.int8)
-        index = index_texts(questions, scratch)
+        index = index_texts(questions, scratch, reporter)
         cluster, near_earlier = clusters(index)
         cluster = found.unrolled.joined(cluster)
         parts = _split(owner, cluster, config)
@@ -188,9 +188,9 @@ def _convert(
 ) -> _Found:
     """Read every row; its question goes to the scratch folder."""
     found, total = _Found(), sum(len(source.rows) for source in sources)
-    numbered = enumerate((source, row) for source in sources for row in source.rows)
+    every = ((source, row) for source in sources for row in source.rows)
     with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, Writer(scratch, "questions") as questions:
-        for number, (source, row) in numbered:
+        for number, (source, row) in enumerate(counted(every, done)):
             try:
                 conversation = to_conversation(row, choice)
             except BadRow as error:
@@ -206,8 +206,6 @@ def _convert(
             found.rows.append(number)
             found.owner.append(PARTS.index(source.part))
             found.columns |= dict.fromkeys(columns_in(conversation.row, choice))
-            if number % 4096 == 0:
-                done(number)
     bad = found.skipped.total()
     if bad > MOST_SKIPPED * total:
         problem = f"{bad} of {total} rows are unusable, more than {MOST_SKIPPED:.0%}."

@@ -243,5 +243,5 @@ def _idle(turn: Fields, key: str, role: Role | None) -> bool:
 
 def listed(names: Iterable[str]) -> str:
     quoted = [f'"{name}"' for name in names]
-    head = quoted if len(quoted) <= 12 else [*quoted[:12], f"{len(quoted) - 12} more"]
+    head = quoted if len(quoted) <= 12 else [*quoted[:12], f"{len(quoted) - 12:,} more"]
     return " and ".join(filter(None, [", ".join(head[:-1]), *head[-1:]])) or "no columns"

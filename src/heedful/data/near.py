@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
 from heedful.data.portions import portions
 from heedful.data.split import Flags, Numbers
+from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter, counted
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
@@ -61,7 +62,7 @@ class TextIndex:
         return np.asarray(left.multiply(right).sum(axis=1)).ravel()
 
 
-def index_texts(texts: Texts, scratch: Path | None = None) -> TextIndex:
+def index_texts(texts: Texts, scratch: Path | None = None, reporter: Reporter = SILENT) -> TextIndex:
     """Count or hash the 3-grams of each text; case and the width of white space do not matter.
 
     `texts` are gone through twice; `scratch` is where a large file may lie meanwhile.
@@ -71,7 +72,9 @@ def index_texts(texts: Texts, scratch: Path | None = None) -> TextIndex:
     if len(first) <= EXACT_ROWS:
         return TextIndex(distinct, first, texts, _vectors(plain(texts[i]) for i in first.tolist()), None)
     firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
-    return TextIndex(distinct, first, texts, None, buckets_of(firsts, len(first), scratch))
+    with reporter.counting("Looking for rows alike", len(first), PROGRESS_ROWS) as done:
+        buckets = buckets_of(counted(firsts, done), len(first), scratch)
+    return TextIndex(distinct, first, texts, None, buckets)
 
 
 def _numbered(values: Numbers) -> tuple[Numbers, Numbers]:

@@ -31,7 +31,7 @@ from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, did_you_mean, install_extra, reason_of
 from heedful.records import Place
-from heedful.reporter import PROGRESS_MIB, SILENT, Reporter
+from heedful.reporter import PROGRESS_MIB, SILENT, Reporter, counted
 
 BUILTIN = {"builtin": "en", "builtin:en": "en", "builtin:zh": "zh"}
 
@@ -154,10 +154,12 @@ def _read(file: _File, reporter: Reporter) -> Source:
 
     def rows() -> Iterator[RawRow]:
         with reporter.counting(f"Reading {file.name} (MiB)", size >> 20, PROGRESS_MIB) as done:
-            for number, row in enumerate(read_rows(opened, file.name, file.ending, file.packed)):
-                yield row
-                if number % 4096 == 0 and not latest[0].closed:
+
+            def tell(rows: int) -> None:
+                if not latest[0].closed:
                     done(latest[0].tell() >> 20)
+
+            yield from counted(read_rows(opened, file.name, file.ending, file.packed), tell)
 
     kept = spool(file.name, key, rows)
     if note := _note(file):

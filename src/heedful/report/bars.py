@@ -27,6 +27,7 @@ class TrainingBar:
         self.progress, self.task, self.total, self.also = progress, task, total, also
         self.validation = float("nan")
         self.seen: list[tuple[float, int]] = []
+        self.text, self.spoke = "", time.monotonic()
 
     def step(self, metrics: StepMetrics) -> None:
         """Show a step; where there is no terminal, one plain line about every twentieth of the run."""
@@ -34,11 +35,20 @@ class TrainingBar:
         seconds = self.seen[-1][0] - self.seen[0][0]
         rate = f"{(metrics.tokens - self.seen[0][1]) / seconds:,.0f} tokens/s" if seconds else ""
         validation = "" if math.isnan(self.validation) else f"  validation {self.validation:.3f}"
-        text = f"loss {metrics.loss:.3f}{validation}  {rate}"
-        self.progress.update(self.task, completed=metrics.step, total=self.total, description=text)
+        self.text = f"loss {metrics.loss:.3f}{validation}  {rate}"
+        self.progress.update(self.task, completed=metrics.step, total=self.total, description=self.text)
         if not err.is_terminal and (metrics.step == self.total or metrics.step % max(1, self.total // 20) == 0):
-            err.print(f"step {metrics.step}/{self.total}  {text}")
+            err.print(f"step {metrics.step}/{self.total}  {self.text}")
+        self.spoke = time.monotonic()
         self.also()
+
+    def validate(self, done: int, total: int) -> None:
+        """Show how many rows are validated; where there is no terminal, a plain line now and then."""
+        text = f"validating {min(done, total):,} of {total:,} rows"
+        self.progress.update(self.task, description=text if done < total else self.text)
+        if not err.is_terminal and time.monotonic() - self.spoke > QUIET:
+            self.spoke = time.monotonic()
+            err.print(text)
 
 
 @contextmanager

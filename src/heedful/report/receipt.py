@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heedful.data.fields import listed
 from heedful.report.labels import counted
 
 
@@ -23,7 +24,7 @@ def data_lines(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         *(("skipped", row) for row in data["first_skipped"]),
         *(("note", note) for note in (*data.get("file_notes", ()), *data["notes"])),
     ]
-    return [*lines, ("columns not read", ", ".join(data["not_read"]))] if data["not_read"] else lines
+    return [*lines, ("columns not read", listed(data["not_read"]))] if data["not_read"] else lines
 
 
 def encoding_lines(encoding: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -13,12 +13,14 @@ from heedful.records import StepMetrics
 
 
 class Bar(Protocol):
-    """What shows the steps on a screen."""
+    """What shows the steps on a screen, and how many rows of a validation are done."""
 
     validation: float
     total: int  # of steps; a budget changes it on the way
 
     def step(self, metrics: StepMetrics) -> None: ...
+
+    def validate(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)

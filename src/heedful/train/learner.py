@@ -153,9 +153,14 @@ class Learner:
         if self.embedding is not None:
             self.embedding.seen.clear()
 
-    def validate(self, examples: Sequence[TokenizedExample]) -> tuple[float, int]:
-        """Return the loss in nats per supervised token over all examples, and the number of those tokens."""
-        nll, weight, targets = 0.0, 0.0, 0
+    def validate(
+        self, examples: Sequence[TokenizedExample], on_done: Callable[[int], None] = lambda rows: None
+    ) -> tuple[float, int]:
+        """Return the loss in nats per supervised token over all examples, and the number of those tokens.
+
+        After each forward, `on_done` takes how many of the examples this rank is done with.
+        """
+        nll, weight, targets, done = 0.0, 0.0, 0, 0
         collator = replace(self.collator, prompt_weight=0.0)
         some = VALIDATED * self.ranks.count  # at a time, as all may not fit into memory
         self.model.eval()
@@ -166,8 +171,10 @@ class Learner:
                     nll += float(summed_nll(self.model, self._move(batch))) * contributes
                     weight += batch.weight * contributes
                     targets += batch.targets * contributes
+                    done += len(batch.supervised.ids) * contributes
                     del batch  # with its mask, before the next is laid out
                     forget_masks()
+                    on_done(done)
         nll, weight, total = self.ranks.all_reduce_sum(nll, weight, targets)
         return nll / weight, int(total)
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
-from heedful.errors import ModelError, RunError
+from heedful.errors import Interrupted, ModelError, RunError
 from heedful.model import pretrained
 from heedful.model.adapters import adapt
 from heedful.model.catalogue import from_anywhere
@@ -185,9 +185,9 @@ class Session:
             "step": progress.step,
             "epoch": epoch_of(progress.step, len(self.ready.train), self.config.train),
         }
-        loss, targets = self.learner.validate(self.validated)
+        loss, targets = self._loss_of(self.validated, progress)
         if self.config.train.evaluate_batches:
-            event["train_loss"], _ = self.learner.validate(self._next_rows(progress))
+            event["train_loss"], _ = self._loss_of(self._next_rows(progress), progress)
         event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
         self.log(event)
         self.bar.validation = loss
@@ -200,6 +200,26 @@ class Session:
             waited = self.config.train.patience
             self.display.say(f"step {progress.step}: no better in {waited} validations, so the training ends here.")
         return self.is_stale
+
+    def _loss_of(self, examples: Sequence[TokenizedExample], progress: Progress) -> tuple[float, int]:
+        """Compute what these rows cost, and show how far that is.
+
+        A signal before the first update ends the run at once, as nothing is lost. Any later validation is made to its
+        end: the checkpoint comes after it, and a resumed run must not miss it.
+        """
+        told = False
+
+        def on_done(rows: int) -> None:
+            nonlocal told
+            self.bar.validate(rows * self.ranks.count, len(examples))
+            if not self.stop.signal or told:
+                return
+            if progress.step == 0 and self.ranks.count == 1:
+                raise Interrupted(self.stop.signal, self.run.path)
+            told = True
+            self.display.say("The run ends after this validation; a second signal ends it now, at its last checkpoint.")
+
+        return self.learner.validate(examples, on_done)
 
     def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
         """Return the first training rows of this epoch's order, as many as validation looks at."""
