@@ -41,6 +41,7 @@ from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.result import write_model
 from heedful.train.resume import restore
 from heedful.train.session import Session, check_machine, load_model
+from heedful.train.validation import ended_early
 
 MANY_ANSWERS = 2_000
 FEWER_ANSWERS = "A smaller data.test_share holds fewer rows back; evaluate.after_training=false leaves the answers out."
@@ -128,7 +129,7 @@ def _train_and_write(
     if signal:
         raise Interrupted(signal, run.path)
     if session.progress.step == made:
-        early = ", as validations were no better (train.patience)" if session.ends_early else ""
+        early = ", as validations were no better (train.patience)" if ended_early(session) else ""
         screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
     else:
         _replace_model(session)

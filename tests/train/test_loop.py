@@ -23,6 +23,7 @@ from heedful.system.atomic import write_json
 from heedful.train.learner import schedule
 from heedful.train.loop import total_steps, upcoming
 from heedful.train.result import write_model
+from heedful.train.validation import ended_early
 
 
 def test_a_run_logs_each_step_and_learns(tmp_path: Path) -> None:
@@ -144,9 +145,9 @@ def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
     assert screen.said[-1] == f"step {trained.progress.step}: no better in 2 validations, so the training ends here."
     assert trained.progress.step < trained.learner.steps
     assert (trained.run.checkpoints / f"step-{trained.progress.step:06d}").is_dir()
-    assert trained.ends_early
+    assert ended_early(trained)
     trained.learner.steps = trained.progress.step  # as if these had been all
-    assert not trained.ends_early
+    assert not ended_early(trained)
 
 
 @pytest.mark.parametrize(("keep", "lr"), [("best", 0.3), ("last", 0.3), ("best", 9.0)])

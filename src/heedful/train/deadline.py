@@ -13,6 +13,7 @@ from heedful.errors import UsageError
 from heedful.records import StepMetrics
 from heedful.run import holds_run
 from heedful.system.atomic import write_json
+from heedful.train import validation
 from heedful.train.budget import Budget
 from heedful.train.loop import evaluate_every
 from heedful.train.pace import measure, tokens_per_update
@@ -29,7 +30,7 @@ def fit_into(session: Session, seconds: float, started: float) -> None:
     steps = session.budget.fit(train, rows, 0)
     if steps == 0:
         need = time.perf_counter() - started + session.costs.remaining(train, rows, 0, 1)
-        validated = len(session.validated)
+        validated = len(validation.rows(session))
         twice = f", validating {validated:,} rows twice" if validated else ""
         raise UsageError(
             f"The budget of {seconds:.0f} s is too short: loading, one step{twice} and saving take {need:.0f} s here.",

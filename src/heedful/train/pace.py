@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heedful.records import Progress
 from heedful.system.atomic import beside
-from heedful.train import checkpoint
+from heedful.train import checkpoint, validation
 from heedful.train.budget import Costs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def measure(session: Session) -> Costs:
     costs.step = (1 + UPDATE) * _gradient_seconds_per_token(session) * tokens_per_update(session)
     if session.ready.validation:
         some = session.ready.validation[: train.batch_size]
-        rows = len(session.validated) + (train.evaluate_batches or 0) * train.batch_size
+        rows = len(validation.rows(session)) + (train.evaluate_batches or 0) * train.batch_size
         with costs.timed("validation"):
             learner.validate(some)
         costs.validation *= rows / len(some)

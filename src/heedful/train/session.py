@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -13,24 +12,24 @@ from transformers import PreTrainedModel
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
 from heedful.encode.prepare import Prepared, make_collator
-from heedful.errors import Interrupted, ModelError, RunError
+from heedful.errors import ModelError, RunError
 from heedful.model import pretrained
 from heedful.model.adapters import adapt
 from heedful.model.catalogue import from_anywhere
 from heedful.model.pretrained import Loaded
 from heedful.model.vocabulary import check_ids, fit_vocabulary
 from heedful.model.weights import check_written
-from heedful.records import Progress, StepMetrics, TokenizedExample
+from heedful.records import Progress, StepMetrics
 from heedful.run import Run, holds_run
 from heedful.settings import override
 from heedful.system.atomic import remove_leftovers
 from heedful.system.heap import keep_freed_pages
-from heedful.train import checkpoint, deadline
+from heedful.train import checkpoint, deadline, validation
 from heedful.train.budget import Budget, Costs
 from heedful.train.display import Bar, Display
 from heedful.train.gpu import check_gpu
 from heedful.train.learner import Learner
-from heedful.train.loop import Group, epoch_of, fit, total_steps, upcoming
+from heedful.train.loop import Group, fit, total_steps, upcoming
 from heedful.train.precision import dtype_of, resolve
 from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
@@ -95,7 +94,7 @@ class Session:
     def fit(self) -> int:
         """Train to the end, or until a signal on any rank; give the signal or 0."""
         deadline.take_up(self, self.progress.step)
-        if self.progress.step >= self.learner.steps or self.is_stale:
+        if self.progress.step >= self.learner.steps or validation.is_stale(self):
             return 0
         with self.display.bar(self.learner.steps, self.progress.step) as self.bar, listen() as self.stop:
             if self.progress.step == 0:
@@ -121,7 +120,7 @@ class Session:
     def validate(self, progress: Progress) -> bool:
         """Validate, and keep the best weights; say whether to give up."""
         with self.costs.timed("validation"):
-            return bool(self.ready.validation) and self._validate(progress)
+            return bool(self.ready.validation) and validation.validate(self, progress)
 
     def sample(self, progress: Progress) -> None:
         """Answer the sample prompt, but not sharded: all ranks would have to answer together."""
@@ -162,12 +161,6 @@ class Session:
         """Return the groups of all epochs, from `start` on."""
         return upcoming(self.ready.order, start, self.config.train.epochs)
 
-    @property
-    def validated(self) -> Sequence[TokenizedExample]:
-        """The validation rows that validation looks at."""
-        limit, rows = self.config.train.evaluate_batches, self.ready.validation
-        return rows[: limit * self.config.train.batch_size] if limit else rows
-
     def _layout(self, model: PreTrainedModel) -> str:
         """Choose the layout, and the attention that computes it, by asking the model."""
         layout, longest = self.config.encode.layout, self.ready.longest
@@ -178,73 +171,6 @@ class Session:
             )
             return "padded"
         return layout
-
-    def _validate(self, progress: Progress) -> bool:
-        event: dict[str, Any] = {
-            "event": "validation",
-            "step": progress.step,
-            "epoch": epoch_of(progress.step, len(self.ready.train), self.config.train),
-        }
-        loss, targets = self._loss_of(self.validated, progress)
-        if self.config.train.evaluate_batches:
-            event["train_loss"], _ = self._loss_of(self._next_rows(progress), progress)
-        event |= {"validation_loss": loss, "targets": targets, "tokens": progress.tokens}
-        self.log(event)
-        self.bar.validation = loss
-        self.display.say(f"step {progress.step}: validation loss {loss:.4f}")
-        if progress.step and loss < self.best and self.config.train.keep == "best":
-            self.best = loss
-            self._write_best(progress.step)
-        self.losses.append(loss if math.isfinite(loss) else math.inf)
-        if self.is_stale and progress.step < self.learner.steps:
-            waited = self.config.train.patience
-            self.display.say(f"step {progress.step}: no better in {waited} validations, so the training ends here.")
-        return self.is_stale
-
-    def _loss_of(self, examples: Sequence[TokenizedExample], progress: Progress) -> tuple[float, int]:
-        """Compute what these rows cost, and show how far that is.
-
-        A signal before the first update ends the run at once, as nothing is lost. Any later validation is made to its
-        end: the checkpoint comes after it, and a resumed run must not miss it.
-        """
-        told = False
-
-        def on_done(rows: int) -> None:
-            nonlocal told
-            self.bar.validate(rows * self.ranks.count, len(examples))
-            if not self.stop.signal or told:
-                return
-            if progress.step == 0 and self.ranks.count == 1:
-                raise Interrupted(self.stop.signal, self.run.path)
-            told = True
-            self.display.say("The run ends after this validation; a second signal ends it now, at its last checkpoint.")
-
-        return self.learner.validate(examples, on_done)
-
-    def _next_rows(self, progress: Progress) -> list[TokenizedExample]:
-        """Return the first training rows of this epoch's order, as many as validation looks at."""
-        start = Progress(epoch=min(progress.epoch, self.config.train.epochs - 1))
-        groups = islice(self.groups(start), self.config.train.evaluate_batches)
-        return [self.ready.train[i] for group in groups for i in group.rows]
-
-    def _write_best(self, step: int) -> None:
-        weights = self.learner.weights()
-        if self.ranks.is_leader:
-            checkpoint.write(
-                self.run.checkpoints / f"best-{step:06d}", weights, state={"step": step, "loss": self.best}
-            )
-            checkpoint.prune(self.run.checkpoints)
-
-    @property
-    def ends_early(self) -> bool:
-        """Say whether `train.patience` ended the run before its last update."""
-        return self.is_stale and self.progress.step < self.learner.steps
-
-    @property
-    def is_stale(self) -> bool:
-        """Say whether the last `train.patience` validations brought no new best."""
-        patience, losses = self.config.train.patience, self.losses
-        return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""

@@ -1,0 +1,100 @@
+"""What a session's validations look at and find, and what follows: weights that are kept, a run that ends early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from heedful.errors import Interrupted
+from heedful.records import Progress, TokenizedExample
+from heedful.train import checkpoint
+from heedful.train.loop import epoch_of
+
+if TYPE_CHECKING:
+    from heedful.train.session import Session
+
+
+def validate(session: Session, progress: Progress) -> bool:
+    """Compute the validation loss, log it and keep the best weights; say whether to give up."""
+    learner, train = session.learner, session.config.train
+    found: dict[str, Any] = {
+        "event": "validation",
+        "step": progress.step,
+        "epoch": epoch_of(progress.step, len(session.ready.train), train),
+    }
+    loss, targets = _loss_of(session, rows(session), progress)
+    if train.evaluate_batches:
+        found["train_loss"], _ = _loss_of(session, _next_rows(session, progress), progress)
+    session.log(found | {"validation_loss": loss, "targets": targets, "tokens": progress.tokens})
+    session.bar.validation = loss
+    session.display.say(f"step {progress.step}: validation loss {loss:.4f}")
+    if progress.step and loss < session.best and train.keep == "best":
+        session.best = loss
+        _write_best(session, progress.step)
+    session.losses.append(loss if math.isfinite(loss) else math.inf)
+    if is_stale(session) and progress.step < learner.steps:
+        waited = train.patience
+        session.display.say(f"step {progress.step}: no better in {waited} validations, so the training ends here.")
+    return is_stale(session)
+
+
+def rows(session: Session) -> Sequence[TokenizedExample]:
+    """Return the validation rows that are looked at."""
+    limit, every = session.config.train.evaluate_batches, session.ready.validation
+    return every[: limit * session.config.train.batch_size] if limit else every
+
+
+def is_stale(session: Session) -> bool:
+    """Say whether the last `train.patience` validations brought no new best."""
+    patience, losses = session.config.train.patience, session.losses
+    return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def ended_early(session: Session) -> bool:
+    """Say whether `train.patience` ended the run before its last update."""
+    return is_stale(session) and session.progress.step < session.learner.steps
+
+
+def _loss_of(session: Session, examples: Sequence[TokenizedExample], progress: Progress) -> tuple[float, int]:
+    """Compute what these rows cost, and show how far that is."""
+    show = _showing(session, len(examples), progress)
+    return session.learner.validate(examples, show)
+
+
+def _showing(session: Session, total: int, progress: Progress) -> Callable[[int], None]:
+    """Make what shows how many of the rows are done.
+
+    A signal before the first update ends the run at once, as nothing is lost. Any later validation is made to its end:
+    the checkpoint comes after it, and a resumed run must not miss it.
+    """
+    told = False
+
+    def on_done(done: int) -> None:
+        nonlocal told
+        session.bar.validate(done * session.ranks.count, total)
+        if not session.stop.signal or told:
+            return
+        if progress.step == 0 and session.ranks.count == 1:
+            raise Interrupted(session.stop.signal, session.run.path)
+        told = True
+        session.display.say("The run ends after this validation; a second signal ends it now, at its last checkpoint.")
+
+    return on_done
+
+
+def _next_rows(session: Session, progress: Progress) -> list[TokenizedExample]:
+    """Return the first training rows of this epoch's order, as many as validation looks at."""
+    start = Progress(epoch=min(progress.epoch, session.config.train.epochs - 1))
+    groups = islice(session.groups(start), session.config.train.evaluate_batches)
+    return [session.ready.train[i] for group in groups for i in group.rows]
+
+
+def _write_best(session: Session, step: int) -> None:
+    """Keep these weights, and remove those that were the best before."""
+    weights = session.learner.weights()
+    if session.ranks.is_leader:
+        best = session.run.checkpoints / f"best-{step:06d}"
+        checkpoint.write(best, weights, state={"step": step, "loss": session.best})
+        checkpoint.prune(session.run.checkpoints)
