@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,7 @@ def train(
             rows = _train_and_write(run, config, ranks, resume, budget, started)
         if ranks.is_leader:
             if config.evaluate.after_training and rows and not answered(run, rows):
-                score_both(run, config, rows, None, TERMINAL)
+                _score(run, config, rows)
             screen.say(f"The report: {write_pages(run)}")
     return run
 
@@ -123,11 +124,11 @@ def _train_and_write(
         may_settle = (*FITTED, *(BUDGETED if budget is not None else ()))
         _write_origin(session, {} if resume else {"asked": {leaf: leaves(config)[leaf] for leaf in may_settle}})
     made = ranks.broadcast(run.updates_in_model)
-    signal = session.fit()
+    heard = session.fit()
     if ranks.is_leader:
         _write_course(session)
-    if signal:
-        raise Interrupted(signal, run.path)
+    if heard:
+        raise Interrupted(heard, run.path)
     if session.progress.step == made:
         early = ", as validations were no better (train.patience)" if ended_early(session) else ""
         screen.say(f"{run.path} is finished: it holds the model of all its {session.progress.step} updates{early}.")
@@ -181,6 +182,14 @@ def _tell(ready: Prepared, config: Config) -> None:
         screen.say(f"{rows} are left out of the validation loss: {left_out_in_words(not_validated)}.")
     if not_scored := encoding["not_scored"]:
         screen.say(f"Of {len(ready.splits.test):,} test rows will not be scored: {left_out_in_words(not_scored)}.")
+
+
+def _score(run: Run, config: Config, rows: Sequence[Conversation]) -> None:
+    """Answer the test rows with base and tuned, which a resumed run does if this one is interrupted."""
+    try:
+        score_both(run, config, rows, None, TERMINAL)
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT, run.path) from None
 
 
 def _write_origin(session: Session, asked: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 import heedful
 from heedful import pipeline, training
 from heedful.begin import configure, resolve_run
-from heedful.errors import DataError, ModelError, UsageError
+from heedful.errors import DataError, Interrupted, ModelError, UsageError
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.evaluate.rows import answered
 from heedful.report.page import write_pages
@@ -68,7 +68,7 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     assert [file.stat().st_mtime_ns for file in files] == before
     assert (copy.path / "compare-b.html").exists() and copy.report_file.exists()
     monkeypatch.setattr(training, "score_both", crash)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=f"heedful train --resume --out {copy.path} continues it"):
         pipeline.train(out=copy.path, settings={"train.epochs": 2}, resume=True)
     assert files[0].stat().st_mtime_ns > before[0]
     again = read_json(copy.provenance_file)
@@ -79,7 +79,7 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     assert not any(file.exists() for file in left) and other.judge_file.exists()
     with pytest.raises(UsageError, match="chose rouge_l to decide before"):  # scores that are gone were known
         pipeline.evaluate(copy, settings={"evaluate.decides": "nll"})
-    with pytest.raises(KeyboardInterrupt):  # what is trained but not evaluated is evaluated
+    with pytest.raises(Interrupted):  # what is trained but not evaluated is evaluated
         pipeline.train(out=copy.path, resume=True)
 
 
