@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import pydoc
 import random
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 import heedful
-from heedful import pipeline
+from heedful import pipeline, training
 from heedful.begin import claim_folder
 from heedful.errors import UsageError
 from heedful.generate.engine import Engine, RunningBatch
@@ -184,3 +185,17 @@ def test_one_training_at_a_time_draws_the_processs_random_numbers(
         train("first")
     assert not (tmp_path / "second").exists()
     assert train("second").has_model
+
+
+def test_what_is_forked_of_a_process_that_trains_may_train(tmp_path: Path) -> None:
+    """As multiprocessing does on Linux; the thread that trains is not in there."""
+
+    def train() -> None:
+        with training._alone():
+            (tmp_path / "trains").touch()
+
+    with training._alone():
+        child = multiprocessing.get_context("fork").Process(target=train)
+        child.start()
+        child.join(60)
+    assert child.exitcode == 0 and (tmp_path / "trains").exists()

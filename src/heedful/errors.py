@@ -5,7 +5,7 @@ HeedfulError            exit code 1
 ├── DataError           3   a file of rows
 ├── ModelError          1   weights, tokenizer, chat template
 ├── RunError            1   the run directory, its checkpoints
-│   └── Unfinished          a run whose training has not come to a model yet
+│   └── Diverged            a training that left the numbers there are, and comes to no model
 └── ExportError         1   an artefact that could not be made, or that is not the run's model
 
 Interrupted             128 + the signal's number: a signal ended the run after a save; not a failure
@@ -57,11 +57,11 @@ class RunError(HeedfulError):
     pass
 
 
-class Unfinished(RunError):
-    """A run whose training has not come to a model yet."""
+class Diverged(RunError):
+    """A training that left the numbers there are, and comes to no model."""
 
-    def __init__(self, run: Path) -> None:
-        super().__init__(f"{run} holds no model: its training never finished.", f"Continue it with {resuming(run)}.")
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, "Start another run with a lower train.lr.")
 
 
 class ExportError(HeedfulError):

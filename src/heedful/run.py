@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from heedful.address import redacted
 from heedful.clean import check_unicode
 from heedful.config import Config
-from heedful.errors import DataError, RunError, UsageError
+from heedful.errors import DataError, Diverged, RunError, UsageError, resuming
 from heedful.settings import Settings, dump_config, load_config, override
 from heedful.system.atomic import atomic_write, read_json, sha256, sync
 
@@ -89,6 +89,19 @@ class Run(Results):
     def has_model(self) -> bool:
         """Say whether training came to a model."""
         return (self.model / "config.json").is_file()
+
+    @property
+    def diverged(self) -> bool:
+        """Say whether training ended without a model because it diverged."""
+        return not self.has_model and "diverged" in self.provenance()
+
+    def check_model(self) -> None:
+        """Raise RunError for a run that holds no model, with what to do about it."""
+        if self.diverged:
+            raise Diverged(f"{self.path} holds no model: its training diverged.")
+        if not self.has_model:
+            fix = f"Continue it with {resuming(self.path)}."
+            raise RunError(f"{self.path} holds no model: its training never finished.", fix)
 
     @property
     def is_scored(self) -> bool:

@@ -23,7 +23,7 @@ from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.encode.account import left_out_in_words
-from heedful.errors import Interrupted, UsageError, did_you_mean
+from heedful.errors import Diverged, Interrupted, UsageError, did_you_mean
 from heedful.evaluate.held_back import why_none
 from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
@@ -68,10 +68,14 @@ def sweep(
         screen.say(f"Run {number} of {len(configs)}: {path}")
         _finish(Run(path), config)
         shutil.rmtree(Run(path).checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
-    default = next((v for v in variants if _is_default(v, base)), None)
-    result = table(variants, default or variants[0], base.evaluate.decides)
+    compared = [variant for variant in variants if not any(run.diverged for run in variant.runs)]
+    if not compared:
+        raise Diverged("Every variant diverged with one of its seeds, so none can be compared.")
+    default = next((v for v in compared if _is_default(v, base)), None)
+    result = table(compared, default or compared[0], base.evaluate.decides)
     result["default"] = default.name if default else None
-    winner = next(v for v in variants if v.name == result["winner"])
+    result["diverged"] = [variant.name for variant in variants if variant not in compared]
+    winner = next(v for v in compared if v.name == result["winner"])
     recommended = override(configs[winner.runs[0].path], {"data.path": redacted(base.data.path, rest="")})
     atomic_write(folder / "winner.yaml", dump_config(recommended))  # which is made to be handed on, without a key
     result["recipe"] = str(folder / "winner.yaml")
@@ -189,7 +193,10 @@ def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finish(run: Run, config: Config) -> None:
-    """Train and evaluate a run, or what is missing of it."""
+    """Train and evaluate a run, or what is missing of it; one that diverges is left."""
+    if run.diverged:
+        screen.say("It diverged.")
+        return
     if _is_finished(run):
         screen.say("It is finished already.")
         return
@@ -204,6 +211,8 @@ def _finish(run: Run, config: Config) -> None:
     except Interrupted:
         screen.say("The same sweep command continues here.")
         raise
+    except Diverged as error:
+        screen.say(f"{error.problem} The sweep goes on without this variant.")
 
 
 def _is_finished(run: Run) -> bool:

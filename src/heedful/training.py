@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -18,7 +18,7 @@ from heedful.config import Config
 from heedful.data.datamap import write_data_map
 from heedful.encode.account import left_out_in_words
 from heedful.encode.prepare import Prepared
-from heedful.errors import Interrupted, UsageError
+from heedful.errors import Diverged, Interrupted, UsageError
 from heedful.evaluate.base_and_tuned import remove_scores, score_both
 from heedful.evaluate.rows import answered
 from heedful.live import terminal_display
@@ -46,7 +46,7 @@ from heedful.train.validation import ended_early
 
 MANY_ANSWERS = 2_000
 FEWER_ANSWERS = "A smaller data.test_share holds fewer rows back; evaluate.after_training=false leaves the answers out."
-_TRAINING = threading.Lock()
+_TRAINING: dict[int, object] = {}  # by process: what is forked of one that trains may train itself
 
 
 def train(
@@ -83,7 +83,8 @@ def train(
             _check(config, ranks, resume, budget)
             if ranks.is_leader:
                 held.enter_context(claim_folder(run, resume))
-            rows = _train_and_write(run, config, ranks, resume, budget, started)
+            with _noted(run, ranks):
+                rows = _train_and_write(run, config, ranks, resume, budget, started)
         if ranks.is_leader:
             if config.evaluate.after_training and rows and not answered(run, rows):
                 _score(run, config, rows)
@@ -94,7 +95,8 @@ def train(
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the process's random numbers, which torch draws from one generator, and give them back as they were."""
-    if not _TRAINING.acquire(blocking=False):
+    process, training = os.getpid(), object()
+    if _TRAINING.setdefault(process, training) is not training:  # threads may ask at once
         raise UsageError(
             "Another training is going on in this process.", "Wait until it is done, or train in a process of its own."
         )
@@ -102,7 +104,18 @@ def _alone() -> Iterator[None]:
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
     finally:
-        _TRAINING.release()
+        del _TRAINING[process]
+
+
+@contextmanager
+def _noted(run: Run, ranks: Ranks) -> Iterator[None]:
+    """Keep of a training that diverges that it did: to continue it would lead there again."""
+    try:
+        yield
+    except Diverged:
+        if ranks.is_leader:
+            write_json(run.provenance_file, run.provenance() | {"diverged": True})
+        raise
 
 
 def _was_begun(out: Path | str | None, ranks: Ranks) -> bool:
@@ -214,5 +227,6 @@ def _replace_model(session: Session) -> None:
     run = session.run
     write_model(session, lambda: remove_scores(run))
     if session.ranks.is_leader:
-        told = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
-        write_json(run.provenance_file, run.provenance() | told)
+        told = run.provenance() | {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
+        told.pop("diverged", None)
+        write_json(run.provenance_file, told)

@@ -13,7 +13,7 @@ from tests.evaluate.verbs import QUICK
 from heedful import pipeline, sweep, training
 from heedful.begin import configure
 from heedful.cli import main
-from heedful.errors import HeedfulError, UsageError
+from heedful.errors import Diverged, HeedfulError, UsageError
 from heedful.evaluate.rows import Cell, RowScores, write_rows
 from heedful.evaluate.variants import Variant, _adjust, averaged, table
 from heedful.run import Run
@@ -80,6 +80,25 @@ def test_a_sweep_is_trained_once_and_compared(
     with pytest.raises(SystemExit, match="0"):
         main([str(word) for word in (*heedful_sweep, *settings, "--out", tmp_path / "sweep")])
     assert "verdict are of these trainings" in capsys.readouterr().out
+
+
+def test_a_sweep_goes_on_without_what_diverges(
+    rows: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("loss_plot", "write_pages"):
+        monkeypatch.setattr(training, name, lambda *arguments: None)
+    monkeypatch.setattr("heedful.evaluate.base_and_tuned.probe", lambda *arguments: [])
+    asked = ["sweep", str(rows), "-m", str(tiny_folder), "--out", str(tmp_path / "sweep")]
+    asked += [f"--set={leaf}={value}" for leaf, value in {**QUICK, "train.max_steps": 2}.items()]
+    for _ in range(2):  # what diverged is not trained again
+        with pytest.raises(SystemExit, match="0"):
+            main([*asked, "--vary", "train.lr=1e25,1e-3"])
+        told = capsys.readouterr()
+        assert "Left out, as they diverged: lr=1e25." in told.out
+    assert "It diverged." in told.err and "step 1/2" not in told.err
+    assert read_json(tmp_path / "sweep" / "sweep.json")["winner"] == "lr=1e-3"
+    with pytest.raises(Diverged, match=r"Every variant diverged.*lower train\.lr"):
+        sweep.sweep(str(rows), vary=["train.lr=1e25"], model=str(tiny_folder), settings=QUICK, out=tmp_path / "other")
 
 
 @pytest.mark.parametrize(

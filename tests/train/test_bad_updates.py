@@ -10,7 +10,8 @@ import torch
 from tests.train.sessions import assert_same, log, session, state
 
 import heedful
-from heedful.errors import RunError
+from heedful.errors import Diverged, RunError
+from heedful.report.page import write_pages
 from heedful.run import Run
 from heedful.train import learner as learners
 from heedful.train.loop import BAD_STEPS
@@ -103,6 +104,40 @@ def test_a_training_that_diverges_says_so_and_leaves_no_model(
     with pytest.raises(RunError, match=r"diverged: its validation loss is not finite.*lower train\.lr"):
         heedful.train(rows_file, model=str(tiny_folder), settings=settings, out=tmp_path / "run")
     run = Run(tmp_path / "run")
-    assert not run.has_model
+    assert not run.has_model and run.diverged
     assert [folder.name for folder in run.checkpoints.iterdir()] == ["step-000002"]
     assert "sample: none. The model's logits are NaN or infinite." in capsys.readouterr().err
+    for verb in (heedful.evaluate, heedful.export, lambda run: heedful.generate(run, ["a"])):
+        with pytest.raises(Diverged, match=r"holds no model: its training diverged\. Start another run"):
+            verb(run)
+    page = write_pages(run).read_text(encoding="utf-8")
+    assert "The training diverged, and there is no model." in page and "2 of 3 validations gave no finite loss" in page
+    with pytest.raises(Diverged):  # as the same training again would
+        heedful.train(out=run.path, resume=True)
+
+
+def test_updates_that_stay_bad_are_a_divergence(
+    tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        Poison(patch, {3, 4, 5})
+        with pytest.raises(Diverged):
+            heedful.train(rows_file, model=str(tiny_folder), settings={"train.save_every": 1}, out=tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert run.diverged
+    heedful.train(out=run.path, resume=True, settings={"evaluate.after_training": False})
+    assert run.has_model and not run.diverged and "diverged" not in run.provenance()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_validation_loss_that_never_was_finite_is_no_divergence(
+    keep: str, tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """As where the base model holds an answer's token for impossible."""
+    monkeypatch.setattr(learners.Learner, "validate", lambda *arguments: (math.inf, 5))
+    settings = {"train.max_steps": 2, "train.keep": keep, "evaluate.after_training": False}
+    run = heedful.train(rows_file, model=str(tiny_folder), settings=settings, out=tmp_path / "run")
+    assert run.has_model
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("No validation loss is finite: the last weights become the model." in told) == (keep == "best")

@@ -45,10 +45,13 @@ def test_a_signal_before_the_first_update_ends_the_validation(tmp_path: Path) ->
     assert screen.validated[-1][0] < 9 and not (tmp_path / "run/metrics.jsonl").exists()
 
 
-def test_a_signal_in_a_later_validation_waits_for_its_end_and_says_so(tmp_path: Path) -> None:
-    screen = SignalDuring(1)
-    stopped = session(tmp_path / "stopped", *FORWARDS, screen=screen, validation=9)
+@pytest.mark.parametrize(("some", "rows", "ends"), [((), 9, 1), (("train.evaluate_batches=2",), 8, 2)])
+def test_a_signal_in_a_later_validation_waits_for_its_end_and_says_so(
+    some: tuple[str, ...], rows: int, ends: int, tmp_path: Path
+) -> None:
+    screen = SignalDuring(ends)
+    stopped = session(tmp_path / "stopped", *FORWARDS, *some, screen=screen, validation=9)
     assert stopped.fit() == signal.SIGTERM
-    assert stopped.progress.step == 3 and screen.validated[-1] == (9, 9)
+    assert stopped.progress.step == 3 and screen.validated[-1] == (rows, rows)
     assert sum("after this validation" in text for text in screen.said) == 1
     assert [event["step"] for event in log(stopped) if event["event"] == "validation"] == [0, 3]

@@ -28,7 +28,7 @@ FALLING = 0.5  # of the first loss: below it, a suspect row fell by memory
 NEAR = 32  # rows before and after, with which a row is compared
 SMALL = 0.01  # nats: below it, costs do not differ
 LISTED = 1_000  # rows that the run keeps with their text
-KINDS = {"e": "easy", "h": "hard", "s": "suspect", "u": "unmet"}  # unmet: the training ended before it came to them
+KINDS = {"e": "easy", "h": "hard", "s": "suspect", "u": "unmet"}  # or met without a finite loss
 LIMITS = (
     "Each row by what its answer cost while it was learned. A suspect row costs much more than rows like it: look "
     "whether its answer belongs to its question. Nothing was left out of the training for it."

@@ -8,7 +8,7 @@ from typing import Any
 from heedful.address import redacted
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
-from heedful.errors import DataError, Unfinished, UsageError
+from heedful.errors import DataError, UsageError
 from heedful.records import Conversation
 from heedful.reporter import SILENT, Reporter
 from heedful.run import MOVED, Run, advising_if_moved
@@ -23,11 +23,10 @@ def evaluation_rows(
 ) -> Sequence[Conversation]:
     """Return the run's test rows, or all rows of `data`, read by the settings `asked` for now.
 
-    Raises Unfinished for a run without a model, DataError where there are no rows or they have changed, UsageError for
+    Raises RunError for a run without a model, DataError where there are no rows or they have changed, UsageError for
     settings that cannot be changed.
     """
-    if not run.has_model:
-        raise Unfinished(run.path)
+    run.check_model()
     if data is not None:
         return _all_rows(load_config(None, asked, {"data.path": data}).data, reporter)
     own = _own_data(run, asked)

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from heedful.encode.prompt_receipt import open_encoder
 from heedful.encode.tokenise import Encoder
-from heedful.errors import ExportError, Unfinished, UsageError, did_you_mean
+from heedful.errors import ExportError, UsageError, did_you_mean
 from heedful.export.architectures import architecture_of
 from heedful.export.gguf_file import FILE_TYPES
 from heedful.export.modelfile import modelfile
@@ -69,8 +69,7 @@ def plan(run: Run, form: str, kind: str | None, adapter: bool, out: Path | str |
     if kind not in FORMS[form]:
         known = ", ".join(dict.fromkeys(FORMS[form]))
         raise UsageError(f"--quantize {kind} is not known for {form}.", f"It takes {known}.")
-    if not run.has_model:
-        raise Unfinished(run.path)
+    run.check_model()
     if adapter and not run.adapter.is_dir():
         raise UsageError(f"{run.path} holds no adapter: it was not trained with --method lora.", "Leave out --adapter.")
     place = run.exports / _file_name(run, form, kind, adapter) if out is None else _named(out)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.errors import ModelError, Unfinished, UsageError, did_you_mean, reason_of
+from heedful.errors import ModelError, UsageError, did_you_mean, reason_of
 from heedful.run import Run, holds_run
 
 
@@ -100,8 +100,7 @@ def _weights_of(folder: Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
     if holds_run(folder):
-        if not Run(folder).has_model:
-            raise Unfinished(folder)
+        Run(folder).check_model()
         return Run(folder).model
     if runs := sorted(entry.name for entry in _folders_in(folder) if holds_run(entry)):
         more = f" ({len(runs)} are there)" if len(runs) > 1 else ""

@@ -10,6 +10,7 @@ from typing import Any
 from heedful.config import Config
 from heedful.errors import typed
 from heedful.report.facts import Facts
+from heedful.report.labels import counted
 from heedful.settings import changed, differences
 
 Lines = list[tuple[str, str]]
@@ -30,10 +31,11 @@ def progress(facts: Facts) -> dict[str, str]:
     if not steps:
         return {"word": "Begun", "sentence": "No update was made yet."}
     last = steps[-1]
+    end = "The training diverged, and there is no model." if facts.run.diverged else "The run is not finished."
     loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f} nats per token"
     return {
         "word": f"Step {last['step']:,}",
-        "sentence": f"{last['epoch']:.2f} epochs of {facts.config.train.epochs}, loss {loss}. The run is not finished.",
+        "sentence": f"{last['epoch']:.2f} epochs of {facts.config.train.epochs}, loss {loss}. {end}",
     }
 
 
@@ -45,13 +47,16 @@ def curves_in_words(facts: Facts) -> str:
         tenth = max(1, len(losses) // 10)
         start, end = statistics.fmean(losses[:tenth]), statistics.fmean(losses[-tenth:])
         parts.append(f"The training loss goes from {start:.3f} to {end:.3f} (means of the first and the last tenth)")
-    held = [event for event in facts.events_of("validation") if event["validation_loss"] is not None]
+    validations = facts.events_of("validation")
+    held = [event for event in validations if event["validation_loss"] is not None]
     if held:
         best = min(held, key=lambda event: event["validation_loss"])
         parts.append(
             f"the validation loss from {held[0]['validation_loss']:.3f} to {held[-1]['validation_loss']:.3f}, "
             f"lowest at step {best['step']:,} with {best['validation_loss']:.3f}"
         )
+    if lost := len(validations) - len(held):
+        parts.append(f"{lost} of {counted(len(validations), 'validation')} gave no finite loss")
     text = ", ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else "No finite loss was logged."
 

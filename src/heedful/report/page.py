@@ -184,7 +184,7 @@ def _map(facts: Facts) -> Part | None:
         f"line became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
     )
     if kept["trained"] < kept["rows"]:
-        alt += f" {counts['unmet']} more were never met."
+        alt += f" {counts['unmet']} more were never met, or their loss was not finite."
     look = [{**row, "losses": losses_in_words(row["losses"])} for row in kept["look"][:10]]
     plot = map_plot(nll[0], nll[-1], [KINDS[kind] for kind in kept["kinds"]], (x_name, y_name))
     return {"hint": LIMITS, "alt": alt, "look": look, "plot": plot, **counts}

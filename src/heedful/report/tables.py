@@ -72,6 +72,8 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     out.print(table)
     for text in open_questions:
         out.print(Text(clean(text), style="dim"))
+    if diverged := result["diverged"]:
+        out.print(f"Left out, as they diverged: {', '.join(diverged)}.", soft_wrap=True)
     if left_out := result["left_out"]:
         out.print(f"Test rows left out, as not every run scored them: {left_out:,}.", soft_wrap=True)
     if not result["default"]:

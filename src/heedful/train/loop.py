@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from heedful.config import TrainConfig
 from heedful.encode.order import Order
-from heedful.errors import RunError
+from heedful.errors import Diverged
 from heedful.records import Progress, StepMetrics
 
 if TYPE_CHECKING:
@@ -110,7 +110,6 @@ def _note_bad_step(session: Session, progress: Progress, rows: list[str], bad_st
     """Log an update that was skipped; stop when they do not end."""
     session.log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
     if bad_steps == BAD_STEPS:
-        raise RunError(
-            f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)}).",
-            "Start another run with a lower train.lr.",
+        raise Diverged(
+            f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)})."
         )

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from heedful.encode.prompt_receipt import PROMPT_RECEIPT, prompt_receipt
-from heedful.errors import RunError
+from heedful.errors import Diverged
 from heedful.model import pretrained, saving
 from heedful.model.adapters import adapt, merge
 from heedful.model.vocabulary import fit_vocabulary
@@ -41,19 +41,19 @@ def write_model(session: Session, before: Callable[[], None] = lambda: None) -> 
 
 
 def _check_finite(session: Session) -> None:
-    """Refuse to write a model of which it is known that it diverged."""
-    _, *losses = session.losses or [0.0]
+    """Refuse to write a model of which it is known that it diverged; a loss that never was finite tells nothing."""
+    before, *losses = session.losses or [math.inf]
     kept = losses if session.config.train.keep == "best" else losses[-1:]
-    if kept and not any(map(math.isfinite, kept)):
-        raise RunError(
-            "The training diverged: its validation loss is not finite, so there is no model to keep.",
-            "Start another run with a lower train.lr.",
-        )
+    if math.isfinite(before) and kept and not any(map(math.isfinite, kept)):
+        raise Diverged("The training diverged: its validation loss is not finite, so there is no model to keep.")
 
 
 def _best(session: Session) -> dict[str, torch.Tensor] | None:
     """Read the weights of the lowest validation loss, if any are kept; say where there are none, or no better."""
     before, *losses = session.losses
+    if not any(map(math.isfinite, session.losses)):
+        session.display.say("No validation loss is finite: the last weights become the model.")
+        return None
     if min(losses, default=math.inf) >= before:
         session.display.say(
             "No validation was better than the one before training: lower train.lr, or look at the data."

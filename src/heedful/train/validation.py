@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ def validate(session: Session, progress: Progress) -> bool:
         "step": progress.step,
         "epoch": epoch_of(progress.step, len(session.ready.train), train),
     }
-    loss, targets = _loss_of(session, rows(session), progress)
+    watch = _Watch(session, progress)
+    loss, targets = watch.loss(rows(session))
     if train.evaluate_batches:
-        found["train_loss"], _ = _loss_of(session, _next_rows(session, progress), progress)
+        found["train_loss"], _ = watch.loss(_next_rows(session, progress))
     session.log(found | {"validation_loss": loss, "targets": targets, "tokens": progress.tokens})
     session.bar.validation = loss
     session.display.say(f"step {progress.step}: validation loss {loss:.4f}")
@@ -57,31 +58,30 @@ def ended_early(session: Session) -> bool:
     return is_stale(session) and session.progress.step < session.learner.steps
 
 
-def _loss_of(session: Session, examples: Sequence[TokenizedExample], progress: Progress) -> tuple[float, int]:
-    """Compute what these rows cost, and show how far that is."""
-    show = _showing(session, len(examples), progress)
-    return session.learner.validate(examples, show)
+class _Watch:
+    """Shows how far a validation is, and hears a signal meanwhile.
 
-
-def _showing(session: Session, total: int, progress: Progress) -> Callable[[int], None]:
-    """Make what shows how many of the rows are done.
-
-    A signal before the first update ends the run at once, as nothing is lost. Any later validation is made to its end:
-    the checkpoint comes after it, and a resumed run must not miss it.
+    Before the first update it ends the run at once, as nothing is lost. Any later validation is made to its end: the
+    checkpoint comes after it, and a resumed run must not miss it.
     """
-    told = False
 
-    def on_done(done: int) -> None:
-        nonlocal told
-        session.bar.validate(done * session.ranks.count, total)
-        if not session.stop.signal or told:
+    def __init__(self, session: Session, progress: Progress) -> None:
+        self.session, self.step, self.told = session, progress.step, False
+
+    def loss(self, examples: Sequence[TokenizedExample]) -> tuple[float, int]:
+        """Compute what these rows cost."""
+        return self.session.learner.validate(examples, lambda done: self._see(done, len(examples)))
+
+    def _see(self, done: int, total: int) -> None:
+        heard, ranks = self.session.stop.signal, self.session.ranks.count
+        self.session.bar.validate(done * ranks, total)
+        if not heard or self.told:
             return
-        if progress.step == 0 and session.ranks.count == 1:
-            raise Interrupted(session.stop.signal, session.run.path)
-        told = True
-        session.display.say("The run ends after this validation; a second signal ends it now, at its last checkpoint.")
-
-    return on_done
+        if self.step == 0 and ranks == 1:
+            raise Interrupted(heard, self.session.run.path)
+        until = "this validation" if self.step else "the first update"
+        self.session.display.say(f"The run ends after {until}, with a checkpoint; a second signal ends it now.")
+        self.told = True
 
 
 def _next_rows(session: Session, progress: Progress) -> list[TokenizedExample]:
