@@ -109,8 +109,10 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with lock(run), pytest.raises(UsageError, match=rf"in use by process {os.getpid()} on"), lock(run):
         pass
-    with lock(run):
-        pass
+    with lock(run), pytest.raises(RunError, match=rf"no model yet: process {os.getpid()} on .* trains it\. Wait"):
+        run.check_model()
+    with pytest.raises(RunError, match="its training never finished"):
+        run.check_model()
     assert (run.path / "run.lock").read_text().count("process") == 1
 
 

@@ -97,6 +97,8 @@ class Run(Results):
 
     def check_model(self) -> None:
         """Raise RunError for a run that holds no model, with what to do about it."""
+        if not self.has_model and (holder := _holder(self)):
+            raise RunError(f"{self.path} holds no model yet: {holder} trains it.", "Wait for its end.")
         if self.diverged:
             raise Diverged(f"{self.path} holds no model: its training diverged.")
         if not self.has_model:
@@ -258,10 +260,8 @@ def lock(run: Run) -> Iterator[None]:
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if file.writable() else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             raise UsageError(
-                f"{run.path} is in use by {file.read().strip() or 'another process'}.",
-                "Wait for it, or train into another folder with --out.",
+                f"{run.path} is in use by {_named_in(file)}.", "Wait for it, or train into another folder with --out."
             ) from None
         if file.writable():
             file.truncate(0)
@@ -276,3 +276,18 @@ def _open_lock(run: Run) -> TextIO:
     if os.access(run.path, os.W_OK):
         return open(file, "a+", encoding="utf-8")
     return open(file if file.exists() else run.config_file, encoding="utf-8")
+
+
+def _holder(run: Run) -> str:
+    """Name the process that holds a run, or nobody."""
+    with suppress(OSError), open(run.path / LOCK, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named_in(file)
+    return ""
+
+
+def _named_in(lock_file: TextIO) -> str:
+    lock_file.seek(0)
+    return lock_file.read().strip() or "another process"

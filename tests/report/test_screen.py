@@ -43,8 +43,8 @@ def test_a_sweep_says_what_its_variants_are_compared_with(
     scores = {"rouge_l": {"value": 0.5}} | {name: {"value": 0.5} for name in ("nll", "exact_match", "chrf")}
     variants: list[dict[str, Any]] = [{"name": f"lr={lr}", "scores": scores, "paired": {}} for lr in ("1e-4", "2e-4")]
     result = {
-        "rows": 9, "left_out": 0, "diverged": [], "seeds": 1, "decides": "rouge_l", "default": default, "compared_with": "lr=1e-4",
-        "winner": "lr=2e-4", "variants": variants, "recipe": "winner.yaml",
+        "rows": 9, "left_out": 0, "seeds": 1, "decides": "rouge_l", "default": default, "compared_with": "lr=1e-4",
+        "winner": "lr=2e-4", "variants": variants, "recipe": "winner.yaml", "diverged": [],
     }  # fmt: skip
     tables.show_sweep(result)
     told = capsys.readouterr().out
@@ -59,8 +59,8 @@ def test_a_sweep_shows_the_probability_that_its_verdict_rests_on(
     scores = {name: {"value": 0.5} for name in ("rouge_l", "nll", "exact_match", "chrf")}
     pair = {"difference": 0.02, "p_value": 0.03, "p_value_of_all": 0.09, "verdict": "within noise; of 3 variants one"}
     tables.show_sweep({
-        "rows": 9, "left_out": 0, "diverged": [], "seeds": 1, "decides": "rouge_l", "default": None, "compared_with": "a",
-        "winner": "a", "recipe": "winner.yaml",
+        "rows": 9, "left_out": 0, "seeds": 1, "decides": "rouge_l", "default": None, "compared_with": "a",
+        "winner": "a", "recipe": "winner.yaml", "diverged": [],
         "variants": [{"name": "b", "scores": scores, "paired": {"rouge_l": pair}}],
     })  # fmt: skip
     told = capsys.readouterr().out
@@ -141,8 +141,9 @@ def test_a_path_is_told_in_one_piece(monkeypatch: pytest.MonkeyPatch, capsys: py
     recipe = "runs/a sweep of a long name, on a narrow terminal/winner.yaml"
     scores = {name: {"value": 0.5} for name in ("rouge_l", "nll", "exact_match", "chrf")}
     tables.show_sweep({
-        "rows": 9, "left_out": 0, "diverged": [], "seeds": 1, "decides": "rouge_l", "default": None, "compared_with": "lr=1e-4",
+        "rows": 9, "left_out": 0, "seeds": 1, "decides": "rouge_l", "default": None, "compared_with": "lr=1e-4",
         "winner": "lr=1e-4", "variants": [{"name": "lr=1e-4", "scores": scores, "paired": {}}], "recipe": recipe,
+        "diverged": [],
     })  # fmt: skip
     assert recipe in capsys.readouterr().out
 

@@ -253,6 +253,8 @@ def test_tokenize_models_health_and_metrics(client: TestClient) -> None:
 
 
 def test_defaults_hold_where_a_request_says_nothing(engine: Engine) -> None:
-    with serving({"m": engine}, defaults=Sampling(temperature=2.0, seed=4, stop=("e",))) as client:
+    with serving({"m": engine}, defaults=Sampling(temperature=2.0, seed=4, stop=("7",))) as client:
         assert content(client, max_tokens=20) != content(client, max_tokens=20, temperature=0)
-        assert "e" not in content(client, max_tokens=100, temperature=0)
+        assert "7" not in content(client, max_tokens=100, temperature=0)
+        assert "7" not in content(client, max_tokens=100, temperature=0, stop=None)
+        assert "7" in content(client, max_tokens=100, temperature=0, stop=[])

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from tests.serve.conftest import CHAT, asking, refused, serving
 
 from heedful.generate.engine import Engine
+from heedful.serve import guard
+from heedful.serve.counters import Counters
 from heedful.serve.guard import AccessPolicy
+from heedful.serve.limits import Limits
+from heedful.serve.server import is_failure
 
 KEY = "s3cret-Key"
 
@@ -121,3 +128,24 @@ def test_cors_is_for_those_that_were_named(engine: Engine) -> None:
         refused(client.post(CHAT, json=asking(), headers={**headers, "Origin": "http://evil.com"}), 403)
         unlocked = client.post(CHAT, json=asking(), headers={"Origin": "http://chat.lan:3000"})
         assert refused(unlocked, 401) and unlocked.headers["access-control-allow-origin"] == "http://chat.lan:3000"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_reader_who_is_too_slow_is_no_failure_of_the_server(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was told nothing yet is: the app did not answer."""
+    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.01)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(60)
+
+    async def nothing(*message: Any) -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": [(b"host", b"localhost")]}
+    guarded = guard.Guard(app, AccessPolicy(), Limits(answer_seconds=0.01), Counters())
+    with pytest.raises(TimeoutError) as late:
+        asyncio.run(guarded(scope, nothing, nothing))
+    entry = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "", (), late._excinfo)
+    assert is_failure(entry) is not begun

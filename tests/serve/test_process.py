@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from heedful.errors import UsageError
 from heedful.generate.engine import Engine
 from heedful.records import Sampling
 from heedful.run import Run
+from heedful.serve import server
 from heedful.serve.key import API_KEY, check_host, read_key
 from heedful.serve.limits import Limits
 from heedful.serve.server import listen
@@ -189,6 +192,31 @@ def test_slow_heads_and_bodies_are_cut_off(live: Make, engine: Engine) -> None:
     twice = raw(client, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET", wait=0.5)
     assert twice.count(b"HTTP/1.1") == 1
     assert client.get("/health").status_code == 200
+
+
+def test_more_connections_than_there_is_room_for_are_closed(
+    live: Make, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would take every file that the process may open, and each that waits would be told of on stderr."""
+    monkeypatch.setattr(server, "BACKLOG", 4)
+    client = live({"tiny": engine})
+    place = client.base_url.host, client.base_url.port
+    idle = [socket.create_connection(place, timeout=20) for _ in range(2 * 4)]
+    assert raw(client) == b""
+    for connection in idle:
+        connection.close()
+    assert client.get("/health").status_code == 200
+
+
+def test_a_server_may_open_as_many_files_as_the_system_lets_it() -> None:
+    script = "\n".join([
+        "import resource, sys",
+        "from heedful.serve.server import open_files",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 900))",
+        "print(open_files(), *resource.getrlimit(resource.RLIMIT_NOFILE))",
+    ])  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["900", "900", "900"]
 
 
 def test_each_server_of_a_process_has_its_own_limits(live: Make, engine: Engine) -> None:

@@ -186,7 +186,7 @@ def test_what_was_named_is_sent_and_nothing_else(monkeypatch: pytest.MonkeyPatch
     sent = [{name: value for name, value in body.items() if name != "messages"} for body in app.state.asked]
     first = {"model": "other", "stream": True, "max_tokens": 9000, "top_p": 1.0}
     second = first | {"seed": 0, "temperature": 0.0, "stop": ["end"]}
-    assert sent == [first, second, second | {"stop": None}]
+    assert sent == [first, second, second | {"stop": []}]
 
 
 def test_with_a_url_the_name_is_that_of_a_servers_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,15 +11,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from heedful.serve.problems import Problem
 
+OPEN = 2  # connections for each that may wait to be accepted
+
 
 class Connection(H11Protocol):
-    """Closes itself when a request's head has not arrived in the app's `head_seconds`."""
+    """Closes itself when a request's head has not arrived in the app's `head_seconds`, or too many are open."""
 
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > OPEN * self.config.backlog:  # else no file could be opened any more
+            transport.close()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -15,11 +15,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from heedful.clean import is_unicode
 from heedful.data.turns import check_turns, message
-from heedful.errors import DataError, RunError, UsageError, typed
+from heedful.errors import DataError, RunError, UsageError, reason_of, typed
 from heedful.run import Run, open_run
 from heedful.system.atomic import write_json
 
@@ -111,7 +111,16 @@ class Feedback:
             names = ("id", "model", "messages", "answer", "rating", "better", "finish")
             rows = database.execute(f"SELECT {', '.join(names)} FROM feedback ORDER BY rowid")
             kept = [dict(zip(names, row, strict=True)) for row in rows]
-        return [Opinion.model_validate(entry | {"messages": json.loads(entry["messages"])}) for entry in kept]
+        return [self._opinion(entry) for entry in kept]
+
+    def _opinion(self, entry: dict[str, Any]) -> Opinion:
+        """Read one opinion; raise RunError for one that was changed by hand into none."""
+        try:
+            return Opinion.model_validate(entry | {"messages": json.loads(entry["messages"])})
+        except (ValueError, TypeError) as error:
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else reason_of(error)
+            problem = f"{self.file}: the row of the table feedback with the id {entry['id']!r} is no opinion: {why}."
+            raise RunError(problem, "Mend it, or delete it.") from None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

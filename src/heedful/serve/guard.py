@@ -81,6 +81,10 @@ def is_address(host: str) -> bool:
     return True
 
 
+class TooSlow(TimeoutError):
+    """Raised of a client that did not take all of its answer in time."""
+
+
 class Guard:
     """An ASGI app around another: checks each request, reads its body within limits, counts what became of it."""
 
@@ -91,8 +95,12 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
+        begun = False
+
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self.counters.requests[route_of(scope), message["status"]] += 1
             await send(message)
 
@@ -102,8 +110,13 @@ class Guard:
             body = await self._body(headers, receive)
         except Problem as problem:
             return await problem.response()(scope, receive, counted)
-        async with asyncio.timeout(self.limits.answer_seconds + GRACE_SECONDS):  # a reader may be slow, not for ever
-            return await self.app(scope, _replay(body, receive), counted)
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds + GRACE_SECONDS) as time:
+                return await self.app(scope, _replay(body, receive), counted)
+        except TimeoutError as error:
+            if begun and time.expired():
+                raise TooSlow from error
+            raise
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """Read a request's body; raise a Problem if it is too large or too slow."""

@@ -9,6 +9,7 @@ the key.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import time
 from importlib import resources
@@ -55,9 +56,12 @@ def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
     @router.get("/about")
     def about() -> dict[str, Any]:
         path = typed(run.path) if run else None  # the page shows it in commands
+        # Known again however its path is typed.
+        number = hashlib.sha256(os.fsencode(os.path.realpath(run.path))).hexdigest()[:16] if run else None
         report = run is not None and run.report_file.is_file()
         sampling = {field: getattr(served, field) for field in SHOWN}
-        return {"name": name, "version": heedful.__version__, "run": path, "report": report, "sampling": sampling}
+        told = {"name": name, "version": heedful.__version__, "run": path, "run_id": number}
+        return told | {"report": report, "sampling": sampling}
 
     @router.get("/feedback")
     def counts() -> dict[str, int]:

@@ -77,7 +77,7 @@ class Remote:
         return error_text(body, self.url, self.key) or "nothing"
 
     def _settings(self, sampling: Sampling) -> dict[str, Any]:
-        written = {"stop": list(sampling.stop) or None, "max_tokens": sampling.max_tokens}
+        written = {"stop": list(sampling.stop), "max_tokens": sampling.max_tokens}
         if self.context is not None:
             written["max_tokens"] = min(sampling.max_tokens, self.context // 2)  # which the chat leaves
         return {name: written.get(name, getattr(sampling, name)) for name in sorted(self.named)}

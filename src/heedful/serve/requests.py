@@ -112,7 +112,7 @@ class RequestReader:
             asked["top_k"] = max(0, body.top_k)  # below 0 is all, for some clients
         if body.top_p == 0:
             asked |= {"top_p": 1.0, "temperature": 0.0}  # of the likeliest token alone there is nothing to draw
-        if body.stops:
+        if body.stop is not None:  # an empty list leaves nothing open
             asked["stop"] = body.stops
         if asked.get("temperature", 1) < COLDEST:
             asked["temperature"] = 0.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -16,8 +18,11 @@ from fastapi import FastAPI
 from heedful.errors import UsageError
 from heedful.report import screen
 from heedful.serve.connection import Connection
+from heedful.serve.guard import TooSlow
 
 FLUSH_SECONDS = 5  # for the last bytes of answers, once all are whole
+BACKLOG = 1024  # connections that wait to be accepted; twice as many may be open (connection.py)
+MOST_FILES = 4 * BACKLOG  # open at a time: a connection is one
 CUT_SECONDS = 1  # for telling who is still being answered that a second signal ended it
 
 
@@ -51,8 +56,20 @@ def config_of(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=min(BACKLOG, open_files() // 4),  # as many connections at a time may come before any is counted
         timeout_graceful_shutdown=FLUSH_SECONDS,
     )
+
+
+def open_files() -> int:
+    """Let this process open as many files as it needs, if the system allows it; return how many it may open."""
+    told = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (MOST_FILES if limit == resource.RLIM_INFINITY else min(limit, MOST_FILES) for limit in told)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, told[1]))
+            return hard
+    return soft
 
 
 class Server(uvicorn.Server):
@@ -97,16 +114,16 @@ def farewell(answers: int) -> str:
 
 
 def is_failure(entry: logging.LogRecord) -> bool:
-    """Say whether a log entry of uvicorn is more than a client that was too slow for the last bytes."""
+    """Say whether a log entry of uvicorn is more than a client that was too slow for its answer, or the last bytes."""
     error = entry.exc_info[1] if entry.exc_info else None
-    return not isinstance(error, asyncio.CancelledError)
+    return not isinstance(error, asyncio.CancelledError | TooSlow)
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Bind a port; UsageError if that is not possible."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another --port or --host.") from error

@@ -53,6 +53,20 @@ def test_the_export_holds_what_can_be_learned(run: Run) -> None:
     assert written["messages"][-1] == {"role": "assistant", "content": "No: it is Paris."}
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [("rating", "good", "Input should be 'up' or 'down'"), ("messages", "[", "Expecting value")],
+)
+def test_a_row_that_was_changed_by_hand_is_named(run: Run, column: str, value: str, why: str) -> None:
+    feedback = Feedback(run)
+    for name in ("a", "b"):
+        feedback.put(opinion(name, rating="up"))
+    with sqlite3.connect(feedback.file) as database:
+        database.execute(f"UPDATE feedback SET {column} = ? WHERE id = 'b'", (value,))
+    with pytest.raises(RunError, match=rf"feedback\.sqlite: the row .* id 'b' is no opinion: {why}.*Mend it"):
+        export_feedback(run.path, None)
+
+
 def test_the_export_replaces_no_file_but_its_own(run: Run, tmp_path: Path) -> None:
     Feedback(run).put(opinion(rating="up"))
     mine = tmp_path / "mine.json"

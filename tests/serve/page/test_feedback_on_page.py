@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.serve.page.pages import Open
-from tests.serve.page.standin import Script
+from tests.serve.page.pages import Open, Page
+from tests.serve.page.standin import Script, stand_in
 
 from heedful import data
 from heedful.run import Run
@@ -89,6 +91,41 @@ def test_what_is_said_of_an_answer_is_of_the_one_that_is_shown(open_page: Open, 
     assert page.texts(".tag") == ["The model's own answer"] and beside() == own
     page.press("Tokens and their probabilities")
     assert page.texts(".tag") == ["Your answer"] and page.answers() == ["No, it is not."]
+
+
+def count(page: Page, label: str) -> int:
+    """Count the buttons of this name, shown or not."""
+    found: int = page.browser.execute_script(f"return document.querySelectorAll('[aria-label=\"{label}\"]').length")
+    return found
+
+
+def test_what_was_rated_beside_another_run_is_changed_there_alone(
+    open_page: Open, script: Script, run: Run, tmp_path: Path
+) -> None:
+    """Else this run would hold what was said of the other's answer, and the other what was taken back."""
+    other = Run(tmp_path / "other")
+    other.path.mkdir()
+    served = [stand_in(script, run), stand_in(script, other)]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await served[0](scope, receive, send)
+
+    page = open_page(app)
+    page.send("Is it so?")
+    page.press("Good answer")
+    page.wait(lambda: Feedback(run).counts()["up"] == 1)
+    served.reverse()
+    page.browser.refresh()
+    page.wait(lambda: f"You rated this while '{run.path}' was served." in page.text(".outcome"))
+    assert count(page, "Good answer") == count(page, "Write a better answer") == 0
+    page.send("And this?")
+    page.press("Bad answer")
+    page.wait(lambda: Feedback(other).counts()["down"] == 1)
+    served.reverse()
+    page.browser.refresh()
+    page.wait(lambda: count(page, "Good answer") == 1)
+    page.press("Good answer")
+    page.wait(lambda: Feedback(run).counts()["up"] == 0)
 
 
 def test_feedback_that_is_not_kept_is_taken_back(open_page: Open, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import time
@@ -94,13 +95,17 @@ def test_the_report_is_shown_in_a_sandbox(client: TestClient, run: Run) -> None:
     assert answer.text == "<h1>Report</h1>"
     policy = answer.headers["content-security-policy"]
     assert "sandbox allow-scripts;" in policy and "default-src 'none'" in policy and "allow-same-origin" not in policy
-    assert client.get("/about").json() == {
-        "name": "mine",
-        "version": client.get("/about").json()["version"],
-        "run": f"'{run.path}'",  # as a shell takes it
-        "report": True,
-        "sampling": {"temperature": 0.5, "top_p": 1.0, "repetition_penalty": 1.2, "max_tokens": 256},
-    }
+    assert (
+        client.get("/about").json()
+        == {
+            "name": "mine",
+            "version": client.get("/about").json()["version"],
+            "run": f"'{run.path}'",  # as a shell takes it
+            "run_id": hashlib.sha256(str(run.path).encode()).hexdigest()[:16],
+            "report": True,
+            "sampling": {"temperature": 0.5, "top_p": 1.0, "repetition_penalty": 1.2, "max_tokens": 256},
+        }
+    )
 
 
 def test_an_address_of_the_report_works_once(client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

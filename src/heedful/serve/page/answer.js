@@ -9,8 +9,8 @@ import { tokenView } from "./tokens.js";
 export class AnswerView {
   /** `act` does what buttons ask for: retry, rate, improve, keep; `label` names the model, or is null where there is one;
    * `drafts` holds what is being typed. */
-  constructor(lane, { label, rates, act, drafts, isRunning }) {
-    Object.assign(this, { lane, label, rates, act, drafts, isRunning, timer: null, cost: 0 });
+  constructor(lane, { label, rates, elsewhere, act, drafts, isRunning }) {
+    Object.assign(this, { lane, label, rates, elsewhere, act, drafts, isRunning, timer: null, cost: 0 });
     this.mode = drafts.has(this.answer.id) ? "improve" : "text";
     this.head = h("header");
     this.body = h("div.body");
@@ -98,12 +98,15 @@ export class AnswerView {
       trimmed && h("span", {}, t("trimmed")),
     ];
     const whose = better !== null && h("span.tag", {}, t(this.isImproved ? "improved" : "own"));
-    return h("p.outcome", {}, whose, this.isImproved ? [] : ending.filter(Boolean));
+    const run = this.elsewhere(this.answer);
+    const elsewhere = run && h("span", {}, t("ratedElsewhere", { run }));
+    return h("p.outcome", {}, whose, this.isImproved ? [] : ending.filter(Boolean), elsewhere);
   }
 
   buttons() {
     const { rating, text, better, error } = this.answer;
-    const rates = this.rates && !this.isImproved;
+    const says = this.rates && !this.elsewhere(this.answer);
+    const rates = says && !this.isImproved;
     const copy = iconButton("copy", t("copy"), () => copyText(this.isImproved ? better : text, copy));
     const pressed = (on) => ({ "aria-pressed": String(on) });
     const rate = (value) => this.act.rate(rating === value ? null : value);
@@ -115,7 +118,7 @@ export class AnswerView {
       retry,
       rates && iconButton("up", t("good"), () => rate("up"), pressed(rating === "up")),
       rates && iconButton("down", t("bad"), () => rate("down"), pressed(rating === "down")),
-      this.rates && iconButton("pen", t("better"), () => this.turn("improve")),
+      says && iconButton("pen", t("better"), () => this.turn("improve")),
       iconButton("tokens", t("tokens"), tokens, pressed(this.mode === "tokens")),
       !this.isImproved && h("span.facts", { title: this.how() }, this.facts()),
     ]);

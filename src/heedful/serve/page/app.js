@@ -48,7 +48,6 @@ class App {
     }
     const base = this.models.find((name) => this.models.includes(name.replace(/-base$/, "")) && name.endsWith("-base"));
     this.pair = base ? { tuned: base.replace(/-base$/, ""), base } : null;
-    this.rates = Boolean(this.about.run);
     return null;
   }
 
@@ -59,7 +58,7 @@ class App {
 
   serverIsAway(error) {
     this.meetModels([{ id: "" }]);
-    Object.assign(this, { about: { run: null, report: false }, pair: null, rates: false });
+    Object.assign(this, { about: { run: null, report: false }, pair: null });
     toast(error.status ? t("failed", { reason: error.message }) : t("unreachable"));
   }
 
@@ -208,14 +207,14 @@ class App {
 
   /** Keep what somebody thinks of an answer: here, and beside the run. */
   async judge(exchange, lane, opinion) {
-    const { conversation } = this; // another one may be looked at before the server has answered
+    const { conversation, about } = this; // another one may be looked at before the server has answered
     const answer = shownAnswer(lane);
     const before = { rating: answer.rating, better: answer.better };
     Object.assign(answer, opinion);
     this.thread.changed(lane);
     try {
       await api.sendFeedback(toOpinion(conversation, exchange, lane));
-      Object.assign(answer, opinion); // what another tab kept meanwhile knows nothing of it
+      Object.assign(answer, opinion, { beside: { id: about.run_id, run: about.run } }); // what another tab kept meanwhile knows nothing of it
       if (answer.better && opinion.better) toast(t("thanks"));
     } catch (error) {
       Object.assign(answer, before);
@@ -223,6 +222,12 @@ class App {
       this.tell(error);
     }
     await this.keep(conversation);
+  }
+
+  /** Name the other run beside which what was said of an answer is kept: here it could not be taken back. */
+  ratedElsewhere({ rating, better, beside }) {
+    const said = rating !== null || better !== null;
+    return said && this.about.run && beside && beside.id !== this.about.run_id ? beside.run : null;
   }
 
   /** Keep a conversation in the browser. */

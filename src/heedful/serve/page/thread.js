@@ -55,7 +55,8 @@ export class Thread {
     const { app } = this;
     const view = new AnswerView(lane, {
       label: app.labelOf(lane.model),
-      rates: app.rates,
+      rates: Boolean(app.about.run),
+      elsewhere: (answer) => app.ratedElsewhere(answer),
       drafts: this.drafts,
       isRunning: (answer) => app.isRunning(answer),
       act: {
