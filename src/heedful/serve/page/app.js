@@ -224,12 +224,6 @@ class App {
     await this.keep(conversation);
   }
 
-  /** Name the other run beside which what was said of an answer is kept: here it could not be taken back. */
-  ratedElsewhere({ rating, better, beside }) {
-    const said = rating !== null || better !== null;
-    return said && this.about.run && beside && beside.id !== this.about.run_id ? beside.run : null;
-  }
-
   /** Keep a conversation in the browser. */
   async keep(conversation = this.conversation) {
     if (conversation.exchanges.length && !this.removed.has(conversation)) await this.store.put(conversation).catch(() => toast(t("full")));

@@ -91,6 +91,12 @@ export function toOpinion(conversation, exchange, lane) {
   };
 }
 
+/** Name the other run beside which what was said of an answer is kept: here it could not be taken back. */
+export function ratedElsewhere({ rating, better, beside }, about) {
+  const said = rating !== null || better !== null;
+  return said && about.run && beside && beside.id !== about.run_id ? beside.run : null;
+}
+
 /** Bring what another tab kept of a conversation into this tab's, in place: views and answers that are being written
  * hold on to theirs. An exchange that `stays` gives nothing up. */
 export function merge(mine, theirs, stays) {

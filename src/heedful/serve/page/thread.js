@@ -1,7 +1,7 @@
 // A conversation on the screen: its prompts, and beside or below each the answers.
 
 import { AnswerView, draftField, editForm } from "./answer.js";
-import { shownAnswer } from "./conversation.js";
+import { ratedElsewhere, shownAnswer } from "./conversation.js";
 import { byId, copyText, h, iconButton } from "./dom.js";
 import { t } from "./text.js";
 
@@ -56,7 +56,7 @@ export class Thread {
     const view = new AnswerView(lane, {
       label: app.labelOf(lane.model),
       rates: Boolean(app.about.run),
-      elsewhere: (answer) => app.ratedElsewhere(answer),
+      elsewhere: (answer) => ratedElsewhere(answer, app.about),
       drafts: this.drafts,
       isRunning: (answer) => app.isRunning(answer),
       act: {
