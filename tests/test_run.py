@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -109,11 +111,23 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with lock(run), pytest.raises(UsageError, match=rf"in use by process {os.getpid()} on"), lock(run):
         pass
-    with lock(run), pytest.raises(RunError, match=rf"no model yet: process {os.getpid()} on .* trains it\. Wait"):
-        run.check_model()
+    with lock(run), pytest.raises(RunError, match="its training never finished"):
+        run.check_model()  # as a verb does that holds it
+    assert (run.path / "run.lock").read_text().count("process") == 1
+
+
+def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    script = "import sys; from pathlib import Path; from heedful.run import Run, lock"
+    script += "\nwith lock(Run(Path(sys.argv[1]))): print('held', flush=True); sys.stdin.read()"
+    holds = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match=rf"no model yet: process {other.pid} on .* trains it\. Wait"):
+            run.check_model()
+        other.communicate()
     with pytest.raises(RunError, match="its training never finished"):
         run.check_model()
-    assert (run.path / "run.lock").read_text().count("process") == 1
 
 
 @pytest.mark.parametrize("began", [True, False])

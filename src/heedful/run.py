@@ -265,7 +265,7 @@ def lock(run: Run) -> Iterator[None]:
             ) from None
         if file.writable():
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.write(f"{_this_process()}\n")
             file.flush()
         yield
 
@@ -279,15 +279,19 @@ def _open_lock(run: Run) -> TextIO:
 
 
 def _holder(run: Run) -> str:
-    """Name the process that holds a run, or nobody."""
+    """Name the other process that holds a run, if one does."""
     with suppress(OSError), open(run.path / LOCK, encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _named_in(file)
+            return _named_in(file).replace(_this_process(), "")
     return ""
 
 
 def _named_in(lock_file: TextIO) -> str:
     lock_file.seek(0)
     return lock_file.read().strip() or "another process"
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

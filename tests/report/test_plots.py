@@ -40,10 +40,10 @@ HISTORIES = {
     "many": history(400),
     "no validation": without(history(60), "validation"),
     "no steps": without(history(60), "step"),
-    "all NaN": [{**event, "loss": math.nan} for event in without(history(60), "validation")],
-    "validation NaN": [{**event, "validation_loss": math.nan} for event in history(60)],
+    "all NaN": [{**event, "loss": None} for event in without(history(60), "validation")],
+    "validation NaN": [{**event, "validation_loss": None} for event in history(60)],
     "some NaN": [{**event, "loss": math.inf} if 20 < event["step"] < 40 else event for event in history(60)],
-    "lonely": [{**event, "loss": math.nan} if event["step"] not in (3, 55) else event for event in history(60)],
+    "lonely": [{**event, "loss": None} if event["step"] not in (3, 55) else event for event in history(60)],
     "tutorial": [{**event, "train_loss": 0.6} if event["event"] == "validation" else event for event in history(60)],
     "untrained": [{"event": "validation", "step": 0, "epoch": 0.0, "tokens": 0, "validation_loss": 2.1}],
 }
@@ -97,9 +97,7 @@ def test_labels_say_the_last_and_the_best(drawn: Callable[..., Axes]) -> None:
 def test_the_ring_is_at_the_best(drawn: Callable[..., Axes]) -> None:
     ring = next(line for line in drawn(HISTORIES["many"]).lines if line.get_markerfacecolor() == "none")
     assert ([*ring.get_xdata()], [*ring.get_ydata()]) == ([1.0], [pytest.approx(0.7)])
-    first_lost = [
-        {**event, "validation_loss": math.nan} if event["step"] == 10 else event for event in HISTORIES["many"]
-    ]
+    first_lost = [{**event, "validation_loss": None} if event["step"] == 10 else event for event in HISTORIES["many"]]
     ring = next(line for line in drawn(first_lost).lines if line.get_markerfacecolor() == "none")
     assert [*ring.get_ydata()] == [pytest.approx(0.7)]
 
@@ -135,3 +133,18 @@ def test_smoothing_calms_noise() -> None:
     noise = np.random.default_rng(0).normal(0, 1, 600)
     smooth = plots._smoothed(plots.Curve(np.arange(600.0), noise)).losses
     assert np.std(smooth) < 0.25
+
+
+def test_a_loss_that_is_not_finite_is_a_gap(drawn: Callable[..., Axes]) -> None:
+    """As metrics.jsonl has it: null."""
+    line = drawn([{**event, "loss": None} if event["step"] in (5, 6) else event for event in history(12)]).lines[0]
+    assert np.flatnonzero(np.isnan(line.get_ydata())).tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("loss", [5.8233891, 1e-7, 2e6])
+def test_an_almost_constant_loss_has_a_scale_that_can_be_read(loss: float, drawn: Callable[..., Axes]) -> None:
+    steps = without(history(12), "validation")
+    axes = drawn([{**event, "loss": loss * (1 + 1e-9 * event["step"])} for event in steps])
+    axes.figure.canvas.draw()
+    texts = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(texts)) == len(texts) > 2 and axes.yaxis.get_offset_text().get_text() == ""

@@ -30,8 +30,9 @@ SMALL = 0.01  # nats: below it, costs do not differ
 LISTED = 1_000  # rows that the run keeps with their text
 KINDS = {"e": "easy", "h": "hard", "s": "suspect", "u": "unmet"}  # or met without a finite loss
 LIMITS = (
-    "Each row by what its answer cost while it was learned. A suspect row costs much more than rows like it: look "
-    "whether its answer belongs to its question. Nothing was left out of the training for it."
+    f"Each row by what its answer cost while it was learned. Suspect are the {100 * SUSPECT:.0f} % that cost most "
+    "beside rows learned at the same time: look whether their answers belong to their questions. Nothing was left out "
+    "of the training for it."
 )
 
 
@@ -142,4 +143,4 @@ def why(losses: Sequence[float] | Losses) -> str:
     seen = [float(loss) for loss in losses if np.isfinite(loss)]
     if len(seen) < 2:
         return "high"
-    return "high, and falling only by memory" if seen[-1] < FALLING * seen[0] else "high, and not falling"
+    return "high, and falling only by memory" if seen[-1] < FALLING * seen[0] else "high, and falling by less than half"

@@ -162,7 +162,7 @@ def _training(facts: Facts, adapter: bool) -> list[tuple[str, str]]:
     lora = "LoRA adapters" if adapter else "LoRA adapters, merged into the weights"
     rows = [
         ("method", {"full": "all weights", "lora": lora}[config.train.method]),
-        ("updates", f"{steps[-1]['step']:,} of {config.train.batch_size} rows" if steps else "unknown"),
+        ("updates", f"{steps[-1]['step']:,} of {counted(config.train.batch_size, 'row')}" if steps else "unknown"),
         ("loss", {"response": "on the answers' tokens", "all": "on all tokens"}[config.encode.supervise]),
         ("settings that differ from heedful's defaults", told_changed or "none"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -77,10 +78,12 @@ class Facts:
 
     @property
     def rows_learned(self) -> int:
-        """Count the training rows that updates have met: not all of them where a budget was short."""
-        steps = self.events_of("step")
-        met = steps[-1]["step"] * self.config.train.batch_size if steps else 0
-        return min(int(met), int(self.receipt["encoding"]["rows"]))
+        """Count the training rows that updates have learned from: not all where a budget was short, or some skipped."""
+        steps, rows = self.events_of("step"), int(self.receipt["encoding"]["rows"])
+        if not steps:
+            return 0
+        met = min(steps[-1]["step"] * self.config.train.batch_size, rows * math.ceil(steps[-1]["epoch"]))
+        return min(met - sum(len(event["rows"]) for event in self.events_of("skipped")), rows)
 
     @property
     def none_to_score(self) -> str:

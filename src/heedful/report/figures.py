@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.report.labels import counted
+
 Figure = dict[str, Any]
 
 WIDTH, ROW, EDGE = 220, 15, 6  # of the interval plot, in pixels
 BARS = (480, 130)
 MAP = (720, 360)
-MAP_LEFT, MAP_BELOW = 34, 40
+MAP_LEFT, MAP_BELOW = 56, 50  # room for the larger letters of a small screen
+TICKS = (0, 0.25, 1, 2, 4, 6, 9, 12, 16)  # or ten, a hundred ... times as much
 MOST_POINTS = 8_000  # of one kind that are drawn
 
 
@@ -51,7 +55,7 @@ def histogram_plot(histogram: Mapping[str, Sequence[int]]) -> Figure:
     ]
     fullest = max(range(len(rows)), key=lambda k: rows[k])
     alt = (
-        f"{sum(rows):,} rows of up to {edges[-1] - 1:,} tokens, most of them with "
+        f"{counted(sum(rows), 'row')} of up to {edges[-1] - 1:,} tokens; the highest bar has {rows[fullest]:,}, of "
         f"{edges[fullest]:,} to {edges[fullest + 1] - 1:,}."
     )
     middle = len(edges) // 2
@@ -84,11 +88,17 @@ def map_plot(
         chosen = chosen[:: len(chosen) // MOST_POINTS + 1]
         places = zip(across(first[chosen]), up(last[chosen]), strict=True)
         paths[kind] = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
-    ticks = [value for value in (0, 0.25, 1, 2, 4, 6, 9, 12, 16) if value <= top]
+    unit = 10 ** max(0, math.ceil(math.log10(top / TICKS[-1])))
+    ticks = [value * unit for value in TICKS if value * unit <= top]
     return {
         "width": width, "height": height, "left": MAP_LEFT, "floor": floor, "paths": paths,
         "diagonal": {"x": round(float(across(top)), 1), "y": round(float(up(top)), 1)},
-        "across": [{"at": round(float(across(value)), 1), "text": f"{value:g}"} for value in ticks],
-        "up": [{"at": round(float(up(value)), 1), "text": f"{value:g}"} for value in ticks],
+        "across": [{"at": round(float(across(value)), 1), "text": _short(value)} for value in ticks],
+        "up": [{"at": round(float(up(value)), 1), "text": _short(value)} for value in ticks],
         "x_name": names[0], "y_name": names[1],
     }  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """Write 12,000 as 12k: letters beside an axis have little room."""
+    return f"{value:g}" if value < 1000 else f"{value / 1000:g}k"

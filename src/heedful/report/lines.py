@@ -42,11 +42,14 @@ def progress(facts: Facts) -> dict[str, str]:
 def curves_in_words(facts: Facts) -> str:
     """Say what the loss curves show."""
     parts = []
-    losses = [event["loss"] for event in facts.events_of("step") if event["loss"] is not None]
+    steps = facts.events_of("step")
+    losses = [event["loss"] for event in steps if event["loss"] is not None]
     if losses:
         tenth = max(1, len(losses) // 10)
         start, end = statistics.fmean(losses[:tenth]), statistics.fmean(losses[-tenth:])
         parts.append(f"The training loss goes from {start:.3f} to {end:.3f} (means of the first and the last tenth)")
+    if lost := len(steps) - len(losses):
+        parts.append(f"{lost:,} of {counted(len(steps), 'update')} had no finite loss")
     validations = facts.events_of("validation")
     held = [event for event in validations if event["validation_loss"] is not None]
     if held:
@@ -56,7 +59,7 @@ def curves_in_words(facts: Facts) -> str:
             f"lowest at step {best['step']:,} with {best['validation_loss']:.3f}"
         )
     if lost := len(validations) - len(held):
-        parts.append(f"{lost} of {counted(len(validations), 'validation')} gave no finite loss")
+        parts.append(f"{lost:,} of {counted(len(validations), 'validation')} gave no finite loss")
     text = ", ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else "No finite loss was logged."
 
@@ -69,7 +72,7 @@ def speed(facts: Facts) -> Lines:
     seconds = [event["seconds"] for event in steps]
     tokens = steps[-1]["tokens"]  # of all updates so far
     lines = [
-        ("updates", f"{steps[-1]['step']:,}, {facts.config.train.batch_size} rows each"),
+        ("updates", f"{steps[-1]['step']:,}, {counted(facts.config.train.batch_size, 'row')} each"),
         ("an update takes", f"{statistics.median(seconds):.2f} s (median)"),
     ]
     if facts.config.train.log_every == 1:  # otherwise the seconds of the steps between are not known

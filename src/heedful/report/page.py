@@ -38,6 +38,7 @@ SECTIONS = {
     "curves": "Learning", "scores": "Scores", "answers": "Answers", "data": "Data", "map": "Data map",
     "tokens": "Tokens", "speed": "Speed", "origin": "Origin",
 }  # fmt: skip
+HELD_BACK = ", and on rows held back. Where the second turns up again, the model begins to memorise."
 Part = dict[str, Any]
 
 
@@ -158,7 +159,8 @@ def _curves(facts: Facts) -> Part | None:
         name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
         for name, svg in loss_pictures(facts.events).items()
     }
-    return {"pictures": pictures, "alt": lines.curves_in_words(facts)}
+    hint = "The loss of each update on the rows being learned" + (HELD_BACK if facts.events_of("validation") else ".")
+    return {"pictures": pictures, "alt": lines.curves_in_words(facts), "hint": hint}
 
 
 def _data(facts: Facts) -> Part | None:
@@ -179,10 +181,10 @@ def _map(facts: Facts) -> Part | None:
     x_name = "loss in the first epoch (nats per token)"
     y_name = "loss in the last" if epochs > 1 else "the same loss"
     counts = {kind: f"{kept.get(kind, 0):,}" for kind in KINDS.values()}
-    alt = (
-        f"{kept['trained']:,} rows learned, by their loss in the first epoch and in the last. Rows under the dotted "
-        f"line became easier: {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
+    alt = f"{counted(kept['trained'], 'row')} learned, by their loss in the " + (
+        "first epoch and in the last. Rows under the dotted line became easier." if epochs > 1 else "one epoch made."
     )
+    alt += f" {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
     if kept["trained"] < kept["rows"]:
         alt += f" {counts['unmet']} more were never met, or their loss was not finite."
     look = [{**row, "losses": losses_in_words(row["losses"])} for row in kept["look"][:10]]

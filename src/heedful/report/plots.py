@@ -29,6 +29,7 @@ ON_DARK = {BLUE: "#6cb4ee", VERMILION: "#f2955b", INK: "#dcd9d4", FAINT: "#908b8
 WIDE, NARROW = (7.2, 4.2), (4.4, 3.6)  # inches
 SMOOTH_FROM = 40  # points; fewer are read as they are
 MARKERS_TO = 40  # points; more would hide their line
+FLAT = 0.01  # of a loss: less is not shown as a rise or a fall
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that each machine draws the same picture
     "font.size": 9,
@@ -103,7 +104,8 @@ def _drawn(events: Sequence[Event], size: tuple[float, float]) -> Figure:
 def _prepare(axes: Axes, end: float) -> None:
     """Set up the axes from epoch 0 to the end, with lines to read a loss by and nothing else."""
     axes.set(xlabel="Epochs", ylabel="Loss (nats per token)", xlim=(-0.02 * end, 1.02 * end))
-    axes.xaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -121,13 +123,16 @@ def _draw_curves(axes: Axes, steps: Sequence[Event], validations: Sequence[Event
     if validation:
         _line(axes, validation, VERMILION, linewidth=1.8, marker="o")
         labels.append((validation.last, _mark_best(axes, validation), VERMILION))
+    low, high = axes.get_ylim()
+    if (missing := FLAT * max(abs(low), abs(high)) - (high - low)) > 0:  # ticks would all read the same
+        axes.set_ylim(low - missing / 2, high + missing / 2)
     if not labels:
         axes.text(0.5, 0.5, "No finite loss was logged.", transform=axes.transAxes, ha="center")
     _label_ends(axes, labels)
 
 
 def _curve(events: Sequence[Event], key: str) -> Curve:
-    points = [(event["epoch"], event[key]) for event in events if event.get(key) is not None]
+    points = [(event["epoch"], event[key]) for event in events if key in event]  # None is not finite
     epochs, losses = np.array(points, dtype=np.float64).reshape(-1, 2).T
     return Curve(epochs, np.where(np.isfinite(losses), losses, np.nan))
 

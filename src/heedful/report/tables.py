@@ -12,6 +12,7 @@ from rich.text import Text
 from heedful.clean import clean
 from heedful.report import screen
 from heedful.report.labels import answered_with, counted, formatted, incomparable, label, metrics_of
+from heedful.report.lines import written
 from heedful.report.screen import shorten
 
 ON_THE_PAGE = {  # and not here, where they would be too many
@@ -37,7 +38,7 @@ def show_evaluation(evaluation: Mapping[str, Any]) -> None:
 def show_comparison(result: Mapping[str, Any]) -> None:
     """Print two runs' scores side by side, and which of their settings differ."""
     for leaf, (first, second) in result["differences"].items():
-        screen.out.print(Text(clean(f"{leaf}: {first} and {second}"), style="dim"))
+        screen.out.print(Text(clean(f"{leaf}: {written(first)} and {written(second)}"), style="dim"))
     _show_scores(f"Scores on {counted(result['rows'], 'row')} that both answered", result, "second - first")
     _show_parts(result, "second - first")
     if "note" in result:

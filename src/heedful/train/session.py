@@ -35,6 +35,7 @@ from heedful.train.probe import attend_by_tree, tree_is_exact
 from heedful.train.ranks import Ranks
 from heedful.train.signals import Stop, listen
 
+SAID = 300  # characters of a sample's prompt, and of its answer; metrics.jsonl has all
 LOOKED_AT = 100  # rows, for tokens that the template writes and the model does not have
 
 
@@ -133,7 +134,8 @@ class Session:
                 self.display.say(f"sample: none. {error.problem}")
                 return
         self.log({"event": "sample", "step": progress.step, "prompt": prompt, "answer": text})
-        self.display.say(f"sample: {prompt!r} -> {text!r}")
+        told, answer = (said if len(said) <= SAID else f"{said[:SAID]} ..." for said in (prompt, text))
+        self.display.say(f"sample: {told!r} -> {answer!r}")
 
     def interrupted(self) -> int:
         """Return the signal that any rank heard, or 0."""

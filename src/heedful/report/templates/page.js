@@ -69,10 +69,17 @@
     longest: (x, y) => y.answers[y.answers.length - 1].length - x.answers[x.answers.length - 1].length,
   };
 
-  function cell(name, text, other) {
-    const shown = make("p", text.length > 700 ? "text long" : "text", ...marked(text, other));
-    if (!text.trim()) shown.append(make("span", "soft", "(empty)"));
+  // A paragraph of a row's text, from right to left where it is written so.
+  function paragraph(className, text, ...children) {
+    const shown = make("p", text.length > 700 ? `${className} long` : className, ...children);
+    shown.dir = "auto";
     if (text.length > 700) shown.tabIndex = 0; // so that a keyboard can scroll it
+    return shown;
+  }
+
+  function cell(name, text, other) {
+    const shown = paragraph("text", text, ...marked(text, other));
+    if (!text.trim()) shown.append(make("span", "soft", "(empty)"));
     return make("div", "", make("h3", "", name), shown);
   }
 
@@ -89,8 +96,9 @@
       texts.append(cell(columns[k], text, others[against]));
     });
     const [question, ...more] = row.question.split("\n\n");
-    const head = make("div", "", make("p", "question text", question));
-    if (more.length) head.append(make("p", more.join("\n\n").length > 700 ? "more text long" : "more text", more.join("\n\n")));
+    const rest = more.join("\n\n");
+    const head = make("div", "", paragraph("question text", question, question));
+    if (more.length) head.append(paragraph("more text", rest, rest));
     head.append(meta);
     return make("article", "answer", head, texts);
   }
