@@ -82,7 +82,7 @@ class Facts:
         steps, rows = self.events_of("step"), int(self.receipt["encoding"]["rows"])
         if not steps:
             return 0
-        met = min(steps[-1]["step"] * self.config.train.batch_size, rows * math.ceil(steps[-1]["epoch"]))
+        met: int = min(steps[-1]["step"] * self.config.train.batch_size, rows * math.ceil(steps[-1]["epoch"]))
         return min(met - sum(len(event["rows"]) for event in self.events_of("skipped")), rows)
 
     @property
