@@ -110,3 +110,10 @@ def install_extra(extra: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Return the first line of what a library's error says, without its full stop; its type where it says nothing."""
     return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write "a", "b" and "c"; of many names the first twelve."""
+    quoted = [f'"{name}"' for name in names]
+    head = quoted if len(quoted) <= 12 else [*quoted[:12], f"{len(quoted) - 12:,} more"]
+    return " and ".join(filter(None, [", ".join(head[:-1]), *head[-1:]])) or "no columns"

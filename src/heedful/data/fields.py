@@ -5,14 +5,14 @@ Nothing here knows templates or tokenizers: an alpaca row's `input` stays a fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from heedful.data.checks import FIELD
 from heedful.data.turns import BadRow, described, filled, message, text_of
-from heedful.errors import did_you_mean
+from heedful.errors import did_you_mean, listed
 from heedful.records import Message, Role
 
 Fields = Mapping[str, Any]
@@ -239,9 +239,3 @@ def _supervised(turn: Fields, role: Role, where: str) -> bool | None:
 
 def _idle(turn: Fields, key: str, role: Role | None) -> bool:
     return key == "train" and role != "assistant" and turn[key] is True
-
-
-def listed(names: Iterable[str]) -> str:
-    quoted = [f'"{name}"' for name in names]
-    head = quoted if len(quoted) <= 12 else [*quoted[:12], f"{len(quoted) - 12:,} more"]
-    return " and ".join(filter(None, [", ".join(head[:-1]), *head[-1:]])) or "no columns"

@@ -17,10 +17,10 @@ from itertools import chain, islice
 from pathlib import PurePath
 
 from heedful.data.checks import FIELD, read_checks
-from heedful.data.fields import EMPTY, FORMATS, Fields, Format, listed, refuse_unread, unread_of_turns
+from heedful.data.fields import EMPTY, FORMATS, Fields, Format, refuse_unread, unread_of_turns
 from heedful.data.readers import RawRow
 from heedful.data.turns import BadRow, check_turns, described
-from heedful.errors import DataError, did_you_mean
+from heedful.errors import DataError, did_you_mean, listed
 from heedful.records import Conversation, Message, Place
 
 Column = tuple[str, str | None]  # its name, and the field that is read of it

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from heedful.data.fields import FORMATS, Fields, listed
+from heedful.data.fields import FORMATS, Fields
+from heedful.errors import listed
 
 
 def not_rows(value: Fields) -> tuple[str, str]:

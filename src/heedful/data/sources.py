@@ -23,13 +23,12 @@ from heedful.address import redacted, scheme_of
 from heedful.clean import check_unicode
 from heedful.data.cells import SIGNS, TABLES, delimiter
 from heedful.data.download import check_url, fetched
-from heedful.data.fields import listed
 from heedful.data.folder import KINDS, PART_NAMED, no_part_in, parts_in
 from heedful.data.readers import READERS, RawRow, as_json, file_type, read_rows
 from heedful.data.split import Part
 from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
-from heedful.errors import DataError, did_you_mean, install_extra, reason_of
+from heedful.errors import DataError, did_you_mean, install_extra, listed, reason_of
 from heedful.records import Place
 from heedful.reporter import PROGRESS_MIB, SILENT, Reporter, counted
 

@@ -31,7 +31,11 @@ def progress(facts: Facts) -> dict[str, str]:
     if not steps:
         return {"word": "Begun", "sentence": "No update was made yet."}
     last = steps[-1]
-    end = "The training diverged, and there is no model." if facts.run.diverged else "The run is not finished."
+    end = (
+        "The training diverged, and there is no model."
+        if "diverged" in (facts.provenance or {})
+        else "The run is not finished."
+    )
     loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f} nats per token"
     return {
         "word": f"Step {last['step']:,}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from heedful.data.fields import listed
+from heedful.errors import listed
 from heedful.report.labels import counted
 
 

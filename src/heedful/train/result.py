@@ -81,7 +81,7 @@ def _tuned(session: Session, masters: dict[str, torch.Tensor]) -> PreTrainedMode
         model = adapt(loaded.model, config.train) if lora else loaded.model
     parameters = dict(model.named_parameters())
     for name, master in masters.items():
-        parameters[name].data = master
+        parameters[name].data = master.to(parameters[name].device)
     if lora:
         model.peft_config["default"].base_model_name_or_path = session.origin
         with saving.written_whole(session.run.adapter) as folder:

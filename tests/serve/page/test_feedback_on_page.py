@@ -93,6 +93,14 @@ def test_what_is_said_of_an_answer_is_of_the_one_that_is_shown(open_page: Open, 
     assert page.texts(".tag") == ["Your answer"] and page.answers() == ["No, it is not."]
 
 
+# Whether the browser has written down where an opinion is kept.
+KEPT = """const ask = (request) => new Promise((done) => (request.onsuccess = () => done(request.result)));
+const database = await ask(indexedDB.open("heedful"));
+const kept = await ask(database.transaction("conversations").objectStore("conversations").getAll());
+database.close();
+return JSON.stringify(kept).includes('"beside":{')"""
+
+
 def count(page: Page, label: str) -> int:
     """Count the buttons of this name, shown or not."""
     found: int = page.browser.execute_script(f"return document.querySelectorAll('[aria-label=\"{label}\"]').length")
@@ -114,6 +122,7 @@ def test_what_was_rated_beside_another_run_is_changed_there_alone(
     page.send("Is it so?")
     page.press("Good answer")
     page.wait(lambda: Feedback(run).counts()["up"] == 1)
+    page.wait(lambda: page.js(KEPT))
     served.reverse()
     page.browser.refresh()
     page.wait(lambda: f"You rated this while '{run.path}' was served." in page.text(".outcome"))

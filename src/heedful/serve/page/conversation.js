@@ -122,7 +122,7 @@ function joined(exchange, theirs, stays) {
       const known = own.get(answer.id);
       if (!known) lane.answers.push(answer);
       else if (!known.finish) Object.assign(known, answer);
-      else Object.assign(known, { rating: answer.rating ?? known.rating, better: answer.better ?? known.better });
+      else Object.assign(known, { rating: answer.rating ?? known.rating, better: answer.better ?? known.better, beside: answer.beside ?? known.beside });
     }
   }
   return exchange;
