@@ -211,7 +211,9 @@ def _write_origin(session: Session, asked: dict[str, Any]) -> None:
     write_json(run.receipt_file, receipt)
     facts = {"model": session.origin, "data": receipt["data"]["sha256"], "fingerprint": session.fingerprint}
     facts |= {"ranks": session.ranks.count} | asked
-    write_json(run.provenance_file, provenance(run, session.progress.step, facts))
+    told = provenance(run, session.progress.step, facts)
+    told.pop("diverged", None)  # which the rest of the training shows again
+    write_json(run.provenance_file, told)
 
 
 def _write_course(session: Session) -> None:
@@ -227,6 +229,5 @@ def _replace_model(session: Session) -> None:
     run = session.run
     write_model(session, lambda: remove_scores(run))
     if session.ranks.is_leader:
-        told = run.provenance() | {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
-        told.pop("diverged", None)
-        write_json(run.provenance_file, told)
+        told = {"updates": session.progress.step, "peak_memory": machine.peak_memory()}
+        write_json(run.provenance_file, run.provenance() | told)
