@@ -109,7 +109,7 @@ def _alone() -> Iterator[None]:
 
 @contextmanager
 def _noted(run: Run, ranks: Ranks) -> Iterator[None]:
-    """Keep of a training that diverges that it did: to continue it would lead there again."""
+    """Keep of a training that diverges that it did."""
     try:
         yield
     except Diverged:
