@@ -157,6 +157,7 @@ class Progress:
     epoch: int = 0
     cursor: int = 0
     tokens: int = 0
+    bad_steps: int = 0  # updates in a row up to here whose loss or gradient was not finite
 
     @property
     def epochs_begun(self) -> int:

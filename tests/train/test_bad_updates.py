@@ -88,6 +88,19 @@ def test_the_run_stops_when_updates_stay_bad(tmp_path: Path, monkeypatch: pytest
     assert all(torch.isfinite(value).all() for value in state(trained).values())
 
 
+def test_a_resumed_run_stops_where_the_uninterrupted_run_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checkpoint lies within the row of bad updates."""
+    Poison(monkeypatch, {3, 4, 5})
+    for resumed in (False, True):
+        trained = session(tmp_path / "run", "train.save_every=4")
+        if resumed:
+            restore(trained)
+            assert trained.progress.step == 4
+        with pytest.raises(Diverged, match="step 5"):
+            trained.fit()
+    assert [event["step"] for event in log(trained) if event["event"] == "skipped"] == [3, 4, 5]
+
+
 def test_a_checkpoint_before_the_first_update_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An optimizer that never stepped has no moments."""
     Poison(monkeypatch, {1})

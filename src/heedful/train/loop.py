@@ -35,7 +35,7 @@ def fit(session: Session) -> int:
     """
     learner, examples, config = session.learner, session.ready.train, session.config.train
     validate_every = evaluate_every(learner.steps, config)
-    progress, bad_steps, signal = session.progress, 0, 0
+    progress, signal = session.progress, 0
     for group in session.groups(progress):
         started = time.perf_counter()
         rows = [examples[i] for i in group.rows]
@@ -43,8 +43,11 @@ def fit(session: Session) -> int:
         grad_norm = learner.update(progress.step, loss)
         targets = [int(row.supervised.sum()) for row in rows]
         session.keep_row_losses(progress.epoch, group.rows, row_nll, targets)
-        bad_steps = 0 if math.isfinite(loss + grad_norm) else bad_steps + 1
-        progress = replace(group.progress, tokens=progress.tokens + sum(len(row) for row in rows))
+        progress = replace(
+            group.progress,
+            tokens=progress.tokens + sum(len(row) for row in rows),
+            bad_steps=0 if math.isfinite(loss + grad_norm) else progress.bad_steps + 1,
+        )
         metrics = StepMetrics(
             step=progress.step,
             epoch=epoch_of(progress.step, len(examples), config),
@@ -59,8 +62,8 @@ def fit(session: Session) -> int:
         last = progress.step >= learner.steps
         if progress.step % config.log_every == 0 or last:
             session.log({"event": "step", **asdict(metrics)})
-        if bad_steps:
-            _note_bad_step(session, progress, [row.id for row in rows], bad_steps)
+        if progress.bad_steps:
+            _note_bad_step(session, progress, [row.id for row in rows])
         stale = (progress.step % validate_every == 0 or last) and session.validate(progress)
         if group.ends_epoch or last:
             session.sample(progress)
@@ -106,10 +109,10 @@ def upcoming(order: Order, progress: Progress, epochs: int) -> Iterator[Group]:
             yield Group(group, progress, ends)
 
 
-def _note_bad_step(session: Session, progress: Progress, rows: list[str], bad_steps: int) -> None:
+def _note_bad_step(session: Session, progress: Progress, rows: list[str]) -> None:
     """Log an update that was skipped; stop when they do not end."""
     session.log({"event": "skipped", "step": progress.step, "reason": "loss or gradient not finite", "rows": rows})
-    if bad_steps == BAD_STEPS:
+    if progress.bad_steps == BAD_STEPS:
         raise Diverged(
             f"{BAD_STEPS} updates in a row were not finite, the last at step {progress.step} (rows {', '.join(rows)})."
         )
