@@ -17,8 +17,9 @@ import pytest
 
 from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
-from heedful.run import Run, lock, make_directory, open_run
+from heedful.run import Run, make_directory, open_run
 from heedful.system.atomic import atomic_write, read_json, replace_directory, whole_folder, write_json
+from heedful.system.lock import lock
 
 
 def test_what_is_named_at_a_resume_counts_even_if_it_is_the_default(tmp_path: Path) -> None:
@@ -109,17 +110,17 @@ def test_the_log_is_whole_lines_of_plain_json(tmp_path: Path) -> None:
 
 def test_one_process_holds_a_run(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    with lock(run), pytest.raises(UsageError, match=rf"in use by process {os.getpid()} on"), lock(run):
+    with lock(tmp_path), pytest.raises(UsageError, match=rf"in use by process {os.getpid()} on"), lock(tmp_path):
         pass
-    with lock(run), pytest.raises(RunError, match="its training never finished"):
+    with lock(tmp_path), pytest.raises(RunError, match="its training never finished"):
         run.check_model()  # as a verb does that holds it
     assert (run.path / "run.lock").read_text().count("process") == 1
 
 
 def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    script = "import sys; from pathlib import Path; from heedful.run import Run, lock"
-    script += "\nwith lock(Run(Path(sys.argv[1]))): print('held', flush=True); sys.stdin.read()"
+    script = "import sys; from pathlib import Path; from heedful.system.lock import lock"
+    script += "\nwith lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     holds = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
@@ -142,9 +143,9 @@ def test_a_run_in_a_folder_that_we_may_only_read_is_held_as_far_as_it_can_be(
     before = {file: file.read_text() for file in tmp_path.iterdir()}
     access, writable = os.access, [False]
     monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and writable[0])
-    with lock(run), lock(run):  # two readers do each other no harm
+    with lock(tmp_path), lock(tmp_path):  # two readers do each other no harm
         writable[0] = True
-        with pytest.raises(UsageError, match="in use by") if began else nullcontext(), lock(run):
+        with pytest.raises(UsageError, match="in use by") if began else nullcontext(), lock(tmp_path):
             pass
     if began:
         assert {file: file.read_text() for file in tmp_path.iterdir()} == before

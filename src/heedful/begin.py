@@ -13,18 +13,17 @@ from heedful.clean import check_unicode
 from heedful.config import Config
 from heedful.errors import UsageError
 from heedful.run import (
-    LOCK,
     Run,
     holds_run,
     is_shipped,
     leave_directory,
-    lock,
     make_directory,
     open_run,
     run_at,
     slug,
 )
 from heedful.settings import Settings, as_written, leaves, load_config
+from heedful.system.lock import LOCK, lock
 
 Name = Path | str | None  # of data, a model, a recipe or a folder
 MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them touches what was learned so far
@@ -60,7 +59,7 @@ def claim_folder(run: Run, resume: bool) -> Iterator[None]:
     if not resume:
         _check_new(run)
     make_directory(run)
-    with lock(run):
+    with lock(run.path):
         if not resume:  # another process may have begun one before we had the lock
             _check_new(run)
         try:

@@ -30,8 +30,9 @@ from heedful.records import Completion
 from heedful.report import screen
 from heedful.report.bars import TERMINAL
 from heedful.report.page import write_pages
-from heedful.run import Run, answer_config, check_writable, holds_run, lock, open_run
+from heedful.run import Run, answer_config, check_writable, holds_run, open_run
 from heedful.settings import Settings, by_leaf, load_config, refuse_others
+from heedful.system.lock import lock
 from heedful.training import train as train
 
 
@@ -54,7 +55,7 @@ def evaluate(
     config = evaluation_config(run, settings, on)
     results = run.results(on)
     check_writable(results.path)
-    with lock(run):  # else a training might put another model beside the scores of this one
+    with lock(run.path):  # else a training might put another model beside the scores of this one
         rows = evaluation_rows(run, on, settings, TERMINAL)
         record_decider(run, config.evaluate.decides)
         asked = load_config(None, settings).model_fields_set - {"data"}  # how rows are read changes no answer to them
@@ -131,6 +132,6 @@ def export(
 ) -> Exported:
     """Write a run's model for other programs, once it is proven to be the same model; nothing is left if it is not."""
     run = open_run(run)
-    with lock(run):  # its files must be those of one model, from the first to the last that is read
+    with lock(run.path):  # its files must be those of one model, from the first to the last that is read
         job = plan(run, to, quantize, adapter, out, force)
         return carry_out(job, parts(run.located(run.config()).data, TERMINAL), TERMINAL)

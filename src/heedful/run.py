@@ -7,19 +7,17 @@ its reader drops a half line; `feedback.sqlite` keeps itself whole.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import re
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from heedful.address import redacted
 from heedful.clean import check_unicode
@@ -27,8 +25,8 @@ from heedful.config import Config
 from heedful.errors import DataError, Diverged, RunError, UsageError, resuming
 from heedful.settings import Settings, dump_config, load_config, override
 from heedful.system.atomic import atomic_write, read_json, sha256, sync
+from heedful.system.lock import LOCK, holder
 
-LOCK = "run.lock"
 EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back
 EXPORT_RECEIPT = "export_receipt.json"  # of an exported folder
 MOVED = "If the data has another name or place now, give it with --set data.path=FILE."
@@ -97,13 +95,14 @@ class Run(Results):
 
     def check_model(self) -> None:
         """Raise RunError for a run that holds no model, with what to do about it."""
-        if not self.has_model and (holder := _holder(self)):
-            raise RunError(f"{self.path} holds no model yet: {holder} trains it.", "Wait for its end.")
+        if self.has_model:
+            return
+        if process := holder(self.path):
+            raise RunError(f"{self.path} holds no model yet: {process} trains it.", "Wait for its end.")
         if self.diverged:
             raise Diverged(f"{self.path} holds no model: its training diverged.")
-        if not self.has_model:
-            fix = f"Continue it with {resuming(self.path)}."
-            raise RunError(f"{self.path} holds no model: its training never finished.", fix)
+        fix = f"Continue it with {resuming(self.path)}."
+        raise RunError(f"{self.path} holds no model: its training never finished.", fix)
 
     @property
     def is_scored(self) -> bool:
@@ -248,50 +247,3 @@ def leave_directory(run: Run) -> None:
     for folder in (run.checkpoints, run.path):
         with suppress(OSError):  # it is not there, or holds something
             folder.rmdir()
-
-
-@contextmanager
-def lock(run: Run) -> Iterator[None]:
-    """Hold the run for this process; the lock dies with the process.
-
-    Without write permission it takes a shared lock, which keeps only writers out.
-    """
-    with _open_lock(run) as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_EX if file.writable() else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"{run.path} is in use by {_named_in(file)}.", "Wait for it, or train into another folder with --out."
-            ) from None
-        if file.writable():
-            file.truncate(0)
-            file.write(f"{_this_process()}\n")
-            file.flush()
-        yield
-
-
-def _open_lock(run: Run) -> TextIO:
-    """Open run.lock to write; without permission, to read, or config.yaml in its place if it is not there."""
-    file = run.path / LOCK
-    if os.access(run.path, os.W_OK):
-        return open(file, "a+", encoding="utf-8")
-    return open(file if file.exists() else run.config_file, encoding="utf-8")
-
-
-def _holder(run: Run) -> str:
-    """Name the other process that holds a run, if one does."""
-    with suppress(OSError), open(run.path / LOCK, encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _named_in(file).replace(_this_process(), "")
-    return ""
-
-
-def _named_in(lock_file: TextIO) -> str:
-    lock_file.seek(0)
-    return lock_file.read().strip() or "another process"
-
-
-def _this_process() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"

@@ -64,11 +64,15 @@ def sweep(
     if not all(_is_finished(Run(path)) for path in configs):
         _check_scorable(configs.values())
     make_directory(Run(folder))
-    for number, (path, config) in enumerate(configs.items(), 1):
-        screen.say(f"Run {number} of {len(configs)}: {path}")
-        _finish(Run(path), config)
-        shutil.rmtree(Run(path).checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
-    compared = [variant for variant in variants if not any(run.diverged for run in variant.runs)]
+    runs = [(variant, run) for variant in variants for run in variant.runs]
+    for number, (variant, run) in enumerate(runs, 1):
+        screen.say(f"Run {number} of {len(runs)}: {run.path}")
+        if _diverged(variant):
+            screen.say("It is left out: a training of its variant diverged.")
+            continue
+        _finish(run, configs[run.path])
+        shutil.rmtree(run.checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
+    compared = [variant for variant in variants if not _diverged(variant)]
     if not compared:
         raise Diverged("Every variant diverged with one of its seeds, so none can be compared.")
     default = next((v for v in compared if _is_default(v, base)), None)
@@ -194,25 +198,26 @@ def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _finish(run: Run, config: Config) -> None:
     """Train and evaluate a run, or what is missing of it; one that diverges is left."""
-    if run.diverged:
-        screen.say("It diverged.")
-        return
     if _is_finished(run):
         screen.say("It is finished already.")
         return
-    if run.has_model and holds_run(run):
-        pipeline.evaluate(run)
-        return
     try:
-        if holds_run(run):
+        if run.has_model and holds_run(run):
+            pipeline.evaluate(run)
+        elif holds_run(run):
             pipeline.train(out=run.path, resume=True)
         else:
             pipeline.train(settings=leaves(config), out=run.path)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         screen.say("The same sweep command continues here.")
         raise
     except Diverged as error:
         screen.say(f"{error.problem} The sweep goes on without this variant.")
+
+
+def _diverged(variant: Variant) -> bool:
+    """Say whether one of a variant's trainings diverged, so that it is not compared and the others are not needed."""
+    return any(run.diverged for run in variant.runs)
 
 
 def _is_finished(run: Run) -> bool:

@@ -19,8 +19,9 @@ from heedful.errors import DataError, Interrupted, ModelError, UsageError
 from heedful.evaluate.held_back import evaluation_rows
 from heedful.evaluate.rows import answered
 from heedful.report.page import write_pages
-from heedful.run import Run, lock
+from heedful.run import Run
 from heedful.system.atomic import read_json, write_json
+from heedful.system.lock import lock
 
 
 def test_every_run_is_evaluated_whole(run: Run) -> None:
@@ -43,7 +44,10 @@ def test_a_finished_run_is_not_done_again_and_scores_go_with_the_model_they_tell
     """Nobody takes what an earlier model answered for the new one's, however the resumed training ends."""
 
     def crash(*arguments: object) -> None:
-        with pytest.raises(UsageError, match="in use"), lock(copy):  # the run is this process's until it is evaluated
+        with (
+            pytest.raises(UsageError, match="in use"),
+            lock(copy.path),
+        ):  # the run is this process's until it is evaluated
             pass
         raise KeyboardInterrupt
 
@@ -91,7 +95,7 @@ def test_a_run_begun_before_bad_rows_were_looked_for_everywhere_may_skip_them(co
 def test_a_run_that_is_in_use_is_neither_evaluated_nor_exported(copy: Run, rows: Path, tmp_path: Path) -> None:
     """Else old scores might stand beside a new model, or half of one model be exported with half of another."""
     files = {file: file.stat().st_mtime_ns for file in copy.path.rglob("*")}
-    with lock(copy):
+    with lock(copy.path):
         for work in (pipeline.evaluate, lambda run: pipeline.evaluate(run, str(rows)), pipeline.export):
             with pytest.raises(UsageError, match=rf"{copy.path} is in use by process {os.getpid()} on"):
                 work(copy)
@@ -108,7 +112,7 @@ def test_a_run_that_is_in_use_is_neither_evaluated_nor_exported(copy: Run, rows:
 
 
 def _who_waits(run: Run) -> str:
-    with pytest.raises(UsageError) as refused, lock(run):
+    with pytest.raises(UsageError) as refused, lock(run.path):
         pass
     return str(refused.value)
 

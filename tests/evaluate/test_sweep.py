@@ -90,12 +90,13 @@ def test_a_sweep_goes_on_without_what_diverges(
     monkeypatch.setattr("heedful.evaluate.base_and_tuned.probe", lambda *arguments: [])
     asked = ["sweep", str(rows), "-m", str(tiny_folder), "--out", str(tmp_path / "sweep")]
     asked += [f"--set={leaf}={value}" for leaf, value in {**QUICK, "train.max_steps": 2}.items()]
-    for _ in range(2):  # what diverged is not trained again
+    for first in (True, False):  # what diverged is not trained again, nor with another seed
         with pytest.raises(SystemExit, match="0"):
-            main([*asked, "--vary", "train.lr=1e25,1e-3"])
+            main([*asked, "--seeds=2", "--vary", "train.lr=1e25,1e-3"])
         told = capsys.readouterr()
         assert "Left out, as they diverged: lr=1e25." in told.out
-    assert "It diverged." in told.err and "step 1/2" not in told.err
+        assert told.err.count("It is left out: a training of its variant diverged.") == 2 - first
+        assert first or "step 1/2" not in told.err
     assert read_json(tmp_path / "sweep" / "sweep.json")["winner"] == "lr=1e-3"
     with pytest.raises(Diverged, match=r"Every variant diverged.*lower train\.lr"):
         sweep.sweep(str(rows), vary=["train.lr=1e25"], model=str(tiny_folder), settings=QUICK, out=tmp_path / "other")

@@ -78,6 +78,7 @@ def test_rows_whose_updates_were_skipped_were_not_learned(tmp_path: Path) -> Non
         run.log({**event, "epoch": event["epoch"] / 4, **({"loss": None} if bad else {})})
         if bad:
             run.log({"event": "skipped", "step": event["step"], "rows": ["x"] * 8})
+    run.log({"event": "skipped", "step": 5, "rows": ["x"] * 8})  # after the last update that was logged
     facts = Facts(run)
     assert facts.rows_learned == 8
     assert "3 of 4 updates had no finite loss" in curves_in_words(facts)

@@ -175,7 +175,10 @@ def test_two_runs_on_one_page(browser: Browser, tmp_path: Path) -> None:
 def test_a_page_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write_config(load_config())
-    assert "No update was made yet" in report(run)
+    assert "No update was logged. The run is not finished." in report(run)
+    write_json(run.provenance_file, {"diverged": True})
+    assert "No update was logged. The training diverged, and there is no model." in report(run)
+    run.provenance_file.unlink()
     run.log({"event": "step", "step": 1, "epoch": 0.1, "loss": None, "tokens": 10, "seconds": 0.1})
     assert "loss not finite" in report(run)
 

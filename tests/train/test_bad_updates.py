@@ -10,6 +10,7 @@ import torch
 from tests.train.sessions import assert_same, log, session, state
 
 import heedful
+from heedful.cli import main
 from heedful.errors import Diverged, RunError
 from heedful.report.page import write_pages
 from heedful.run import Run
@@ -125,19 +126,25 @@ def test_a_training_that_diverges_says_so_and_leaves_no_model(
             verb(run)
     page = write_pages(run).read_text(encoding="utf-8")
     assert "The training diverged, and there is no model." in page and "2 of 3 validations gave no finite loss" in page
-    with pytest.raises(Diverged):  # as the same training again would
+    with pytest.raises(Diverged):
         heedful.train(out=run.path, resume=True)
+    assert "diverged from there before, and with the same settings it will again." in capsys.readouterr().err
 
 
 def test_updates_that_stay_bad_are_a_divergence(
-    tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tiny_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     with monkeypatch.context() as patch:
         Poison(patch, {3, 4, 5})
         with pytest.raises(Diverged):
             heedful.train(rows_file, model=str(tiny_folder), settings={"train.save_every": 1}, out=tmp_path / "run")
     run = Run(tmp_path / "run")
     assert run.diverged
+    for command in (f"check --run {run.path}", f"push {run.path} --to me/model"):
+        with pytest.raises(SystemExit, match="1"):
+            main(command.split())
+        assert "holds no model: its training diverged. Start another run" in " ".join(capsys.readouterr().err.split())
     heedful.train(out=run.path, resume=True, settings={"evaluate.after_training": False})
     assert run.has_model and not run.diverged and "diverged" not in run.provenance()
 

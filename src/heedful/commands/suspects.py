@@ -21,6 +21,7 @@ def show(path: Path, count: int, as_json: bool) -> None:
     """Print the first rows of the run's data map, each with its place, its losses and why it is listed."""
     run = open_run(path)
     if not run.data_map_file.exists():
+        run.check_model()
         raise UsageError(f"{path} has no data map yet.", "It is written when the training ends or is interrupted.")
     found = read_json(run.data_map_file)
     if as_json:

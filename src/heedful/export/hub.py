@@ -80,7 +80,9 @@ def _export_of(place: Path) -> Path:
         return found[0]
     if found:
         raise UsageError(f"{place} has several exports.", f"Name one: {', '.join(map(str, found))}.")
-    command = f"heedful export {typed(open_run(place).path)} --to hf"
+    run = open_run(place)
+    run.check_model()
+    command = f"heedful export {typed(run.path)} --to hf"
     raise UsageError(f"{place} has no exported folder to push.", f"Make one: {command}.")
 
 

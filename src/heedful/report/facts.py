@@ -82,8 +82,10 @@ class Facts:
         steps, rows = self.events_of("step"), int(self.receipt["encoding"]["rows"])
         if not steps:
             return 0
-        met: int = min(steps[-1]["step"] * self.config.train.batch_size, rows * math.ceil(steps[-1]["epoch"]))
-        return min(met - sum(len(event["rows"]) for event in self.events_of("skipped")), rows)
+        last = steps[-1]
+        met: int = min(last["step"] * self.config.train.batch_size, rows * math.ceil(last["epoch"]))
+        skipped = sum(len(event["rows"]) for event in self.events_of("skipped") if event["step"] <= last["step"])
+        return min(met - skipped, rows)
 
     @property
     def none_to_score(self) -> str:

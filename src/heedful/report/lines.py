@@ -28,14 +28,11 @@ def progress(facts: Facts) -> dict[str, str]:
         else:
             sentence = f"There are no scores yet: {command} gives them."
         return {"word": "Trained", "sentence": sentence}
+    diverged = "diverged" in (facts.provenance or {})
+    end = "The training diverged, and there is no model." if diverged else "The run is not finished."
     if not steps:
-        return {"word": "Begun", "sentence": "No update was made yet."}
+        return {"word": "Begun", "sentence": f"No update was logged. {end}"}
     last = steps[-1]
-    end = (
-        "The training diverged, and there is no model."
-        if "diverged" in (facts.provenance or {})
-        else "The run is not finished."
-    )
     loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f} nats per token"
     return {
         "word": f"Step {last['step']:,}",

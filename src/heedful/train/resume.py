@@ -74,6 +74,8 @@ def _newest(session: Session) -> Checkpoint | None:
     run.cut_metrics(found.metrics_bytes)
     _forget_rows(session, found.progress)
     say(f"Resuming from {found.path.name}.")
+    if run.diverged:
+        say("This training diverged from there before, and with the same settings it will again.")
     return found
 
 
