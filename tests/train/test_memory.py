@@ -16,17 +16,19 @@ from tests.train.sessions import Screen, assert_same, log, session, state
 import heedful
 from heedful.config import TrainConfig
 from heedful.encode import batch
-from heedful.encode.batch import Collator
+from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.errors import RunError
 from heedful.records import Batch, TokenizedExample
 from heedful.system import machine
 from heedful.train import learner
 from heedful.train.attention import QUERIES
-from heedful.train.estimate import estimate, fit_to_memory, heaviest, predicting
+from heedful.train.estimate import estimate, fit_to_memory, heaviest, largest_update, predicting
 from heedful.train.learner import Learner
 from heedful.train.memory import halved
+from heedful.train.precision import Precision, native_bf16
 from heedful.train.probe import attend_by_tree
 
+WIDE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 3}
 KINDS = [
     torch.OutOfMemoryError("CUDA out of memory"),
     MemoryError(),
@@ -80,6 +82,29 @@ def test_a_long_row_takes_what_was_estimated(probed: bool, tmp_path: Path) -> No
     assert masks * tokens**2 < grown < 1.2 * (masks * tokens**2 + (need.node + block) * tokens) + 2**25
 
 
+def differentiate_parts(parts: int, precision: Precision) -> None:
+    """Print the bytes by which the peak grew while the gradient of a wide model was summed over so many forwards."""
+    model = tiny_model("llama", **WIDE)
+    made = Learner(model, Collator("tree", 0, 0.0, 8), TrainConfig(precision=precision), 1)
+    before = machine.peak_memory()
+    made.accumulate([long_row(8, number) for number in range(parts)], 0)
+    print(machine.peak_memory() - before)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_gradient_takes_what_was_estimated(parts: int, precision: Precision, tmp_path: Path) -> None:
+    """Where an update takes several forwards, their sum in fp32 lies beside the gradient of the one at work."""
+    if precision == "bf16" and not native_bf16():
+        pytest.skip("this processor has no native bf16")
+    need = estimate(tiny_model("llama", **WIDE).config, TrainConfig(precision=precision))
+    held = (need.of_several() if parts > 1 else need).gradients
+    process = processes.Process(tmp_path, differentiate_parts, parts, precision)
+    assert process.wait() == 0, process.stderr
+    grown = int(process.stdout.splitlines()[-1])
+    assert 0.9 * held < grown < 1.1 * held + 2**26
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
 def test_room_is_what_fits(kind: str) -> None:
     need = estimate(tiny_model(kind).config, TrainConfig(precision="fp32"))
@@ -117,6 +142,17 @@ def test_too_much_is_refused_with_the_nearest_setting_that_fits(tmp_path: Path) 
     assert isinstance(some, int) and 200 <= some < 4096
     with pytest.raises(RunError, match=r"GiB are free.*(method=lora|max_tokens|smaller model)"):
         fit_to_memory(config, model, ready, need.fixed)
+
+
+def test_an_update_that_takes_several_forwards_leaves_them_less_room(tmp_path: Path) -> None:
+    made = session(tmp_path)
+    model, config, ready = tiny_model("llama").config, made.config, made.ready
+    need, update = estimate(model, config.train), largest_update(config, ready)
+    assert ready.longest < update < MOST_TOKENS
+    free = need.at(update, predicting(config, ready))
+    assert fit_to_memory(config, model, ready, free + need.node).encode.batch_tokens >= update
+    parted = fit_to_memory(config, model, ready, free - 2 * (need.node + need.logits)).encode.batch_tokens
+    assert parted < update - 4
 
 
 def test_shared_weights_and_layers_computed_again_need_less() -> None:

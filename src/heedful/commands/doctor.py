@@ -140,12 +140,14 @@ def expects(
     check_machine(config.train, ranks)
     ready, model_config = prepare_data(config)
     check(config, ready)
-    nodes, share = heaviest(config, ready)
+    nodes, share, parted = heaviest(config, ready)
     needs = told["memory_needed_gib"] = {}
     for method in METHODS:
         chosen = config.train.model_copy(update={"method": method})
         for dtype in KINDS:
-            needs[f"{method}_{dtype}"] = round(estimate(model_config, chosen, dtype).at(nodes, share) / GIB, 2)
+            need = estimate(model_config, chosen, dtype)
+            need = need.of_several() if parted else need
+            needs[f"{method}_{dtype}"] = round(need.at(nodes, share) / GIB, 2)
     config = fit_to_memory(config, model_config, ready, ranks.free_memory())
     loaded = load_model(config, config.model.name)
     with tempfile.TemporaryDirectory() as folder:

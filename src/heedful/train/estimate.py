@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -40,6 +41,7 @@ class Need:
     weights: int  # what the model computes with
     masters: int  # in fp32, with AdamW's two moments
     gradients: int
+    sums: int  # of gradients in fp32, beside those of a forward that is at work, where an update takes several
     node: int  # what autograd keeps at a node
     pair: int  # the masks, at each pair of nodes
     logits: int  # at a node that predicts, with their gradient
@@ -50,6 +52,10 @@ class Need:
     @property
     def fixed(self) -> int:
         return self.weights + self.masters + self.gradients + self.workspace
+
+    def of_several(self) -> Need:
+        """Return what is needed where an update takes several forwards."""
+        return replace(self, gradients=self.gradients + self.sums, sums=0)
 
     def at(self, nodes: int, predicting: float) -> int:
         """Return the most that is held at once, where so many nodes are in a forward and a share of them predicts."""
@@ -80,7 +86,8 @@ def estimate(model: PretrainedConfig, config: TrainConfig, precision: Precision 
     need = Need(
         weights=own * (parameters + adapters - packed) + packed * 33 // 64,
         masters=master * trained,
-        gradients=wide * trained,
+        gradients=wide * trained if ranks == 1 else 4 * trained,  # ranks add up theirs in fp32
+        sums=4 * trained if ranks == 1 else wide * trained,
         node=_kept_with_checkpointing(empty) if config.activation_checkpointing else _kept_at_a_node(empty),
         pair=1 + wide * _masks(empty, gpu and not config.activation_checkpointing),
         logits=2 * wide * vocabulary,
@@ -88,7 +95,10 @@ def estimate(model: PretrainedConfig, config: TrainConfig, precision: Precision 
         loading=0 if gpu else 4 * (parameters - packed) + packed * 33 // 64,
         probe=0 if gpu else (1 + 4 * _masks(empty)) * 9 // 4,
     )
-    return _share(need, empty, wide * (parameters - trained + adapters), ranks) if config.sharding == "full" else need
+    if config.sharding == "full":
+        need = replace(need, gradients=4 * trained, sums=0)  # summed in fp32, each rank its share
+        return _share(need, empty, wide * (parameters - trained + adapters), ranks)
+    return need
 
 
 def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
@@ -102,24 +112,28 @@ def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
         need,
         weights=frozen // ranks + gathered,
         masters=need.masters // ranks,
-        gradients=need.gradients * (4 // wide) // ranks,  # summed in fp32
+        gradients=need.gradients // ranks,
     )
 
 
 def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
-    need, share = estimate(model, config.train, ranks=ranks), predicting(config, ready)
-    room, asked = need.room(free, share), config.encode.batch_tokens
-    if asked == "auto":
-        nodes, tokens = ready.longest, min(MOST_TOKENS, max(room, ready.longest, FEWEST))
-    else:
-        nodes, tokens = max(ready.longest, min(asked, ready.longest * config.train.batch_size)), asked
+    of_one, share = estimate(model, config.train, ranks=ranks), predicting(config, ready)
+    asked = config.encode.batch_tokens
+    for need in (of_one, of_one.of_several()):
+        room = need.room(free, share)
+        tokens = min(MOST_TOKENS, max(room, ready.longest, FEWEST)) if asked == "auto" else asked
+        if largest_update(config, ready) <= tokens * ranks:
+            break
+    nodes = (
+        ready.longest if asked == "auto" else max(ready.longest, min(asked, ready.longest * config.train.batch_size))
+    )
     if nodes <= room:
         return override(config, {"encode.batch_tokens": tokens})
-    with_adapters = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).room(free, share)
+    lora = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).of_several()
     if ready.longest <= room:
         fix = f"Set encode.batch_tokens={room}."
-    elif config.train.method == "full" and ready.longest <= with_adapters:
+    elif config.train.method == "full" and ready.longest <= lora.room(free, share):
         fix = "Set train.method=lora."
     else:
         fix = f"Set encode.max_tokens={room}." if room >= FEWEST else "Choose a smaller model, or a larger machine."
@@ -130,12 +144,26 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
     )
 
 
-def heaviest(config: Config, ready: Prepared) -> tuple[int, float]:
-    """Return the nodes of the largest forward of the first updates, and the share of them that predict."""
+def largest_update(config: Config, ready: Prepared) -> int:
+    """Return the most tokens, with padding if there is any, of an update of the first epoch, were none shared."""
+    tokens = ready.train.tokens[ready.order.epoch(0).rows]
+    firsts = np.arange(0, len(tokens), config.train.batch_size)
+    if config.encode.layout == "padded":
+        return int(np.maximum.reduceat(tokens, firsts).max(initial=0)) * config.train.batch_size
+    return int(np.add.reduceat(tokens, firsts).max(initial=0))
+
+
+def heaviest(config: Config, ready: Prepared) -> tuple[int, float, bool]:
+    """Return the nodes of the largest forward of the first updates, the share of them that predict, and whether an
+    update takes several."""
     collator, groups = make_collator(config, ready.encoder, config.encode.layout), ready.order.epoch(0)[:LOOKED_AT]
-    batches = (batch for rows in groups for batch in collator.batches([ready.train[i] for i in rows]))
-    nodes, learned = max((batch.input_ids.numel(), len(set(batch.predictions.source.tolist()))) for batch in batches)
-    return nodes, learned / nodes
+    sizes = [
+        (batch.input_ids.numel(), len(set(batch.predictions.source.tolist())))
+        for rows in groups
+        for batch in collator.batches([ready.train[i] for i in rows])
+    ]
+    nodes, learned = max(sizes)
+    return nodes, learned / nodes, len(sizes) > len(groups)
 
 
 def predicting(config: Config, ready: Prepared) -> float:
