@@ -21,6 +21,7 @@ from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve import problems
 from heedful.serve.page_routes import page_routes
+from heedful.system.atomic import write_json
 
 JSON = {"Content-Type": "application/json"}
 SERVED = Sampling(temperature=0.5, repetition_penalty=1.2, top_k=3)
@@ -106,6 +107,23 @@ def test_the_report_is_shown_in_a_sandbox(client: TestClient, run: Run) -> None:
             "sampling": {"temperature": 0.5, "top_p": 1.0, "repetition_penalty": 1.2, "max_tokens": 256},
         }
     )
+
+
+def test_a_run_is_known_again_where_its_folder_moved(run: Run, tmp_path: Path) -> None:
+    def known_as(run: Run) -> str:
+        with client_of(run) as client:
+            return str(client.get("/about").json()["run_id"])
+
+    without = known_as(run)
+    write_json(run.provenance_file, {"started": "2026-01-01T00:00:00+0000", "updates": 7})
+    began = known_as(run)
+    moved = Run(run.path.rename(tmp_path / "moved"))
+    write_json(moved.provenance_file, {"started": "2026-01-01T00:00:00+0000", "updates": 9})
+    assert known_as(moved) == began != without
+    write_json(moved.provenance_file, {"started": "2026-01-01T00:00:01+0000"})
+    assert known_as(moved) not in (began, without)
+    moved.provenance_file.write_text("{")
+    assert known_as(moved) not in (began, without)
 
 
 def test_an_address_of_the_report_works_once(client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ const json = async (path, body = null) => (await call(path, body)).json();
 export const about = () => json("/about");
 export const models = async () => (await json("/v1/models")).data;
 export const feedbackCounts = () => json("/feedback");
-export const sendFeedback = (opinion) => json("/feedback", opinion);
+export const sendFeedback = (opinion, run) => json(run ? `/feedback?run_id=${run}` : "/feedback", opinion);
 export const reportAddress = async () => (await json("/report", {})).address;
 
 /** Yield the chunks of a streamed answer as they come. */

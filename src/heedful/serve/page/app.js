@@ -213,12 +213,13 @@ class App {
     Object.assign(answer, opinion);
     this.thread.changed(lane);
     try {
-      await api.sendFeedback(toOpinion(conversation, exchange, lane));
+      await api.sendFeedback(toOpinion(conversation, exchange, lane), about.run_id);
       Object.assign(answer, opinion, { beside: { id: about.run_id, run: about.run } }); // what another tab kept meanwhile knows nothing of it
       if (answer.better && opinion.better) toast(t("thanks"));
     } catch (error) {
       Object.assign(answer, before);
       this.thread.changed(lane);
+      if (error.status === 409) await this.meetServer().then(() => this.show()); // the server was started anew, with another run
       this.tell(error);
     }
     await this.keep(conversation);
