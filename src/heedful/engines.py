@@ -69,7 +69,7 @@ def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Confi
 
     Where the engine keeps a copy of the weights, the model's own are cast to the same type, to save memory.
     """
-    dtype = DTYPES[resolve(config.generate.precision, "generate.precision")]
+    dtype = DTYPES[resolve(config.generate.precision, "generate.precision", gpu=False)]
     keep_freed_pages()  # what one token frees the next one wants again
     engine = Engine(model, encoder, name, dtype)
     engine.sampling, engine.batch_size = config.generate.sampling(), config.generate.batch_size

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from heedful.errors import UsageError
@@ -147,6 +147,19 @@ class Batch:
     weight: float  # sum of predictions.weight: the batch's share of the update's one denominator
     targets: int  # supervised tokens, each example counted
     supervised: SupervisedTokens
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on a device: itself, where they are there already."""
+        p = self.predictions
+        if p.source.device == device:
+            return self
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            position_ids=self.position_ids.to(device),
+            attention=self.attention.to(device),
+            predictions=Predictions(p.source.to(device), p.target.to(device), p.weight.to(device)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

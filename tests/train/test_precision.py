@@ -108,6 +108,21 @@ def test_a_run_in_bf16_goes_on_without_it_as_the_refusal_says(
     assert (run.config().train.precision, run.provenance()["updates"]) == ("fp32", 3)
 
 
+def test_a_gpu_decides_on_trainings_and_the_processor_on_answers(
+    native: dict[str, float], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supported = [True]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: supported[0])
+    assert precision.resolve("auto") == "bf16" and native["bf16"] < native["fp32"]
+    assert heedful.load(tiny_folder).model.dtype == torch.float32
+    supported[0] = False
+    with pytest.raises(UsageError, match=r"train.precision=bf16, but this GPU has no native bf16"):
+        precision.resolve("bf16")
+    assert precision.resolve("auto") == "fp32"
+    assert heedful.load(tiny_folder, settings={"generate.precision": "bf16"}).model.dtype == torch.bfloat16
+
+
 def test_one_busy_moment_does_not_choose(native: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     native["bf16"] = 9e11
     measured: list[str] = []

@@ -84,7 +84,10 @@ def peak_memory() -> int:
 
 
 def matmul_rate(precision: Literal["fp32", "bf16"], shape: Shape = SQUARE) -> float:
-    """Measure the FLOP/s of products [m, k] x [k, n], the median of a few; of smaller ones if those are very slow."""
+    """Measure the processor's FLOP/s of products [m, k] x [k, n], the median of a few.
+
+    If those are very slow, smaller ones are measured.
+    """
     m, k, n = shape
     small = _product_rate(precision, (m // 8, k // 8, n // 8), 2**26)
     return small if small < EMULATED else _product_rate(precision, shape, 2**33)
@@ -94,9 +97,8 @@ def _product_rate(precision: Literal["fp32", "bf16"], shape: Shape, flops: int) 
     import torch
 
     m, k, n = shape
-    device = _device()
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
+    a, b = torch.randn(m, k, dtype=dtype), torch.randn(k, n, dtype=dtype)
     times = max(1, round(flops / (2 * m * k * n)))  # small products many times, or the clock would be measured
 
     def work() -> None:
@@ -107,29 +109,19 @@ def _product_rate(precision: Literal["fp32", "bf16"], shape: Shape, flops: int) 
 
 
 def bandwidth() -> float:
-    """Measure the bytes/s that a copy reads and writes."""
+    """Measure the bytes/s of memory that a copy reads and writes."""
     import torch
 
-    source = torch.ones(STREAMED // 4, device=_device())
+    source = torch.ones(STREAMED // 4)
     target = torch.empty_like(source)
     return 2 * STREAMED / _median_seconds(lambda: target.copy_(source))
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _median_seconds(work: Callable[[], object]) -> float:
-    import torch
-
     seconds = []
     for _ in range(1 + REPEATS):
         started = time.perf_counter()
         work()
-        if torch.cuda.is_available():  # a GPU works on when the call has returned
-            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])  # the first pays for pages and kernels
 

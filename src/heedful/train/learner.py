@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from heedful.config import TrainConfig
 from heedful.encode.batch import Collator
 from heedful.errors import ModelError, RunError
-from heedful.records import Batch, Predictions, SupervisedTokens, TokenizedExample
+from heedful.records import Batch, SupervisedTokens, TokenizedExample
 from heedful.train import precision
 from heedful.train.attention import forget_masks
 from heedful.train.deal import assign_rows
@@ -116,7 +116,7 @@ class Learner:
         for batch, contributes in self._batches(self.collator, [examples[i] for i in mine], examples[0]):
             if done and not self.sharded:
                 self.optimizer.fold()
-            moved = self._move(batch)
+            moved = batch.to(self.ranks.device)
             each = prediction_nll(self.model, moved)
             part = (each * moved.predictions.weight).sum() * contributes
             self._backward(part, weight)
@@ -168,7 +168,7 @@ class Learner:
             for start in range(0, len(examples), some):
                 mine = range(start, min(start + some, len(examples)))[self.ranks.rank :: self.ranks.count]
                 for batch, contributes in self._batches(collator, [examples[i] for i in mine], examples[0]):
-                    nll += float(summed_nll(self.model, self._move(batch))) * contributes
+                    nll += float(summed_nll(self.model, batch.to(self.ranks.device))) * contributes
                     weight += batch.weight * contributes
                     targets += batch.targets * contributes
                     done += len(batch.supervised.ids) * contributes
@@ -221,20 +221,6 @@ class Learner:
             if held and name not in sums:
                 sums[name] = torch.zeros_like(p, dtype=torch.float32)
         self.ranks.all_reduce_([gradient for _, gradient in self.optimizer.gradients()])
-
-    def _move(self, batch: Batch) -> Batch:
-        device = self.ranks.device
-        if device.type == "cpu":
-            return batch
-        p = batch.predictions
-        predictions = Predictions(p.source.to(device), p.target.to(device), p.weight.to(device))
-        return replace(
-            batch,
-            input_ids=batch.input_ids.to(device),
-            position_ids=batch.position_ids.to(device),
-            attention=batch.attention.to(device),
-            predictions=predictions,
-        )
 
 
 def schedule(config: TrainConfig, step: int, steps: int) -> float:

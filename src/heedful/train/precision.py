@@ -21,21 +21,26 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 def native_bf16() -> bool:
-    """Say whether this machine multiplies bf16 matrices in hardware; emulation is slower than fp32."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    """Say whether this processor multiplies bf16 matrices in hardware; emulation is slower than fp32."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def resolve(precision: Literal["auto"] | Precision, leaf: str = "train.precision") -> Precision:
-    """Choose the precision that a setting asks for, or refuse one that the hardware lacks."""
-    if precision == "bf16" and not native_bf16():
+def resolve(
+    precision: Literal["auto"] | Precision, leaf: str = "train.precision", gpu: bool | None = None
+) -> Precision:
+    """Choose the precision that a setting asks for, or refuse one that the hardware lacks.
+
+    What is computed there is said by `gpu`; if it is not, it is computed on a GPU where there is one, as trainings are.
+    """
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    native = bool(torch.cuda.is_bf16_supported(including_emulation=False)) if gpu else native_bf16()
+    if precision == "bf16" and not native:
+        hardware = "GPU has no native bf16" if gpu else "processor has no native bf16 (avx512_bf16 or amx_bf16)"
         raise UsageError(
-            f"{leaf}=bf16, but this processor has no native bf16 (avx512_bf16 or amx_bf16).",
-            f"Set {leaf}=fp32: emulated bf16 is several times slower.",
+            f"{leaf}=bf16, but this {hardware}.", f"Set {leaf}=fp32: emulated bf16 is several times slower."
         )
     if precision == "auto":
-        return "bf16" if native_bf16() and (torch.cuda.is_available() or bf16_pays()) else "fp32"
+        return "bf16" if native and (gpu or bf16_pays()) else "fp32"
     return precision
 
 

@@ -73,4 +73,5 @@ def _branches(length: int, vocabulary: int) -> list[TokenizedExample]:
 def _logits(model: PreTrainedModel, layout: str, rows: list[TokenizedExample]) -> torch.Tensor:
     """Return the logits [nodes, vocabulary] behind the fork and at the end, row after row."""
     batch = next(Collator(layout, pad_id=0, prompt_weight=0.0, batch_tokens=2**40).batches(rows))
+    batch = batch.to(model.device)  # which loading in 4 bits put on the GPU
     return logits_at(model, batch, torch.unique(batch.predictions.source)).float()
