@@ -64,14 +64,7 @@ def sweep(
     if not all(_is_finished(Run(path)) for path in configs):
         _check_scorable(configs.values())
     make_directory(Run(folder))
-    runs = [(variant, run) for variant in variants for run in variant.runs]
-    for number, (variant, run) in enumerate(runs, 1):
-        screen.say(f"Run {number} of {len(runs)}: {run.path}")
-        if _diverged(variant):
-            screen.say("It is left out: a training of its variant diverged.")
-            continue
-        _finish(run, configs[run.path])
-        shutil.rmtree(run.checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
+    _finish_all(variants, configs)
     compared = [variant for variant in variants if not _diverged(variant)]
     if not compared:
         raise Diverged("Every variant diverged with one of its seeds, so none can be compared.")
@@ -194,6 +187,18 @@ def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept, at_first = leaves(run.config()), run.provenance().get("asked", asked)
     return kept | {leaf: at_first.get(leaf, asked[leaf]) for leaf in FITTED}
+
+
+def _finish_all(variants: Sequence[Variant], configs: Mapping[Path, Config]) -> None:
+    """Train and evaluate what is missing of every variant, as long as none of its trainings diverges."""
+    runs = [(variant, run) for variant in variants for run in variant.runs]
+    for number, (variant, run) in enumerate(runs, 1):
+        screen.say(f"Run {number} of {len(runs)}: {run.path}")
+        if _diverged(variant):
+            screen.say("It is left out: a training of its variant diverged.")
+            continue
+        _finish(run, configs[run.path])
+        shutil.rmtree(run.checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
 
 
 def _finish(run: Run, config: Config) -> None:

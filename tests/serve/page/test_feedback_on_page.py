@@ -107,31 +107,43 @@ def count(page: Page, label: str) -> int:
     return found
 
 
-def test_what_was_rated_beside_another_run_is_changed_there_alone(
-    open_page: Open, script: Script, run: Run, tmp_path: Path
-) -> None:
-    """Else this run would hold what was said of the other's answer, and the other what was taken back."""
+class Servers:
+    """Two servers of one address, of which the first answers until they change places."""
+
+    def __init__(self, script: Script, run: Run, other: Run) -> None:
+        self.other = other
+        self.apps = [stand_in(script, run), stand_in(script, other)]
+
+    def swap(self) -> None:
+        self.apps.reverse()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.apps[0](scope, receive, send)
+
+
+@pytest.fixture
+def servers(script: Script, run: Run, tmp_path: Path) -> Servers:
     other = Run(tmp_path / "other")
     other.path.mkdir()
-    served = [stand_in(script, run), stand_in(script, other)]
+    return Servers(script, run, other)
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await served[0](scope, receive, send)
 
-    page = open_page(app)
+def test_what_was_rated_beside_another_run_is_changed_there_alone(open_page: Open, servers: Servers, run: Run) -> None:
+    """Else this run would hold what was said of the other's answer, and the other what was taken back."""
+    page = open_page(servers)
     page.send("Is it so?")
     page.press("Good answer")
     page.wait(lambda: Feedback(run).counts()["up"] == 1)
     page.wait(lambda: page.js(KEPT) == 1)
-    served.reverse()
+    servers.swap()
     page.browser.refresh()
     page.wait(lambda: f"You rated this while '{run.path}' was served." in page.text(".outcome"))
     assert count(page, "Good answer") == count(page, "Write a better answer") == 0
     page.send("And this?")
     page.press("Bad answer")
-    page.wait(lambda: Feedback(other).counts()["down"] == 1)
+    page.wait(lambda: Feedback(servers.other).counts()["down"] == 1)
     page.wait(lambda: page.js(KEPT) == 2)
-    served.reverse()
+    servers.swap()
     page.browser.refresh()
     page.wait(lambda: count(page, "Good answer") == 1)
     page.press("Good answer")
@@ -139,25 +151,18 @@ def test_what_was_rated_beside_another_run_is_changed_there_alone(
 
 
 def test_a_page_that_outlives_its_server_files_nothing_under_the_next_run(
-    open_page: Open, script: Script, run: Run, tmp_path: Path
+    open_page: Open, servers: Servers, run: Run
 ) -> None:
-    other = Run(tmp_path / "other")
-    other.path.mkdir()
-    served = [stand_in(script, run), stand_in(script, other)]
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await served[0](scope, receive, send)
-
-    page = open_page(app)
+    page = open_page(servers)
     page.allowed_messages = ["/feedback"]
     page.send("Is it so?")
-    served.reverse()
+    servers.swap()
     page.press("Good answer")
     page.wait(lambda: page.all(".toast"))
     assert page.one('[aria-label="Good answer"]').get_attribute("aria-pressed") == "false"
-    assert Feedback(run).counts() == Feedback(other).counts() == {"up": 0, "down": 0, "better": 0}
+    assert Feedback(run).counts() == Feedback(servers.other).counts() == {"up": 0, "down": 0, "better": 0}
     page.press("Good answer")  # by now the page knows whom it speaks to
-    page.wait(lambda: Feedback(other).counts()["up"] == 1)
+    page.wait(lambda: Feedback(servers.other).counts()["up"] == 1)
 
 
 def test_feedback_that_is_not_kept_is_taken_back(open_page: Open, run: Run) -> None:
