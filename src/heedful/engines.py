@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from heedful.config import Config, EncodeConfig
@@ -19,6 +20,7 @@ from heedful.model.vocabulary import fit_vocabulary
 from heedful.run import Run
 from heedful.system.atomic import read_json
 from heedful.system.heap import keep_freed_pages
+from heedful.train.gpu import free_memory
 from heedful.train.precision import DTYPES, resolve
 
 
@@ -65,14 +67,24 @@ def find_base(run: Run) -> str:
 
 
 def engine_of(model: PreTrainedModel, encoder: Encoder, name: str, config: Config) -> Engine:
-    """Make an engine that answers as the settings say.
+    """Make an engine that answers as the settings say, on a GPU if there is one with room.
 
     Where the engine keeps a copy of the weights, the model's own are cast to the same type, to save memory.
     """
-    dtype = DTYPES[resolve(config.generate.precision, "generate.precision", gpu=False)]
+    device = _device(model)
+    dtype = DTYPES[resolve(config.generate.precision, "generate.precision", gpu=device.type != "cpu")]
     keep_freed_pages()  # what one token frees the next one wants again
+    model.to(device)
     engine = Engine(model, encoder, name, dtype)
     engine.sampling, engine.batch_size = config.generate.sampling(), config.generate.batch_size
     if engine.decoder is not None:
         model.to(dtype)
     return engine
+
+
+def _device(model: PreTrainedModel) -> torch.device:
+    """Choose the GPU where it has room for the weights, and as much again for an engine's copy and for answers."""
+    gpu = torch.device("cuda")
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    has_room = torch.cuda.is_available() and 2 * weights < free_memory(gpu)
+    return gpu if has_room else torch.device("cpu")

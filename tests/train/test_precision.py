@@ -108,12 +108,13 @@ def test_a_run_in_bf16_goes_on_without_it_as_the_refusal_says(
     assert (run.config().train.precision, run.provenance()["updates"]) == ("fp32", 3)
 
 
-def test_a_gpu_decides_on_trainings_and_the_processor_on_answers(
+def test_the_processor_decides_on_answers_that_a_gpu_has_no_room_for(
     native: dict[str, float], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supported = [True]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: supported[0])
+    monkeypatch.setattr("heedful.engines.free_memory", lambda device: 0)
     assert precision.resolve("auto") == "bf16" and native["bf16"] < native["fp32"]
     assert heedful.load(tiny_folder).model.dtype == torch.float32
     supported[0] = False

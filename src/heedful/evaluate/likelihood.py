@@ -30,7 +30,7 @@ def summed(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> list
     # The order in which the collator takes them: trees by their tokens, padded rows as given.
     order = by_beginning(examples) if by_tree else sorted(range(len(examples)), key=lambda i: len(examples[i]))
     with torch.inference_mode():
-        batches = collator.batches([examples[i] for i in order])
+        batches = (batch.to(model.device) for batch in collator.batches([examples[i] for i in order]))
         nll = [each for batch in batches for each in example_nll(batch.supervised, prediction_nll(model, batch))]
     of = dict(zip(order, nll, strict=True))
     return [of[i] for i in range(len(examples))]

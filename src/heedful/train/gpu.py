@@ -1,4 +1,4 @@
-"""What only a GPU trains: settings that need one, and bitsandbytes from the extra `gpu`."""
+"""What a GPU has to offer: its memory, and settings that need one and bitsandbytes, from the extra `gpu`."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ def check_gpu(config: TrainConfig) -> None:
         )
     if wanted and find_spec("bitsandbytes") is None:
         raise UsageError(f"{wanted} needs bitsandbytes.", install_extra("gpu"))
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory that can still be had: what nobody holds, and what torch holds unused."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused

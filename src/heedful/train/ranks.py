@@ -29,7 +29,7 @@ from heedful.config import TrainConfig
 from heedful.errors import Follow, RunError, UsageError, reason_of
 from heedful.system import machine
 from heedful.system.launch import Launch, launched, once_a_machine
-from heedful.train import signals
+from heedful.train import gpu, signals
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once
 ROLL_CALL = 20.0  # seconds in which the living answer; torchrun ends them 30 seconds after the first failure
@@ -82,7 +82,7 @@ class Ranks:
     def free_memory(self) -> int:
         """Return the bytes that every rank can have: the least of their devices', or of their machines' shares."""
         if self.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0]
+            free = gpu.free_memory(self.device)
         else:
             launch = launched()
             free = machine.free_memory() // (launch.local_count if launch else 1)
@@ -223,8 +223,8 @@ def _join(launch: Launch) -> Ranks:
     rank, count = launch.rank, launch.count
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun, beyond this attempt
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0")
-    gpu = torch.cuda.is_available()
-    if gpu and launch.local_count > (gpus := torch.cuda.device_count()):
+    on_gpu = torch.cuda.is_available()
+    if on_gpu and launch.local_count > (gpus := torch.cuda.device_count()):
         raise once_a_machine(
             UsageError(
                 f"{launch.local_count} ranks were started on this machine, which has a GPU for {gpus} of them.",
@@ -234,9 +234,11 @@ def _join(launch: Launch) -> Ranks:
     try:
         store = _store(launch.host, launch.port, count, rank == 0 and not hosted)
         board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)
-        dist.init_process_group("nccl" if gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE)
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo", store=board, rank=rank, world_size=count, timeout=PATIENCE
+        )
         attempts = PrefixStore("heedful/begun", store) if hosted else None
-        ranks = Ranks(rank, count, PartialState(cpu=not gpu).device, board, attempt, attempts)
+        ranks = Ranks(rank, count, PartialState(cpu=not on_gpu).device, board, attempt, attempts)
         ranks.barrier()  # one that leaves at once, as for settings that it refuses, would leave others half connected
     except RuntimeError as error:
         if not _is_parted(error):
