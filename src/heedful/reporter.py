@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-PROGRESS_ROWS, PROGRESS_MIB = 50_000, 32  # from so many rows or MiB on somebody waits, and wants to see a count
+SHORT = 1.0  # seconds that nobody minds to wait without a count
 BETWEEN_COUNTS = 0.2  # seconds
+MANY_ROWS = 50_000  # whoever waited for so many wants to hear that they need not wait again
 Done = Callable[[int], None]  # takes how many are done
 Item = TypeVar("Item")
 
 
+def unheard(done: int) -> None:
+    """Tell nobody."""
+
+
 @contextmanager
 def _uncounted(what: str, total: int) -> Iterator[Done]:
-    yield lambda done: None
+    yield unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +31,26 @@ class Reporter:
     say: Callable[[str], None] = lambda text: None
     count: Callable[[str, int], AbstractContextManager[Done]] = _uncounted
 
-    def counting(self, what: str, total: int, least: int) -> AbstractContextManager[Done]:
-        """Count if the total is at least `least`: nobody waits for less."""
-        return (self.count if total >= least else _uncounted)(what, total)
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Done]:
+        """Count what may be done in no time: nothing is shown before it has taken a second."""
+        started, shown = time.monotonic(), None
+        with ExitStack() as stack:
+
+            def done(number: int) -> None:
+                nonlocal shown
+                if shown is None and time.monotonic() - started >= SHORT:
+                    shown = stack.enter_context(self.count(what, total))
+                if shown is not None:
+                    shown(number)
+
+            yield done
 
 
-def counted(items: Iterable[Item], done: Done) -> Iterator[Item]:
-    """Give the items, and tell now and then how many were taken."""
+def counted(items: Iterable[Item], done: Done, before: int = 0) -> Iterator[Item]:
+    """Give the items, and tell now and then how many were taken, with those taken before."""
     told = time.monotonic()
-    for number, item in enumerate(items, 1):
+    for number, item in enumerate(items, before + 1):
         yield item
         if time.monotonic() - told > BETWEEN_COUNTS:
             done(number)

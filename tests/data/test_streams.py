@@ -204,10 +204,10 @@ def test_what_is_damaged_is_made_again(
 def test_long_work_is_counted_and_a_used_cache_is_said(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("curate.PROGRESS_ROWS", "near.PROGRESS_ROWS", "near.EXACT_ROWS"):
+    for limit in ("curate.MANY_ROWS", "near.EXACT_ROWS"):
         monkeypatch.setattr(f"heedful.data.{limit}", 50)
-    monkeypatch.setattr("heedful.data.sources.PROGRESS_MIB", 0)
-    monkeypatch.setattr("heedful.reporter.BETWEEN_COUNTS", -1)
+    for wait in ("SHORT", "BETWEEN_COUNTS"):
+        monkeypatch.setattr(f"heedful.reporter.{wait}", -1)
     said: list[str] = []
     counted: list[tuple[str, int]] = []
     done: dict[str, list[int]] = {}

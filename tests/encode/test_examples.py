@@ -36,6 +36,7 @@ CHUNK = 16
 def small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in ("tokenise", "examples", "prepare"):
         monkeypatch.setattr(f"heedful.encode.{module}.CHUNK", CHUNK)
+    monkeypatch.setattr("heedful.reporter.BETWEEN_COUNTS", -1)
     monkeypatch.setenv("HEEDFUL_HOME", str(tmp_path / "home"))
 
 
@@ -145,7 +146,7 @@ def test_what_is_done_is_not_encoded_again(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         write_examples(tmp_path, encoder(), rows, "uint16", stop_at(50))
     write_examples(tmp_path, encoder(), rows, "uint16", seen.append)
-    assert seen == [80, 96, 100]  # 64 were done
+    assert seen == list(range(49, 101))  # 48 were done
 
 
 def config(path: Path, count: int = 90) -> Config:
@@ -192,7 +193,8 @@ def test_a_damaged_encoding_is_made_again(tmp_path: Path) -> None:
 
 
 def test_long_work_is_counted_and_a_used_cache_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heedful.encode.prepare.PROGRESS_ROWS", 50)
+    monkeypatch.setattr("heedful.encode.prepare.MANY_ROWS", 50)
+    monkeypatch.setattr("heedful.reporter.SHORT", 0)
     asked, counted, said = config(tmp_path / "d.json"), [], []
 
     class Counting:
@@ -208,7 +210,11 @@ def test_long_work_is_counted_and_a_used_cache_is_said(tmp_path: Path, monkeypat
     splits, receipt = load_splits(asked.data)
     for _ in range(2):
         prepare(asked, splits, receipt.as_dict(), byte_tokenizer(), 500, Reporter(said.append, Counting))
-    assert counted == [("Encoding the train rows", 77), 16, 32, 48, 64, 77]
+    assert counted[:78] == [("Encoding the train rows", 77), *range(1, 78)]
+    assert [told for told in counted if isinstance(told, tuple)] == [
+        (f"Encoding the {part} rows", len(rows))
+        for part, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
+    ]
     assert len(said) == 1
     assert said[0].startswith("The train rows were encoded before")
 

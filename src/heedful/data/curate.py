@@ -40,7 +40,7 @@ from heedful.data.turns import BadRow
 from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
 from heedful.records import Conversation, Splits
-from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter, counted
+from heedful.reporter import MANY_ROWS, SILENT, Reporter, counted
 from heedful.system.items import Items, Writer, numbers
 from heedful.system.store import kept
 
@@ -97,7 +97,7 @@ def load_splits(config: DataConfig, reporter: Reporter = SILENT) -> tuple[Splits
     folder, receipt, found = kept(
         "splits", key, lambda folder: _curate(folder, sources, choice, config, reporter).as_dict()
     )
-    if found and receipt["read"] >= PROGRESS_ROWS:
+    if found and receipt["read"] >= MANY_ROWS:
         reporter.say(f"The rows of {redacted(config.path)} were read and checked before: {folder} is used.")
     files = [source.rows for source in sources]
     parts = {name: Rows(files, choice, numbers(folder / f"{name}.npy")) for name in receipt["sizes"]}
@@ -189,7 +189,7 @@ def _convert(
     """Read every row; its question goes to the scratch folder."""
     found, total = _Found(), sum(len(source.rows) for source in sources)
     every = ((source, row) for source in sources for row in source.rows)
-    with reporter.counting("Checking rows", total, PROGRESS_ROWS) as done, Writer(scratch, "questions") as questions:
+    with reporter.counting("Checking rows", total) as done, Writer(scratch, "questions") as questions:
         for number, (source, row) in enumerate(counted(every, done)):
             try:
                 conversation = to_conversation(row, choice)

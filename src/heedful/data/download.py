@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from heedful.address import names_user, redacted, scheme_of
 from heedful.data.unpack import HEAD, RAW, is_page
 from heedful.errors import DataError, reason_of
-from heedful.reporter import PROGRESS_MIB, Reporter
+from heedful.reporter import Reporter
 from heedful.system.atomic import advice, beside, sha256, sync
 from heedful.system.store import SET_HOME, in_home, writable_home
 
@@ -139,10 +139,11 @@ def _receive(response: httpx2.Response, url: str, file: IO[bytes], reporter: Rep
     size = int(length) >> 20 if length.isdigit() else 0
     reporter.say(f"Downloading {redacted(url)}" + (f" ({size} MiB)." if size else "."))
     started = time.monotonic()
-    with reporter.counting(f"Downloading {redacted(url)} (MiB)", size, PROGRESS_MIB) as done:
+    with reporter.counting(f"Downloading {redacted(url)} (MiB)", size) as done:
         for chunk in response.iter_bytes():
             file.write(chunk)
-            done(file.tell() >> 20)
+            if size:
+                done(file.tell() >> 20)
             if file.tell() > MAX_DOWNLOAD:
                 problem = f"{redacted(url)} is larger than {MAX_DOWNLOAD >> 20} MiB."
                 raise DataError(problem, "Download it and give its path.")

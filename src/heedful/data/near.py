@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
 from heedful.data.portions import portions
 from heedful.data.split import Flags, Numbers
-from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter, counted
+from heedful.reporter import SILENT, Reporter, counted
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
@@ -72,7 +72,7 @@ def index_texts(texts: Texts, scratch: Path | None = None, reporter: Reporter = 
     if len(first) <= EXACT_ROWS:
         return TextIndex(distinct, first, texts, _vectors(plain(texts[i]) for i in first.tolist()), None)
     firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
-    with reporter.counting("Looking for rows alike", len(first), PROGRESS_ROWS) as done:
+    with reporter.counting("Looking for rows alike", len(first)) as done:
         buckets = buckets_of(counted(firsts, done), len(first), scratch)
     return TextIndex(distinct, first, texts, None, buckets)
 

@@ -30,7 +30,7 @@ from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, did_you_mean, install_extra, listed, reason_of
 from heedful.records import Place
-from heedful.reporter import PROGRESS_MIB, SILENT, Reporter, counted
+from heedful.reporter import SILENT, Reporter, counted
 
 BUILTIN = {"builtin": "en", "builtin:en": "en", "builtin:zh": "zh"}
 
@@ -152,7 +152,7 @@ def _read(file: _File, reporter: Reporter) -> Source:
         return latest[0]
 
     def rows() -> Iterator[RawRow]:
-        with reporter.counting(f"Reading {file.name} (MiB)", size >> 20, PROGRESS_MIB) as done:
+        with reporter.counting(f"Reading {file.name} (MiB)", size >> 20) as done:
 
             def tell(rows: int) -> None:
                 if not latest[0].closed:

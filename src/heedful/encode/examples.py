@@ -99,8 +99,9 @@ def write_examples(
         open(folder / FILES[1], "ab") as index,
         open(folder / "chunks.jsonl", "a", encoding="utf-8") as log,
     ):
-        rest = (rows[number] for number in range(len(whole) * CHUNK, len(rows)))
-        for number, chunk in enumerate(encoder.chunks(rest), len(whole)):
+        first = len(whole) * CHUNK
+        rest = (rows[number] for number in range(first, len(rows)))
+        for number, chunk in enumerate(encoder.chunks(rest, lambda encoded: done(first + encoded)), len(whole)):
             added = _packed(chunk, number * CHUNK, ids)
             for file, content in zip((examples, index), added, strict=True):
                 file.write(content)
@@ -110,7 +111,6 @@ def write_examples(
             log.flush()
             receipt.add(chunk.receipt)
             digest.update(str(line["sha256"]).encode())
-            done(min(len(rows), (number + 1) * CHUNK))
     return {"receipt": asdict(receipt), "sha256": digest.hexdigest()}
 
 

@@ -27,7 +27,7 @@ from heedful.encode.view import token_view
 from heedful.errors import DataError
 from heedful.model.vocabulary import embeddings_of
 from heedful.records import Conversation, Splits
-from heedful.reporter import PROGRESS_ROWS, SILENT, Reporter
+from heedful.reporter import MANY_ROWS, SILENT, Reporter
 from heedful.system.store import kept
 
 MOST_WIDTHS = 1000  # the receipt lists no more
@@ -130,11 +130,11 @@ def _encoded(
     key = {"rows": _identity(rows), "encoder": identity, "chunk": CHUNK, "format": VERSION}
 
     def write(folder: Path) -> dict[str, Any]:
-        with reporter.counting(f"Encoding the {part} rows", len(rows), PROGRESS_ROWS) as done:
+        with reporter.counting(f"Encoding the {part} rows", len(rows)) as done:
             return write_examples(folder, encoder, rows, ids, done)
 
     folder, facts, found = kept("examples", key, write)
-    if found and len(rows) >= PROGRESS_ROWS:
+    if found and len(rows) >= MANY_ROWS:
         reporter.say(f"The {part} rows were encoded before: {folder} is used.")
     name = rows.name if isinstance(rows, Rows) else lambda number: rows[number].id
     return Examples(folder, ids, name), facts
@@ -145,7 +145,7 @@ def _tested(encoder: Encoder, rows: Sequence[Conversation], reporter: Reporter) 
     key = {"tested": _identity(rows), "encoder": encoder.identity(), "chunk": CHUNK, "format": VERSION}
 
     def account(folder: Path) -> dict[str, Any]:
-        with reporter.counting("Encoding the test rows", len(rows), PROGRESS_ROWS) as done:
+        with reporter.counting("Encoding the test rows", len(rows)) as done:
             return asdict(account_for(encoder, rows, done))
 
     return EncodingReceipt(**kept("examples", key, account).facts)

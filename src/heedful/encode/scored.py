@@ -13,7 +13,7 @@ from itertools import count
 from heedful.encode.account import Chunk, EncodingReceipt, LeftOut, not_scored
 from heedful.encode.tokenise import CHUNK, Encoder
 from heedful.records import Conversation, TokenizedExample
-from heedful.reporter import Done
+from heedful.reporter import Done, unheard
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ def sift(encoder: Encoder, rows: Sequence[Conversation]) -> Scorable:
 def account_for(encoder: Encoder, rows: Sequence[Conversation], done: Done) -> EncodingReceipt:
     """Count what `sift` would keep and leave out, without keeping any row; tell `done` how far it is."""
     receipt = EncodingReceipt(encoder.max_tokens)
-    for number, chunk in enumerate(_chunks(encoder, rows), 1):
+    for chunk in _chunks(encoder, rows, done):
         receipt.add(chunk.receipt)
-        done(min(len(rows), number * CHUNK))
     return receipt
 
 
@@ -67,5 +66,5 @@ def last_answer_only(conversation: Conversation) -> Conversation:
     return replace(conversation, messages=messages)
 
 
-def _chunks(encoder: Encoder, rows: Sequence[Conversation]) -> Iterator[Chunk]:
-    return encoder.chunks(map(last_answer_only, rows))
+def _chunks(encoder: Encoder, rows: Sequence[Conversation], done: Done = unheard) -> Iterator[Chunk]:
+    return encoder.chunks(map(last_answer_only, rows), done)

@@ -12,7 +12,7 @@ import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import Truncated, Truncator
 from heedful.errors import DataError, ModelError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
+from heedful.reporter import Done, counted, unheard
 
 CHUNK = 2048  # conversations tokenised together: enough to keep the tokenizer's threads busy
 PORTION = 2**22  # characters from which on they are fewer: a token takes some 150 bytes while its text is tokenised
@@ -80,13 +81,15 @@ class Encoder:
         (chunk,) = self.chunks([conversation])
         return next((fitted.conversation for fitted in chunk.kept), None)
 
-    def chunks(self, conversations: Iterable[Conversation]) -> Iterator[Chunk]:
-        """Encode conversations as they come, CHUNK of them at a time."""
+    def chunks(self, conversations: Iterable[Conversation], done: Done = unheard) -> Iterator[Chunk]:
+        """Encode conversations as they come, CHUNK of them at a time; tell `done` now and then how many were."""
         rest = iter(conversations)
-        while some := list(islice(rest, CHUNK)):
+        for first in count(0, CHUNK):
+            if not (some := list(islice(rest, CHUNK))):
+                return
             receipt = EncodingReceipt(self.max_tokens)
             encoded = (row for portion in portions(some, _characters, PORTION) for row in self._rows(portion, receipt))
-            rows = enumerate(zip(some, encoded, strict=True))
+            rows = enumerate(zip(some, counted(encoded, done, first), strict=True))
             found = [self._fit(number, conversation, row, receipt) for number, (conversation, row) in rows if row]
             yield Chunk([fitted for fitted in found if fitted], receipt)
 
