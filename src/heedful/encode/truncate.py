@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -39,11 +39,14 @@ class _Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Truncator:
-    """Cuts conversations to `limit` tokens. To encode one costs the more the longer it is, so few cuts are tried."""
+    """Cuts a conversation to `limit` tokens. To encode it costs the more the longer it is, so few cuts are tried."""
 
     limit: int
     encode: Callable[[Messages], Encoded]
     tokenizer: PreTrainedTokenizerBase
+    tokens: dict[str, Sequence[tuple[int, int]]] = field(
+        default_factory=dict, init=False
+    )  # where they lie in its texts
 
     def cut(self, whole: Truncated) -> Truncated | None:
         """Make a conversation fit, or give None where it cannot.
@@ -107,17 +110,19 @@ class Truncator:
         self, messages: Messages, fields: frozenset[str], place: _Text, excess: int
     ) -> tuple[Messages, frozenset[str]]:
         """Cut at least one and about `excess` tokens off the end of a text, of which one token at least stays."""
-        i, field, name = place
-        text: str = getattr(messages[i], field)
-        starts: Sequence[tuple[int, int]] = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
-        )["offset_mapping"]
-        keep = max(1, len(starts) - excess)
-        end = next((start for start, _ in starts[keep:] if start > 0), len(text))  # a character may be several tokens
+        i, part, name = place
+        text: str = getattr(messages[i], part)
+        if text not in self.tokens:  # a text is first cut to a token, and then to what fits
+            self.tokens[text] = self.tokenizer(
+                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+            )["offset_mapping"]
+        tokens = self.tokens[text]
+        keep = max(1, len(tokens) - excess)
+        end = next((start for start, _ in tokens[keep:] if start > 0), len(text))  # a character may be several tokens
         shorter = text[:end].rstrip() or text[:end]
         if shorter == text:
             return messages, fields
-        shortened = replace(messages[i], input=shorter) if field == "input" else replace(messages[i], content=shorter)
+        shortened = replace(messages[i], input=shorter) if part == "input" else replace(messages[i], content=shorter)
         return (*messages[:i], shortened, *messages[i + 1 :]), fields | {name}
 
 
