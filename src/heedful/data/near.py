@@ -69,12 +69,12 @@ def index_texts(texts: Texts, scratch: Path | None = None, reporter: Reporter = 
     """
     hashes = np.fromiter((hash(plain(text)) for text in texts), np.int64, len(texts))
     distinct, first = _numbered(hashes)
-    if len(first) <= EXACT_ROWS:
-        return TextIndex(distinct, first, texts, _vectors(plain(texts[i]) for i in first.tolist()), None)
-    firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
     with reporter.counting("Looking for rows alike", len(first)) as done:
-        buckets = buckets_of(counted(firsts, done), len(first), scratch)
-    return TextIndex(distinct, first, texts, None, buckets)
+        if len(first) <= EXACT_ROWS:
+            vectors = _vectors(counted((plain(texts[i]) for i in first.tolist()), done))
+            return TextIndex(distinct, first, texts, vectors, None)
+        firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
+        return TextIndex(distinct, first, texts, None, buckets_of(counted(firsts, done), len(first), scratch))
 
 
 def _numbered(values: Numbers) -> tuple[Numbers, Numbers]:
