@@ -229,6 +229,15 @@ def test_a_receipt_that_cannot_be_stored_is_shown_all_the_same(
     assert (end.value.code, "is not a receipt" in capsys.readouterr().err) == (2, True)
 
 
+def test_a_receipt_is_written_where_a_link_leads(tmp_path: Path) -> None:
+    from heedful.commands import receipt_file
+
+    (tmp_path / "real.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to("real.json")
+    receipt_file.store({"data": {"path": "rows.json"}}, tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink() and "rows.json" in (tmp_path / "real.json").read_text()
+
+
 def test_receipts_of_equal_rows_in_two_files_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from heedful.commands import receipt_file
 

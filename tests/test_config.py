@@ -217,3 +217,8 @@ def test_an_override_is_a_key_and_a_value() -> None:
 def test_the_configuration_is_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Config().train.lr = 1.0  # type: ignore[misc]
+
+
+def test_a_temperature_that_numbers_cannot_hold_takes_the_likeliest_token() -> None:
+    for asked, taken in ((0, 0.0), (5e-6, 0.0), (1e-5, 1e-5), (0.7, 0.7)):
+        assert load_config(None, {"generate.temperature": asked}).generate.sampling().temperature == taken

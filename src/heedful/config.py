@@ -8,14 +8,25 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from heedful.records import Sampling
+from heedful.records import COLDEST, Sampling
 
 ROWS_AN_UPDATE = 8  # the default, and what `auto` means
 ANSWERS_AT_ONCE = 128  # more are hardly faster, and reading new prompts in groups keeps a batch full
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator of numbers takes
+Temperature = Annotated[
+    float, AfterValidator(lambda t: t if t >= COLDEST else 0.0)
+]  # the likeliest token is all but sure
 PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
 
 
@@ -145,7 +156,7 @@ class TrainConfig(Section):
 class GenerateConfig(Section):
     max_tokens: int = Field(256, ge=1)
     """Longest answer in tokens."""
-    temperature: float = Field(0.0, ge=0, le=5)
+    temperature: Temperature = Field(0.0, ge=0, le=5)
     """0 takes the likeliest token each time."""
     top_k: int = Field(0, ge=0)
     """Sample among this many tokens; 0 is all."""

@@ -31,7 +31,8 @@ def check_path(out: Path | None) -> None:
 def store(receipt: Mapping[str, Any], out: Path | None) -> None:
     """Store a receipt in `out`, or else in the cache under the data's name and its own hash; say where."""
     digest = hashlib.sha256(json.dumps(receipt).encode()).hexdigest()
-    place = out or cache_home() / "receipts" / f"{slug(Path(receipt['data']['path']).stem)}-{digest[:8]}.json"
+    named = out and out.resolve()  # what a link leads to is replaced, and the link stays
+    place = named or cache_home() / "receipts" / f"{slug(Path(receipt['data']['path']).stem)}-{digest[:8]}.json"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_json(place, receipt)

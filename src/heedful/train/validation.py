@@ -61,8 +61,8 @@ def ended_early(session: Session) -> bool:
 class _Watch:
     """Shows how far a validation is, and hears a signal meanwhile.
 
-    Before the first update it ends the run at once, as nothing is lost. Any later validation is made to its end: the
-    checkpoint comes after it, and a resumed run must not miss it.
+    Before the first update it ends a single process at once, as nothing is lost. Any later validation is made to its
+    end: the checkpoint comes after it, and a resumed run must not miss it.
     """
 
     def __init__(self, session: Session, progress: Progress) -> None:
