@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,20 @@ import pytest
 from heedful.system import machine
 
 MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("asked", "spins"), [({}, 10_000), ({"GOMP_SPINCOUNT": "77"}, 77), ({"OMP_WAIT_POLICY": "PASSIVE"}, 0)]
+)
+def test_threads_that_wait_for_long_go_to_sleep_unless_the_user_says_otherwise(
+    asked: dict[str, str], spins: int
+) -> None:
+    """Where another program has a core, threads that wait busily take the other from those they wait for."""
+    environment = {name: value for name, value in os.environ.items() if "SPIN" not in name} | asked
+    environment["OMP_DISPLAY_ENV"] = "VERBOSE"
+    script = [sys.executable, "-c", "import heedful, torch"]
+    said = subprocess.run(script, capture_output=True, text=True, check=True, env=environment).stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said
 
 
 @pytest.mark.parametrize(
