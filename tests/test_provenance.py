@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import heedful
+from heedful.errors import RunError
 from heedful.provenance import provenance
 from heedful.run import Run
 from heedful.system.atomic import write_json
@@ -21,6 +22,28 @@ def test_a_run_that_begins_anew_elsewhere_still_tells_where_its_names_were_typed
     assert run.updates_in_model() is None  # the model is gone
     again = provenance(run, 0, {})
     assert (again["folder"], again["asked"]) == ("/a", {"train.max_steps": None}) and "updates" not in again
+
+
+def test_a_run_keeps_its_id_whatever_becomes_of_it(tmp_path: Path) -> None:
+    run, other = Run(tmp_path / "run"), Run(tmp_path / "other")
+    for begun in (run, other):
+        begun.path.mkdir()
+        write_json(begun.provenance_file, provenance(begun, 0, {}))
+    first = run.identity
+    assert first != other.identity
+    for step in (0, 5):  # begun anew without checkpoints; resumed
+        write_json(run.provenance_file, provenance(run, step, {}))
+        assert run.identity == first
+    assert Run(run.path.rename(tmp_path / "moved")).identity == first
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "null", "3"])
+def test_provenance_of_another_shape_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    run = Run(tmp_path)
+    run.provenance_file.write_text(content)
+    with pytest.raises(RunError, match=r"provenance\.json does not hold what a run came from"):
+        run.provenance()
+    assert run.identity
 
 
 def test_sources_that_are_not_installed_have_a_version_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,15 @@ class ModelError(HeedfulError):
     pass
 
 
+class NotFinite(ModelError):
+    """What a model computes is NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model's logits are NaN or infinite.", "Check its weights; if it was trained here, lower train.lr."
+        )
+
+
 class RunError(HeedfulError):
     pass
 

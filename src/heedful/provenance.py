@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from heedful.address import redacted
 from heedful.run import Run
 from heedful.system.machine import allowed_cores
 
-KEPT = ("folder", "asked", "scored")  # kept when a run starts over: where its names were typed, and what is known of it
+KEPT = ("id", "folder", "asked", "scored")  # kept when a run starts over: where names were typed, what is known of it
 
 
 def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     packages = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
     now = {
+        "id": secrets.token_hex(8),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [redacted(word) for word in sys.argv],
         "folder": os.getcwd(),

@@ -133,7 +133,18 @@ class Run(Results):
 
     def provenance(self) -> dict[str, Any]:
         """Read what the run came from; nothing until that is written."""
-        return dict(read_json(self.provenance_file)) if self.provenance_file.exists() else {}
+        told = read_json(self.provenance_file) if self.provenance_file.exists() else {}
+        if not isinstance(told, dict):
+            raise RunError(f"{self.provenance_file} does not hold what a run came from.", "Restore it.")
+        return told
+
+    @property
+    def identity(self) -> str:
+        """Return what tells this run from others, wherever its folder lies; of a run that has no id, its place."""
+        place = hashlib.sha256(os.fsencode(os.path.realpath(self.path))).hexdigest()[:16]
+        with suppress(RunError):
+            return str(self.provenance().get("id", place))
+        return place
 
     def write_config(self, config: Config) -> None:
         atomic_write(self.config_file, dump_config(config))

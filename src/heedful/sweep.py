@@ -9,7 +9,7 @@ with another seed, would end.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.encode.account import left_out_in_words
-from heedful.errors import Diverged, Interrupted, UsageError, did_you_mean
+from heedful.errors import Diverged, Interrupted, NotFinite, UsageError, did_you_mean
 from heedful.evaluate.held_back import why_none
 from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
@@ -64,8 +64,7 @@ def sweep(
     if not all(_is_finished(Run(path)) for path in configs):
         _check_scorable(configs.values())
     make_directory(Run(folder))
-    _finish_all(variants, configs)
-    compared = [variant for variant in variants if not _diverged(variant)]
+    compared = list(_finished(variants, configs))
     if not compared:
         raise Diverged("Every variant diverged with one of its seeds, so none can be compared.")
     default = next((v for v in compared if _is_default(v, base)), None)
@@ -189,23 +188,27 @@ def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {leaf: at_first.get(leaf, asked[leaf]) for leaf in FITTED}
 
 
-def _finish_all(variants: Sequence[Variant], configs: Mapping[Path, Config]) -> None:
-    """Train and evaluate what is missing of every variant, as long as none of its trainings diverges."""
-    runs = [(variant, run) for variant in variants for run in variant.runs]
-    for number, (variant, run) in enumerate(runs, 1):
-        screen.say(f"Run {number} of {len(runs)}: {run.path}")
-        if _diverged(variant):
-            screen.say("It is left out: a training of its variant diverged.")
-            continue
-        _finish(run, configs[run.path])
+def _finished(variants: Sequence[Variant], configs: Mapping[Path, Config]) -> Iterator[Variant]:
+    """Give the variants that can be compared, once each of their runs is trained and evaluated."""
+    numbers = {path: number for number, path in enumerate(configs, 1)}
+
+    def finish(run: Run) -> bool:
+        screen.say(f"Run {numbers[run.path]} of {len(numbers)}: {run.path}")
+        finished = _finish(run, configs[run.path])
         shutil.rmtree(run.checkpoints, ignore_errors=True)  # three times the model each: a grid would fill a disk
+        return finished
+
+    yield from (variant for variant in variants if all(map(finish, variant.runs)))
 
 
-def _finish(run: Run, config: Config) -> None:
-    """Train and evaluate a run, or what is missing of it; one that diverges is left."""
+def _finish(run: Run, config: Config) -> bool:
+    """Train and evaluate a run, or what is missing of it; say whether it can be compared: one that diverged cannot."""
     if _is_finished(run):
         screen.say("It is finished already.")
-        return
+        return True
+    if run.diverged:
+        screen.say("It diverged, so its variant is left out.")
+        return False
     try:
         if run.has_model and holds_run(run):
             pipeline.evaluate(run)
@@ -216,13 +219,10 @@ def _finish(run: Run, config: Config) -> None:
     except (Interrupted, KeyboardInterrupt):
         screen.say("The same sweep command continues here.")
         raise
-    except Diverged as error:
+    except (Diverged, NotFinite) as error:
         screen.say(f"{error.problem} The sweep goes on without this variant.")
-
-
-def _diverged(variant: Variant) -> bool:
-    """Say whether one of a variant's trainings diverged, so that it is not compared and the others are not needed."""
-    return any(run.diverged for run in variant.runs)
+        return False
+    return True
 
 
 def _is_finished(run: Run) -> bool:

@@ -10,9 +10,8 @@ from tests.train.launcher import Launcher
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from heedful.cli import VERBS, main
-from heedful.errors import UsageError
 from heedful.system.launch import launched
-from heedful.train.ranks import join_ranks, single_rank
+from heedful.train.ranks import single_rank
 
 WHOLE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
@@ -43,18 +42,6 @@ def test_a_wrong_variable_is_named(
     said = capsys.readouterr().err
     assert said.count("heedful: ") == 1 and what in said
     assert "Start them with torchrun, or unset WORLD_SIZE." in said
-
-
-def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**WHOLE, "LOCAL_WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with (
-        pytest.raises(UsageError, match=r"2 ranks were started .* a GPU for 1 of them.*--nproc_per_node 1"),
-        join_ranks(),
-    ):
-        pass
 
 
 def test_one_process_is_alone_whatever_else_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -121,14 +122,19 @@ def test_a_training_that_diverges_says_so_and_leaves_no_model(
     assert not run.has_model and run.diverged
     assert [folder.name for folder in run.checkpoints.iterdir()] == ["step-000002"]
     assert "sample: none. The model's logits are NaN or infinite." in capsys.readouterr().err
-    for verb in (heedful.evaluate, heedful.export, lambda run: heedful.generate(run, ["a"])):
+    for verb in (
+        heedful.evaluate,
+        heedful.export,
+        lambda run: heedful.generate(run, ["a"]),
+        lambda run: heedful.compare(run, shutil.copytree(run.path, tmp_path / "other")),
+    ):
         with pytest.raises(Diverged, match=r"holds no model: its training diverged\. Start another run"):
             verb(run)
     page = write_pages(run).read_text(encoding="utf-8")
     assert "The training diverged, and there is no model." in page and "2 of 3 validations gave no finite loss" in page
     with pytest.raises(Diverged):
         heedful.train(out=run.path, resume=True)
-    assert "diverged from there before, and with the same settings it will again." in capsys.readouterr().err
+    assert "This training diverged before, and with the same settings it will again." in capsys.readouterr().err
 
 
 def test_updates_that_stay_bad_are_a_divergence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from heedful.encode import batch
 from heedful.encode.batch import MOST_TOKENS, Collator
 from heedful.errors import RunError
 from heedful.records import Batch, TokenizedExample
+from heedful.settings import override
 from heedful.system import machine
 from heedful.train import learner
 from heedful.train.attention import QUERIES
@@ -153,6 +155,28 @@ def test_an_update_that_takes_several_forwards_leaves_them_less_room(tmp_path: P
     assert fit_to_memory(config, model, ready, free + need.node).encode.batch_tokens >= update
     parted = fit_to_memory(config, model, ready, free - 2 * (need.node + need.logits)).encode.batch_tokens
     assert parted < update - 4
+
+
+def test_the_setting_that_is_named_fits(tmp_path: Path) -> None:
+    made = session(tmp_path)
+    model, ready = tiny_model("llama").config, made.ready
+    need, share, update = (
+        estimate(model, made.config.train),
+        predicting(made.config, ready),
+        largest_update(made.config, ready),
+    )
+    advised = 0
+    for free in range(need.fixed, need.of_several().at(update, share) + 2**20, 2**14):
+        asked = override(made.config, {"encode.batch_tokens": 4096})
+        try:
+            fit_to_memory(asked, model, ready, free)
+        except RunError as error:
+            if found := re.search(r"Set (encode\.batch_tokens)=(\d+)", error.fix):
+                advised += 1
+                fit_to_memory(override(asked, {found[1]: int(found[2])}), model, ready, free)
+        else:
+            assert need.at(update, share) <= free
+    assert advised > 3
 
 
 def test_shared_weights_and_layers_computed_again_need_less() -> None:

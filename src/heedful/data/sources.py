@@ -152,7 +152,7 @@ def _read(file: _File, reporter: Reporter) -> Source:
         return latest[0]
 
     def rows() -> Iterator[RawRow]:
-        with reporter.counting(f"Reading {file.name} (MiB)", size >> 20) as done:
+        with reporter.counting(f"Reading {file.name} (MiB)", -(-size >> 20)) as done:
 
             def tell(rows: int) -> None:
                 if not latest[0].closed:

@@ -171,6 +171,7 @@ def compare_runs(first: Run, second: Run, common: bool = False, data: str | None
 def _evaluated(run: Run, data: str | None) -> Results:
     results = run.results(data)
     if not results.evaluation_file.is_file():
+        run.check_model()
         on, option = (f" on {data}", f" --data {typed(data)}") if data else ("", "")
         raise UsageError(f"{run.path} was not evaluated{on} yet.", f"Run heedful evaluate {typed(run.path)}{option}.")
     return results

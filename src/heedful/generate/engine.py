@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.config import ANSWERS_AT_ONCE
-from heedful.errors import ModelError, UsageError
+from heedful.errors import ModelError, NotFinite, UsageError
 from heedful.generate.decoder import Decoder, build
 from heedful.generate.forward import Padded, unbatched_logits
 from heedful.generate.prefix_cache import PrefixCache
@@ -142,9 +142,7 @@ class Engine:
         """Choose each row's next token, the same in any company."""
         likeliest, tokens = (part.tolist() for part in logits.max(-1))
         if not all(map(math.isfinite, likeliest)):
-            raise ModelError(
-                "The model's logits are NaN or infinite.", "Check its weights; if it was trained here, lower train.lr."
-            )
+            raise NotFinite
         for i, row in enumerate(rows):
             if self.decoder is None and row.sampling.logprobs is None:
                 tokens[i] = self._pick(row, logits[i])

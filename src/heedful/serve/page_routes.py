@@ -9,8 +9,6 @@ the key.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import secrets
 import time
 from importlib import resources
@@ -20,7 +18,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 import heedful
-from heedful.errors import HeedfulError, RunError, typed
+from heedful.errors import HeedfulError, typed
 from heedful.records import Sampling
 from heedful.run import Run
 from heedful.serve.feedback import Feedback, Opinion
@@ -41,7 +39,6 @@ COMMON = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-DNS-Prefetch-Control": "off",  # a link in an answer is not looked up before it is followed
 }
-IDENTITY = ("started", "command", "folder", "fingerprint")  # of provenance.json: a resume changes none of them
 TICKET_SECONDS = 60.0
 SHOWN = ("temperature", "top_p", "repetition_penalty", "max_tokens")  # of a Sampling, what the page can change
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -53,7 +50,7 @@ def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
     `served` is how the server samples where a request says nothing; its `max_tokens` are the most that it then answers.
     """
     router = APIRouter(include_in_schema=False)
-    feedback, known_as = (Feedback(run), _identity(run)) if run else (None, None)
+    feedback = Feedback(run) if run else None
 
     @router.get("/about")
     def about() -> dict[str, Any]:
@@ -61,7 +58,7 @@ def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
             "name": name,
             "version": heedful.__version__,
             "run": typed(run.path) if run else None,  # the page shows it in commands
-            "run_id": known_as,
+            "run_id": run.identity if run else None,
             "report": run is not None and run.report_file.is_file(),
             "sampling": {field: getattr(served, field) for field in SHOWN},
         }
@@ -73,25 +70,13 @@ def page_routes(name: str, run: Run | None, served: Sampling) -> APIRouter:
     @router.post("/feedback")
     def put(opinion: Opinion, run_id: str | None = None) -> dict[str, int]:
         """Keep an opinion, unless it is meant for another run than this server's, as a page may be open for long."""
-        if run_id not in (None, known_as):
+        if run is not None and run_id not in (None, run.identity):
             raise HTTPException(409, "Another run is served now than when this page was opened; nothing was kept.")
         return _counts(feedback, opinion)
 
     _add_files(router)
     _add_report(router, run)
     return router
-
-
-def _identity(run: Run) -> str:
-    """Return what tells a run from others wherever its folder lies: how it began, or its place if that is not known."""
-    try:
-        began = run.provenance()
-    except RunError:
-        began = {}
-    told = (
-        json.dumps({fact: began[fact] for fact in IDENTITY if fact in began}) if began else os.path.realpath(run.path)
-    )
-    return hashlib.sha256(os.fsencode(told)).hexdigest()[:16]
 
 
 def _counts(feedback: Feedback | None, opinion: Opinion | None = None) -> dict[str, int]:

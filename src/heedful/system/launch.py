@@ -37,20 +37,14 @@ def refuse_ranks(verb: str) -> None:
     """Refuse a verb that each of several processes would do as if it were alone."""
     if _count() == 1:
         return
-    raise once_a_machine(
-        UsageError(
-            f"Only `heedful train` runs as several processes, but WORLD_SIZE={os.environ['WORLD_SIZE']}.",
-            f"Start `heedful {verb}` without torchrun, or unset WORLD_SIZE.",
-        )
-    )
-
-
-def once_a_machine(error: UsageError) -> BaseException:
-    """Return the error for the first process of a machine; torchrun ends the others with it, before they say it too."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and _number("LOCAL_RANK", range(SIXTEEN_BITS), "0") > 0:
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if by_torchrun and _number("LOCAL_RANK", range(SIXTEEN_BITS), "0") > 0:  # the first process of the machine says it
         time.sleep(TORCHRUN_ENDS_IT)
-        return Follow(error.exit_code)
-    return error
+        raise Follow(UsageError.exit_code)
+    raise UsageError(
+        f"Only `heedful train` runs as several processes, but WORLD_SIZE={os.environ['WORLD_SIZE']}.",
+        f"Start `heedful {verb}` without torchrun, or unset WORLD_SIZE.",
+    )
 
 
 def _count() -> int:

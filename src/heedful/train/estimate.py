@@ -119,17 +119,15 @@ def _share(need: Need, model: PreTrainedModel, frozen: int, ranks: int) -> Need:
 def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free: int, ranks: int = 1) -> Config:
     """Resolve `encode.batch_tokens`; refuse what `free` bytes cannot hold, naming the nearest setting that they can."""
     of_one, share = estimate(model, config.train, ranks=ranks), predicting(config, ready)
-    asked = config.encode.batch_tokens
-    for need in (of_one, of_one.of_several()):
-        room = need.room(free, share)
-        tokens = min(MOST_TOKENS, max(room, ready.longest, FEWEST)) if asked == "auto" else asked
-        if largest_update(config, ready) <= tokens * ranks:
-            break
-    nodes = (
-        ready.longest if asked == "auto" else max(ready.longest, min(asked, ready.longest * config.train.batch_size))
-    )
-    if nodes <= room:
-        return override(config, {"encode.batch_tokens": tokens})
+    of_several, whole, asked = of_one.of_several(), largest_update(config, ready), config.encode.batch_tokens
+    auto, most = asked == "auto", MOST_TOKENS if asked == "auto" else asked
+    if whole <= (min(most, of_one.room(free, share)) if auto else most):
+        need, nodes = of_one, whole
+    else:
+        need, nodes = of_several, ready.longest if auto else max(ready.longest, most)
+    if nodes <= (room := need.room(free, share)):
+        return override(config, {"encode.batch_tokens": min(most, max(room, FEWEST)) if auto else asked})
+    room = of_several.room(free, share)
     lora = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).of_several()
     if ready.longest <= room:
         fix = f"Set encode.batch_tokens={room}."

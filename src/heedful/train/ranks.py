@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from heedful.config import TrainConfig
 from heedful.errors import Follow, RunError, UsageError, reason_of
 from heedful.system import machine
-from heedful.system.launch import Launch, launched, once_a_machine
+from heedful.system.launch import Launch, launched
 from heedful.train import gpu, signals
 
 PATIENCE = timedelta(days=1)  # for a rank that prepares data or writes the model; one that ended is noticed at once
@@ -224,13 +224,6 @@ def _join(launch: Launch) -> Ranks:
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun, beyond this attempt
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0")
     on_gpu = torch.cuda.is_available()
-    if on_gpu and launch.local_count > (gpus := torch.cuda.device_count()):
-        raise once_a_machine(
-            UsageError(
-                f"{launch.local_count} ranks were started on this machine, which has a GPU for {gpus} of them.",
-                f"Start them with --nproc_per_node {gpus}.",
-            )
-        )
     try:
         store = _store(launch.host, launch.port, count, rank == 0 and not hosted)
         board = PrefixStore(f"heedful/{attempt}/{next(MEETINGS)}", store)

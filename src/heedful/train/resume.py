@@ -49,6 +49,8 @@ def restore(session: Session) -> None:
 def _newest(session: Session) -> Checkpoint | None:
     """Find the checkpoint to continue from, and remove what the run left behind beyond it."""
     run, say = session.run, session.display.say
+    if "diverged" in run.provenance():
+        say("This training diverged before, and with the same settings it will again.")
     found = checkpoint.newest(run.checkpoints, say)
     if found is None:
         say("No checkpoint to resume from: starting at step 0.")
@@ -74,8 +76,6 @@ def _newest(session: Session) -> Checkpoint | None:
     run.cut_metrics(found.metrics_bytes)
     _forget_rows(session, found.progress)
     say(f"Resuming from {found.path.name}.")
-    if run.diverged:
-        say("This training diverged from there before, and with the same settings it will again.")
     return found
 
 

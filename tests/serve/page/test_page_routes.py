@@ -115,12 +115,12 @@ def test_a_run_is_known_again_where_its_folder_moved(run: Run, tmp_path: Path) -
             return str(client.get("/about").json()["run_id"])
 
     without = known_as(run)
-    write_json(run.provenance_file, {"started": "2026-01-01T00:00:00+0000", "updates": 7})
+    write_json(run.provenance_file, {"id": "a1", "updates": 7})
     began = known_as(run)
     moved = Run(run.path.rename(tmp_path / "moved"))
-    write_json(moved.provenance_file, {"started": "2026-01-01T00:00:00+0000", "updates": 9})
+    write_json(moved.provenance_file, {"id": "a1", "updates": 9})
     assert known_as(moved) == began != without
-    write_json(moved.provenance_file, {"started": "2026-01-01T00:00:01+0000"})
+    write_json(moved.provenance_file, {"id": "b2"})
     assert known_as(moved) not in (began, without)
     moved.provenance_file.write_text("{")
     assert known_as(moved) not in (began, without)
