@@ -94,7 +94,7 @@ def test_a_training_stores_no_key_but_in_its_settings(rows_file: Path, tiny_fold
 
 
 def test_a_sweeps_recipe_is_made_to_be_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heedful.sweep._finish", lambda run, config: None)
+    monkeypatch.setattr("heedful.sweep._finish", lambda run, config: True)
     monkeypatch.setattr("heedful.sweep._check_scorable", lambda configs: None)
     monkeypatch.setattr("heedful.sweep.table", lambda *arguments: {"winner": "epochs=1"})
     found = sweep(f"{SECRET}.y", vary=["train.epochs=1,2"], out=tmp_path / "sweep")

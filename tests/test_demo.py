@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from heedful.commands import demo
 from heedful.commands.demo import show_scores
 from heedful.report.facts import Facts
 from heedful.system.atomic import read_json, write_json
@@ -30,3 +31,14 @@ def test_a_run_without_held_back_rows_says_so(tmp_path: Path, capsys: pytest.Cap
     run.responses_file.unlink()
     show_scores(Facts(run))
     assert "no rows were held back" in capsys.readouterr().out
+
+
+def test_a_machine_that_is_too_slow_for_the_story_gets_more_time(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "TRAINING_SECONDS", 0.001)
+    settings = {"model.name": str(tiny_folder), "evaluate.after_training": False, "generate.max_tokens": 4}
+    run = demo.tell(tmp_path / "run", settings | {"data.test_share": 0, "data.validation_share": 0.01})
+    told = capsys.readouterr()
+    assert run.has_model and "Yours now" in told.out
+    assert "The budget of 0 s is too short" in told.err and "So the demo takes longer." in told.err

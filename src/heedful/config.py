@@ -24,9 +24,8 @@ from heedful.records import COLDEST, Sampling
 ROWS_AN_UPDATE = 8  # the default, and what `auto` means
 ANSWERS_AT_ONCE = 128  # more are hardly faster, and reading new prompts in groups keeps a batch full
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator of numbers takes
-Temperature = Annotated[
-    float, AfterValidator(lambda t: t if t >= COLDEST else 0.0)
-]  # the likeliest token is all but sure
+# Below COLDEST nothing but the likeliest token has a chance.
+Temperature = Annotated[float, AfterValidator(lambda asked: asked if asked >= COLDEST else 0.0)]
 PACKED = {"quantize": "nf4", "optimizer": "adamw_8bit"}  # what holds several numbers in one
 
 

@@ -2,8 +2,10 @@
 
 HeedfulError            exit code 1
 ├── UsageError          2   the command line or the configuration, or a run that another process holds
+│   └── BudgetTooShort      not one update can be made in the time
 ├── DataError           3   a file of rows
 ├── ModelError          1   weights, tokenizer, chat template
+│   └── NotFinite           what a model computes is no number
 ├── RunError            1   the run directory, its checkpoints
 │   └── Diverged            a training that left the numbers there are, and comes to no model
 └── ExportError         1   an artefact that could not be made, or that is not the run's model
@@ -43,6 +45,14 @@ class HeedfulError(Exception):
 
 class UsageError(HeedfulError):
     exit_code = 2
+
+
+class BudgetTooShort(UsageError):
+    """A training that cannot be done in the seconds it was given; `needed` would do for a single update."""
+
+    def __init__(self, problem: str, fix: str, needed: float) -> None:
+        super().__init__(problem, fix)
+        self.needed = needed
 
 
 class DataError(HeedfulError):

@@ -220,7 +220,7 @@ def test_long_work_is_counted_and_a_used_cache_is_said(
     for _ in range(2):
         load_splits(questions(tmp_path / "d.json", 60), Reporter(said.append, count))
     reading, checking, comparing = f"Reading {tmp_path / 'd.json'} (MiB)", "Checking rows", "Looking for rows alike"
-    assert counted == [(reading, 0), (checking, 60), (comparing, 60)]
+    assert counted == [(reading, 1), (checking, 60), (comparing, 60)]
     assert set(done[reading]) == {0} and done[checking] == done[comparing] == list(range(1, 61))
     assert ["were read and checked before" in text for text in said] == [False, True, False]
 

@@ -44,9 +44,7 @@ class Truncator:
     limit: int
     encode: Callable[[Messages], Encoded]
     tokenizer: PreTrainedTokenizerBase
-    tokens: dict[str, Sequence[tuple[int, int]]] = field(
-        default_factory=dict, init=False
-    )  # where they lie in its texts
+    tokens: dict[str, Sequence[tuple[int, int]]] = field(default_factory=dict, init=False)  # where they lie in a text
 
     def cut(self, whole: Truncated) -> Truncated | None:
         """Make a conversation fit, or give None where it cannot.

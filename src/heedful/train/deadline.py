@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from heedful.errors import UsageError
+from heedful.errors import BudgetTooShort
 from heedful.records import StepMetrics
 from heedful.run import holds_run
 from heedful.system.atomic import write_json
@@ -32,9 +32,10 @@ def fit_into(session: Session, seconds: float, started: float) -> None:
         need = time.perf_counter() - started + session.costs.remaining(train, rows, 0, 1)
         validated = len(validation.rows(session))
         twice = f", validating {validated:,} rows twice" if validated else ""
-        raise UsageError(
+        raise BudgetTooShort(
             f"The budget of {seconds:.0f} s is too short: loading, one step{twice} and saving take {need:.0f} s here.",
             "Give a longer --budget" + (", or validate on fewer rows (train.evaluate_batches)." if validated else "."),
+            need,
         )
     speed = tokens_per_update(session) / session.costs.step
     session.display.say(f"{speed:,.0f} tokens/s here: {steps} of {most} steps fit into {seconds:.0f} s.")
