@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's client is imported, which is later
 # GCC's OpenMP, which comes with torch, reads this when torch is imported. Its threads wait for each other busily, by
-# default for many milliseconds: where another program has one of the cores, that would be most of the time.
+# default for 300,000 turns: where another program has one of the cores, that would be most of the time.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -87,3 +87,15 @@ def test_a_forward_is_full_when_its_layout_is(layout: str, forwards: int) -> Non
 def test_the_prompts_share_is_a_weight_and_the_first_token_has_none() -> None:
     weights = Collator("tree", 0, 0.25, 64).weights(example([5, 6, 7, 8], [0, 0, 1, 1]))
     assert weights.tolist() == [0, 0.25, 1, 1]
+
+
+@pytest.mark.parametrize("layout", ["padded", "tree"])
+def test_a_batch_moves_to_a_device_with_all_its_tensors(layout: str) -> None:
+    """On "meta", where numbers have no values, as on a GPU; what is there already is not copied."""
+    batch = next(Collator(layout, 0, 0.0, 100).batches([example([1, 2, 3, 4]), example([1, 2, 5], name="2")]))
+    moved, device = batch.to(torch.device("meta")), torch.device("meta")
+    p = moved.predictions
+    tensors = (moved.input_ids, moved.position_ids, moved.attention, p.source, p.target, p.weight)
+    assert {tensor.device for tensor in tensors} == {device}
+    assert (moved.weight, moved.targets, moved.supervised) == (batch.weight, batch.targets, batch.supervised)
+    assert batch.to(torch.device("cpu")) is batch

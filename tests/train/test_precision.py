@@ -12,6 +12,7 @@ from tests.train.test_loss import collator, rows_that_share
 
 import heedful
 from heedful.config import TrainConfig
+from heedful.engines import _device
 from heedful.errors import UsageError
 from heedful.system import machine
 from heedful.train import precision
@@ -106,6 +107,16 @@ def test_a_run_in_bf16_goes_on_without_it_as_the_refusal_says(
         heedful.train(out=run.path, settings={"train.max_steps": 3}, resume=True)
     run = heedful.train(out=run.path, settings={"train.max_steps": 3, "train.precision": "fp32"}, resume=True)
     assert (run.config().train.precision, run.provenance()["updates"]) == ("fp32", 3)
+
+
+def test_answers_are_computed_on_a_gpu_that_has_room_for_twice_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    weights = sum(4 * p.numel() for p in model.parameters())
+    assert _device(model).type == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for free, chosen in ((2 * weights, "cpu"), (2 * weights + 1, "cuda")):
+        monkeypatch.setattr("heedful.engines.free_memory", lambda device, free=free: free)
+        assert _device(model).type == chosen
 
 
 def test_the_processor_decides_on_answers_that_a_gpu_has_no_room_for(

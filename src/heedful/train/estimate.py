@@ -121,13 +121,13 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
     of_one, share = estimate(model, config.train, ranks=ranks), predicting(config, ready)
     of_several, whole, asked = of_one.of_several(), largest_update(config, ready), config.encode.batch_tokens
     auto, most = asked == "auto", MOST_TOKENS if asked == "auto" else asked
-    if whole <= (min(most, of_one.room(free, share)) if auto else most):
-        need, nodes = of_one, whole
-    else:
-        need, nodes = of_several, ready.longest if auto else max(ready.longest, most)
-    if nodes <= (room := need.room(free, share)):
+    in_one = whole <= most and (not auto or whole <= of_one.room(free, share))  # every update is one forward
+    need = of_one if in_one else of_several
+    nodes = whole if in_one else ready.longest if auto else max(ready.longest, most)
+    room = need.room(free, share)
+    if nodes <= room:
         return override(config, {"encode.batch_tokens": min(most, max(room, FEWEST)) if auto else asked})
-    room = of_several.room(free, share)
+    room = of_several.room(free, share)  # what is advised makes several of an update
     lora = estimate(model, config.train.model_copy(update={"method": "lora"}), ranks=ranks).of_several()
     if ready.longest <= room:
         fix = f"Set encode.batch_tokens={room}."
@@ -143,12 +143,15 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
 
 
 def largest_update(config: Config, ready: Prepared) -> int:
-    """Return the most tokens, with padding if there is any, of an update of the first epoch, were none shared."""
+    """Return the most tokens, with padding if there is any, of an update of the first epoch, were none shared; at least
+    those of the longest row."""
     tokens = ready.train.tokens[ready.order.epoch(0).rows]
     firsts = np.arange(0, len(tokens), config.train.batch_size)
-    if config.encode.layout == "padded":
-        return int(np.maximum.reduceat(tokens, firsts).max(initial=0)) * config.train.batch_size
-    return int(np.add.reduceat(tokens, firsts).max(initial=0))
+    padded = config.encode.layout == "padded"
+    updates = (
+        config.train.batch_size * np.maximum.reduceat(tokens, firsts) if padded else np.add.reduceat(tokens, firsts)
+    )
+    return int(updates.max(initial=ready.longest))
 
 
 def heaviest(config: Config, ready: Prepared) -> tuple[int, float, bool]:

@@ -30,7 +30,7 @@ def resolve(
 ) -> Precision:
     """Choose the precision that a setting asks for, or refuse one that the hardware lacks.
 
-    What is computed there is said by `gpu`; if it is not, it is computed on a GPU where there is one, as trainings are.
+    `gpu` says whether it computes on a GPU; by default it does where there is one, as trainings do.
     """
     gpu = torch.cuda.is_available() if gpu is None else gpu
     native = bool(torch.cuda.is_bf16_supported(including_emulation=False)) if gpu else native_bf16()
