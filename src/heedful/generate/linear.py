@@ -50,9 +50,10 @@ class Product:
         panel = TILE if narrow else kernels.number("panel")
         self.missing = -width % TILE if narrow else 0  # inputs that must be filled up
         weight = F.pad(weight, (0, self.missing, 0, -self.out % panel))
-        if narrow:  # [panels, depths, halves of a panel, pairs of inputs, outputs, 2]
+        if narrow:  # panels, halves of each, outputs, depths, pairs of inputs, 2; tiles hold a half
             cut = weight.view(-1, 2, TILE // 2, weight.shape[1] // TILE, TILE // 2, 2)
-            self.weight = cut.permute(0, 3, 1, 4, 2, 5).contiguous()
+            order = (0, 3, 1, 4, 2, 5) if kernels.number("tiles") else (0, 3, 4, 1, 2, 5)
+            self.weight = cut.permute(order).contiguous()
         else:  # [panels, inputs, outputs]
             self.weight = weight.view(-1, panel, width).transpose(1, 2).contiguous()
         self.bias = None if bias is None else F.pad(bias.float(), (0, -self.out % panel))

@@ -68,9 +68,9 @@ def has(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def multiplies_bf16() -> bool:
-    """Say whether the compiled products have this processor's bf16 tiles, which the system must grant as well."""
-    library = compiled()
-    return library is not None and hasattr(library, "product_bf16") and bool(torch.cpu._init_amx())
+    """Say whether there is a compiled product in bf16; where it uses tiles, the system must grant them as well."""
+    has_product = hasattr(compiled(), "product_bf16")
+    return has_product and (not number("tiles") or bool(torch.cpu._init_amx()))
 
 
 def call(name: str, *arguments: Any) -> None:

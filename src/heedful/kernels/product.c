@@ -78,12 +78,31 @@ void product_fp32(
     }
 }
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+#ifdef __AVX512BF16__
 #include <immintrin.h>
 
 enum { TILE = 16, DEPTH = 32 }; /* a tile: 16 rows of 32 numbers, of x; or 16 outputs of 32 numbers, of w */
 enum { CACHED = 1 << 18 };      /* weights that a core's cache holds beside the rows */
+#ifdef __AMX_BF16__
+enum { TILES = 1, TOGETHER = 2 * TILE }; /* rows of a block */
+#else
+enum { TILES = 0, TOGETHER = 12 }; /* rows of a block: their sums stay in registers */
+#endif
 
+long tiles(void) { return TILES; }
+
+/* Write a row's sums of 16 outputs, of which `width` are there. */
+INLINE void give(__m512 sums, const float *bias, const uint16_t *more, uint16_t *y, long width)
+{
+    __mmask16 kept = width >= TILE ? 0xffff : width <= 0 ? 0 : (1 << width) - 1;
+    if (bias)
+        sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(kept, bias));
+    if (more)
+        sums = _mm512_add_ps(sums, _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(kept, more)));
+    _mm256_mask_storeu_epi16(y, kept, (__m256i)_mm512_cvtneps_pbh(sums));
+}
+
+#ifdef __AMX_BF16__
 /* Tiles 0-3 add up two row tiles by two output tiles; 4, 5 hold rows; 6, 7 weights. */
 static void configure(long rows)
 {
@@ -99,20 +118,9 @@ static void configure(long rows)
     _tile_loadconfig(&c);
 }
 
-static void give(
-    const float *sums, const float *bias, const uint16_t *more, uint16_t *y, long rows, long out, long width)
-{
-    __mmask16 kept = width >= TILE ? 0xffff : width <= 0 ? 0 : (1 << width) - 1;
-    __m512 added = bias ? _mm512_maskz_loadu_ps(kept, bias) : _mm512_setzero_ps();
-    for (long r = 0; r < rows; r++) {
-        __m512 total = _mm512_add_ps(_mm512_loadu_ps(sums + r * TILE), added);
-        if (more)
-            total = _mm512_add_ps(total, _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(kept, more + r * out)));
-        _mm256_mask_storeu_epi16(y + r * out, kept, (__m256i)_mm512_cvtneps_pbh(total));
-    }
-}
+static void release(void) { _tile_release(); }
 
-/* Up to 32 rows by 32 outputs. */
+/* Up to 32 rows by 32 outputs, in the tiles as `configure` left them. */
 static void block(const uint16_t *x, const uint16_t *w, const float *bias, const uint16_t *more, uint16_t *y, long rows,
                   long in, long out, long width)
 {
@@ -137,25 +145,73 @@ static void block(const uint16_t *x, const uint16_t *w, const float *bias, const
     _tile_stored(1, sums[1], 64);
     _tile_stored(2, sums[2], 64);
     _tile_stored(3, sums[3], 64);
-    for (int t = 0; t < 4; t++) {
-        long n = t % 2 * TILE, r = t / 2 * TILE, upper = rows < TILE ? rows : TILE;
-        give(sums[t], bias ? bias + n : 0, more ? more + r * out + n : 0, y + r * out + n, r ? rows - upper : upper, out,
-             width - n);
+    for (long r = 0; r < rows; r++)
+        for (long n = 0; n < 2 * TILE; n += TILE) {
+            const float *row = sums[r / TILE * 2 + n / TILE] + r % TILE * TILE;
+            long place = r * out + n;
+            give(_mm512_load_ps(row), bias ? bias + n : 0, more ? more + place : 0, y + place, width - n);
+        }
+}
+#else
+static void configure(long rows) { (void)rows; }
+static void release(void) {}
+
+INLINE void sum_up(int rows, const uint16_t *x, const uint16_t *w, const float *bias, const uint16_t *more, uint16_t *y,
+                   long in, long out, long width)
+{
+    __m512 sums[TOGETHER][2];
+    for (int r = 0; r < rows; r++)
+        sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    for (long k = 0; k < in; k += 2, w += 4 * TILE) {
+        __m512bh left = (__m512bh)_mm512_loadu_si512(w), right = (__m512bh)_mm512_loadu_si512(w + 2 * TILE);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) {
+            int32_t two;
+            memcpy(&two, x + r * in + k, sizeof two);
+            __m512bh pair = (__m512bh)_mm512_set1_epi32(two);
+            sums[r][0] = _mm512_dpbf16_ps(sums[r][0], pair, left);
+            sums[r][1] = _mm512_dpbf16_ps(sums[r][1], pair, right);
+        }
     }
+    for (long r = 0; r < rows; r++)
+        for (long n = 0; n < 2 * TILE; n += TILE)
+            give(sums[r][n / TILE], bias ? bias + n : 0, more ? more + r * out + n : 0, y + r * out + n, width - n);
 }
 
-/* x: [rows, in], w: [out / 32][in / 32][2][16 pairs of k][16 outputs][2], y: [rows, out]; in is a multiple of 32.
+/* Up to 12 rows by 32 outputs. */
+static void block(const uint16_t *x, const uint16_t *w, const float *bias, const uint16_t *more, uint16_t *y, long rows,
+                  long in, long out, long width)
+{
+    switch (rows) {
+    case 1: sum_up(1, x, w, bias, more, y, in, out, width); break;
+    case 2: sum_up(2, x, w, bias, more, y, in, out, width); break;
+    case 3: sum_up(3, x, w, bias, more, y, in, out, width); break;
+    case 4: sum_up(4, x, w, bias, more, y, in, out, width); break;
+    case 5: sum_up(5, x, w, bias, more, y, in, out, width); break;
+    case 6: sum_up(6, x, w, bias, more, y, in, out, width); break;
+    case 7: sum_up(7, x, w, bias, more, y, in, out, width); break;
+    case 8: sum_up(8, x, w, bias, more, y, in, out, width); break;
+    case 9: sum_up(9, x, w, bias, more, y, in, out, width); break;
+    case 10: sum_up(10, x, w, bias, more, y, in, out, width); break;
+    case 11: sum_up(11, x, w, bias, more, y, in, out, width); break;
+    default: sum_up(12, x, w, bias, more, y, in, out, width);
+    }
+}
+#endif
+
+/* x: [rows, in], y: [rows, out]; in is a multiple of 32. w is [out / 32][in / 32][2][16 pairs of k][16 outputs][2] for
+ * tiles, which hold 16 outputs, and else [out / 32][in / 2][2][16 outputs][2]: memory is read fastest in one direction.
  * All rows pass by some weights while these are in the cache. */
 void product_bf16(const uint16_t *x, const uint16_t *w, const float *bias, const uint16_t *more, uint16_t *y, long rows,
                   long in, long out, long threads)
 {
-    long both = 2 * TILE, some = CACHED / (both * in) + 1, blocks = (out + both - 1) / both;
+    const long both = 2 * TILE, some = CACHED / (both * in) + 1, blocks = (out + both - 1) / both;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long part = 0; part < threads; part++) {
         long configured = 0, end = (part + 1) * blocks / threads;
         for (long first = part * blocks / threads; first < end; first += some)
-            for (long r = 0; r < rows; r += both) {
-                long these = rows - r < both ? rows - r : both;
+            for (long r = 0; r < rows; r += TOGETHER) {
+                long these = rows - r < TOGETHER ? rows - r : TOGETHER;
                 if (these != configured)
                     configure(configured = these);
                 for (long n = first; n < first + some && n < end; n++) {
@@ -164,7 +220,7 @@ void product_bf16(const uint16_t *x, const uint16_t *w, const float *bias, const
                           these, in, out, out - o);
                 }
             }
-        _tile_release();
+        release();
     }
 }
 #endif
