@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -71,10 +72,10 @@ def test_what_may_pass_is_tried_again(fault: Any, judge: Judge, tmp_path: Path) 
 
 def test_a_server_is_waited_for_as_long_as_it_asks(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    asked = ask(judge)
-    monkeypatch.setattr(asked._stopped, "wait", waited.append)
+    asked, stopped = ask(judge), Event()
+    monkeypatch.setattr(stopped, "wait", waited.append)
     judge.faults = [(429, "", {"Retry-After": "7"}), (503, "", {"Retry-After": "9999"}), (429, "")]
-    assert asked.ask([{"role": "user", "content": "x"}]).text
+    assert asked.ask([{"role": "user", "content": "x"}], stopped=stopped).text
     assert waited[:2] == [7, endpoints.LONGEST_WAIT]
     assert 0 < waited[2] <= 0.04
 
@@ -195,6 +196,14 @@ def test_what_was_scored_is_kept_and_not_asked_again(judge: Judge, tmp_path: Pat
         grade(ROWS, Replies(Endpoint(judge.url, "third", "", 20, 0.01), file))
     assert "kept" not in str(down.value)
     assert KEY.encode() not in file.read_bytes()
+
+
+def test_a_judging_that_ended_takes_nothing_from_the_next_with_the_same_endpoint(judge: Judge, tmp_path: Path) -> None:
+    asked, judge.always = ask(judge), (500, "")
+    with pytest.raises(RunError):
+        grade(ROWS, Replies(asked, tmp_path / "judge.jsonl"))
+    judge.always, judge.faults = None, [(503, "")]
+    assert grade(ROWS[:1], Replies(asked, tmp_path / "judge.jsonl")).scores["tuned"] == [90.0]
 
 
 @pytest.mark.parametrize("fault", [FAULTS["no text"], FAULTS["broken"], (400, "too long")], ids=["mute", "500", "400"])

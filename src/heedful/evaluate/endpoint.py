@@ -72,12 +72,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         self.url = completions_url(self.url)
         self._client = httpx2.Client(**client_options(self.url, self.key, self.timeout))
-        self._stopped = threading.Event()
         self._reasons = False  # whether the model refuses the usual fields, as OpenAI's reasoning models do
-
-    def stop(self) -> None:
-        """Let threads that still try come to their end."""
-        self._stopped.set()
 
     def body(self, messages: Messages) -> dict[str, Any]:
         """Return a request's body, which asks for as repeatable a reply as the server can give."""
@@ -89,16 +84,17 @@ class Endpoint:
             "max_tokens": LONGEST_REPLY,
         }
 
-    def ask(self, messages: Messages, attempts: int = ATTEMPTS) -> Reply:
-        """Get a reply; NoReply after so many attempts, or at once where trying again cannot help."""
+    def ask(self, messages: Messages, attempts: int = ATTEMPTS, stopped: threading.Event | None = None) -> Reply:
+        """Get a reply; NoReply after so many attempts, once `stopped` is set, or where trying again cannot help."""
+        stopped = stopped or threading.Event()
         for attempt in range(1, attempts + 1):
             try:
                 return self._once(messages)
             except _Passing as fault:
-                if attempt == attempts or self._stopped.is_set():
+                if attempt == attempts or stopped.is_set():
                     raise NoReply(f"{fault} ({attempt} attempts)") from None
                 usual = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                self._stopped.wait(min(fault.wait if fault.wait is not None else usual, LONGEST_WAIT))
+                stopped.wait(min(fault.wait if fault.wait is not None else usual, LONGEST_WAIT))
         raise AssertionError("the last attempt returns or raises")
 
     def _once(self, messages: Messages) -> Reply:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 from heedful.address import redacted
 from heedful.clean import writable
@@ -158,11 +158,11 @@ class Replies:
         waiting = iter(missing.items())
         running: dict[Future[None], str] = {}
         failed: dict[str, NoReply] = {}
-        in_a_row = 0
+        in_a_row, stopped = 0, Event()
         try:
             while True:
                 for key, messages in islice(waiting, WORKERS - len(running)):
-                    running[_started(partial(self._get, key, messages))] = key
+                    running[_started(partial(self._get, key, messages, stopped))] = key
                 if not running:
                     return failed
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -180,14 +180,14 @@ class Replies:
                     elif fault:
                         raise fault
         except BaseException as end:
-            self.endpoint.stop()
+            stopped.set()
             if isinstance(end, Exception):  # whoever interrupts does not wait for what is still asked
                 wait(running)
             raise
 
-    def _get(self, key: str, messages: Messages) -> None:
+    def _get(self, key: str, messages: Messages, stopped: Event) -> None:
         """Get one reply, in a thread of its own, and keep it."""
-        reply = self.endpoint.ask(messages)
+        reply = self.endpoint.ask(messages, stopped=stopped)
         with self._writing, open(self.file, "ab") as file:
             self.known[key], self._answered = reply, messages
             file.write(json.dumps({"key": key, **asdict(reply)}).encode() + b"\n")
