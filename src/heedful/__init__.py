@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from heedful.pipeline import train as train
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's client is imported, which is later
+# Where a repository has no safetensors, transformers would ask another host to convert its weights, unless told not to.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 # GCC's OpenMP, which comes with torch, reads this when torch is imported. Its threads wait for each other busily, by
 # default for 300,000 turns: where another program has one of the cores, that would be most of the time.
 if "OMP_WAIT_POLICY" not in os.environ:
