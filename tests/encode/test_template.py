@@ -109,6 +109,8 @@ def test_characters_of_icon_fonts_stay_what_they_are() -> None:
         ("{% for m in messages %}{{ m.content | upper + eos_token }}{% endfor %}", "changes or drops"),
         ("{{ raise_exception('no system, please') }}", "no system, please"),
         ("{% for %}", "refuses"),
+        ("{{ 1 / 0 }}", "refuses a conversation: division by zero"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "refuses a conversation: Range too big"),
     ],
 )
 def test_a_template_that_cannot_be_followed_is_refused(source: str, complaint: str) -> None:

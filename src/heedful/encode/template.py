@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from heedful.encode.opaque import is_opaque
@@ -197,7 +196,7 @@ class Template:
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
             )
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # a template is a program, which may fail in any way
             problem = f"The template '{self.name}' refuses a conversation: {reason_of(error)}."
             raise ModelError(problem, _OTHER) from error
         return str(text)
