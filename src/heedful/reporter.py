@@ -47,7 +47,7 @@ class Reporter:
             yield done
 
 
-def counted(items: Iterable[Item], done: Done, before: int = 0) -> Iterator[Item]:
+def tallied(items: Iterable[Item], done: Done, before: int = 0) -> Iterator[Item]:
     """Give the items, and tell now and then how many were taken, with those taken before."""
     told = time.monotonic()
     for number, item in enumerate(items, before + 1):

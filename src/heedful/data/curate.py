@@ -40,7 +40,7 @@ from heedful.data.turns import BadRow
 from heedful.data.unrolled import Unrolled
 from heedful.errors import DataError
 from heedful.records import Conversation, Splits
-from heedful.reporter import MANY_ROWS, SILENT, Reporter, counted
+from heedful.reporter import MANY_ROWS, SILENT, Reporter, tallied
 from heedful.system.items import Items, Writer, numbers
 from heedful.system.store import kept
 
@@ -190,7 +190,7 @@ def _convert(
     found, total = _Found(), sum(len(source.rows) for source in sources)
     every = ((source, row) for source in sources for row in source.rows)
     with reporter.counting("Checking rows", total) as done, Writer(scratch, "questions") as questions:
-        for number, (source, row) in enumerate(counted(every, done)):
+        for number, (source, row) in enumerate(tallied(every, done)):
             try:
                 conversation = to_conversation(row, choice)
             except BadRow as error:

@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from heedful.data.minhash import Buckets, Pairs, buckets_of, grams_of, plain
 from heedful.data.portions import portions
 from heedful.data.split import Flags, Numbers
-from heedful.reporter import SILENT, Reporter, counted
+from heedful.reporter import SILENT, Reporter, tallied
 
 THRESHOLD = 0.9 - 1e-9  # the slack takes in pairs that are 0.9 but for rounding
 EXACT_ROWS = 20_000
@@ -71,10 +71,10 @@ def index_texts(texts: Texts, scratch: Path | None = None, reporter: Reporter = 
     distinct, first = _numbered(hashes)
     with reporter.counting("Looking for rows alike", len(first)) as done:
         if len(first) <= EXACT_ROWS:
-            vectors = _vectors(counted((plain(texts[i]) for i in first.tolist()), done))
+            vectors = _vectors(tallied((plain(texts[i]) for i in first.tolist()), done))
             return TextIndex(distinct, first, texts, vectors, None)
         firsts = (plain(text) for i, text in enumerate(texts) if first[distinct[i]] == i)
-        return TextIndex(distinct, first, texts, None, buckets_of(counted(firsts, done), len(first), scratch))
+        return TextIndex(distinct, first, texts, None, buckets_of(tallied(firsts, done), len(first), scratch))
 
 
 def _numbered(values: Numbers) -> tuple[Numbers, Numbers]:

@@ -30,7 +30,7 @@ from heedful.data.spool import Spool, spool
 from heedful.data.unpack import Open, unpacked
 from heedful.errors import DataError, did_you_mean, install_extra, listed, reason_of
 from heedful.records import Place
-from heedful.reporter import SILENT, Reporter, counted
+from heedful.reporter import SILENT, Reporter, tallied
 
 BUILTIN = {"builtin": "en", "builtin:en": "en", "builtin:zh": "zh"}
 
@@ -158,7 +158,7 @@ def _read(file: _File, reporter: Reporter) -> Source:
                 if not latest[0].closed:
                     done(latest[0].tell() >> 20)
 
-            yield from counted(read_rows(opened, file.name, file.ending, file.packed), tell)
+            yield from tallied(read_rows(opened, file.name, file.ending, file.packed), tell)
 
     kept = spool(file.name, key, rows)
     if note := _note(file):

@@ -8,6 +8,7 @@ where they can, since a tree computes what they share once.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -119,33 +120,28 @@ def _fill_updates(starts: Numbers, ends: Numbers, group_size: int) -> Numbers:
 
     Run k has the places from `starts[k]` to `ends[k]`.
     """
-    order = np.empty(int(ends[-1]), np.int64)
-    done, held = 0, 0
-    waiting: deque[tuple[int, int]] = deque()
+    order, waiting = array("q"), deque[tuple[int, int]]()
 
     def take(number: int, room: int) -> None:
-        nonlocal done, held
         start, end = waiting[number]
-        taken = min(room, end - start)
-        order[done : done + taken] = range(start, start + taken)
-        done, held = done + taken, held - taken
-        if start + taken < end:
-            waiting[number] = start + taken, end
+        stop = min(end, start + room)
+        order.extend(range(start, stop))
+        if stop < end:
+            waiting[number] = stop, end
         else:
             del waiting[number]
 
     for run in _pairs(starts, ends):
         waiting.append(run)
-        held += run[1] - run[0]
         while waiting:
-            room = group_size - done % group_size
+            room, held = group_size - len(order) % group_size, run[1] - len(order)
             fits = next((k for k, (start, end) in enumerate(waiting) if end - start <= room), None)
             if fits is None and held < MAX_HELD_UPDATES * group_size:
                 break  # a later run may fit
             take(fits or 0, room)
     while waiting:
         take(0, group_size)
-    return order
+    return np.frombuffer(order, np.int64)
 
 
 def _pairs(starts: Numbers, ends: Numbers) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ are given; what stands behind other text is given to them behind a character, wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -16,12 +17,33 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from heedful.encode.shape import PLACE
-from heedful.encode.stretches import Encoded, Ids
+from heedful.encode.stretches import Encoded, Flags, Ids
 from heedful.records import Segment
 
 VERSION = 2  # goes up when a text would get other tokens; prompt receipts of 1 name none
 # No vocabulary joins a private character with what follows, but some make one unknown token of it and another.
 HEADS = (chr(PLACE), "a", ".", "")
+_NOTHING: Encoded = (np.zeros(0, np.int32), np.zeros(0, np.bool_))
+
+
+@dataclass
+class _Run:
+    """Segments of a row, all ordinary or all literal, that are tokenised together, behind a text that is cut off."""
+
+    row: int
+    segments: list[Segment]
+    before: str
+    encoded: Encoded = _NOTHING
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments)
+
+    def supervised_at(self, characters: NDArray[np.int64]) -> Flags:
+        """Say of each of these characters of the text whether its segment is supervised."""
+        ends = np.cumsum([len(segment.text) for segment in self.segments])
+        of = np.minimum(np.searchsorted(ends, characters, side="right"), len(self.segments) - 1)
+        return np.array([segment.supervised for segment in self.segments])[of]
 
 
 @dataclass(frozen=True)
@@ -37,21 +59,25 @@ class SegmentTokenizer:
         Runs of ordinary segments are tokenised together; a token belongs to the segment in which it starts.
         """
         runs = [
-            (k, literal, list(run), "" if begins and number == 0 else self._before)
+            _Run(k, list(segments), "" if begins and number == 0 else self._before)
             for k, row in enumerate(rows)
-            for number, (literal, run) in enumerate(groupby(row, key=lambda s: s.literal))
+            for number, (_, segments) in enumerate(groupby(row, key=lambda segment: segment.literal))
         ]
-        parts: list[list[Encoded]] = [[(np.zeros(0, np.int32), np.zeros(0, np.bool_))] for _ in rows]
-        found = {}
         for literal in (False, True):
-            alike = [(_text(run), before) for _, lit, run, before in runs if lit is literal]
-            found[literal] = self._call([text for text, _ in alike], [before for _, before in alike], literal)
-        for k, literal, run, _ in runs:
-            ids, starts = next(found[literal])
-            ends = np.cumsum([len(segment.text) for segment in run])
-            of = np.minimum(np.searchsorted(ends, starts, side="right"), len(run) - 1)
-            parts[k].append((ids, np.array([segment.supervised for segment in run])[of]))
+            alike = [run for run in runs if run.segments[0].literal is literal]
+            found = self._call([run.text for run in alike], [run.before for run in alike], literal)
+            for run, (ids, starts) in zip(alike, found, strict=True):
+                run.encoded = ids, run.supervised_at(starts)
+        parts = [[_NOTHING] for _ in rows]
+        for run in runs:
+            parts[run.row].append(run.encoded)
         return [(np.concatenate([i for i, _ in part]), np.concatenate([f for _, f in part])) for part in parts]
+
+    @cached_property
+    def _spelling(self) -> PreTrainedTokenizerBase:
+        """A tokenizer for names alone: one that is told to read names otherwise is changed, which other threads that
+        use it meanwhile do not bear."""
+        return deepcopy(self.tokenizer)
 
     @cached_property
     def _before(self) -> str:
@@ -69,7 +95,7 @@ class SegmentTokenizer:
         """Call the tokenizer once for all texts; give ids and the character at which each token starts."""
         if not texts:
             return
-        output = self.tokenizer(
+        output = (self._spelling if literal else self.tokenizer)(
             [head + text for head, text in zip(before, texts, strict=True)],
             add_special_tokens=False,
             return_offsets_mapping=True,
@@ -90,7 +116,3 @@ class SegmentTokenizer:
                 yield np.concatenate(letters), np.repeat(range(len(text)), [len(i) for i in letters])
             else:
                 yield ids[own], spans[own, 0]
-
-
-def _text(run: Sequence[Segment]) -> str:
-    return "".join(segment.text for segment in run)

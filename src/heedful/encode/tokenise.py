@@ -27,7 +27,7 @@ from heedful.encode.template import Template, choose_template
 from heedful.encode.truncate import Truncated, Truncator
 from heedful.errors import DataError, ModelError
 from heedful.records import Conversation, Message, Segment, TokenizedExample
-from heedful.reporter import Done, counted, unheard
+from heedful.reporter import Done, tallied, unheard
 
 CHUNK = 2048  # conversations tokenised together: enough to keep the tokenizer's threads busy
 PORTION = 2**22  # characters from which on they are fewer: a token takes some 150 bytes while its text is tokenised
@@ -87,11 +87,12 @@ class Encoder:
         for first in count(0, CHUNK):
             if not (some := list(islice(rest, CHUNK))):
                 return
-            receipt = EncodingReceipt(self.max_tokens)
+            kept, receipt = [], EncodingReceipt(self.max_tokens)
             encoded = (row for portion in portions(some, _characters, PORTION) for row in self._rows(portion, receipt))
-            rows = enumerate(zip(some, counted(encoded, done, first), strict=True))
-            found = [self._fit(number, conversation, row, receipt) for number, (conversation, row) in rows if row]
-            yield Chunk([fitted for fitted in found if fitted], receipt)
+            for number, row in enumerate(tallied(encoded, done, first)):
+                if row and (fitted := self._fit(number, some[number], row, receipt)):
+                    kept.append(fitted)
+            yield Chunk(kept, receipt)
 
     def _fit(self, number: int, conversation: Conversation, row: Encoded, receipt: EncodingReceipt) -> Fitted | None:
         """Make an example of an encoded conversation, cut where it is too long; None where it is left out. Either is
