@@ -91,13 +91,14 @@ def load_base(run: Run | Path | str, *, settings: Settings = ()) -> Engine:
 def load_served(run_or_model: Path | str, with_base: bool, *, settings: Settings = ()) -> dict[str, Engine]:
     """Open what is served, by name: a run or a model, and a run's base beside it."""
     engines = [load(run_or_model, settings=settings)]
+    engines[0].release()  # before the base is there as well
     if with_base and holds_run(run_or_model):
         try:
             engines.append(load_base(run_or_model, settings=settings))
         except HeedfulError as error:
             screen.say(f"Its base model is not served beside it: {error}")
-    for engine in engines:
-        engine.release()
+        else:
+            engines[1].release()
     return {engine.name: engine for engine in engines}
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -34,8 +34,7 @@ HELP = """\
 \"\"\"             begins and ends a message of several lines
 A line that begins with a space is a message, even if / follows."""
 
-PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-SETTINGS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", *PENALTIES)
+SETTINGS = tuple(f.name for f in fields(Sampling) if f.name not in ("logit_bias", "logprobs"))
 
 
 class Leave(Exception):

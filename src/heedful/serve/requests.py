@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,8 @@ from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, refused
 from heedful.serve.schema import Asking, ChatRequest, CompletionRequest, TokenizeRequest
 
-PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
-SAME_NAMES = ("temperature", "top_p", "top_k", "min_p", "seed", *PENALTIES)  # here and in a Sampling
+OTHERWISE = ("max_tokens", "stop", "logit_bias", "logprobs")  # what a Sampling holds in another form than a request
+SAME_NAMES = tuple(field.name for field in fields(Sampling) if field.name not in OTHERWISE)
 
 
 @dataclass(frozen=True)
