@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import heedful
+from heedful import kernels
 from heedful.errors import DataError
 from heedful.evaluate.endpoint import Endpoint
 from tests.conftest import make_rows
@@ -52,6 +53,30 @@ def test_a_run_of_rows_longer_than_the_model_ends_with_scores(tmp_path: Path) ->
     assert "model_response" in answers[0] and json.loads(run.responses_file.read_text()) == answers  # not asked again
 
 
+def test_a_layout_that_the_model_forces_is_kept_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And memory is looked at again for it: a padded forward has logits at each of its places."""
+    tiny_model("bloom").save_pretrained(tmp_path / "tiny")
+    byte_tokenizer().save_pretrained(tmp_path / "tiny")
+    (tmp_path / "rows.json").write_text(json.dumps(make_rows(40)), encoding="utf-8")
+    looked, fit = [], heedful.train.session.fit_to_memory
+    monkeypatch.setattr(
+        "heedful.train.session.fit_to_memory",
+        lambda config, *rest: looked.append(config.encode.layout) or fit(config, *rest),
+    )
+    settings = {"train.max_steps": 1, "evaluate.after_training": False, "encode.layout": "tree"}
+    given = {"model": str(tmp_path / "tiny"), "out": tmp_path / "run"}
+    run = heedful.train(tmp_path / "rows.json", settings=settings, **given)
+    assert (run.config().encode.layout, looked) == ("padded", ["tree", "padded"])
+    assert "the padded layout is used" in capsys.readouterr().err
+    heedful.train(tmp_path / "rows.json", settings=settings | {"train.max_steps": 2}, resume=True, **given)
+    assert run.updates_in_model() == 2 and "padded layout" not in capsys.readouterr().err
+    told = run.provenance()
+    assert told["processor"] and told["memory"] > 2**28 and told["gpus"] == [] and told["instructions"]
+    assert told["compiled_kernels"] is (kernels.compiled() is not None)
+
+
 def test_a_model_without_a_context_length_is_asked_rows_that_are_too_long_to_train_on(tmp_path: Path) -> None:
     """Before the training this is found out as after it."""
     tiny_model("bloom").save_pretrained(tmp_path / "tiny")
@@ -65,6 +90,16 @@ def test_a_model_without_a_context_length_is_asked_rows_that_are_too_long_to_tra
     encoding, scores = (json.loads(file.read_text()) for file in (run.receipt_file, run.evaluation_file))
     assert (encoding["encoding"]["limit"], encoding["encoding"]["not_scored"]) == (1024, scores["left_out"])
     assert scores["rows"] == 2
+
+
+def test_a_row_to_answer_that_is_too_long_to_learn_stops_no_training(tmp_path: Path, tiny_folder: Path) -> None:
+    """Without validation rows it is the sample."""
+    rows = [asked("and so on " * 30 if i == 18 else f"Question {i}", "Answer.", True) for i in range(20)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    settings = {"train.max_steps": 1, "data.split": "in_order", "data.validation_share": 0.0, "generate.max_tokens": 4}
+    settings |= {"encode.max_tokens": 200, "encode.long_rows": "error"}
+    run = heedful.train(tmp_path / "rows.json", model=str(tiny_folder), out=tmp_path / "run", settings=settings)
+    assert any(event["event"] == "sample" for event in run.metrics()) and run.is_scored
 
 
 def test_a_run_none_of_whose_test_rows_can_be_scored_ends_without_scores(tmp_path: Path, tiny_folder: Path) -> None:

@@ -46,6 +46,17 @@ def test_provenance_of_another_shape_is_refused_by_name(tmp_path: Path, content:
     assert run.identity
 
 
+def test_what_a_provenance_lacks_is_named(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.provenance() == {}
+    with pytest.raises(RunError, match=r"Cannot read .*provenance\.json"):
+        run.provenance("model")
+    run.provenance_file.write_text('{"data": "a1"}')
+    assert run.provenance("data") == {"data": "a1"}
+    with pytest.raises(RunError, match=r"provenance\.json does not tell the run's model and fingerprint\."):
+        run.provenance("data", "model", "fingerprint")
+
+
 def test_sources_that_are_not_installed_have_a_version_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = importlib.metadata.version
 

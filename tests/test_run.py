@@ -215,9 +215,11 @@ def test_the_run_that_was_written_to_last_is_resumed(tmp_path: Path, monkeypatch
     for run in runs:
         run.path.mkdir(parents=True)
         run.write_config(configure(None, [], "rows.json", "gpt2"))
-    for last, other in (runs, reversed(runs)):
-        os.utime(other.path, (1_000_000, 1_000_000))
-        os.utime(last.path, (2_000_000, 2_000_000))
+        os.utime(run.config_file, (1_000_000, 1_000_000))
+    for now, (last, other) in enumerate((runs, reversed(runs), runs), 2):
+        last.log({"event": "step"})
+        os.utime(last.metrics_file, (now * 1_000_000, now * 1_000_000))
+        (other.path / f"evaluation-{now}.json").touch()  # which changes its folder's time, as scores do
         assert newest_run(None).path == last.path
 
 
@@ -233,7 +235,7 @@ def test_a_run_that_was_killed_before_it_began_is_not_passed_over(
         (tmp_path / "a-002").mkdir()
         shutil.copy(killed.path / "run.lock", tmp_path / "a-002")
     (tmp_path / "a-002").rename(killed.path)
-    os.utime(older.path, (1_000_000, 1_000_000))
+    os.utime(older.config_file, (1_000_000, 1_000_000))
     for out in (None, killed.path):
         with pytest.raises(UsageError, match="a-002 has not begun to train, so there is nothing to resume"):
             newest_run(out)

@@ -33,6 +33,7 @@ MAY_CHANGE = {  # settings that a resumed run may be given anew: none of them to
 }  # fmt: skip
 # Settings that a run adapts to its machine and to its budget; provenance.json keeps what was first asked for.
 FITTED, BUDGETED = ("train.precision", "encode.batch_tokens"), ("train.max_steps", "train.evaluate_every")
+SETTLED = (*FITTED, "encode.layout")  # with what it adapts to its model
 
 
 def configure(recipe: Name, settings: Settings, data: Name, model: Name | Run) -> Config:
@@ -106,13 +107,19 @@ def new_run(out: Path | str | None, stem: str) -> Run:
 
 
 def newest_run(out: Path | str | None) -> Run:
-    """Open the run to resume: `out`, or the one of runs/ that was written to last."""
+    """Open the run to resume: `out`, or the one of runs/ whose training wrote last."""
     if out is not None:
         return _begun(run_at(out))
     folders = {file.parent for name in ("config.yaml", LOCK) for file in Path("runs").glob(f"*/{name}")}
     if not folders:
         raise UsageError("There is no run to resume in runs/.", "Name it with --out.")
-    return _begun(run_at(max(folders, key=lambda folder: folder.stat().st_mtime)))
+    return _begun(run_at(max(folders, key=_last_written)))
+
+
+def _last_written(folder: Path) -> float:
+    """Say when a training last wrote to a run's folder; what is appended to a file changes no folder's time."""
+    files = (folder / name for name in ("metrics.jsonl", "config.yaml", LOCK))
+    return max(file.stat().st_mtime for file in files if file.exists())
 
 
 def _begun(run: Run) -> Run:
@@ -136,21 +143,20 @@ def _continued(run: Run, asked: Config) -> Config:
     may_change = MAY_CHANGE - ({"evaluate.decides"} if run.is_scored else set())
     wanted = {leaf: named[leaf] for leaf in sorted(named.keys() - settled)}  # even if it is the default
     typed, before = leaves(run.config()), leaves(run.located(run.config()))
-    other = {
-        leaf: value
-        for leaf, value in wanted.items()
-        if leaf not in may_change and value != before[leaf] and not _is_same(leaf, value, typed[leaf], before[leaf])
-    }
-    moved = {}
-    if "data.path" in other and run.began_with(other["data.path"]):
-        moved["data.path"] = os.path.abspath(os.path.expanduser(other.pop("data.path")))
-    refused = [
-        f"{leaf} was {redacted(as_written(before[leaf]))}, now {redacted(as_written(value))}"
-        for leaf, value in other.items()
-    ]
+    changes: dict[str, Any] = {}
+    refused = []
+    for leaf, value in wanted.items():
+        if leaf in may_change:
+            changes[leaf] = value
+        elif value == before[leaf] or _is_same(leaf, value, typed[leaf], before[leaf]):
+            continue
+        elif leaf == "data.path" and run.began_with(value):  # moved
+            changes[leaf] = os.path.abspath(os.path.expanduser(value))
+        else:
+            refused.append(f"{leaf} was {redacted(as_written(before[leaf]))}, now {redacted(as_written(value))}")
     if refused:
         raise UsageError(f"Cannot resume {run.path} with other settings: {'; '.join(refused)}.", "Start another run.")
-    return run.config({leaf: value for leaf, value in wanted.items() if leaf in may_change} | moved)
+    return run.config(changes)
 
 
 def _is_same(leaf: str, now: Any, typed: Any, before: Any) -> bool:

@@ -18,7 +18,6 @@ from heedful.model.catalogue import locate
 from heedful.model.pretrained import Loaded
 from heedful.model.vocabulary import fit_vocabulary
 from heedful.run import Run
-from heedful.system.atomic import read_json
 from heedful.system.heap import keep_freed_pages
 from heedful.train.gpu import free_memory
 from heedful.train.precision import DTYPES, resolve
@@ -48,7 +47,7 @@ def name_of(run_or_model: Path | str) -> str:
 
 def base_of(run: Run) -> Loaded:
     """Load the model that a run began with, and give it the run's vocabulary; ModelError if it is another by now."""
-    began, loaded = read_json(run.provenance_file), pretrained.load(find_base(run))
+    began, loaded = run.provenance("fingerprint"), pretrained.load(find_base(run))
     fit_vocabulary(loaded, pretrained.load_tokenizer(str(run.path))[0])
     if pretrained.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
         raise ModelError(
@@ -60,7 +59,7 @@ def base_of(run: Run) -> Loaded:
 
 def find_base(run: Run) -> str:
     """Return the name or path that loads the model a run began with; UsageError if it is not there any more."""
-    origin = run.from_here(read_json(run.provenance_file)["model"])
+    origin = run.from_here(run.provenance("model")["model"])
     name = origin if os.path.exists(origin) else run.located(run.config()).model.name
     locate(name)
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 
 from transformers import PreTrainedModel
@@ -21,7 +22,8 @@ def terminal_display(config: Config, ready: Prepared, run: Run | None = None) ->
     """Let the session speak to the terminal, send a run's numbers to its tracker, and show after each epoch how the
     first validation row is answered."""
     parts = ready.splits.validation, ready.splits.test, ready.splits.train
-    row = next(row for row in map(ready.encoder.fitted, chain.from_iterable(parts)) if row is not None)
+    fitted = replace(ready.encoder, long_rows="truncate").fitted  # a row that is too long to learn can be answered
+    row = next(row for row in map(fitted, chain.from_iterable(parts)) if row is not None)
 
     def sample(model: PreTrainedModel) -> tuple[str, str]:
         completion = Engine(model, ready.encoder).generate([row.prompt], config.generate.sampling())[0]

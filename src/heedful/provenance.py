@@ -14,7 +14,7 @@ from typing import Any
 from heedful import __version__
 from heedful.address import redacted
 from heedful.run import Run
-from heedful.system.machine import allowed_cores
+from heedful.system import machine
 
 KEPT = ("id", "folder", "asked", "scored")  # kept when a run starts over: where names were typed, what is known of it
 
@@ -32,7 +32,9 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "folder": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": allowed_cores(),
+        "processor": machine.processor(),
+        "cpus": machine.allowed_cores(),
+        "memory": machine.memory(),
         "packages": {"heedful": __version__} | {name: importlib.metadata.version(name) for name in packages},
         **facts,
     }

@@ -131,11 +131,13 @@ class Run(Results):
         path = Path(os.path.expanduser(data))
         return not is_shipped(data) and path.is_file() and sha256(path) == self.provenance().get("data")
 
-    def provenance(self) -> dict[str, Any]:
-        """Read what the run came from; nothing until that is written."""
-        told = read_json(self.provenance_file) if self.provenance_file.exists() else {}
+    def provenance(self, *needed: str) -> dict[str, Any]:
+        """Read what the run came from; nothing until that is written. RunError where it lacks what is needed of it."""
+        told = read_json(self.provenance_file) if needed or self.provenance_file.exists() else {}
         if not isinstance(told, dict):
             raise RunError(f"{self.provenance_file} does not hold what a run came from.", "Restore it.")
+        if missing := [name for name in needed if name not in told]:
+            raise RunError(f"{self.provenance_file} does not tell the run's {' and '.join(missing)}.", "Restore it.")
         return told
 
     @property

@@ -18,7 +18,7 @@ import yaml
 
 from heedful import pipeline
 from heedful.address import redacted
-from heedful.begin import FITTED, configure
+from heedful.begin import SETTLED, configure
 from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
@@ -180,12 +180,12 @@ def _check_scorable(configs: Iterable[Config]) -> None:
 
 
 def _asked_of(run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a run was asked for, before it fitted some to its machine.
+    """Return the settings that a run was asked for, before it fitted some to its machine and its model.
 
     What an earlier version or a killed run wrote of that may be less: the rest counts as asked for alike.
     """
     kept, at_first = leaves(run.config()), run.provenance().get("asked", asked)
-    return kept | {leaf: at_first.get(leaf, asked[leaf]) for leaf in FITTED}
+    return kept | {leaf: at_first.get(leaf, asked[leaf]) for leaf in SETTLED}
 
 
 def _finished(variants: Sequence[Variant], configs: Mapping[Path, Config]) -> Iterator[Variant]:

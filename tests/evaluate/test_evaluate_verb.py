@@ -181,6 +181,9 @@ def test_what_cannot_be_evaluated_is_one_sentence(
     copy.provenance_file.write_text(json.dumps({**facts, "data": "0" * 64}))
     code, told = said(["evaluate", copy.path], capsys)
     assert code == 3 and "is not what" in told and str(rows) in told
+    copy.provenance_file.write_text(json.dumps({name: facts[name] for name in ("data", "fingerprint")}))
+    code, told = said(["evaluate", copy.path], capsys)
+    assert code == 1 and "provenance.json does not tell the run's model" in told
     shutil.rmtree(copy.model)
     code, told = said(["evaluate", copy.path], capsys)
     assert code == 1 and "never finished" in told and "--resume" in told

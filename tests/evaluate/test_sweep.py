@@ -262,8 +262,9 @@ def test_p_values_of_many_variants_are_adjusted() -> None:
 
 
 def test_a_sweep_of_an_earlier_version_goes_on_after_its_runs_were_resumed(tmp_path: Path) -> None:
-    """It did not write which precision was asked for; a resume settles one."""
+    """It did not write which precision was asked for, nor which layout; a resume settles them."""
     asked, run = load_config(None, ()), Run(tmp_path)
-    run.config_file.write_text(dump_config(override(asked, {"train.precision": "fp32"})), encoding="utf-8")
+    settled = override(asked, {"train.precision": "fp32", "encode.layout": "padded"})
+    run.config_file.write_text(dump_config(settled), encoding="utf-8")
     write_json(run.provenance_file, {"asked": {"encode.batch_tokens": "auto"}})
     sweep._check_earlier({tmp_path: asked}, asked.data)

@@ -200,6 +200,13 @@ def test_a_file_that_is_damaged_is_left_out_as_one_that_is_missing(
     assert report(run) == html
 
 
+def test_a_run_that_diverged_when_trained_on_says_of_what_its_model_is(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    assert "the model is of before" not in report(run)
+    write_json(run.provenance_file, run.provenance() | {"diverged": True})
+    assert "when it was trained on: the model is of before" in report(run)
+
+
 def test_further_parts_of_an_evaluation_are_shown(tmp_path: Path) -> None:
     html = report(finished_run(tmp_path / "mine"))
     for text in ("Did it forget?", "arithmetic", "What a judge says", "prompt 1,200, completion 30", "so many words"):

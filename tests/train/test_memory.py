@@ -157,6 +157,11 @@ def test_an_update_that_takes_several_forwards_leaves_them_less_room(tmp_path: P
     assert parted < update - 4
 
 
+def test_an_update_of_few_padded_rows_is_no_full_one(tmp_path: Path) -> None:
+    made = session(tmp_path, "encode.layout=padded", "train.batch_size=64", rows=5)
+    assert largest_update(made.config, made.ready) == 5 * made.ready.longest
+
+
 def test_the_setting_that_is_named_fits(tmp_path: Path) -> None:
     made = session(tmp_path)
     model, ready = tiny_model("llama").config, made.ready

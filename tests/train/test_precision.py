@@ -135,6 +135,18 @@ def test_the_processor_decides_on_answers_that_a_gpu_has_no_room_for(
     assert heedful.load(tiny_folder, settings={"generate.precision": "bf16"}).model.dtype == torch.bfloat16
 
 
+def test_a_precision_for_answers_that_the_processor_lacks_is_refused_before_the_training(
+    rows_file: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "native_bf16", lambda: False)
+    asked = {"generate.precision": "bf16", "train.max_steps": 1}
+    with pytest.raises(UsageError, match=r"generate.precision=bf16, but this processor has no native bf16"):
+        heedful.train(rows_file, model=str(tiny_folder), out=tmp_path / "run", settings=asked)
+    assert not (tmp_path / "run").exists()
+    asked["evaluate.after_training"] = False  # they may be computed elsewhere
+    assert heedful.train(rows_file, model=str(tiny_folder), out=tmp_path / "run", settings=asked).has_model
+
+
 def test_one_busy_moment_does_not_choose(native: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     native["bf16"] = 9e11
     measured: list[str] = []

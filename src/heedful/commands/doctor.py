@@ -21,11 +21,11 @@ from heedful.report import screen
 from heedful.report.labels import counted
 from heedful.run import Run
 from heedful.system import machine
-from heedful.train.estimate import estimate, fit_to_memory, heaviest
+from heedful.train.estimate import estimate, heaviest
 from heedful.train.pace import measure, tokens_per_update
 from heedful.train.precision import Precision, native_bf16, resolve
 from heedful.train.ranks import single_rank
-from heedful.train.session import Session, check, check_machine, load_model
+from heedful.train.session import Session, check, check_machine, load_fitting
 
 GIB = 2**30
 METHODS = "full", "lora"
@@ -148,10 +148,10 @@ def expects(
             need = estimate(model_config, chosen, dtype)
             need = need.of_several() if parted else need
             needs[f"{method}_{dtype}"] = round(need.at(nodes, share) / GIB, 2)
-    config = fit_to_memory(config, model_config, ready, ranks.free_memory())
-    loaded = load_model(config, config.model.name)
+    display = terminal_display(config, ready)
+    config, loaded = load_fitting(config, config.model.name, model_config, ready, ranks, display.say)
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(Run(Path(folder)), config, ready, loaded, terminal_display(config, ready))
+        session = Session(Run(Path(folder)), config, ready, loaded, display)
         costs = measure(session)
         steps = session.learner.steps
         seconds = costs.remaining(config.train, len(ready.train), 0, steps)

@@ -13,7 +13,6 @@ from heedful.records import Conversation
 from heedful.reporter import SILENT, Reporter
 from heedful.run import MOVED, Run, advising_if_moved
 from heedful.settings import Settings, by_leaf, differences, load_config, override
-from heedful.system.atomic import read_json
 
 READ_ANEW = ("format", "columns", "on_bad_row")  # settings of how another file is read
 
@@ -32,7 +31,7 @@ def evaluation_rows(
     own = _own_data(run, asked)
     with advising_if_moved():
         splits, receipt = load_splits(own, reporter)
-    if receipt.sha256 != read_json(run.provenance_file).get("data"):
+    if receipt.sha256 != run.provenance("data")["data"]:
         raise DataError(
             f"{redacted(own.path)} is not what {run.path} was trained on, so it does not tell which rows "
             "were held back.",

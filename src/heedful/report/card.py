@@ -19,7 +19,7 @@ from heedful.report.labels import counted, label
 from heedful.report.receipt import truncated
 from heedful.report.scores import on_rows, score_table, verdict
 from heedful.run import Run
-from heedful.system.atomic import atomic_write, read_json
+from heedful.system.atomic import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHARES = {"train": "learned from", "validation": "for the validation loss", "test": "for the scores"}
@@ -68,7 +68,7 @@ def adapter_base(run: Run) -> dict[str, str]:
 
     What came from no hub is `needed` from elsewhere. So is the default model: the hub's weights are others.
     """
-    facts, began = Facts(run), read_json(run.provenance_file)
+    facts, began = Facts(run), run.provenance("model", "fingerprint")
     origin, fingerprint = began["model"], began["fingerprint"]["model"]
     if not os.path.isabs(origin):
         return {"name": origin, "fingerprint": fingerprint}
@@ -100,7 +100,7 @@ def _base(facts: Facts) -> tuple[Entry | None, str | None]:
 
     A folder was kept as an absolute path: what lies in the working directory of today says nothing.
     """
-    name, origin = facts.config.model.name, str((facts.provenance or {}).get("model"))
+    name, origin = facts.config.model.name, str(facts.provenance.get("model"))
     if name in CATALOGUE and not (os.path.isabs(origin) and name in Path(origin).parts):
         return CATALOGUE[name], CATALOGUE[name].hub_id
     return None, name if name == origin and not os.path.isabs(origin) else None

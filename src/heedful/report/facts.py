@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from heedful.system.atomic import read_json
 
 @dataclass(frozen=True)
 class Facts:
-    """A run by its files, each read when it is asked for; None where it is not there (yet).
+    """A run by its files, each read when it is asked for; nothing where it is not there (yet).
 
     Its results are those on the rows that were held back, or on all rows of `data`.
     """
@@ -48,8 +49,9 @@ class Facts:
         return _read(self.run.receipt_file)
 
     @cached_property
-    def provenance(self) -> Any:
-        return _read(self.run.provenance_file)
+    def provenance(self) -> dict[str, Any]:
+        told: dict[str, Any] = _undamaged(self.run.provenance, {})
+        return told
 
     @cached_property
     def evaluation(self) -> Any:
@@ -100,7 +102,7 @@ class Facts:
     @property
     def names(self) -> tuple[str, str]:
         """Name the model and the data without their folders; a run's model folder by the run."""
-        typed_in = (self.provenance or {}).get("folder", "")
+        typed_in = self.provenance.get("folder", "")
         model, data = (
             Path(os.path.abspath(os.path.join(typed_in, os.path.expanduser(name))))
             for name in (self.config.model.name, self.config.data.path)
@@ -120,12 +122,17 @@ class Facts:
 
 
 def _read(path: Path) -> Any:
-    """Read what a stage left; what is damaged is left out as what is missing is, and that is said."""
+    """Read what a stage left; None where it left nothing."""
+    return _undamaged(lambda: read_json(path), None) if path.exists() else None
+
+
+def _undamaged(read: Callable[[], Any], otherwise: Any) -> Any:
+    """Read; what is damaged is left out as what is missing is, and that is said."""
     try:
-        return read_json(path) if path.exists() else None
+        return read()
     except RunError as error:
         _leave_out(error.problem)
-        return None
+        return otherwise
 
 
 @cache

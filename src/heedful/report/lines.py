@@ -28,7 +28,7 @@ def progress(facts: Facts) -> dict[str, str]:
         else:
             sentence = f"There are no scores yet: {command} gives them."
         return {"word": "Trained", "sentence": sentence}
-    diverged = "diverged" in (facts.provenance or {})
+    diverged = "diverged" in facts.provenance
     end = "The training diverged, and there is no model." if diverged else "The run is not finished."
     if not steps:
         return {"word": "Begun", "sentence": f"No update was logged. {end}"}
@@ -81,11 +81,12 @@ def speed(facts: Facts) -> Lines:
             ("in all", duration(sum(seconds)) + ", validation, samples and checkpoints not counted"),
             ("tokens", f"{tokens:,} at {tokens / sum(seconds):,.0f} a second"),
         ]
-    told = facts.provenance or {}
+    told = facts.provenance
     if "peak_memory" in told:
         lines.append(("memory", f"{told['peak_memory'] / 2**30:.2f} GiB at most"))
     if "cpus" in told:
-        lines.append(("machine", f"{told['cpus']} cores, {told['platform']}"))
+        words = (told.get("processor"), f"{told['cpus']} cores", told["platform"], *told.get("gpus", ()))
+        lines.append(("machine", ", ".join(word for word in words if word)))
     smaller = facts.events_of("memory")
     if smaller:
         lines.append(("memory ran out", f"forwards became smaller {len(smaller)} times"))
@@ -138,12 +139,16 @@ def _yaml(value: Any) -> str:
 
 def origin(facts: Facts) -> Lines:
     """Tell from what the run came: data, weights, versions."""
-    told: Mapping[str, Any] = facts.provenance or {}
+    told = facts.provenance
     packages = ", ".join(f"{name} {version}" for name, version in told.get("packages", {}).items())
     rows = [
         ("started", told.get("started")),
         ("command", shlex.join(told["command"]) if "command" in told else None),
         ("resumed", ", ".join(f"at step {later['step']}, {later['started']}" for later in told.get("resumed", ()))),
+        (
+            "diverged",
+            "when it was trained on: the model is of before" if "diverged" in told and facts.run.has_model else None,
+        ),
         ("data", f"{facts.config.data.path}, sha256 {told['data']}" if "data" in told else None),
         (
             "model",

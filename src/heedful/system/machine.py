@@ -44,6 +44,13 @@ def processor() -> str:
     return _cpuinfo("model name").strip() or platform.processor() or "unknown"
 
 
+def gpus() -> list[str]:
+    """Name the GPUs that torch sees."""
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
 def instructions() -> str:
     """List the processor's instruction sets: on virtual machines its name alone does not tell them."""
     return _cpuinfo("flags", "Features")

@@ -78,6 +78,18 @@ def save(
     write(folder, weights, moments, state)
 
 
+def say_if_short(folder: Path, trained: Iterable[torch.Tensor], say: Callable[[str], None]) -> None:
+    """Say so where a disk may be too small for what training writes: the states that stay, each with the best weights
+    of its time, and one that is being written."""
+    weights = 4 * sum(weight.numel() for weight in trained)  # bytes in fp32; a state has two moments of each as well
+    most, free = weights * (3 * (KEPT_CHECKPOINTS + 1) + KEPT_CHECKPOINTS + 1), shutil.disk_usage(folder).free
+    if free < most:
+        say(
+            f"Checkpoints may take up to {most / 2**30:.1f} GiB at a time in {folder}, where {free / 2**30:.1f} GiB "
+            "are free: make room, or stop (Ctrl-C) and choose another --out."
+        )
+
+
 def newest(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint | None:
     """Restore the newest checkpoint that is intact; `say` hears of each that is not."""
     remove_leftovers(checkpoints)

@@ -122,8 +122,10 @@ def fit_to_memory(config: Config, model: PretrainedConfig, ready: Prepared, free
     of_several, whole, asked = of_one.of_several(), largest_update(config, ready), config.encode.batch_tokens
     auto, most = asked == "auto", MOST_TOKENS if asked == "auto" else asked
     in_one = whole <= most and (not auto or whole <= of_one.room(free, share))  # every update is one forward
-    need = of_one if in_one else of_several
-    nodes = whole if in_one else ready.longest if auto else max(ready.longest, most)
+    if in_one:
+        need, nodes = of_one, whole
+    else:
+        need, nodes = of_several, ready.longest if auto else max(ready.longest, most)
     room = need.room(free, share)
     if nodes <= room:
         return override(config, {"encode.batch_tokens": min(most, max(room, FEWEST)) if auto else asked})
@@ -148,9 +150,8 @@ def largest_update(config: Config, ready: Prepared) -> int:
     tokens = ready.train.tokens[ready.order.epoch(0).rows]
     firsts = np.arange(0, len(tokens), config.train.batch_size)
     padded = config.encode.layout == "padded"
-    updates = (
-        config.train.batch_size * np.maximum.reduceat(tokens, firsts) if padded else np.add.reduceat(tokens, firsts)
-    )
+    rows = np.diff(firsts, append=len(tokens))
+    updates = rows * np.maximum.reduceat(tokens, firsts) if padded else np.add.reduceat(tokens, firsts)
     return int(updates.max(initial=ready.longest))
 
 

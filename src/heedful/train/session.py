@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from heedful.config import Config, TrainConfig
 from heedful.data.row_losses import RowLosses
@@ -27,6 +27,7 @@ from heedful.system.heap import keep_freed_pages
 from heedful.train import checkpoint, deadline, validation
 from heedful.train.budget import Budget, Costs
 from heedful.train.display import Bar, Display
+from heedful.train.estimate import fit_to_memory
 from heedful.train.gpu import check_gpu
 from heedful.train.learner import Learner
 from heedful.train.loop import Group, fit, total_steps, upcoming
@@ -60,7 +61,7 @@ class Session:
         check_written(model, added, config.model.name)
         check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
         self.base_hash = pretrained.fingerprint(model)
-        collator = make_collator(config, ready.encoder, self._layout(model))
+        collator = make_collator(config, ready.encoder, config.encode.layout)
         model = adapt(model, config.train) if config.train.method == "lora" else model
         self.learner = Learner(model, collator, config.train, total_steps(len(ready.train), config.train), ranks)
         self.learner.on_less_memory = self._say_less_memory
@@ -163,17 +164,6 @@ class Session:
         """Return the groups of all epochs, from `start` on."""
         return upcoming(self.ready.order, start, self.config.train.epochs)
 
-    def _layout(self, model: PreTrainedModel) -> str:
-        """Choose the layout, and the attention that computes it, by asking the model."""
-        layout, longest = self.config.encode.layout, self.ready.longest
-        if layout == "tree" and not (attend_by_tree(model, longest) or tree_is_exact(model, longest)):
-            self.display.say(
-                "This model gives other results for tree batches (an attention of its own, or it refuses 4-D masks): "
-                "the padded layout is used."
-            )
-            return "padded"
-        return layout
-
     def _say_less_memory(self, tokens: int) -> None:
         """Say that forwards became smaller, and write it down for whoever resumes the run."""
         self.display.say(f"Memory ran out: from now on at most {tokens} tokens go into a forward.")
@@ -182,10 +172,31 @@ class Session:
         self.settle({"encode.batch_tokens": tokens})
 
 
-def load_model(config: Config, name: str) -> Loaded:
-    """Load the model to be trained, by its name as it reads from here; in 4 bits where train.quantize says so."""
+def load_fitting(
+    config: Config, name: str, model: PretrainedConfig, ready: Prepared, ranks: Ranks, say: Callable[[str], None]
+) -> tuple[Config, Loaded]:
+    """Load the model to be trained, by its name as it reads from here, and fit the settings to it and to this machine.
+
+    What does not fit into memory is refused before a weight is read; then the model is asked whether it computes trees.
+    """
+    free = ranks.free_memory()
+    fitted = fit_to_memory(config, model, ready, free, ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
-    return pretrained.load(name, config.model.dropout, nf4)
+    loaded = pretrained.load(name, config.model.dropout, nf4)
+    laid_out = settle_layout(config, loaded.model, ready.longest, say)
+    return fitted if laid_out == config else fit_to_memory(laid_out, model, ready, free, ranks.count), loaded
+
+
+def settle_layout(config: Config, model: PreTrainedModel, longest: int, say: Callable[[str], None]) -> Config:
+    """Return the settings with a layout that the model computes, and let it attend by the faster attention where that
+    computes the same."""
+    if config.encode.layout == "padded" or attend_by_tree(model, longest) or tree_is_exact(model, longest):
+        return config
+    say(
+        "This model gives other results for tree batches (an attention of its own, or it refuses 4-D masks): "
+        "the padded layout is used."
+    )
+    return override(config, {"encode.layout": "padded"})
 
 
 def check_machine(config: TrainConfig, ranks: Ranks) -> None:
