@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from heedful.engines import base_of, open_tuned
 from heedful.errors import RunError
 from heedful.model.pretrained import load
 from heedful.model.saving import save
-from heedful.records import Progress
+from heedful.records import Progress, TokenizedExample
 from heedful.settings import load_config
 from heedful.system.atomic import write_json
 from heedful.train.learner import schedule
 from heedful.train.loop import total_steps, upcoming
+from heedful.train.pace import tokens_per_update
 from heedful.train.result import write_model
 from heedful.train.validation import ended_early
 
@@ -222,6 +224,28 @@ def test_validation_on_some_batches_looks_at_training_rows_too(tmp_path: Path) -
     first = next(event for event in log(trained) if event["event"] == "validation")
     assert first["targets"] == sum(int(row.supervised.sum()) for row in trained.ready.validation[:8])
     assert first["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_looks_at_no_training_row_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More batches are asked for than an epoch has."""
+    trained = session(tmp_path / "run", "train.evaluate_batches=8", "train.epochs=2", "train.max_steps=1", rows=9)
+    seen: list[int] = []
+
+    def validate(rows: Sequence[TokenizedExample], on_done: Callable[[int], None]) -> tuple[float, int]:
+        seen.append(len(rows))
+        return 1.0, len(rows)
+
+    monkeypatch.setattr(trained.learner, "validate", validate)
+    trained.fit()
+    assert seen == [5, 9, 5, 9]
+
+
+def test_an_epochs_last_update_may_be_smaller_than_the_others(tmp_path: Path) -> None:
+    for settings, rows in ((), 9), (("train.drop_last=true",), 8):
+        trained = session(tmp_path / str(rows), *settings, rows=9)
+        updates = trained.ready.order.epoch(0)
+        assert len(updates.rows) == rows
+        assert tokens_per_update(trained) == pytest.approx(trained.ready.train.tokens.mean() * rows / len(updates))
 
 
 def test_one_process_trains_in_two_precisions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.train.sessions import Crash, Screen, assert_same, crash_at, log, sess
 from heedful.errors import RunError, UsageError
 from heedful.model import adapters
 from heedful.train import checkpoint, precision
+from heedful.train.result import write_model
 from heedful.train.resume import restore
 
 CASES = {
@@ -207,6 +208,20 @@ def test_a_run_whose_order_changed_is_not_resumed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("heedful.encode.prepare.families", lambda examples: np.arange(len(examples)) // 2)
     with pytest.raises(RunError, match="its order changed since step-000002 was saved"):
         restore(session(tmp_path / "run", "train.save_every=2"))
+
+
+def test_a_run_resumed_to_the_updates_that_it_made_gives_its_last_weights(tmp_path: Path) -> None:
+    """It was broken off before its first validation, so none can be the best."""
+    with pytest.raises(Crash):
+        session(tmp_path / "run", "train.save_every=2", screen=crash_at(3)).fit()
+    screen = Screen()
+    shorter = session(tmp_path / "run", "train.save_every=2", "train.max_steps=2", screen=screen)
+    restore(shorter)
+    assert shorter.fit() == 0
+    screen.said.clear()
+    write_model(shorter)
+    assert screen.said == ["Nothing was validated since the first update: the last weights become the model."]
+    assert shorter.run.has_model
 
 
 def test_a_run_is_not_resumed_to_fewer_updates_than_it_made(tmp_path: Path) -> None:

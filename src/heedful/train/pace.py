@@ -11,6 +11,7 @@ from heedful.records import Progress
 from heedful.system.atomic import beside
 from heedful.train import checkpoint, validation
 from heedful.train.budget import Costs
+from heedful.train.loop import steps_per_epoch
 
 if TYPE_CHECKING:
     from heedful.train.session import Session
@@ -25,7 +26,8 @@ def measure(session: Session) -> Costs:
     costs.step = (1 + UPDATE) * _gradient_seconds_per_token(session) * tokens_per_update(session)
     if session.ready.validation:
         some = session.ready.validation[: train.batch_size]
-        rows = len(validation.rows(session)) + (train.evaluate_batches or 0) * train.batch_size
+        trained = min((train.evaluate_batches or 0) * train.batch_size, len(session.ready.train))
+        rows = len(validation.rows(session)) + trained
         with costs.timed("validation"):
             learner.validate(some)
         costs.validation *= rows / len(some)
@@ -41,7 +43,8 @@ def measure(session: Session) -> Costs:
 
 def tokens_per_update(session: Session) -> float:
     """Return the tokens of an update, in the mean."""
-    return float(session.ready.train.tokens.mean()) * session.config.train.batch_size
+    rows, train = session.ready.train, session.config.train
+    return float(rows.tokens.mean()) * min(train.batch_size, len(rows) / steps_per_epoch(len(rows), train))
 
 
 def _gradient_seconds_per_token(session: Session) -> float:

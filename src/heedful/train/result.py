@@ -51,10 +51,13 @@ def _check_finite(session: Session) -> None:
 def _best(session: Session) -> dict[str, torch.Tensor] | None:
     """Read the weights of the lowest validation loss, if any are kept; say where there are none, or no better."""
     before, *losses = session.losses
+    if not losses:
+        session.display.say("Nothing was validated since the first update: the last weights become the model.")
+        return None
     if not any(map(math.isfinite, session.losses)):
         session.display.say("No validation loss is finite: the last weights become the model.")
         return None
-    if min(losses, default=math.inf) >= before:
+    if min(losses) >= before:
         session.display.say(
             "No validation was better than the one before training: lower train.lr, or look at the data."
         )

@@ -19,31 +19,36 @@ from heedful.train.session import Session
 
 def restore(session: Session) -> None:
     """Bring a session to where its run was interrupted; the leader reads the checkpoint for all ranks."""
-    run = session.run
-    found: Checkpoint | None = None
-
-    def look() -> tuple[dict[str, Any], list[float], float, dict[str, int], int]:
-        nonlocal found
-        found = _newest(session)
-        told = (e["validation_loss"] for e in run.metrics() if e["event"] == "validation")
-        losses = [math.inf if loss is None else loss for loss in told]
-        totals = read_json(run.budget_file) if run.budget_file.is_file() else {}
-        best = checkpoint.best_loss(run.checkpoints, losses)
-        before = total_steps(len(session.ready.train), run.config().train) if totals else 0
-        return asdict(found.progress if found else Progress()), losses, best, totals, before
-
-    progress, session.losses, session.best, totals, before = session.ranks.broadcast(look)
-    session.progress = Progress(**progress)
-    session.totals = {int(step): total for step, total in totals.items()}
+    found = _newest(session) if session.ranks.is_leader else None
+    told = session.ranks.broadcast(lambda: _standing(session, found))
+    session.progress = Progress(**told["progress"])
+    session.losses, session.best = told["losses"], told["best"]
+    session.totals = {int(step): total for step, total in told["totals"].items()}
     if session.progress.step > session.learner.steps:
         raise UsageError(
-            f"{run.path} made {session.progress.step} updates already, more than {session.learner.steps}.",
+            f"{session.run.path} made {session.progress.step} updates already, more than {session.learner.steps}.",
             "Leave train.epochs and train.max_steps as they were, or raise them.",
         )
-    if totals:
-        deadline.resume(session, before)
+    if session.totals:
+        deadline.resume(session, told["steps"])
     if session.progress.step:
         session.learner.load(found.weights if found else {}, found.moments if found else {})
+
+
+def _standing(session: Session, found: Checkpoint | None) -> dict[str, Any]:
+    """Tell how far a run came: its progress, its validations, and under a budget the totals of steps so far, with that
+    of its settings."""
+    run = session.run
+    validations = (event["validation_loss"] for event in run.metrics() if event["event"] == "validation")
+    losses = [math.inf if loss is None else loss for loss in validations]
+    totals = read_json(run.budget_file) if run.budget_file.is_file() else {}
+    return {
+        "progress": asdict(found.progress if found else Progress()),
+        "losses": losses,
+        "best": checkpoint.best_loss(run.checkpoints, losses),
+        "totals": totals,
+        "steps": total_steps(len(session.ready.train), run.config().train) if totals else None,
+    }
 
 
 def _newest(session: Session) -> Checkpoint | None:

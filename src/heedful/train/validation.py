@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from heedful.errors import Interrupted
@@ -27,7 +26,7 @@ def validate(session: Session, progress: Progress) -> bool:
     watch = _Watch(session, progress)
     loss, targets = watch.loss(rows(session))
     if train.evaluate_batches:
-        found["train_loss"], _ = watch.loss(_next_rows(session, progress))
+        found["train_loss"], _ = watch.loss(_first_rows(session, progress))
     session.log(found | {"validation_loss": loss, "targets": targets, "tokens": progress.tokens})
     session.bar.validation = loss
     session.display.say(f"step {progress.step}: validation loss {loss:.4f}")
@@ -84,11 +83,10 @@ class _Watch:
         self.told = True
 
 
-def _next_rows(session: Session, progress: Progress) -> list[TokenizedExample]:
-    """Return the first training rows of this epoch's order, as many as validation looks at."""
-    start = Progress(epoch=min(progress.epoch, session.config.train.epochs - 1))
-    groups = islice(session.groups(start), session.config.train.evaluate_batches)
-    return [session.ready.train[i] for group in groups for i in group.rows]
+def _first_rows(session: Session, progress: Progress) -> list[TokenizedExample]:
+    """Return the first training rows of this epoch's order, of as many batches as validation looks at."""
+    plan = session.ready.order.epoch(min(progress.epoch, session.config.train.epochs - 1))
+    return [session.ready.train[i] for rows in plan[: session.config.train.evaluate_batches] for i in rows]
 
 
 def _write_best(session: Session, step: int) -> None:
