@@ -215,11 +215,13 @@ def test_the_run_that_was_written_to_last_is_resumed(tmp_path: Path, monkeypatch
     for run in runs:
         run.path.mkdir(parents=True)
         run.write_config(configure(None, [], "rows.json", "gpt2"))
-        os.utime(run.config_file, (1_000_000, 1_000_000))
+        run.log({"event": "validation"})
+        os.utime(run.metrics_file, (1_000_000, 1_000_000))
     for now, (last, other) in enumerate((runs, reversed(runs), runs), 2):
         last.log({"event": "step"})
         os.utime(last.metrics_file, (now * 1_000_000, now * 1_000_000))
-        (other.path / f"evaluation-{now}.json").touch()  # which changes its folder's time, as scores do
+        with lock(other.path):  # as an evaluation does, which may write the settings too
+            other.write_config(other.config({"evaluate.decides": "chrf"}))
         assert newest_run(None).path == last.path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,14 @@ def newest_run(out: Path | str | None) -> Run:
 
 
 def _last_written(folder: Path) -> float:
-    """Say when a training last wrote to a run's folder; what is appended to a file changes no folder's time."""
-    files = (folder / name for name in ("metrics.jsonl", "config.yaml", LOCK))
-    return max(file.stat().st_mtime for file in files if file.exists())
+    """Say when a training last wrote to a run's folder: its log, or what there is before the log begins.
+
+    An evaluation takes the lock as well, and may change the settings; a line more in a file changes no folder's time.
+    """
+    for file in (Run(folder).metrics_file, Run(folder).config_file, folder / LOCK):
+        with suppress(OSError):
+            return file.stat().st_mtime
+    return 0.0
 
 
 def _begun(run: Run) -> Run:

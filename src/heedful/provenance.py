@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from heedful import __version__
+from heedful import __version__, kernels
 from heedful.address import redacted
 from heedful.run import Run
 from heedful.system import machine
 
+VECTORS = ("avx", "amx", "asimd", "sve")  # instructions that products are made of, as /proc/cpuinfo names them
 KEPT = ("id", "folder", "asked", "scored")  # kept when a run starts over: where names were typed, what is known of it
 
 
@@ -33,8 +34,11 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": machine.processor(),
-        "cpus": machine.allowed_cores(),
+        "instructions": [name for name in machine.instructions().split() if name.startswith(VECTORS)],
+        "cpus": machine.cores(),
         "memory": machine.memory(),
+        "gpus": machine.gpus(),
+        "compiled_kernels": kernels.compiled() is not None,
         "packages": {"heedful": __version__} | {name: importlib.metadata.version(name) for name in packages},
         **facts,
     }

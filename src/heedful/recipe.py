@@ -31,7 +31,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # bytes that are no text, a date that does not exist
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
         raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}.") from error

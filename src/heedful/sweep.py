@@ -90,7 +90,7 @@ def axis_of(text: str) -> tuple[str, list[Any]]:
         raise UsageError(f"--vary {leaf} is not possible: {why}.")
     try:
         values = yaml.safe_load(f"[{listed}]")
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         values = []
     if not equals or not values:
         raise UsageError(f"--vary {text} lists no values.", "Write --vary train.lr=5e-5,1e-4.")
@@ -115,7 +115,7 @@ def grid(axes: Sequence[tuple[str, list[Any]]], folder: Path, seeds: Sequence[in
     found = []
     for values in product(*(values for _, values in axes)):
         settings = dict(zip(varied, values, strict=True))
-        told = [(leaf.partition(".")[2], "null" if value is None else value) for leaf, value in settings.items()]
+        told = [(leaf.partition(".")[2], as_written(value)) for leaf, value in settings.items()]
         name = " ".join(f"{key}={value}" for key, value in told)
         plain = "".join(c if c.isalnum() or c in "=.-" else "_" for c in name)
         runs = tuple(Run(folder / plain / f"seed-{seed}") for seed in seeds)

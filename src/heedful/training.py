@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from heedful import kernels
 from heedful.begin import BUDGETED, SETTLED, Name, check_name, claim_folder, configure, resolve_run
 from heedful.checking import prepare_data
 from heedful.config import Config
@@ -41,7 +40,7 @@ from heedful.train.precision import resolve
 from heedful.train.ranks import Ranks, join_ranks
 from heedful.train.result import write_model
 from heedful.train.resume import restore
-from heedful.train.session import Session, check_machine, load_fitting
+from heedful.train.session import Session, check, check_machine, load_fitting
 from heedful.train.validation import ended_early
 
 MANY_ANSWERS = 2_000
@@ -134,9 +133,10 @@ def _train_and_write(
         deadline.fit_into(session, budget, started)
     session.begin()
     if ranks.is_leader:
-        may_settle = (*SETTLED, *(BUDGETED if budget is not None else ()))
         if not resume:
-            checkpoint.say_if_short(run.path, session.learner.parameters.values(), screen.say)
+            keeps_best = config.train.keep == "best" and bool(session.ready.validation)
+            checkpoint.say_if_short(run.checkpoints, session.learner.parameters.values(), keeps_best, screen.say)
+        may_settle = (*SETTLED, *(BUDGETED if budget is not None else ()))
         _write_origin(session, {} if resume else {"asked": {leaf: leaves(config)[leaf] for leaf in may_settle}})
     made = ranks.broadcast(run.updates_in_model)
     heard = session.fit()
@@ -158,8 +158,6 @@ def _train_and_write(
 def _check(config: Config, ranks: Ranks, resume: bool, budget: float | None) -> None:
     """Refuse, before any work, what cannot be trained here, or not with a budget."""
     check_machine(config.train, ranks)
-    if config.evaluate.after_training and not torch.cuda.is_available():  # with a GPU, its room decides what answers
-        resolve(config.generate.precision, "generate.precision")
     if budget is not None and ranks.count > 1:
         raise UsageError(
             "--budget works in a single process only: each rank would measure time by its own clock.", "Leave it out."
@@ -176,8 +174,11 @@ def _open_session(run: Run, config: Config, ranks: Ranks) -> Session:
     _tell(ready, config)
     ranks.check_rows(len(ready.train))
     config = override(config, {"train.precision": ranks.broadcast(lambda: resolve(config.train.precision))})
+    if ranks.is_leader and ready.scored and config.evaluate.after_training and not torch.cuda.is_available():
+        resolve(config.generate.precision, "generate.precision")  # now, and not after the training
+    check(config, ready)
+    config, loaded = load_fitting(config, here.model.name, model_config, ready, ranks, screen.say)
     display = terminal_display(config, ready, run if ranks.is_leader else None)
-    config, loaded = load_fitting(config, here.model.name, model_config, ready, ranks, display.say)
     return Session(run, config, ready, loaded, display, ranks)
 
 
@@ -213,9 +214,7 @@ def _write_origin(session: Session, asked: dict[str, Any]) -> None:
     run, receipt = session.run, session.ready.receipt
     write_json(run.receipt_file, receipt)
     facts = {"model": session.origin, "data": receipt["data"]["sha256"], "fingerprint": session.fingerprint}
-    facts |= {"ranks": session.ranks.count, "gpus": machine.gpus(), "compiled_kernels": kernels.compiled() is not None}
-    facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), **asked}
-    told = provenance(run, session.progress.step, facts)
+    told = provenance(run, session.progress.step, facts | {"ranks": session.ranks.count} | asked)
     told.pop("diverged", None)  # which the rest of the training shows again
     write_json(run.provenance_file, told)
 

@@ -75,8 +75,18 @@ def test_the_readme_says_how_trl_fares_where_freed_pages_stay(folder: Path, kind
 @pytest.mark.parametrize(
     ("folder", "trainer", "trl", "helped"),
     [
-        (FP32, "heedful is {}x as fast as the Trainer", "and {}x as fast as TRL ([race", "{}x as fast as TRL so helped"),
-        (results.FOLDER, "it is {}x as fast as the Trainer", "and {}x as fast as TRL ([the same", "{}x on the later EPYC"),
+        (
+            FP32,
+            "heedful is {}x as fast as the Trainer",
+            "and {}x as fast as TRL ([race",
+            "{}x as fast as TRL so helped",
+        ),
+        (
+            results.FOLDER,
+            "it is {}x as fast as the Trainer",
+            "and {}x as fast as TRL ([the same",
+            "{}x on the later EPYC",
+        ),
     ],
 )
 def test_the_readme_says_how_rows_fare_that_share_next_to_nothing(

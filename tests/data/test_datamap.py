@@ -95,7 +95,7 @@ def test_rows_are_easy_hard_or_suspect() -> None:
 
 
 def test_the_reason_tells_memory_from_no_learning() -> None:
-    assert why([5.0, 4.5]) == "high, and falling by less than half"
+    assert why([5.0, 4.5]) == "high, and not halved"
     assert why([5.0, 0.3]) == "high, and falling only by memory"
     assert why([5.0, float("nan")]) == "high"
 

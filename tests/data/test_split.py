@@ -104,6 +104,20 @@ def test_rows_that_are_all_alike_cannot_be_held_back_and_the_receipt_says_so(tmp
     assert not given_rows(tmp_path / "e.json", distinct(100))[1].notes
 
 
+def test_parts_that_are_files_are_not_asked_for_more_rows(tmp_path: Path) -> None:
+    """Rows that are alike hold nothing back from files of their own."""
+    for part, few in (
+        ("train", [*distinct(98), "a b c d e f g", "a b c d e f g h"]),
+        ("valid", ["x"]),
+        ("test", ["y"]),
+    ):
+        rows = [{"instruction": text, "output": "b"} for text in few]
+        (tmp_path / f"{part}.json").write_text(json.dumps(rows), encoding="utf-8")
+    receipt = load_splits(DataConfig(path=str(tmp_path)))[1]
+    assert receipt.sizes == {"train": 100, "validation": 1, "test": 1} and receipt.near_duplicates == 1
+    assert receipt.notes == ()
+
+
 def test_rows_that_grow_out_of_one_another_stay_together(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps([talk(row) for row in unrolled(40, 3)]))
     splits, receipt = load_splits(DataConfig(path=str(tmp_path / "d.json")))

@@ -100,6 +100,6 @@ def test_a_name_that_the_answer_begins_with_is_told_from_one_that_the_prompt_end
 
 def test_a_tokenizer_that_other_threads_use_is_not_switched_to_and_fro() -> None:
     """One that decodes meanwhile would find it borrowed."""
-    tokenizer = tokenizer_of("unigram")
-    SegmentTokenizer(tokenizer, ("<s>", "</s>")).tokenise([[Segment("<s>", True, True), Segment("a", False)]])
+    tokenizer = tokenizer_of("gemma")  # whose names are no pieces, which would be spelled by a further call
+    SegmentTokenizer(tokenizer, ("<s>", "</s>")).tokenise([[Segment("a", False), Segment("<s>", True, True)]])
     assert tokenizer.backend_tokenizer.encode_special_tokens is False

@@ -46,7 +46,7 @@ def test_answers_written_under_other_settings_are_not_compared_in_silence(
     (page,) = copy.path.glob("compare-*.html")
     assert "generate.max_tokens" in page.read_text(encoding="utf-8").split('id="settings"')[1]
     tables.show_evaluation(found)
-    assert "answered with generate.max_tokens=99, generate.stop=['[/b]']" in " ".join(capsys.readouterr().out.split())
+    assert 'answered with generate.max_tokens=99, generate.stop=["[/b]"]' in " ".join(capsys.readouterr().out.split())
 
 
 def test_other_rows_are_refused_with_the_count_of_common_ones(run: Run, copy: Run) -> None:

@@ -43,6 +43,10 @@ def test_names_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert locate(str(tmp_path)) == Location(folder=tmp_path / "model")
     with pytest.raises(UsageError, match="no file"):
         locate("absent.gguf")
+    (tmp_path / "Tiny.GGUF").touch()
+    assert locate(str(tmp_path / "Tiny.GGUF")) == Location(gguf=tmp_path / "Tiny.GGUF")
+    with pytest.raises(UsageError, match=r"config\.json is a file, not a model\. Name the folder that it is in"):
+        locate(str(tmp_path / "model" / "config.json"))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert not works_offline("gpt2")
     snapshot = tmp_path / "hub/models--openai-community--gpt2/snapshots/0"

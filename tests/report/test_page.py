@@ -183,6 +183,13 @@ def test_a_page_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "loss not finite" in report(run)
 
 
+def test_without_the_rows_losses_there_is_no_data_map(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "mine")
+    assert 'id="map"' in report(run)
+    run.row_losses_file.unlink()
+    assert 'id="map"' not in report(run)
+
+
 DAMAGED = ("receipt.json", "provenance.json", "data-map.json", "evaluation.json", "responses.json", "scores.jsonl")
 
 

@@ -21,7 +21,8 @@ from heedful.records import Conversation, Message, Place, Splits, StepMetrics
 from heedful.run import Run
 from heedful.settings import load_config
 from heedful.train.display import Display
-from heedful.train.session import Session, settle_layout
+from heedful.train.ranks import single_rank
+from heedful.train.session import Session, check, settle_layout
 
 POSITIONS = 128
 BASE = ("encode.template=chatml", "train.precision=fp32", "train.batch_size=4", "train.evaluate_every=3")
@@ -78,8 +79,9 @@ def session(
     ready = prepare(config, splits, {}, tokenizer, POSITIONS)
     dropout = {"attention_dropout": config.model.dropout} if config.model.dropout else {}
     model = tiny_model(kind, initializer_range=0.1, **{**dropout, **changes})
+    check(config, ready)
     display = (screen or Screen()).around()
-    config = settle_layout(config, model, ready.longest, display.say)
+    config = settle_layout(config, model, ready.longest, single_rank(), display.say)
     return Session(Run(path), config, ready, Loaded(model, own, "tiny"), display)
 
 

@@ -120,15 +120,17 @@ def test_a_full_disk_tells_from_where_the_run_will_go_on(
         save(tmp_path, 2)
 
 
-@pytest.mark.parametrize(("free", "told"), [(48 * 7 * 2**20, False), (48 * 7 * 2**20 - 1, True)])
+@pytest.mark.parametrize(
+    ("keeps_best", "free", "told"), [(True, 336, False), (True, 335, True), (False, 252, False), (False, 251, True)]
+)
 def test_a_disk_that_may_be_too_small_is_told_before_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, told: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_best: bool, free: int, told: bool
 ) -> None:
-    """Two states and one that is being written, of three numbers for a weight, and three best weights: 48 bytes."""
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    """7 Mi weights in two states and one that is being written, of three numbers each, and three best: 48 bytes."""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free * 2**20))
     said: list[str] = []
-    checkpoint.say_if_short(tmp_path, [torch.empty(2**20, 3), torch.empty(2**22)], said.append)
-    assert [f"up to 0.3 GiB at a time in {tmp_path}, where 0.3 GiB are free" in text for text in said] == [True] * told
+    checkpoint.say_if_short(tmp_path, [torch.empty(2**20, 3), torch.empty(2**22)], keeps_best, said.append)
+    assert [f"GiB at a time in {tmp_path}, where 0." in text for text in said] == [True] * told
 
 
 CALLS = ["os.rename", "os.fsync", "os.mkdir", "heedful.train.checkpoint.save_file", "heedful.system.atomic.sha256"]

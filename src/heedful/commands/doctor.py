@@ -148,10 +148,9 @@ def expects(
             need = estimate(model_config, chosen, dtype)
             need = need.of_several() if parted else need
             needs[f"{method}_{dtype}"] = round(need.at(nodes, share) / GIB, 2)
-    display = terminal_display(config, ready)
-    config, loaded = load_fitting(config, config.model.name, model_config, ready, ranks, display.say)
+    config, loaded = load_fitting(config, config.model.name, model_config, ready, ranks, screen.say)
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(Run(Path(folder)), config, ready, loaded, display)
+        session = Session(Run(Path(folder)), config, ready, loaded, terminal_display(config, ready))
         costs = measure(session)
         steps = session.learner.steps
         seconds = costs.remaining(config.train, len(ready.train), 0, steps)

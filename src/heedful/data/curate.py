@@ -11,7 +11,7 @@ import hashlib
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -154,7 +154,7 @@ def _curate(
         split=config.split if len(np.unique(owner)) == 1 else "by file",
         sizes={name: len(part) for name, part in parts.items()},
         leaks=leaks,
-        notes=_notes(parts, len(rows) - len(np.unique(cluster)), config),
+        notes=_notes(parts, {PARTS[k] for k in np.unique(owner)}, len(rows) - len(np.unique(cluster)), config),
     )
 
 
@@ -245,17 +245,20 @@ def _content_hash(sources: Sequence[Source]) -> str:
     return hashlib.sha256("".join(source.sha256 for source in sources).encode()).hexdigest()
 
 
-def _notes(parts: Parts, alike: int, config: DataConfig) -> tuple[str, ...]:
+def _notes(parts: Parts, given: Collection[str], alike: int, config: DataConfig) -> tuple[str, ...]:
     """Say which parts are empty, what is lost with them, and where rows that stay together are the reason: all but the
-    first of each cluster, `alike` in number."""
+    first of each cluster, `alike` in number. The parts that are `given` have files of their own."""
     lost = {
         "train": "there is nothing to train on",
         "validation": "there will be no validation loss, and the last weights are kept",
         "test": "there will be no final scores",
     }
     notes = [f"The {name} part is empty: {lost[name]}." for name, part in parts.items() if not len(part)]
-    rows, wanted = sum(map(len, parts.values())), config.test_share + config.validation_share
-    if config.split == "leak_aware" and alike and rows - len(parts["train"]) < 0.5 * wanted * rows - 1:
+    shares = {"validation": config.validation_share, "test": config.test_share}
+    cut = [name for name in HELD_BACK if name not in given]
+    rows, wanted = sum(map(len, parts.values())), sum(shares[name] for name in cut)
+    held = sum(len(parts[name]) for name in cut)
+    if config.split == "leak_aware" and alike and held < 0.5 * wanted * (held + len(parts["train"])) - 1:
         why = f"{alike} of {rows} rows are near-duplicates or begin another, and stay together"
         notes.append(
             f"Fewer rows than asked are held back: {why}. Give test rows as a file, or set data.split=in_order."

@@ -63,7 +63,7 @@ def data_map(nll: Losses, tokens: Numbers, orders: Sequence[Numbers]) -> DataMap
     epochs = [_beside_others(some, tokens, order) for some, order in zip(nll, orders, strict=False)]
     suspicion = _mean(epochs, len(tokens))
     suspect = _highest(suspicion, SUSPECT)
-    easy = _highest(-_last(nll), EASY) & ~suspect
+    easy = _highest(-last_losses(nll), EASY) & ~suspect
     return DataMap(suspicion, suspect, easy)
 
 
@@ -87,7 +87,7 @@ def _mean(epochs: Sequence[Losses], rows: int) -> Losses:
     return np.where(learned > 0, np.nansum(table, axis=0) / np.maximum(learned, 1), np.nan)
 
 
-def _last(nll: Losses) -> Losses:
+def last_losses(nll: Losses) -> Losses:
     """Give each row's last loss."""
     last = np.full(nll.shape[1], np.nan)
     for epoch in nll:
@@ -143,4 +143,4 @@ def why(losses: Sequence[float] | Losses) -> str:
     seen = [float(loss) for loss in losses if np.isfinite(loss)]
     if len(seen) < 2:
         return "high"
-    return "high, and falling only by memory" if seen[-1] < FALLING * seen[0] else "high, and falling by less than half"
+    return "high, and falling only by memory" if seen[-1] < FALLING * seen[0] else "high, and not halved"

@@ -143,6 +143,7 @@ def _read(file: _File, reporter: Reporter) -> Source:
     """Return a file's rows: read, or remembered by its content."""
     with file.opened() as stream:
         content, size = hashlib.file_digest(cast(BufferedReader, stream), "sha256").hexdigest(), stream.tell()
+        hashed = _stamp(stream)
     key = {"content": content, "ending": file.ending, "packed": file.packed}
 
     latest: list[BinaryIO] = []  # tells how far the file is read; some readers open it twice
@@ -159,11 +160,20 @@ def _read(file: _File, reporter: Reporter) -> Source:
                     done(latest[0].tell() >> 20)
 
             yield from tallied(read_rows(opened, file.name, file.ending, file.packed), tell)
+        with file.opened() as stream:
+            if _stamp(stream) != hashed:  # the rows would be kept under the hash of what it was
+                raise DataError(f"{file.name} changed while it was read.", "Try again when it is whole.")
 
     kept = spool(file.name, key, rows)
     if note := _note(file):
         reporter.say(note)
     return Source(file.name, kept, content, file.part, note)
+
+
+def _stamp(stream: BinaryIO) -> tuple[int, int]:
+    """Tell by what a file is seen to change: its size, and when it was written."""
+    state = os.fstat(stream.fileno())
+    return state.st_size, state.st_mtime_ns
 
 
 def _note(file: _File) -> str:

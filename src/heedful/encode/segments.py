@@ -27,7 +27,7 @@ _NOTHING: Encoded = (np.zeros(0, np.int32), np.zeros(0, np.bool_))
 
 
 @dataclass
-class _Run:
+class _Part:
     """Segments of a row, all ordinary or all literal, that are tokenised together, behind a text that is cut off."""
 
     row: int
@@ -59,7 +59,7 @@ class SegmentTokenizer:
         Runs of ordinary segments are tokenised together; a token belongs to the segment in which it starts.
         """
         runs = [
-            _Run(k, list(segments), "" if begins and number == 0 else self._before)
+            _Part(k, list(segments), "" if begins and number == 0 else self._before)
             for k, row in enumerate(rows)
             for number, (_, segments) in enumerate(groupby(row, key=lambda segment: segment.literal))
         ]
@@ -75,9 +75,11 @@ class SegmentTokenizer:
 
     @cached_property
     def _spelling(self) -> PreTrainedTokenizerBase:
-        """A tokenizer for names alone: one that is told to read names otherwise is changed, which other threads that
-        use it meanwhile do not bear."""
-        return deepcopy(self.tokenizer)
+        """A tokenizer for names alone: to read them otherwise a tokenizer is changed, which other threads that use it
+        meanwhile do not bear."""
+        spelling = deepcopy(self.tokenizer)
+        spelling.backend_tokenizer.encode_special_tokens = True
+        return spelling
 
     @cached_property
     def _before(self) -> str:

@@ -89,8 +89,8 @@ class Encoder:
                 return
             kept, receipt = [], EncodingReceipt(self.max_tokens)
             encoded = (row for portion in portions(some, _characters, PORTION) for row in self._rows(portion, receipt))
-            for number, row in enumerate(tallied(encoded, done, first)):
-                if row and (fitted := self._fit(number, some[number], row, receipt)):
+            for number, (conversation, row) in enumerate(zip(some, tallied(encoded, done, first), strict=True)):
+                if row and (fitted := self._fit(number, conversation, row, receipt)):
                     kept.append(fitted)
             yield Chunk(kept, receipt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def send(shipment: Shipment) -> str:
         sent = api.upload_folder(
             repo_id=name,
             folder_path=shipment.folder,
-            allow_patterns=list(shipment.files),
+            allow_patterns=[glob.escape(name) for name in shipment.files],
             commit_message="Upload from heedful",
         )
     return str(sent)

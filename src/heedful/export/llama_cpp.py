@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from heedful.errors import ExportError
+from heedful.errors import ExportError, typed
 from heedful.system.store import cache_home
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
@@ -46,7 +46,7 @@ def missing() -> str:
     """Say in a sentence what is missing to ask llama.cpp; "" if nothing is."""
     if shutil.which("node") is None:
         return "there is no node on the PATH"
-    return "" if _package().is_file() else f"node-llama-cpp is not installed ({INSTALL.format(home=home())})"
+    return "" if _package().is_file() else f"node-llama-cpp is not installed ({INSTALL.format(home=typed(home()))})"
 
 
 def ask(

@@ -97,8 +97,10 @@ INLINE void give(__m512 sums, const float *bias, const uint16_t *more, uint16_t 
     __mmask16 kept = width >= TILE ? 0xffff : width <= 0 ? 0 : (1 << width) - 1;
     if (bias)
         sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(kept, bias));
-    if (more)
-        sums = _mm512_add_ps(sums, _mm512_cvtpbh_ps((__m256bh)_mm256_maskz_loadu_epi16(kept, more)));
+    if (more) {
+        __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(kept, more));
+        sums = _mm512_add_ps(sums, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+    }
     _mm256_mask_storeu_epi16(y, kept, (__m256i)_mm512_cvtneps_pbh(sums));
 }
 

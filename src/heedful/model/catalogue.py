@@ -71,7 +71,7 @@ def locate(name: str) -> Location:
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         return Location(folder=_weights_of(path))
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise UsageError(f"There is no file {path}.")
         return Location(gguf=path)
@@ -79,6 +79,8 @@ def locate(name: str) -> Location:
     if entry is not None:
         gguf = wheel_file(entry.wheel) if entry.wheel else None
         return Location(gguf=gguf) if gguf else Location(hub_id=entry.hub_id)
+    if path.is_file():
+        raise UsageError(f"{path} is a file, not a model.", "Name the folder that it is in, or a .gguf file.")
     is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/"))
     # A typing error in a run's name must not be sent to the hub; beside a model's folder, a name like it may be another
     # model of the same owner.

@@ -69,7 +69,7 @@ def histogram_plot(histogram: Mapping[str, Sequence[int]]) -> Figure:
 def map_plot(
     first: NDArray[np.float64], last: NDArray[np.float64], kinds: Sequence[str], names: tuple[str, str]
 ) -> Figure:
-    """Lay out a point for each row: its loss in the first epoch across, in the last upwards, both as square roots."""
+    """Lay out a point for each row: its loss in the first epoch across, its last upwards, both as square roots."""
     width, height = MAP
     floor = height - MAP_BELOW
     points = np.stack([first, last])

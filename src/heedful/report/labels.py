@@ -7,6 +7,7 @@ from typing import Any
 
 from heedful.evaluate.metrics import is_share
 from heedful.records import CHECK_PREFIX
+from heedful.settings import as_written
 
 LABELS = {  # score -> (name, hint shown beside it)
     "nll": ("NLL of the reference", "nats per token, lower is better"),
@@ -75,5 +76,7 @@ def incomparable(one: str, other: str, metric: str) -> str:
 
 def answered_with(evaluation: Mapping[str, Any]) -> str:
     """Return ", answered with LEAF=VALUE" for settings that differ from the run's, else ""."""
-    changed = ", ".join(f"{leaf}={value}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items())
+    changed = ", ".join(
+        f"{leaf}={as_written(value)}" for leaf, value in evaluation.get("of", {}).get("settings", {}).items()
+    )
     return f", answered with {changed}" if changed else ""

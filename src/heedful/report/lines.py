@@ -11,7 +11,7 @@ from heedful.config import Config
 from heedful.errors import typed
 from heedful.report.facts import Facts
 from heedful.report.labels import counted
-from heedful.settings import changed, differences
+from heedful.settings import as_written, changed, differences
 
 Lines = list[tuple[str, str]]
 # Not repeated as --set by the command that reproduces a run: it names the data, and each machine fits batch_tokens.
@@ -76,7 +76,7 @@ def speed(facts: Facts) -> Lines:
         ("updates", f"{steps[-1]['step']:,}, {counted(facts.config.train.batch_size, 'row')} each"),
         ("an update takes", f"{statistics.median(seconds):.2f} s (median)"),
     ]
-    if facts.config.train.log_every == 1:  # otherwise the seconds of the steps between are not known
+    if len(steps) == steps[-1]["step"]:  # otherwise the seconds of the steps between are not known
         lines += [
             ("in all", duration(sum(seconds)) + ", validation, samples and checkpoints not counted"),
             ("tokens", f"{tokens:,} at {tokens / sum(seconds):,.0f} a second"),
@@ -113,7 +113,7 @@ def settings(facts: Facts) -> list[dict[str, str]]:
 
 
 def written(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    return "not set" if value is None else as_written(value)
 
 
 def apart(differ: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heedful import __version__
-from heedful.data.datamap import KINDS, LIMITS, losses_in_words
+from heedful.data.datamap import KINDS, LIMITS, last_losses, losses_in_words
 from heedful.data.row_losses import RowLosses
 from heedful.report import lines
 from heedful.report.answers import answered, side_by_side
@@ -177,18 +177,19 @@ def _map(facts: Facts) -> Part | None:
     if not kept or not kept["look"]:
         return None
     nll, _ = RowLosses(facts.run.row_losses_file, kept["rows"]).per_token()
-    epochs = len(nll)
+    if not (epochs := len(nll)):
+        return None
     x_name = "loss in the first epoch (nats per token)"
-    y_name = "loss in the last" if epochs > 1 else "the same loss"
+    y_name = "last loss" if epochs > 1 else "the same loss"
     counts = {kind: f"{kept.get(kind, 0):,}" for kind in KINDS.values()}
     alt = f"{counted(kept['trained'], 'row')} learned, by their loss in the " + (
-        "first epoch and in the last. Rows under the dotted line became easier." if epochs > 1 else "one epoch made."
+        "first epoch and the last time. Rows under the dotted line became easier." if epochs > 1 else "one epoch made."
     )
     alt += f" {counts['easy']} are easy, {counts['hard']} hard, {counts['suspect']} suspect."
     if kept["trained"] < kept["rows"]:
         alt += f" {counts['unmet']} more were never met, or their loss was not finite."
     look = [{**row, "losses": losses_in_words(row["losses"])} for row in kept["look"][:10]]
-    plot = map_plot(nll[0], nll[-1], [KINDS[kind] for kind in kept["kinds"]], (x_name, y_name))
+    plot = map_plot(nll[0], last_losses(nll), [KINDS[kind] for kind in kept["kinds"]], (x_name, y_name))
     return {"hint": LIMITS, "alt": alt, "look": look, "plot": plot, **counts}
 
 

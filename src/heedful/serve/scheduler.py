@@ -202,7 +202,7 @@ class Scheduler:
             for job in new:
                 self.lanes[job.model].waiting += [(job, place) for place in range(len(job.rows))]
         self._sweep()
-        return self._busy() or bool(self._new) or not self.draining
+        return not self.draining or self._busy() or bool(self._new)  # in this order: whoever drains takes no new ones
 
     def _busy(self) -> bool:
         return any(lane.busy for lane in self.lanes.values())

@@ -78,11 +78,14 @@ def save(
     write(folder, weights, moments, state)
 
 
-def say_if_short(folder: Path, trained: Iterable[torch.Tensor], say: Callable[[str], None]) -> None:
-    """Say so where a disk may be too small for what training writes: the states that stay, each with the best weights
-    of its time, and one that is being written."""
+def say_if_short(
+    checkpoints: Path, trained: Iterable[torch.Tensor], keeps_best: bool, say: Callable[[str], None]
+) -> None:
+    """Say so where a disk may be too small for what training writes: the states that stay and one that is being
+    written, each with the best weights of its time if those are kept."""
     weights = 4 * sum(weight.numel() for weight in trained)  # bytes in fp32; a state has two moments of each as well
-    most, free = weights * (3 * (KEPT_CHECKPOINTS + 1) + KEPT_CHECKPOINTS + 1), shutil.disk_usage(folder).free
+    folder = checkpoints if checkpoints.is_dir() else checkpoints.parent  # it may be a link to another disk
+    most, free = (KEPT_CHECKPOINTS + 1) * (3 + keeps_best) * weights, shutil.disk_usage(folder).free
     if free < most:
         say(
             f"Checkpoints may take up to {most / 2**30:.1f} GiB at a time in {folder}, where {free / 2**30:.1f} GiB "

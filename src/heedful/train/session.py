@@ -57,7 +57,6 @@ class Session:
         self.tokenizer = ready.encoder.tokenizer
         model, self.origin = loaded.model, from_anywhere(loaded.origin)
         added = fit_vocabulary(loaded, self.tokenizer)
-        check(config, ready)
         check_written(model, added, config.model.name)
         check_ids({int(i) for example in ready.train[:LOOKED_AT] for i in example.ids}, model)
         self.base_hash = pretrained.fingerprint(model)
@@ -177,20 +176,26 @@ def load_fitting(
 ) -> tuple[Config, Loaded]:
     """Load the model to be trained, by its name as it reads from here, and fit the settings to it and to this machine.
 
-    What does not fit into memory is refused before a weight is read; then the model is asked whether it computes trees.
+    What does not fit into memory is refused before a weight is read; in the padded layout, where the model forces that,
+    afterwards.
     """
     free = ranks.free_memory()
     fitted = fit_to_memory(config, model, ready, free, ranks.count)
     nf4 = dtype_of(config.train) if config.train.quantize == "nf4" else None
     loaded = pretrained.load(name, config.model.dropout, nf4)
-    laid_out = settle_layout(config, loaded.model, ready.longest, say)
+    laid_out = settle_layout(config, loaded.model, ready.longest, ranks, say)
     return fitted if laid_out == config else fit_to_memory(laid_out, model, ready, free, ranks.count), loaded
 
 
-def settle_layout(config: Config, model: PreTrainedModel, longest: int, say: Callable[[str], None]) -> Config:
-    """Return the settings with a layout that the model computes, and let it attend by the faster attention where that
-    computes the same."""
-    if config.encode.layout == "padded" or attend_by_tree(model, longest) or tree_is_exact(model, longest):
+def settle_layout(
+    config: Config, model: PreTrainedModel, longest: int, ranks: Ranks, say: Callable[[str], None]
+) -> Config:
+    """Return the settings with a layout that the model computes on every rank, and let it attend by the faster
+    attention where that computes the same."""
+    if config.encode.layout == "padded":
+        return config
+    is_exact = attend_by_tree(model, longest) or tree_is_exact(model, longest)
+    if not ranks.all_reduce_max(int(not is_exact)):
         return config
     say(
         "This model gives other results for tree batches (an attention of its own, or it refuses 4-D masks): "

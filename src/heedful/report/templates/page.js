@@ -53,6 +53,7 @@
   const last = (row) => row.scores && row.scores[row.scores.length - 1];
   const gain = (row) => last(row) - first(row);
   const exact = (row, k) => row.answers[k].trim() === row.reference.trim();
+  const endless = (row) => !["stop", ""].includes(row.finish[row.finish.length - 1]); // "": it was not told
   const FILTERS = {
     all: () => true,
     gained: (row) => gain(row) > 0,
@@ -60,7 +61,7 @@
     exact: (row) => exact(row, row.answers.length - 1),
     wrong: (row) => !exact(row, row.answers.length - 1),
     same: (row) => row.answers[0].trim() === row.answers[row.answers.length - 1].trim(),
-    endless: (row) => row.finish[row.finish.length - 1] !== "stop",
+    endless,
   };
   const ORDERS = {
     file: () => 0,
@@ -87,7 +88,7 @@
     const end = row.answers.length - 1;
     const meta = make("div", "meta", make("span", "", row.place));
     if (exact(row, end)) meta.append(make("span", "badge", "exact"));
-    if (row.finish[end] && row.finish[end] !== "stop") meta.append(make("span", "badge bad", "did not stop"));
+    if (endless(row)) meta.append(make("span", "badge bad", "did not stop"));
     if (row.scores)
       meta.append(make("span", "", `ROUGE-L ${row.scores.map((s) => s.toFixed(2)).join(" → ")}`));
     const texts = make("div", "texts", cell("Reference", row.reference, null));
