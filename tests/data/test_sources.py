@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -29,6 +31,22 @@ def test_a_link_that_leads_nowhere_is_said(tmp_path: Path, monkeypatch: pytest.M
     fix = "Mend the link, or give the file's own path."
     for name, to in (("gone.json", "there.json"), ("loop.json", "loop.json"), ("org/name", "there")):
         assert refusal(name) == f"{name} is a link to {to}, which leads nowhere. {fix}"
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows would be kept under the hash of what it was."""
+    path, read = tmp_path / "rows.json", sources.read_rows
+    write(path, JSON)
+
+    def growing(*given: Any) -> Iterator[Any]:
+        yield from read(*given)
+        with open(path, "a") as file:
+            file.write("\n")
+
+    monkeypatch.setattr(sources, "read_rows", growing)
+    assert refusal(path) == "rows.json changed while it was read. Try again when it is whole."
+    monkeypatch.undo()
+    assert len(load_splits(DataConfig(path=str(path)))[0].train)
 
 
 def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:

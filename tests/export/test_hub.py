@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from tests.models import byte_tokenizer
 from heedful import pipeline
 from heedful.errors import ExportError, UsageError
 from heedful.export.hub import Shipment, pack, send
+from heedful.run import EXPORT_RECEIPT
+from heedful.system.atomic import list_files, read_json, write_json
 
 
 @dataclass
@@ -130,6 +133,18 @@ def test_the_verified_files_arrive_in_a_private_repository(hub: Hub, exported: P
     assert hub.private is True
     assert hub.files == {file.name: file.read_bytes() for file in exported.iterdir()}
     assert said.stderr == "Uploading to me/tuned ...\n"
+
+
+def test_a_file_whose_name_looks_like_a_pattern_arrives(hub: Hub, exported: Path, tmp_path: Path) -> None:
+    """As a GGUF file's does that is named after the run mine[1]."""
+    folder = tmp_path / "export"
+    shutil.copytree(exported, folder)
+    (folder / "mine[1].gguf").write_bytes(b"GGUF")
+    receipt = read_json(folder / EXPORT_RECEIPT)
+    write_json(folder / EXPORT_RECEIPT, receipt | {"files": receipt["files"] | list_files(folder / "mine[1].gguf")})
+    said = push(hub, folder, "--yes")
+    assert said.returncode == 0, said.stderr
+    assert hub.files["mine[1].gguf"] == b"GGUF"
 
 
 def test_a_repository_that_others_see_than_was_asked_is_not_written_to(hub: Hub, exported: Path) -> None:
