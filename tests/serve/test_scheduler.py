@@ -255,3 +255,24 @@ def test_a_thread_that_broke_answers_nobody(engine: Engine, monkeypatch: pytest.
     assert [event.status for event in told] == [503]
     with pytest.raises(Problem, match="shutting down"):
         scheduler.submit(job())
+
+
+def test_a_job_that_comes_just_before_the_drain_is_answered(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, told = Scheduler({"tiny": engine}, Limits()), list[Any]()
+    left, late = (
+        Job("tiny", [engine.row(0, "Hello", Sampling(max_tokens=3))], lambda _, event: told.append(event), math.inf)
+        for _ in range(2)
+    )
+    left.cancelled, sweep = True, scheduler._sweep
+
+    def sweep_late() -> None:
+        """Do what other threads may do once new jobs were taken in."""
+        if not scheduler.draining:
+            scheduler.submit(late)
+            scheduler.drain()
+        sweep()
+
+    monkeypatch.setattr(scheduler, "_sweep", sweep_late)
+    scheduler.submit(left)
+    scheduler.run()
+    assert told[-1].completion.text

@@ -171,7 +171,7 @@ def test_the_setting_that_is_named_fits(tmp_path: Path) -> None:
         largest_update(made.config, ready),
     )
     advised = 0
-    for free in range(need.fixed, need.of_several().at(update, share) + 2**20, 2**14):
+    for free in range(need.fixed, need.of_several().at(update, share) + 2**20, 2**15):
         asked = override(made.config, {"encode.batch_tokens": 4096})
         try:
             fit_to_memory(asked, model, ready, free)
