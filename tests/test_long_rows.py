@@ -73,7 +73,7 @@ def test_a_layout_that_the_model_forces_is_kept_with_the_run(
     heedful.train(tmp_path / "rows.json", settings=settings | {"train.max_steps": 2}, resume=True, **given)
     assert run.updates_in_model() == 2 and "padded layout" not in capsys.readouterr().err
     told = run.provenance()
-    assert told["processor"] and told["memory"] > 2**28 and told["gpus"] == [] and told["instructions"]
+    assert told["processor"] and told["memory"] > 2**28 and told["gpus"] == [] and told["vector_instructions"]
     assert told["compiled_kernels"] is (kernels.compiled() is not None)
 
 

@@ -34,7 +34,7 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": machine.processor(),
-        "instructions": [name for name in machine.instructions().split() if name.startswith(VECTORS)],
+        "vector_instructions": [name for name in machine.instructions().split() if name.startswith(VECTORS)],
         "cpus": machine.cores(),
         "memory": machine.memory(),
         "gpus": machine.gpus(),

@@ -199,7 +199,7 @@ def test_streams_go_on_while_others_join(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, read_tokens: int, answer_tokens: int
 ) -> None:
     """Neither a queue of which one row at a time may join, nor one that never ends, lets a running row stand still."""
-    monkeypatch.setattr("heedful.serve.scheduler.PREFILL_TOKENS", read_tokens)
+    monkeypatch.setattr("heedful.serve.scheduler.JOINING_TOKENS", read_tokens)
     lane = Lane(engine, Limits())
     told: list[str] = []
 

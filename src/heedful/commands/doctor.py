@@ -116,7 +116,7 @@ def offers() -> dict[str, Any]:
         "bf16_gflops": round(machine.matmul_rate("bf16") / 1e9),
         "bf16_gflops_in_a_step": round(machine.matmul_rate("bf16", machine.STEP) / 1e9),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": ", ".join(machine.gpus()) or None,
         "native_bf16": native_bf16(),
         "compiled_kernels": kernels.compiled() is not None,
         "precision": resolve("auto"),

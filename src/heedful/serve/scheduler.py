@@ -18,7 +18,7 @@ from heedful.generate.row import Event, Row
 from heedful.serve.limits import Limits
 from heedful.serve.problems import Problem, broken, full, late, leave_trace, leaving
 
-PREFILL_TOKENS = 2048  # most tokens of prompts that join between two steps, so that streams do not stand still
+JOINING_TOKENS = 2048  # most tokens of prompts that join between two steps, so that streams do not stand still
 SWEEP_SECONDS = 0.25  # between looks for jobs that are late
 
 
@@ -72,14 +72,14 @@ class Lane:
             job.tell(place, event)
 
     def _joining(self) -> list[Row]:
-        """Move waiting rows to the running ones: as many as there is room for, at most PREFILL_TOKENS at a time."""
+        """Move waiting rows to the running ones: as many as there is room for, at most JOINING_TOKENS at a time."""
         waiting = [job.rows[place] for job, place in self.waiting]
         count = self._batch.room(waiting, self._limits.running, at_once=True)
         tokens = 0
         rows: list[Row] = []
         for row in waiting[:count]:
             tokens += row.prompt_tokens
-            if rows and tokens > PREFILL_TOKENS:
+            if rows and tokens > JOINING_TOKENS:
                 break
             self._joined += 1
             row.index = self._joined
