@@ -157,7 +157,7 @@ def test_late_answers_end_in_an_error(live: Make) -> None:
 
 
 def test_draining_ends_what_runs_and_refuses_what_comes(live: Make) -> None:
-    client = live({"slow": Saying("x" * 50, 0.02)})
+    client = live({"slow": Saying("x" * 50, 0.05)})
     with ThreadPoolExecutor() as pool:
         running = pool.submit(client.post, CHAT, json=asking())
         until(lambda: client.app.state.scheduler.running)
