@@ -46,6 +46,20 @@ def test_provenance_of_another_shape_is_refused_by_name(tmp_path: Path, content:
     assert run.identity
 
 
+@pytest.mark.parametrize(("name", "value"), [("folder", 5), ("asked", []), ("fingerprint", "x"), ("model", None)])
+def test_what_is_told_in_another_form_is_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
+    run = Run(tmp_path)
+    write_json(run.provenance_file, {name: value})
+    with pytest.raises(RunError, match=rf"provenance\.json tells the run's {name} in another form\. Restore it"):
+        run.provenance()
+
+
+def test_a_resume_tells_again_what_was_lost(tmp_path: Path) -> None:
+    write_json(Run(tmp_path).provenance_file, {"data": "a1"})
+    told = provenance(Run(tmp_path), 5, {"data": "b2", "model": "gpt2"})
+    assert (told["data"], told["model"], told["resumed"][0]["step"]) == ("a1", "gpt2", 5)
+
+
 def test_what_a_provenance_lacks_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.provenance() == {}

@@ -80,7 +80,8 @@ class EncodeConfig(Section):
     max_tokens: int | None = Field(None, ge=8)
     """Longest example in tokens; the model's own limit if not set, and never more than that."""
     long_rows: Literal["truncate", "drop", "error"] = "truncate"
-    """What happens to a longer row; truncation cuts the prompt first and keeps the stop token."""
+    """What happens to a longer row; truncation cuts the prompt first and keeps the stop token. One that is only
+    answered is always cut."""
     layout: Literal["tree", "padded"] = "tree"
     """How a batch is laid out: every shared beginning once, or one padded row per example."""
     batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

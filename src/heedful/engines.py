@@ -49,7 +49,10 @@ def base_of(run: Run) -> Loaded:
     """Load the model that a run began with, and give it the run's vocabulary; ModelError if it is another by now."""
     began, loaded = run.provenance("fingerprint"), pretrained.load(find_base(run))
     fit_vocabulary(loaded, pretrained.load_tokenizer(str(run.path))[0])
-    if pretrained.fingerprint(loaded.model) != began["fingerprint"]["model"] and run.config().train.quantize != "nf4":
+    if (
+        pretrained.fingerprint(loaded.model) != began["fingerprint"].get("model")
+        and run.config().train.quantize != "nf4"
+    ):
         raise ModelError(
             f"{loaded.origin} is not the model that {run.path} began with: its weights differ.",
             "Put back what the run was trained from.",

@@ -23,7 +23,7 @@ KEPT = ("id", "folder", "asked", "scored")  # kept when a run starts over: where
 def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what a run came from: versions, hardware, command and the given facts.
 
-    A resumed run keeps how it began and adds an entry for this resume, with its step.
+    A resumed run keeps how it began, gets the facts that were lost, and adds an entry for this resume, with its step.
     """
     packages = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
     now = {
@@ -45,4 +45,4 @@ def provenance(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     began = run.provenance()
     if step == 0 or not began:
         return now | {name: began[name] for name in KEPT if name in began}
-    return {**began, "resumed": [*began.get("resumed", ()), {"step": step, **now}]}
+    return {**facts, **began, "resumed": [*began.get("resumed", ()), {"step": step, **now}]}

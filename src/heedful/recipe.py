@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from heedful.errors import UsageError
+from heedful.errors import UsageError, reason_of
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,10 +31,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError) as error:  # bytes that are no text, a date that does not exist
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
         raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}.") from error
+    except Exception as error:  # YAML's own types trip over a date that does not exist, or a tag without its value
+        fix = "Put texts that look like dates or numbers into quotes."
+        raise UsageError(f"{path} holds a value that cannot be read: {reason_of(error)}.", fix) from error
     if not isinstance(tree, dict) or not all(isinstance(v, dict) for v in tree.values()):
         raise UsageError(f"{path} must hold sections with settings below them, as in `train:` and then `  lr: 1e-4`.")
     return {f"{section}.{key}": value for section, leaves in tree.items() for key, value in leaves.items()}

@@ -29,6 +29,10 @@ from heedful.system.lock import LOCK, holder
 
 EVALUATIONS = "evaluations"  # of a run: its results on other rows than those held back
 EXPORT_RECEIPT = "export_receipt.json"  # of an exported folder
+KINDS = {  # of what provenance.json tells and is read again
+    "model": str, "data": str, "folder": str, "fingerprint": dict, "asked": dict, "packages": dict, "command": list,
+    "resumed": list, "gpus": list, "updates": int, "peak_memory": int, "cpus": int, "platform": str,
+}  # fmt: skip
 MOVED = "If the data has another name or place now, give it with --set data.path=FILE."
 
 
@@ -136,7 +140,9 @@ class Run(Results):
         told = read_json(self.provenance_file) if needed or self.provenance_file.exists() else {}
         if not isinstance(told, dict):
             raise RunError(f"{self.provenance_file} does not hold what a run came from.", "Restore it.")
-        if missing := [name for name in needed if name not in told]:
+        if wrong := [name for name, kind in KINDS.items() if not isinstance(told.get(name, kind()), kind)]:
+            raise RunError(f"{self.provenance_file} tells the run's {wrong[0]} in another form.", "Restore it.")
+        if missing := [name for name in needed if not told.get(name)]:
             raise RunError(f"{self.provenance_file} does not tell the run's {' and '.join(missing)}.", "Restore it.")
         return told
 

@@ -117,7 +117,7 @@ def split_override(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set {text} has no value.", "Write it as section.key=value, as in --set train.lr=1e-4.")
     try:
         return leaf.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # as for a date that does not exist
+    except Exception:  # not of YAML alone: a date that does not exist, a tag without its value
         return leaf.strip(), value
 
 

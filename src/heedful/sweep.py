@@ -90,7 +90,7 @@ def axis_of(text: str) -> tuple[str, list[Any]]:
         raise UsageError(f"--vary {leaf} is not possible: {why}.")
     try:
         values = yaml.safe_load(f"[{listed}]")
-    except (yaml.YAMLError, ValueError):
+    except Exception:  # as where --set is read
         values = []
     if not equals or not values:
         raise UsageError(f"--vary {text} lists no values.", "Write --vary train.lr=5e-5,1e-4.")
