@@ -18,7 +18,7 @@ import pytest
 from heedful.begin import claim_folder, configure, new_run, newest_run, resolve_run
 from heedful.errors import HeedfulError, Interrupted, RunError, UsageError, did_you_mean
 from heedful.run import Run, make_directory, open_run
-from heedful.system.atomic import atomic_write, read_json, replace_directory, whole_folder, write_json
+from heedful.system.atomic import atomic_write, read_json, write_json
 from heedful.system.lock import lock
 
 
@@ -172,27 +172,6 @@ def test_a_run_that_another_process_began_meanwhile_is_left_alone(
     with pytest.raises(UsageError, match="already holds a run"), claim_folder(Run(tmp_path / "run"), resume=False):
         pytest.fail("it was taken")
     assert (tmp_path / "run/config.yaml").read_text() == "theirs"
-
-
-def test_a_directory_takes_anothers_place(tmp_path: Path) -> None:
-    for name in ("new", "old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    replace_directory(tmp_path / "new", tmp_path / "old")
-    assert (tmp_path / "old/file").read_text() == "new"
-    assert [f.name for f in tmp_path.iterdir()] == ["old"]
-
-
-def test_a_folder_behind_a_link_is_replaced_where_it_lies(tmp_path: Path) -> None:
-    (tmp_path / "disk/far").mkdir(parents=True)
-    (tmp_path / "model").symlink_to("disk/far")
-    for content in ("one", "two"):
-        with whole_folder(tmp_path / "model") as folder:
-            assert folder.parent == tmp_path / "disk"  # else it could not be renamed
-            (folder / "file").write_text(content)
-        assert (tmp_path / "disk/far/file").read_text() == content
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} >= {"model", "disk/far"}
-    assert sorted(os.listdir(tmp_path)) == ["disk", "model"] and os.listdir(tmp_path / "disk") == ["far"]
 
 
 def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

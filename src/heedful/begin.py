@@ -11,7 +11,7 @@ from typing import Any
 from heedful.address import redacted
 from heedful.clean import check_unicode
 from heedful.config import Config
-from heedful.errors import UsageError
+from heedful.errors import UsageError, as_written
 from heedful.run import (
     Run,
     holds_run,
@@ -22,7 +22,7 @@ from heedful.run import (
     run_at,
     slug,
 )
-from heedful.settings import Settings, as_written, leaves, load_config
+from heedful.settings import Settings, leaves, load_config
 from heedful.system.lock import LOCK, lock
 
 Name = Path | str | None  # of data, a model, a recipe or a folder

@@ -17,10 +17,12 @@ Follow                  the exit code of another rank, which has said why
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def typed(path: Path | str) -> str:
@@ -129,6 +131,11 @@ def install_extra(extra: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Return the first line of what a library's error says, without its full stop; its type where it says nothing."""
     return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+
+
+def as_written(value: Any) -> str:
+    """Return a setting's value as a recipe and --set have it: null, true, a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def listed(names: Iterable[str]) -> str:

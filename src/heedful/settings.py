@@ -6,7 +6,6 @@ that is wrong at once.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from heedful.config import PACKED, Config
-from heedful.errors import UsageError, did_you_mean
+from heedful.errors import UsageError, as_written, did_you_mean
 from heedful.recipe import read_recipe
 
 Settings = Mapping[str, Any] | Sequence[str]  # leaf -> value, or `section.key=value` strings
@@ -104,11 +103,6 @@ def refuse_others(settings: Mapping[str, Any], read: Collection[str], verb: str)
     for leaf in settings:
         if leaf not in {f"generate.{name}" for name in read}:
             raise UsageError(f"{verb} does not read {leaf}.", f"Of the generate settings it reads {', '.join(read)}.")
-
-
-def as_written(value: Any) -> str:
-    """Return a setting's value as a recipe and --set have it: null, true, a text without quotes."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def split_override(text: str) -> tuple[str, Any]:

@@ -23,12 +23,12 @@ from heedful.checking import prepare_data
 from heedful.config import Config, DataConfig
 from heedful.data import load_splits
 from heedful.encode.account import left_out_in_words
-from heedful.errors import Diverged, Interrupted, NotFinite, UsageError, did_you_mean
+from heedful.errors import Diverged, Interrupted, NotFinite, UsageError, as_written, did_you_mean
 from heedful.evaluate.held_back import why_none
 from heedful.evaluate.variants import Variant, table
 from heedful.report import screen
 from heedful.run import Run, holds_run, make_directory, slug
-from heedful.settings import LEAVES, Settings, as_written, dump_config, leaves, override
+from heedful.settings import LEAVES, Settings, dump_config, leaves, override
 from heedful.system.atomic import atomic_write, read_json, write_json
 
 FIXED = {  # what a sweep may not vary, and why

@@ -11,7 +11,7 @@ import pytest
 from tests.train.sessions import session
 
 from heedful.system import store
-from heedful.system.atomic import atomic_write, beside, remove_leftovers, whole_folder
+from heedful.system.atomic import atomic_write, beside, remove_leftovers, replace_directory, whole_folder
 
 Events = list[tuple[str, str]]
 
@@ -134,3 +134,24 @@ def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it(tmp_path: Path, ev
     session(tmp_path, "train.max_steps=1").fit()
     saved = next(at for at, (_, name) in enumerate(events) if name == "step-000001")
     assert {("sync", "metrics.jsonl"), ("sync", "row-losses.bin")} <= {*events[:saved]}
+
+
+def test_a_directory_takes_anothers_place(tmp_path: Path) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    replace_directory(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old/file").read_text() == "new"
+    assert [f.name for f in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_behind_a_link_is_replaced_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "disk/far").mkdir(parents=True)
+    (tmp_path / "model").symlink_to("disk/far")
+    for content in ("one", "two"):
+        with whole_folder(tmp_path / "model") as folder:
+            assert folder.parent == tmp_path / "disk"  # else it could not be renamed
+            (folder / "file").write_text(content)
+        assert (tmp_path / "disk/far/file").read_text() == content
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} >= {"model", "disk/far"}
+    assert sorted(os.listdir(tmp_path)) == ["disk", "model"] and os.listdir(tmp_path / "disk") == ["far"]

@@ -190,3 +190,9 @@ def test_an_interruption_at_any_moment_is_one_word(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=60)
         assert (process.returncode, told) == (130, "heedful: Interrupted.\n"), seconds
+
+
+def test_what_tells_of_an_interruption_does_not_need_what_it_may_have_broken_off() -> None:
+    """A library that Ctrl-C left half imported cannot be imported again."""
+    code = "import sys, heedful.report.screen; sys.exit('yaml' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -12,6 +12,7 @@ import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         self.url = completions_url(self.url)
         self._client = httpx2.Client(**client_options(self.url, self.key, self.timeout))
+        weakref.finalize(self, self._client.close)  # once nobody holds it, threads that still ask included
         self._reasons = False  # whether the model refuses the usual fields, as OpenAI's reasoning models do
 
     def body(self, messages: Messages) -> dict[str, Any]:

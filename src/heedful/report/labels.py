@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heedful.errors import as_written
 from heedful.evaluate.metrics import is_share
 from heedful.records import CHECK_PREFIX
-from heedful.settings import as_written
 
 LABELS = {  # score -> (name, hint shown beside it)
     "nll": ("NLL of the reference", "nats per token, lower is better"),

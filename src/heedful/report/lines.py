@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedful.config import Config
-from heedful.errors import typed
+from heedful.errors import as_written, typed
 from heedful.report.facts import Facts
 from heedful.report.labels import counted
-from heedful.settings import as_written, changed, differences
+from heedful.settings import changed, differences
 
 Lines = list[tuple[str, str]]
 # Not repeated as --set by the command that reproduces a run: it names the data, and each machine fits batch_tokens.
