@@ -1,4 +1,4 @@
-"""The command `heedful`, and `python -m heedful`: the command line, and a Ctrl-C that is heard while it is imported."""
+"""The command `heedful`, and `python -m heedful`: the command line, and a Ctrl-C that is heard while anything is imported."""
 
 from __future__ import annotations
 
