@@ -1,4 +1,4 @@
-"""The command `heedful`, and `python -m heedful`: the command line, and a Ctrl-C that is heard while anything is imported."""
+"""The command `heedful`, and `python -m heedful`: the command line, and a Ctrl-C that is heard during imports too."""
 
 from __future__ import annotations
 
